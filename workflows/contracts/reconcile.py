@@ -1,0 +1,27 @@
+"""ReconcileOperations: repairs what a crash between a commit and a call left undone."""
+
+from typing import Final
+
+from temporalio import activity
+
+from workflows.domain.failures import WireModel
+
+RECONCILE_OPERATIONS: Final = "ReconcileOperations"
+
+
+class Reconciled(WireModel):
+    """How many operations were started, told to cancel again, or closed as lost; `examined` in all."""
+
+    examined: int = 0
+    started: int = 0
+    cancels_delivered: int = 0
+    failed: int = 0
+
+
+class ReconcileActivities:
+    """The reconciler as its workflow sees it; implemented in `activities.reconcile` on the control queue."""
+
+    @activity.defn(name="operation.reconcile")
+    async def reconcile(self) -> Reconciled:
+        """Go over all live operations once."""
+        raise NotImplementedError

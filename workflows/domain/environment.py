@@ -1,0 +1,66 @@
+"""What every write to a cluster has to know about the environment that it is for."""
+
+from workflows.domain.failures import WireModel
+
+
+class EnvironmentContext(WireModel):
+    """Whose objects these are, and under which fence they are written. Identifies; holds no contents."""
+
+    environment_id: str
+    environment_name: str
+    organization_id: str
+    installation_id: str
+    operation_id: str
+    cluster: str
+    namespace: str
+    revision: int
+    fence: int
+
+    def fenced_for_cleanup(self) -> "EnvironmentContext":
+        """Return the same context one fence higher: for the undo of this operation."""
+        return self.model_copy(update={"fence": self.fence + 1})
+
+
+class GuardRails(WireModel):
+    """Limits around one environment's namespace, from its organisation's plan and the cluster's settings."""
+
+    quota: dict[str, str] = {}
+    """`spec.hard` of the ResourceQuota; empty: no ResourceQuota."""
+    default_requests: dict[str, str] = {"cpu": "10m", "memory": "32Mi"}
+    """What a container that names no requests gets (LimitRange)."""
+    default_limits: dict[str, str] = {}
+    """What a container that names no limits gets (LimitRange); empty: none."""
+    ingress_namespace: str | None = None
+    """Namespace of the ingress controller: may reach exposed ports. None: no such rule."""
+    ingress_class: str | None = None
+    """IngressClass for exposed services; None: the cluster has none, they are reached through the proxy."""
+    base_domain: str = "perdure.localhost"
+    """Exposed services without a host of their own are served at `<service>-<namespace>.<base domain>`."""
+    blocked_egress: tuple[str, ...] = (
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",
+        "169.254.0.0/16",
+    )
+    """Ranges that pods may not reach, save the environment itself and DNS: nodes, metadata services."""
+
+
+class Overrides(WireModel):
+    """Recorded changes on top of a revision; desired state = revision + overrides."""
+
+    replicas: dict[str, int] = {}
+    """By service: replicas that were set by scale or stop."""
+
+
+class ObjectIdentity(WireModel):
+    """One object in an environment's namespace."""
+
+    kind: str
+    name: str
+    uid: str
+
+    @property
+    def title(self) -> str:
+        """Return `Kind/name`."""
+        return f"{self.kind}/{self.name}"

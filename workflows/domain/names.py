@@ -1,0 +1,27 @@
+"""Names that follow from ids, so that a retry or a twin always arrives at the same ones."""
+
+import hashlib
+from typing import Final
+
+FIELD_MANAGER: Final = "perdure"
+"""Field manager of every server-side apply."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+INSTANCE: Final = "app.kubernetes.io/instance"
+NAME: Final = "app.kubernetes.io/name"
+ENVIRONMENT: Final = "perdure.dev/environment"
+ORGANIZATION: Final = "perdure.dev/organization"
+INSTALLATION: Final = "perdure.dev/installation"
+REVISION: Final = "perdure.dev/revision"
+FENCE: Final = "perdure.dev/fence"
+CREATED_BY: Final = "perdure.dev/created-by"
+"""Annotation on the Namespace: id of the operation that created it. It is what tells a second attempt
+of that operation that the namespace was absent before."""
+
+ENVIRONMENT_ROLE: Final = "perdure-environment"
+"""ClusterRole that is bound in each environment's namespace, and nowhere else."""
+
+
+def namespace_name(environment_name: str, environment_id: str) -> str:
+    """Return `<name>-<first 8 hex digits of SHA-256(id)>`: unique over organisations, stable over retries."""
+    return f"{environment_name}-{hashlib.sha256(environment_id.encode()).hexdigest()[:8]}"

@@ -1,0 +1,127 @@
+"""Operations and their steps: states, legal moves, and what may run beside what."""
+
+from enum import StrEnum
+from typing import Final
+
+from workflows.domain.failures import Failure, WireModel
+
+
+class OperationKind(StrEnum):
+    """What an operation does to its environment; also the first part of its workflow id."""
+
+    PROVISION = "provision"
+    DELETE = "delete"
+
+
+class OperationState(StrEnum):
+    """Where an operation stands. The last four are terminal: they never change."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    ROLLED_BACK = "rolled_back"
+
+
+class StepState(StrEnum):
+    """Where a step stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class StepKind(StrEnum):
+    """What a step does."""
+
+    NAMESPACE = "namespace"
+    SECRETS = "secrets"
+    SERVICE = "service"
+    ENDPOINTS = "endpoints"
+    CANCEL_RUNNING = "cancel_running"
+    DELETE_NAMESPACE = "delete_namespace"
+    RELEASE = "release"
+
+
+class EnvironmentPhase(StrEnum):
+    """What an environment is doing, as one word."""
+
+    PENDING = "pending"
+    PROVISIONING = "provisioning"
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    RESUMING = "resuming"
+    ERROR = "error"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+TERMINAL_STATES: Final = frozenset(
+    {OperationState.SUCCEEDED, OperationState.FAILED, OperationState.CANCELLED, OperationState.ROLLED_BACK}
+)
+LIVE_STATES: Final = frozenset(OperationState) - TERMINAL_STATES
+TERMINAL_STEP_STATES: Final = frozenset(
+    {StepState.SUCCEEDED, StepState.FAILED, StepState.SKIPPED, StepState.CANCELLED}
+)
+
+SETTLED_PHASES: Final = frozenset(
+    {
+        EnvironmentPhase.RUNNING,
+        EnvironmentPhase.DEGRADED,
+        EnvironmentPhase.STOPPED,
+        EnvironmentPhase.ERROR,
+        EnvironmentPhase.DELETED,
+    }
+)
+"""Phases in which nothing more happens by itself: `terminal: true` in a status answer."""
+
+FENCES_PER_OPERATION: Final = 2
+"""An operation writes under its fence; its clean-up writes under fence + 1, so that a worker of the same
+operation that was frozen before the clean-up cannot write after it."""
+
+
+class OnFailure(StrEnum):
+    """What becomes of a half-made environment: keep it for a retry, or undo what the operation made."""
+
+    KEEP = "keep"
+    ROLLBACK = "rollback"
+
+
+class PlannedStep(WireModel):
+    """One step of an operation's graph, known before the first one runs."""
+
+    name: str
+    """Unique in the operation: `namespace`, `secrets`, `service/api`, `endpoints`."""
+    kind: StepKind
+    service: str | None = None
+    depends_on: tuple[str, ...] = ()
+    input_hash: str = ""
+    """Digest of all that the step is made from; keyed (HMAC) wherever secret material takes part."""
+
+
+class Cleanup(WireModel):
+    """How far an undo got: `complete`, or what is left (`Kind/name`)."""
+
+    complete: bool
+    left: tuple[str, ...] = ()
+
+
+class StepChange(WireModel):
+    """A step's new state, as the workflow saw it. Fields that are None leave the ledger as it is."""
+
+    step: str
+    state: StepState
+    attempt: int | None = None
+    output: dict[str, str | int | bool] | None = None
+    failure: Failure | None = None
+
+
+def workflow_id(kind: OperationKind, environment_name: str, operation_id: str) -> str:
+    """Return the Temporal workflow id of an operation, readable in a list: `provision/shop/op_01J...`."""
+    return f"{kind}/{environment_name}/{operation_id}"
