@@ -36,7 +36,7 @@ class NamespaceDeleted(WireModel):
 
 
 class DeleteActivities:
-    """Delete as its workflow sees it. `cancel_running` runs on the control queue, the rest on the cluster's."""
+    """Delete as its workflow sees it: `cancel_running` on the control queue, the rest on the cluster's."""
 
     @activity.defn(name="environment.cancel_running")
     async def cancel_running(self, operation: OperationInput) -> RunningCancelled:

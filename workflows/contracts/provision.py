@@ -88,7 +88,7 @@ class Undo(WireModel):
 
 
 class ProvisionActivities:
-    """Provision as its workflow sees it; implemented in `activities.provision`, run on the cluster's queue."""
+    """Provision as its workflow sees it; in `activities.provision`, run on the cluster's queue."""
 
     @activity.defn(name="environment.prepare_namespace")
     async def prepare_namespace(self, request: PrepareNamespace) -> NamespacePrepared:
