@@ -1,0 +1,282 @@
+"""The connection to Temporal, shared by API and worker: data converter, payload codec, start and cancel.
+
+Payloads hold ids and sealed values only, so they are readable in the Temporal UI as they are. The codec is
+for installations that do not want even that to be read by whoever runs the Temporal server.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from workflows.contracts.delete import DELETE_ENVIRONMENT
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationInput
+from workflows.contracts.provision import PROVISION_ENVIRONMENT
+from workflows.contracts.queues import CONTROL_QUEUE
+from workflows.contracts.search_attributes import ENVIRONMENT_ID, OPERATION_KIND, ORGANIZATION_ID
+from workflows.domain.operations import OperationKind
+
+ENCODING: Final = b"binary/encrypted"
+KEY_ID: Final = "encryption-key-id"
+KEY_BYTES: Final = 32
+_NONCE_BYTES: Final = 12
+_CALL_TIMEOUT: Final = timedelta(seconds=5)
+
+WORKFLOWS: Final[Mapping[OperationKind, str]] = {
+    OperationKind.PROVISION: PROVISION_ENVIRONMENT,
+    OperationKind.DELETE: DELETE_ENVIRONMENT,
+}
+"""Which workflow runs an operation of each kind."""
+
+_UNAVAILABLE: Final = frozenset(
+    {
+        RPCStatusCode.UNAVAILABLE,
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.RESOURCE_EXHAUSTED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.ABORTED,
+    }
+)
+
+
+class PayloadKeyInvalid(ValueError):
+    """The payload keys cannot be read; the message never holds key material."""
+
+
+class PayloadUndecodable(Exception):
+    """A payload was encrypted under a key that is not known here, or was changed since."""
+
+
+class TemporalError(Exception):
+    """A call to Temporal failed."""
+
+
+class TemporalUnavailable(TemporalError):
+    """The Temporal server does not answer; what was asked for may be tried again."""
+
+
+class TemporalRefused(TemporalError):
+    """The Temporal server answers and refuses: namespace, rights or search attributes are not set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadKeys:
+    """AES-256 keys by id. `current` encrypts while `encode` is on; every key decrypts, always."""
+
+    current: str
+    keys: Mapping[str, bytes] = field(repr=False)
+    encode: bool = True
+
+    @classmethod
+    def parse(cls, text: str, *, encode: bool) -> PayloadKeys:
+        """Read `id:base64,...`, the first one current. Raises PayloadKeyInvalid."""
+        keys: dict[str, bytes] = {}
+        for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
+            key_id, _, encoded = entry.partition(":")
+            try:
+                key = base64.b64decode(encoded, validate=True)
+            except binascii.Error as error:
+                raise PayloadKeyInvalid(f"payload key {number} is not base64") from error
+            if not key_id or len(key) != KEY_BYTES:
+                raise PayloadKeyInvalid(f"payload key {number} is not `id:base64` of {KEY_BYTES} bytes")
+            if key_id in keys:
+                raise PayloadKeyInvalid(f"payload key {number} repeats the id {key_id}")
+            keys[key_id] = key
+        if not keys:
+            raise PayloadKeyInvalid("no payload key is given")
+        return cls(current=next(iter(keys)), keys=keys, encode=encode)
+
+
+class EncryptingCodec(PayloadCodec):
+    """AES-GCM over whole payloads; the key's id stands in the metadata and is authenticated with them.
+
+    Decoding is always on, so that encryption can be switched, and keys changed, while workflows run.
+    """
+
+    def __init__(self, keys: PayloadKeys) -> None:
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.keys.items()}
+        self._current = keys.current
+        self._encode = keys.encode
+
+    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Encrypt each payload under the current key; what is encrypted already stays as it is."""
+        if not self._encode:
+            return list(payloads)
+        return [self._encrypt(payload) for payload in payloads]
+
+    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
+        """Decrypt what is encrypted and pass on the rest. Raises PayloadUndecodable."""
+        return [self._decrypt(payload) for payload in payloads]
+
+    def _encrypt(self, payload: Payload) -> Payload:
+        if payload.metadata.get("encoding") == ENCODING:
+            return payload
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._ciphers[self._current].encrypt(
+            nonce, payload.SerializeToString(), self._current.encode()
+        )
+        return Payload(metadata={"encoding": ENCODING, KEY_ID: self._current.encode()}, data=nonce + sealed)
+
+    def _decrypt(self, payload: Payload) -> Payload:
+        if payload.metadata.get("encoding") != ENCODING:
+            return payload
+        key_id = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise PayloadUndecodable(f"the payload key {key_id[:64]!r} is not known here")
+        try:
+            plain = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key_id.encode())
+        except (InvalidTag, ValueError) as error:
+            raise PayloadUndecodable("the payload was changed, or encrypted under another key") from error
+        return Payload.FromString(plain)
+
+
+def data_converter(codec: PayloadKeys | None) -> DataConverter:
+    """Return the converter of every client and worker: pydantic, and with keys the codec.
+
+    With encryption on, failure messages and stack traces travel in encrypted attributes too.
+    """
+    if codec is None:
+        return pydantic_data_converter
+    converter = replace(pydantic_data_converter, payload_codec=EncryptingCodec(codec))
+    if codec.encode:
+        return replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
+    return converter
+
+
+async def connect(
+    address: str,
+    namespace: str,
+    *,
+    codec: PayloadKeys | None = None,
+    lazy: bool = True,
+    identity: str | None = None,
+    tls: bool = False,
+    api_key: str | None = None,
+) -> Client:
+    """Connect to Temporal at `host:port`. `lazy`: only at the first call, so that it never fails here.
+
+    Raises RuntimeError when not lazy and the server does not answer.
+    """
+    return await Client.connect(
+        address,
+        namespace=namespace,
+        data_converter=data_converter(codec),
+        lazy=lazy,
+        identity=identity,
+        tls=tls,
+        api_key=api_key,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStart:
+    """What starting an operation's workflow takes; ids and the environment's name only."""
+
+    kind: OperationKind
+    workflow_id: str
+    operation_id: str
+    organization_id: str
+    environment_id: str
+    environment_name: str
+
+
+class WorkflowStarter(Protocol):
+    """Starts and cancels the workflows of operations."""
+
+    async def start(self, operation: OperationStart) -> None:
+        """Start the operation's workflow; one that was started already is success. Raises TemporalError."""
+        ...
+
+    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
+        """Tell a workflow to cancel; False when none of that id is running. Raises TemporalError."""
+        ...
+
+    async def check(self) -> None:
+        """Return when the server answers. Raises TemporalError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TemporalStarter:
+    """The real `WorkflowStarter`, over one client. A call takes at most five seconds."""
+
+    client: Client
+
+    async def start(self, operation: OperationStart) -> None:
+        """Start the operation's workflow under its own id, never twice. Raises TemporalError."""
+        title = f"{operation.kind.capitalize()} {operation.environment_name}"
+        try:
+            await self.client.start_workflow(
+                WORKFLOWS[operation.kind],
+                OperationInput(operation_id=operation.operation_id),
+                id=operation.workflow_id,
+                task_queue=CONTROL_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=TypedSearchAttributes(
+                    [
+                        SearchAttributePair(ORGANIZATION_ID, operation.organization_id),
+                        SearchAttributePair(ENVIRONMENT_ID, operation.environment_id),
+                        SearchAttributePair(OPERATION_KIND, operation.kind.value),
+                    ]
+                ),
+                static_summary=title,
+                static_details=(
+                    f"**{title}**\n\n- environment `{operation.environment_id}`\n"
+                    f"- operation `{operation.operation_id}`"
+                ),
+                rpc_timeout=_CALL_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError:
+            return
+        except RPCError as error:
+            raise _translate(error) from error
+        except RuntimeError as error:  # a lazy client that cannot connect
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+
+    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
+        """Signal a running workflow; False when none of that id is running. Raises TemporalError."""
+        try:
+            await self.client.get_workflow_handle(workflow_id).signal(
+                CANCEL_SIGNAL, request, rpc_timeout=_CALL_TIMEOUT
+            )
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise _translate(error) from error
+        except RuntimeError as error:
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+        return True
+
+    async def check(self) -> None:
+        """Ask the server for its health. Raises TemporalError."""
+        try:
+            serving = await self.client.service_client.check_health(timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            raise _translate(error) from error
+        except RuntimeError as error:
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+        if not serving:
+            raise TemporalUnavailable("Temporal answers that it is not serving")
+
+
+def _translate(error: RPCError) -> TemporalError:
+    """Tell an outage, which passes, from a refusal, which somebody has to mend."""
+    if error.status in _UNAVAILABLE:
+        return TemporalUnavailable(f"Temporal does not answer ({error.status.name.lower()})")
+    return TemporalRefused(f"Temporal refuses ({error.status.name.lower()}): {error.message[:256]}")
