@@ -1,0 +1,96 @@
+"""What every activity on a cluster shares: signs of life, the lease, and failures that carry their kind."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import wraps
+from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from clusters.errors import ClusterError
+from clusters.lease import Lease
+from workflows.domain.failures import FAILURES, Failure, FailureKind, failure
+
+BEAT_SECONDS: Final = 1.0
+"""Heartbeats this often: a cancel comes back with the answer to one."""
+
+Self_ = TypeVar("Self_")
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
+
+class WorkerStopping(Exception):
+    """The worker is shutting down: another attempt, elsewhere, goes on from what the cluster shows."""
+
+
+@asynccontextmanager
+async def alive() -> AsyncIterator[Lease]:
+    """Beat for as long as the body runs; the lease it yields ends when this process stands still.
+
+    The body is left with `WorkerStopping` when the worker is told to stop, so that a long wait does not hold
+    up a shutdown.
+    """
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    body = asyncio.current_task()
+    stopping = False
+
+    async def leave_when_stopping() -> None:
+        nonlocal stopping
+        await activity.wait_for_worker_shutdown()
+        stopping = True
+        if body is not None:
+            body.cancel()
+
+    helpers = [asyncio.create_task(beat()), asyncio.create_task(leave_when_stopping())]
+    try:
+        async with Lease() as lease:
+            yield lease
+    except asyncio.CancelledError:
+        if stopping and body is not None and not activity.is_cancelled():
+            body.uncancel()
+            raise WorkerStopping from None
+        raise
+    finally:
+        for helper in helpers:
+            helper.cancel()
+        for helper in helpers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await helper
+
+
+def fail(reason: Failure) -> NoReturn:
+    """End the activity with `reason`: the engine tries again only where its kind says that this can help."""
+    raise _application_error(reason)
+
+
+def reports_failures(
+    method: Callable[Concatenate[Self_, Parameters], Awaitable[Answer]],
+) -> Callable[Concatenate[Self_, Parameters], Awaitable[Answer]]:
+    """Translate what a cluster refuses into failures with a kind; nothing else leaves an activity."""
+
+    @wraps(method)
+    async def translated(self: Self_, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+        try:
+            return await method(self, *args, **kwargs)
+        except ClusterError as error:
+            raise _application_error(failure(error.kind, str(error))) from error
+        except WorkerStopping as error:
+            raise _application_error(
+                failure(FailureKind.CLUSTER_UNAVAILABLE, "The worker was told to stop.")
+            ) from error
+
+    return translated
+
+
+def _application_error(reason: Failure) -> ApplicationError:
+    return ApplicationError(
+        reason.message, reason, type=reason.kind, non_retryable=not FAILURES[reason.kind].retryable
+    )

@@ -1,0 +1,116 @@
+"""The database: SQLite for one machine, Postgres for many, behind the same two kinds of transaction.
+
+A writing transaction on SQLite begins with BEGIN IMMEDIATE, and only one at a time begins in this process: a
+deferred one that turns into a writer fails at once when somebody wrote meanwhile, and writers that poll for the
+file lock starve each other. Postgres takes row locks where the code asks for them (`FOR NO KEY UPDATE`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Final
+
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+BUSY_TIMEOUT_SECONDS: Final = 10
+"""How long a SQLite writer waits for another process to finish writing."""
+_POOL_SIZE: Final = 10
+_SQLITE_READERS: Final = 4
+_DRIVERS: Final = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+}
+
+
+def async_url(url: str) -> str:
+    """Return the URL with its async driver: `sqlite:///file` and `postgresql://...` name no driver.
+
+    Raises ValueError for another kind of database, and for SQLite without a file: each connection would have
+    its own.
+    """
+    parsed = make_url(url)
+    driver = _DRIVERS.get(parsed.drivername, parsed.drivername)
+    if driver not in _DRIVERS.values():
+        raise ValueError(f"unknown kind of database: {parsed.drivername}")
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ValueError("a SQLite database needs a file")
+    return parsed.set(drivername=driver).render_as_string(hide_password=False)
+
+
+class Database:
+    """Connections to one database. Belongs to one event loop; `dispose` it before the loop ends."""
+
+    def __init__(self, url: str) -> None:
+        address = async_url(url)
+        self.is_sqlite: Final = address.startswith("sqlite")
+        self._writing = asyncio.Lock()
+        if self.is_sqlite:
+            self._writer = _sqlite_engine(address, "BEGIN IMMEDIATE", pool_size=1)
+            self._reader = _sqlite_engine(address, "BEGIN", pool_size=_SQLITE_READERS)
+        else:
+            self._writer = create_async_engine(
+                address, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, pool_pre_ping=True
+            )
+            self._reader = self._writer
+        self._write_session = _sessions(self._writer)
+        self._read_session = _sessions(self._reader)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """One writing transaction: committed at the end, rolled back when anything is raised, cancel included.
+
+        Do not open a second one inside: on SQLite the second would wait for the first for ever.
+        """
+        turn: AbstractAsyncContextManager[object] = self._writing if self.is_sqlite else nullcontext()
+        async with turn, self._write_session() as session, session.begin():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """One reading transaction; whatever it writes is rolled back. Never waits for writers."""
+        async with self._read_session() as session:
+            yield session
+
+    async def ping(self) -> None:
+        """Ask the database for an answer. Raises what the driver raises when there is none."""
+        async with self._reader.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        await self._writer.dispose()
+        await self._reader.dispose()
+
+
+def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
+
+
+def _sqlite_engine(address: str, begin: str, *, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(address, pool_size=pool_size, max_overflow=0)
+
+    def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        # The driver would begin transactions by itself, and always deferred ones.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}",
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", begun)
+    return engine

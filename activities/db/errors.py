@@ -1,0 +1,157 @@
+"""What the database layer refuses, each with what a caller needs to answer it: kind, HTTP status, fields."""
+
+from typing import ClassVar
+
+from workflows.domain.errors import FieldError
+from workflows.domain.failures import FAILURES, FailureKind
+from workflows.domain.operations import OperationKind, OperationState
+
+
+class DomainError(Exception):
+    """A request that cannot be done as things stand: its failure kind, and the HTTP status of an answer."""
+
+    kind: ClassVar[FailureKind] = FailureKind.CONFLICT
+    status: ClassVar[int | None] = None
+
+    @property
+    def http_status(self) -> int:
+        """Status of an HTTP answer about it."""
+        return self.status if self.status is not None else FAILURES[self.kind].http_status
+
+
+class NotFound(DomainError):
+    """There is no such thing in this organisation; another organisation's ids look just so."""
+
+    status = 404
+
+    def __init__(self, resource: str, identifier: str) -> None:
+        super().__init__(f"no {resource} {identifier!r}")
+        self.resource = resource
+        self.identifier = identifier
+
+
+class Unauthenticated(DomainError):
+    """The token is unknown, expired or revoked."""
+
+    kind = FailureKind.FORBIDDEN
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("the API key is unknown, expired or revoked")
+
+
+class NameTaken(DomainError):
+    """The name is in use; `existing_id` is what holds it."""
+
+    def __init__(self, resource: str, name: str, existing_id: str) -> None:
+        super().__init__(f"{resource} {name!r} exists already ({existing_id})")
+        self.resource = resource
+        self.name = name
+        self.existing_id = existing_id
+
+
+class Busy(DomainError):
+    """Another operation holds the environment."""
+
+    def __init__(self, operation_id: str, operation_kind: OperationKind) -> None:
+        super().__init__(f"the environment is busy with {operation_kind} {operation_id}")
+        self.operation_id = operation_id
+        self.operation_kind = operation_kind
+
+
+class NotRetryable(DomainError):
+    """There is nothing to retry; `state` is that of the last operation, if there is one."""
+
+    def __init__(self, reason: str, state: OperationState | None = None) -> None:
+        super().__init__(reason)
+        self.state = state
+
+
+class NotCancellable(DomainError):
+    """This kind of operation cannot be cancelled."""
+
+    def __init__(self, operation_id: str, operation_kind: OperationKind) -> None:
+        super().__init__(f"a {operation_kind} cannot be cancelled ({operation_id})")
+        self.operation_id = operation_id
+        self.operation_kind = operation_kind
+
+
+class AlreadyEnded(DomainError):
+    """The operation has ended."""
+
+    def __init__(self, operation_id: str, state: OperationState) -> None:
+        super().__init__(f"operation {operation_id} has ended: {state}")
+        self.operation_id = operation_id
+        self.state = state
+
+
+class AlreadyDeleted(DomainError):
+    """The environment is gone."""
+
+    status = 410
+
+    def __init__(self, environment_id: str) -> None:
+        super().__init__(f"environment {environment_id} was deleted")
+        self.environment_id = environment_id
+
+
+class Protected(DomainError):
+    """The environment is protected against delete and stop."""
+
+    kind = FailureKind.POLICY_DENIED
+
+    def __init__(self, environment_id: str, name: str) -> None:
+        super().__init__(f"environment {name!r} is protected; take `protected` off its Blueprint first")
+        self.environment_id = environment_id
+        self.name = name
+
+
+class CapExceeded(DomainError):
+    """The organisation's cap would be exceeded. `used` counts what exists, `asked` what was to be added."""
+
+    kind = FailureKind.QUOTA_EXCEEDED
+
+    def __init__(self, cap: str, *, limit: str, used: str, asked: str) -> None:
+        super().__init__(f"the organisation's cap on {cap} is {limit}: {used} in use, {asked} asked for")
+        self.cap = cap
+        self.limit = limit
+        self.used = used
+        self.asked = asked
+
+
+class InvalidReferences(DomainError):
+    """The Blueprint names things that do not exist; every such place is listed."""
+
+    kind = FailureKind.BLUEPRINT_INVALID
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(str(error) for error in errors[:5]))
+        self.errors = errors
+
+
+class InvalidCursor(DomainError):
+    """The list cursor was not made by this API."""
+
+    kind = FailureKind.BLUEPRINT_INVALID
+    status = 422
+
+    def __init__(self) -> None:
+        super().__init__("the cursor is not one that a list answer gave")
+
+
+class IdempotencyMismatch(DomainError):
+    """The Idempotency-Key was used for another request."""
+
+    status = 422
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Idempotency-Key {key!r} was used with another body")
+        self.key = key
+
+
+class IdempotencyInFlight(DomainError):
+    """The first request with this Idempotency-Key is not answered yet, or its answer is not kept."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"Idempotency-Key {key!r} belongs to a request whose answer is not available")
+        self.key = key

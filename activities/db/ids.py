@@ -1,0 +1,24 @@
+"""Prefixed, sortable identifiers: `env_01J...`; the prefix says what kind of thing an id names."""
+
+from enum import StrEnum
+
+from ulid import ULID
+
+
+class IdPrefix(StrEnum):
+    """First part of an id."""
+
+    ORGANIZATION = "org"
+    PRINCIPAL = "prn"
+    API_KEY = "key"
+    ENVIRONMENT = "env"
+    OPERATION = "op"
+    DATA_KEY = "dk"
+    SECRET = "sec"  # noqa: S105 - a prefix of ids
+    REGISTRY_CREDENTIAL = "reg"
+    AUDIT_ENTRY = "aud"
+
+
+def new_id(prefix: IdPrefix) -> str:
+    """Return a fresh id, for example `env_01M80JNKEFGCFMHJD0C2DW2S51`: sorts by the time it was made."""
+    return f"{prefix}_{ULID()}"

@@ -1,0 +1,443 @@
+"""What repositories hand out: frozen copies of rows, free of any database session."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from activities.db import tables
+from activities.db.tables import EventType, PrincipalKind, Role
+from workflows.contracts.operation import CancelRequest, PreImage
+from workflows.domain.environment import GuardRails
+from workflows.domain.failures import Failure, WireModel
+from workflows.domain.operations import (
+    TERMINAL_STATES,
+    Cleanup,
+    EnvironmentPhase,
+    OnFailure,
+    OperationKind,
+    OperationState,
+    StepKind,
+    StepState,
+)
+
+JsonObject = dict[str, JsonValue]
+
+
+class Caps(WireModel):
+    """What an organisation may use over all its environments; None: no limit."""
+
+    environments: int | None = None
+    cpu: str | None = None
+    """Sum of CPU requests, a Kubernetes quantity."""
+    memory: str | None = None
+    """Sum of memory requests, a Kubernetes quantity."""
+    storage: str | None = None
+    """Sum of persistent volume sizes, a Kubernetes quantity."""
+
+
+class Condition(WireModel):
+    """One aspect of an environment's status, in the Kubernetes manner (`status`: True, False or Unknown)."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks, on behalf of which organisation."""
+
+    organization_id: str
+    principal_id: str
+    key_id: str | None
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationRecord:
+    """A tenant."""
+
+    id: str
+    name: str
+    caps: Caps
+    guard_rails: JsonObject
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipalRecord:
+    """A person or service."""
+
+    id: str
+    organization_id: str
+    kind: PrincipalKind
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyRecord:
+    """An API key without its token."""
+
+    id: str
+    organization_id: str
+    principal_id: str
+    name: str
+    role: Role
+    unlimited: bool
+    last8: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRecord:
+    """An environment as the database has it; the live state of its services is the cluster's."""
+
+    id: str
+    organization_id: str
+    name: str
+    description: str
+    cluster: str
+    namespace: str
+    phase: EnvironmentPhase
+    conditions: tuple[Condition, ...]
+    revision: int
+    plan: str | None
+    labels: dict[str, str]
+    protected: bool
+    auto_shutdown_enabled: bool
+    auto_shutdown_delay_minutes: int
+    ttl_minutes: int | None
+    guard_rails: GuardRails
+    installation_id: str
+    last_event: int
+    version: int
+    """Grows with each change of the row: the ETag."""
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+    delete_requested_at: datetime | None
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step of an operation."""
+
+    operation_id: str
+    name: str
+    position: int
+    kind: StepKind
+    service: str | None
+    depends_on: tuple[str, ...]
+    state: StepState
+    attempt: int
+    input_hash: str
+    output: JsonObject | None
+    failure: Failure | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRecord:
+    """A cancel that was asked for."""
+
+    cleanup: bool
+    reason: str
+    at: datetime
+
+    def request(self) -> CancelRequest:
+        """Return what is signalled to the workflow."""
+        return CancelRequest(cleanup=self.cleanup, reason=self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRecord:
+    """An operation; its steps are read with `operations.steps`."""
+
+    id: str
+    organization_id: str
+    environment_id: str
+    kind: OperationKind
+    state: OperationState
+    revision: int
+    fence: int
+    retry_of: str | None
+    requested_by: str
+    workflow_id: str
+    on_failure: OnFailure
+    force: bool
+    failure: Failure | None
+    cleanup: Cleanup | None
+    pre_image: PreImage | None
+    cancel: CancelRecord | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the state is terminal."""
+        return self.state in TERMINAL_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One change.
+
+    `data` of a step: operationId, step, kind, service, state, attempt, output, failure, progress; of an operation:
+    operationId, kind, state, failure, cleanup, cancel, phase (the environment's), progress. Progress: done, total,
+    running (names).
+    """
+
+    environment_id: str
+    organization_id: str
+    number: int
+    operation_id: str
+    type: EventType
+    data: JsonObject
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRecord:
+    """An accepted Blueprint, without literal secret values."""
+
+    environment_id: str
+    number: int
+    parent: int | None
+    message: str
+    blueprint: JsonObject
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRecord:
+    """A stored secret without its value. `environment_id` None: one of the organisation."""
+
+    id: str
+    organization_id: str
+    environment_id: str | None
+    name: str
+    generated: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryCredentialRecord:
+    """A registry login without its password."""
+
+    id: str
+    organization_id: str
+    name: str
+    host: str
+    username: str
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """Who did what to which thing."""
+
+    id: str
+    organization_id: str
+    principal_id: str
+    key_id: str | None
+    action: str
+    subject_id: str
+    data: JsonObject
+    at: datetime
+
+
+def organization_record(row: tables.Organization) -> OrganizationRecord:
+    """Copy a row."""
+    return OrganizationRecord(
+        id=row.id,
+        name=row.name,
+        caps=Caps.model_validate(row.caps),
+        guard_rails=row.guard_rails,
+        created_at=row.created_at,
+    )
+
+
+def principal_record(row: tables.Principal) -> PrincipalRecord:
+    """Copy a row."""
+    return PrincipalRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        kind=row.kind,
+        name=row.name,
+        created_at=row.created_at,
+    )
+
+
+def api_key_record(row: tables.ApiKey) -> ApiKeyRecord:
+    """Copy a row, save the token's digest."""
+    return ApiKeyRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        principal_id=row.principal_id,
+        name=row.name,
+        role=row.role,
+        unlimited=row.unlimited,
+        last8=row.last8,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+    )
+
+
+def environment_record(row: tables.Environment) -> EnvironmentRecord:
+    """Copy a row."""
+    return EnvironmentRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        name=row.name,
+        description=row.description,
+        cluster=row.cluster,
+        namespace=row.namespace,
+        phase=row.phase,
+        conditions=tuple(Condition.model_validate(condition) for condition in row.conditions),
+        revision=row.revision,
+        plan=row.plan,
+        labels=dict(row.labels),
+        protected=row.protected,
+        auto_shutdown_enabled=row.auto_shutdown_enabled,
+        auto_shutdown_delay_minutes=row.auto_shutdown_delay_minutes,
+        ttl_minutes=row.ttl_minutes,
+        guard_rails=GuardRails.model_validate(row.guard_rails),
+        installation_id=row.installation_id,
+        last_event=row.last_event,
+        version=row.version,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        delete_requested_at=row.delete_requested_at,
+        deleted_at=row.deleted_at,
+    )
+
+
+def step_record(row: tables.Step) -> StepRecord:
+    """Copy a row."""
+    return StepRecord(
+        operation_id=row.operation_id,
+        name=row.name,
+        position=row.position,
+        kind=row.kind,
+        service=row.service,
+        depends_on=tuple(row.depends_on),
+        state=row.state,
+        attempt=row.attempt,
+        input_hash=row.input_hash,
+        output=row.output,
+        failure=None if row.failure is None else Failure.model_validate(row.failure),
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def operation_record(row: tables.Operation) -> OperationRecord:
+    """Copy a row."""
+    cancel = None
+    if row.cancel_requested_at is not None:
+        cancel = CancelRecord(
+            cleanup=bool(row.cancel_cleanup), reason=row.cancel_reason or "", at=row.cancel_requested_at
+        )
+    return OperationRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        environment_id=row.environment_id,
+        kind=row.kind,
+        state=row.state,
+        revision=row.revision,
+        fence=row.fence,
+        retry_of=row.retry_of,
+        requested_by=row.requested_by,
+        workflow_id=row.workflow_id,
+        on_failure=row.on_failure,
+        force=row.force,
+        failure=None if row.failure is None else Failure.model_validate(row.failure),
+        cleanup=None if row.cleanup is None else Cleanup.model_validate(row.cleanup),
+        pre_image=None if row.pre_image is None else PreImage.model_validate(row.pre_image),
+        cancel=cancel,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+    )
+
+
+def event_record(row: tables.Event) -> EventRecord:
+    """Copy a row."""
+    return EventRecord(
+        environment_id=row.environment_id,
+        organization_id=row.organization_id,
+        number=row.number,
+        operation_id=row.operation_id,
+        type=row.type,
+        data=row.data,
+        at=row.at,
+    )
+
+
+def revision_record(row: tables.Revision) -> RevisionRecord:
+    """Copy a row."""
+    return RevisionRecord(
+        environment_id=row.environment_id,
+        number=row.number,
+        parent=row.parent,
+        message=row.message,
+        blueprint=row.blueprint,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
+
+
+def secret_record(row: tables.Secret) -> SecretRecord:
+    """Copy a row, save its ciphertext."""
+    return SecretRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        environment_id=row.environment_id,
+        name=row.name,
+        generated=row.generated,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def registry_credential_record(row: tables.RegistryCredential) -> RegistryCredentialRecord:
+    """Copy a row, save its ciphertext."""
+    return RegistryCredentialRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        name=row.name,
+        host=row.host,
+        username=row.username,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def audit_record(row: tables.AuditEntry) -> AuditRecord:
+    """Copy a row."""
+    return AuditRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        principal_id=row.principal_id,
+        key_id=row.key_id,
+        action=row.action,
+        subject_id=row.subject_id,
+        data=row.data,
+        at=row.at,
+    )

@@ -1,0 +1,346 @@
+"""The tables. Rows stay inside `activities.db`: repositories hand out the frozen records of `records.py`.
+
+Every table carries `organization_id` (the installation's own row excepted) and no table has relationships:
+what is read is asked for by a query.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from pydantic import JsonValue
+from sqlalchemy import BigInteger, Index, LargeBinary, MetaData, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from activities.db.types import Json, UtcDateTime, text_enum
+from workflows.domain.operations import (
+    EnvironmentPhase,
+    OnFailure,
+    OperationKind,
+    OperationState,
+    StepKind,
+    StepState,
+)
+
+NAMING_CONVENTION: Final = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+_LIVE: Final = "state IN ('accepted', 'running')"
+
+JsonObject = dict[str, JsonValue]
+
+
+class PrincipalKind(StrEnum):
+    """Who a key belongs to."""
+
+    PERSON = "person"
+    SERVICE = "service"
+
+
+class Role(StrEnum):
+    """What a key may do, in growing order."""
+
+    VIEWER = "viewer"
+    DEVELOPER = "developer"
+    ADMIN = "admin"
+    OWNER = "owner"
+
+
+class EventType(StrEnum):
+    """What changed."""
+
+    OPERATION = "operation"
+    STEP = "step"
+
+
+class Table(SQLModel):
+    """Base of all tables: one metadata with one naming convention."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+def _partial_unique(name: str, *columns: str, where: str) -> Index:
+    return Index(name, *columns, unique=True, sqlite_where=text(where), postgresql_where=text(where))
+
+
+class Installation(Table, table=True):
+    """The one row that says which installation this database is; it labels every namespace we make."""
+
+    __tablename__ = "installation"
+
+    id: int = Field(primary_key=True, default=1)
+    uuid: str = Field(max_length=36)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Organization(Table, table=True):
+    """A tenant. `caps`: see `records.Caps`; `guard_rails`: fields of `GuardRails` that differ from the cluster's."""
+
+    __tablename__ = "organizations"
+
+    id: str = Field(primary_key=True)
+    name: str
+    caps: JsonObject = Field(default_factory=dict, sa_type=Json)
+    guard_rails: JsonObject = Field(default_factory=dict, sa_type=Json)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Principal(Table, table=True):
+    """A person or a service that acts."""
+
+    __tablename__ = "principals"
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    kind: PrincipalKind = Field(sa_type=text_enum(PrincipalKind))
+    name: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class ApiKey(Table, table=True):
+    """A token, kept as its SHA-256; the last characters tell people which one it is."""
+
+    __tablename__ = "api_keys"
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    principal_id: str = Field(foreign_key="principals.id", index=True)
+    name: str
+    role: Role = Field(sa_type=text_enum(Role))
+    unlimited: bool = False
+    sha256: str = Field(unique=True, max_length=64)
+    last8: str = Field(max_length=8)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Environment(Table, table=True):
+    """An environment. Its row is the lock of all that happens to it, and holds the counters given out under it."""
+
+    __tablename__ = "environments"
+    __table_args__ = (
+        _partial_unique("uq_environments_name_live", "organization_id", "name", where="deleted_at IS NULL"),
+        Index("ix_environments_page", "organization_id", "created_at", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id")
+    name: str
+    description: str = ""
+    cluster: str
+    namespace: str
+    phase: EnvironmentPhase = Field(sa_type=text_enum(EnvironmentPhase))
+    conditions: list[JsonObject] = Field(default_factory=list, sa_type=Json)
+    revision: int = 1
+    plan: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict, sa_type=Json)
+    protected: bool = False
+    auto_shutdown_enabled: bool = False
+    auto_shutdown_delay_minutes: int = 30
+    ttl_minutes: int | None = None
+    guard_rails: JsonObject = Field(default_factory=dict, sa_type=Json)
+    installation_id: str
+    cpu_millis: int = Field(default=0, sa_type=BigInteger)
+    memory_bytes: int = Field(default=0, sa_type=BigInteger)
+    storage_bytes: int = Field(default=0, sa_type=BigInteger)
+    last_fence: int = 0
+    last_event: int = Field(default=0, sa_type=BigInteger)
+    version: int = 1
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+    delete_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Revision(Table, table=True):
+    """A Blueprint as it was accepted, without literal secret values."""
+
+    __tablename__ = "revisions"
+
+    environment_id: str = Field(primary_key=True, foreign_key="environments.id")
+    number: int = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    parent: int | None = None
+    message: str = ""
+    blueprint: JsonObject = Field(sa_type=Json)
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Override(Table, table=True):
+    """A recorded change on top of a revision: the replicas of one service."""
+
+    __tablename__ = "overrides"
+
+    environment_id: str = Field(primary_key=True, foreign_key="environments.id")
+    service: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    replicas: int
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Operation(Table, table=True):
+    """A change to an environment. `fence` is what its writes bear; its clean-up writes under `fence + 1`."""
+
+    __tablename__ = "operations"
+    __table_args__ = (
+        _partial_unique(
+            "uq_operations_live_mutation", "environment_id", where=f"{_LIVE} AND kind <> 'delete'"
+        ),
+        _partial_unique("uq_operations_live_delete", "environment_id", where=f"{_LIVE} AND kind = 'delete'"),
+        Index("ix_operations_page", "organization_id", "created_at", "id"),
+        Index("ix_operations_environment", "environment_id", "created_at", "id"),
+        Index("ix_operations_live", "state", sqlite_where=text(_LIVE), postgresql_where=text(_LIVE)),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id")
+    environment_id: str = Field(foreign_key="environments.id")
+    kind: OperationKind = Field(sa_type=text_enum(OperationKind))
+    state: OperationState = Field(sa_type=text_enum(OperationState))
+    revision: int
+    fence: int
+    retry_of: str | None = Field(default=None, foreign_key="operations.id")
+    requested_by: str
+    workflow_id: str
+    on_failure: OnFailure = Field(default=OnFailure.KEEP, sa_type=text_enum(OnFailure))
+    force: bool = False
+    failure: JsonObject | None = Field(default=None, sa_type=Json)
+    cleanup: JsonObject | None = Field(default=None, sa_type=Json)
+    pre_image: JsonObject | None = Field(default=None, sa_type=Json)
+    cancel_cleanup: bool | None = None
+    cancel_reason: str | None = None
+    cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    cancel_delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Step(Table, table=True):
+    """One step of an operation's graph; `position` is its place in the plan."""
+
+    __tablename__ = "steps"
+
+    operation_id: str = Field(primary_key=True, foreign_key="operations.id")
+    name: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    position: int
+    kind: StepKind = Field(sa_type=text_enum(StepKind))
+    service: str | None = None
+    depends_on: list[str] = Field(default_factory=list, sa_type=Json)
+    state: StepState = Field(sa_type=text_enum(StepState))
+    attempt: int = 0
+    input_hash: str = ""
+    output: JsonObject | None = Field(default=None, sa_type=Json)
+    failure: JsonObject | None = Field(default=None, sa_type=Json)
+    started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class Event(Table, table=True):
+    """One change, numbered per environment under the lock of its row: readers that go on from a number miss nothing."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("ix_events_operation", "operation_id", "number"),)
+
+    environment_id: str = Field(primary_key=True, foreign_key="environments.id")
+    number: int = Field(primary_key=True, sa_type=BigInteger)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    operation_id: str = Field(foreign_key="operations.id")
+    type: EventType = Field(sa_type=text_enum(EventType))
+    data: JsonObject = Field(sa_type=Json)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class DataKey(Table, table=True):
+    """An organisation's key for its secrets, wrapped by a master key. The highest number encrypts, all decrypt."""
+
+    __tablename__ = "data_keys"
+    __table_args__ = (UniqueConstraint("organization_id", "number"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    number: int
+    master_key_id: str
+    wrapped: bytes = Field(sa_type=LargeBinary)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class Secret(Table, table=True):
+    """An encrypted value: of one environment, or of the organisation (`environment_id` NULL)."""
+
+    __tablename__ = "secrets"
+    __table_args__ = (
+        _partial_unique("uq_secrets_organization", "organization_id", "name", where="environment_id IS NULL"),
+        _partial_unique(
+            "uq_secrets_environment", "environment_id", "name", where="environment_id IS NOT NULL"
+        ),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    environment_id: str | None = Field(default=None, foreign_key="environments.id")
+    name: str
+    data_key_id: str = Field(foreign_key="data_keys.id")
+    ciphertext: bytes = Field(sa_type=LargeBinary)
+    generated: bool = False
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RegistryCredential(Table, table=True):
+    """A login for a container registry; the password is encrypted."""
+
+    __tablename__ = "registry_credentials"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    name: str
+    host: str
+    username: str
+    data_key_id: str = Field(foreign_key="data_keys.id")
+    ciphertext: bytes = Field(sa_type=LargeBinary)
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class AuditEntry(Table, table=True):
+    """Who did what to which thing; never changed."""
+
+    __tablename__ = "audit_entries"
+    __table_args__ = (Index("ix_audit_entries_page", "organization_id", "at", "id"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id")
+    principal_id: str
+    key_id: str | None = None
+    action: str
+    subject_id: str
+    data: JsonObject = Field(default_factory=dict, sa_type=Json)
+    at: datetime = Field(sa_type=UtcDateTime)
+
+
+class IdempotencyRecord(Table, table=True):
+    """A POST that was answered under an `Idempotency-Key`. `status` NULL: in flight, or an answer that is not kept."""
+
+    __tablename__ = "idempotency_records"
+
+    organization_id: str = Field(primary_key=True, foreign_key="organizations.id")
+    key_id: str = Field(primary_key=True)
+    route: str = Field(primary_key=True)
+    key: str = Field(primary_key=True, max_length=255)
+    fingerprint: str = Field(max_length=64)
+    status: int | None = None
+    body: JsonObject | None = Field(default=None, sa_type=Json)
+    headers: dict[str, str] | None = Field(default=None, sa_type=Json)
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
