@@ -24,6 +24,8 @@ class DeleteNamespace(WireModel):
     context: EnvironmentContext
     known_blockers: tuple[Blocker, ...] = ()
     """What the caller knows already: the activity returns when it finds something else."""
+    wait_seconds: int
+    """How long to wait for a change before answering that nothing changed."""
     release_finalizers: bool = False
     """Remove foreign finalizers by force (`force=true`, with an audit entry)."""
 

@@ -56,6 +56,8 @@ class OperationPlan(WireModel):
     overrides: Overrides = Overrides()
     cancel: CancelRequest | None = None
     """A cancel that was asked for before the workflow began."""
+    force: bool = False
+    """Delete only: remove foreign finalizers that hold the namespace."""
 
 
 class PreImage(WireModel):

@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Final
 
-from workflows.domain.failures import Failure, WireModel
+from workflows.domain.blueprint_models import OnFailure as OnFailure  # part of this vocabulary too
+from workflows.domain.failures import Blocker, Failure, WireModel
 
 
 class OperationKind(StrEnum):
@@ -86,11 +87,8 @@ FENCES_PER_OPERATION: Final = 2
 operation that was frozen before the clean-up cannot write after it."""
 
 
-class OnFailure(StrEnum):
-    """What becomes of a half-made environment: keep it for a retry, or undo what the operation made."""
-
-    KEEP = "keep"
-    ROLLBACK = "rollback"
+Output = dict[str, str | int | bool]
+"""What a step answers: small facts, shown as they are."""
 
 
 class PlannedStep(WireModel):
@@ -118,8 +116,10 @@ class StepChange(WireModel):
     step: str
     state: StepState
     attempt: int | None = None
-    output: dict[str, str | int | bool] | None = None
+    output: Output | None = None
     failure: Failure | None = None
+    blocked_by: tuple[Blocker, ...] | None = None
+    """What holds a running step up; empty clears it."""
 
 
 def workflow_id(kind: OperationKind, environment_name: str, operation_id: str) -> str:

@@ -1,0 +1,77 @@
+"""The workers of one process: which queues they serve, and how strictly workflows are boxed in."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.workflow import SandboxImportNotificationPolicy
+
+from workflows.contracts.queues import CONTROL_QUEUE, cluster_queue
+from workflows.registry import WORKFLOWS
+
+STICKY_TIMEOUT: Final = timedelta(seconds=3)
+"""After a worker died with a workflow in its cache, another takes over this much later."""
+
+HEARTBEAT_THROTTLE: Final = timedelta(seconds=1)
+"""Heartbeats reach the server this often, so that a cancel reaches the activity within about a second."""
+
+
+def sandbox() -> SandboxedWorkflowRunner:
+    """Return the sandbox: contracts and domain pass through, anything unplanned stops the worker at start."""
+    restrictions = SandboxRestrictions.default.with_passthrough_modules(
+        "workflows.contracts", "workflows.domain"
+    ).with_import_notification_policy(
+        SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
+        | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+    )
+    return SandboxedWorkflowRunner(restrictions=restrictions)
+
+
+def control_worker(
+    client: Client,
+    activities: Sequence[Callable[..., Any]],
+    *,
+    graceful_shutdown: timedelta,
+    max_cached_workflows: int,
+    task_queue: str = CONTROL_QUEUE,
+    identity: str | None = None,
+) -> Worker:
+    """Serve workflows, and activities on Perdure's own state."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        workflows=WORKFLOWS,
+        activities=activities,
+        workflow_runner=sandbox(),
+        identity=identity,
+        max_cached_workflows=max_cached_workflows,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=graceful_shutdown,
+    )
+
+
+def cluster_worker(
+    client: Client,
+    cluster: str,
+    activities: Sequence[Callable[..., Any]],
+    *,
+    graceful_shutdown: timedelta,
+    max_concurrent_activities: int,
+    identity: str | None = None,
+) -> Worker:
+    """Serve activities on one cluster. Waiting costs next to nothing, so many may wait at once."""
+    return Worker(
+        client,
+        task_queue=cluster_queue(cluster),
+        activities=activities,
+        identity=identity,
+        max_concurrent_activities=max_concurrent_activities,
+        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=graceful_shutdown,
+    )

@@ -1,0 +1,73 @@
+"""The schedules that Perdure keeps, declared as data and brought about when a control worker starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleIntervalSpec,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleState,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
+
+from workflows.contracts.queues import CONTROL_QUEUE
+from workflows.contracts.reconcile import RECONCILE_OPERATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One schedule: what is started, how often, and the note that operators read in the Temporal UI."""
+
+    schedule_id: str
+    workflow: str
+    every: timedelta
+    note: str
+
+    def schedule(self) -> Schedule:
+        """Return it as Temporal takes it. Everything is given each time: an update replaces the whole."""
+        return Schedule(
+            action=ScheduleActionStartWorkflow(
+                self.workflow,
+                id=f"schedule/{self.schedule_id}",
+                task_queue=CONTROL_QUEUE,
+                static_summary=self.note,
+            ),
+            spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=self.every)]),
+            policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(minutes=1)),
+            state=ScheduleState(note=self.note),
+        )
+
+
+def declared(reconcile_every: timedelta) -> Sequence[Declared]:
+    """Return every schedule."""
+    return (
+        Declared(
+            schedule_id="reconcile-operations",
+            workflow=RECONCILE_OPERATIONS,
+            every=reconcile_every,
+            note="Starts operations whose start was lost, delivers cancels, closes lost ones",
+        ),
+    )
+
+
+async def bring_about(client: Client, schedules: Sequence[Declared]) -> None:
+    """Create or update each schedule. One that an operator paused stays paused."""
+    for each in schedules:
+        wanted = each.schedule()
+        try:
+            await client.create_schedule(each.schedule_id, wanted)
+        except ScheduleAlreadyRunningError:
+
+            def update(live: ScheduleUpdateInput, wanted: Schedule = wanted) -> ScheduleUpdate:
+                wanted.state.paused = live.description.schedule.state.paused
+                return ScheduleUpdate(schedule=wanted)
+
+            await client.get_schedule_handle(each.schedule_id).update(update)

@@ -1,0 +1,91 @@
+"""How a workflow asks a cluster's workers for something, and what it learns when that fails."""
+
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import TimeoutError as ActivityTimeout
+from temporalio.workflow import ActivityCancellationType
+
+from workflows._options import (
+    CLUSTER_RETRY,
+    HEARTBEAT_TIMEOUT,
+    SCHEDULE_TO_START,
+    SCHEDULE_TO_START_ATTEMPTS,
+)
+from workflows.contracts.queues import cluster_queue
+from workflows.domain.failures import Failure, FailureKind, failure
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+
+
+class StepFailed(Exception):
+    """A step ended in `failure`. Never leaves a workflow: it ends in the ledger."""
+
+    def __init__(self, reason: Failure) -> None:
+        super().__init__(reason.message)
+        self.failure = reason
+
+
+async def on_cluster(
+    activity: Callable[[Any, Request], Coroutine[Any, Any, Answer]],
+    request: Request,
+    *,
+    cluster: str,
+    step: str,
+    summary: str,
+    attempt_limit: timedelta,
+    total_limit: timedelta | None = None,
+) -> Answer:
+    """Run `activity` on a worker of `cluster`.
+
+    `attempt_limit` bounds one attempt, `total_limit` all of them. A cancel waits until the activity has
+    confirmed it (or its worker is known to be dead), so that nothing of it is under way afterwards.
+
+    Raises `StepFailed` with the failure's kind; `cluster_unavailable` when no worker serves the cluster.
+    """
+    for waited in range(1, SCHEDULE_TO_START_ATTEMPTS + 1):
+        try:
+            return await workflow.execute_activity_method(
+                activity,
+                request,
+                task_queue=cluster_queue(cluster),
+                schedule_to_start_timeout=SCHEDULE_TO_START,
+                start_to_close_timeout=attempt_limit,
+                schedule_to_close_timeout=total_limit,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=CLUSTER_RETRY,
+                cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=summary,
+            )
+        except ActivityError as error:
+            if _nobody_serves(error) and waited < SCHEDULE_TO_START_ATTEMPTS:
+                continue
+            raise StepFailed(as_failure(error, step, cluster)) from error
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def as_failure(error: ActivityError, step: str, cluster: str) -> Failure:
+    """Translate what the engine reports of an activity into the failure that people see."""
+    if _nobody_serves(error):
+        return failure(
+            FailureKind.CLUSTER_UNAVAILABLE,
+            f"No worker serves cluster {cluster}: nobody took the step within "
+            f"{int(SCHEDULE_TO_START.total_seconds())} s, twice.",
+            step=step,
+        )
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ApplicationError) and cause.details:
+            return Failure.model_validate(cause.details[0]).model_copy(update={"step": step})
+        cause = cause.__cause__
+    if isinstance(error.cause, ActivityTimeout):
+        return failure(FailureKind.TIMEOUT, "The step did not end within its time.", step=step)
+    return failure(FailureKind.INTERNAL, f"The step ended unexpectedly: {error.cause}", step=step)
+
+
+def _nobody_serves(error: ActivityError) -> bool:
+    return isinstance(error.cause, ActivityTimeout) and error.cause.type is TimeoutType.SCHEDULE_TO_START

@@ -1,0 +1,143 @@
+"""How a workflow writes its operation's ledger: noted at once, written by one coroutine, coalesced.
+
+Steps run side by side and change often. One local activity for each change would hold the workflow task open
+again and again; one writer that takes all changes since its last write costs next to nothing (ADR 0004).
+"""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+from temporalio import workflow
+
+from workflows._options import LEDGER_RETRY, LEDGER_TIMEOUT
+from workflows.contracts.operation import (
+    LedgerActivities,
+    LedgerEntry,
+    OperationInput,
+    OperationPlan,
+    OperationResult,
+    PreImage,
+    RecordedPreImage,
+    SealedSecrets,
+)
+from workflows.domain.operations import StepChange
+
+_NO_WAIT_FOR_TIMERS: Final = timedelta(minutes=1)
+"""Back-off up to here stays inside the workflow task's heartbeats instead of becoming timers in history."""
+
+
+class LedgerWriter:
+    """The ledger of one running operation."""
+
+    def __init__(self, operation: OperationInput) -> None:
+        """Write for `operation`; nothing is sent before `start`."""
+        self._operation = operation
+        self._pending: list[StepChange] = []
+        self._pre_image: PreImage | None = None
+        self._noted = 0
+        self._written = 0
+        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self) -> OperationPlan:
+        """Move the operation to running and return its plan."""
+        return await workflow.execute_local_activity_method(
+            LedgerActivities.begin,
+            self._operation,
+            start_to_close_timeout=LEDGER_TIMEOUT,
+            retry_policy=LEDGER_RETRY,
+            local_retry_threshold=_NO_WAIT_FOR_TIMERS,
+            summary="begin: accepted → running",
+        )
+
+    def start(self) -> None:
+        """Start the writer coroutine."""
+        self._task = asyncio.create_task(self._write())
+
+    def note(self, change: StepChange) -> None:
+        """Note a change; it is written soon, together with others."""
+        self._pending.append(change)
+        self._noted += 1
+
+    async def note_pre_image(self, pre_image: PreImage) -> None:
+        """Record what was there before the operation, and return once that is written."""
+        self._pre_image = pre_image
+        self._noted += 1
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Return once everything noted so far is written."""
+        target = self._noted
+        await workflow.wait_condition(lambda: self._written >= target)
+
+    async def pre_image(self) -> RecordedPreImage:
+        """Read back what was there before the operation."""
+        return await workflow.execute_local_activity_method(
+            LedgerActivities.pre_image,
+            self._operation,
+            start_to_close_timeout=LEDGER_TIMEOUT,
+            retry_policy=LEDGER_RETRY,
+            summary="read what was there before",
+        )
+
+    async def seal_secrets(self) -> SealedSecrets:
+        """Return the environment's secret values, sealed for its cluster."""
+        return await workflow.execute_local_activity_method(
+            LedgerActivities.seal_secrets,
+            self._operation,
+            start_to_close_timeout=LEDGER_TIMEOUT,
+            retry_policy=LEDGER_RETRY,
+            summary="seal secret values for the cluster",
+        )
+
+    async def finish(self, result: OperationResult) -> OperationResult:
+        """Write what is still noted, then the end; return the end that holds (the first one wins)."""
+        self._closed = True
+        if self._task is not None:
+            await self._task
+        return await workflow.execute_local_activity_method(
+            LedgerActivities.finish,
+            result,
+            start_to_close_timeout=LEDGER_TIMEOUT,
+            retry_policy=LEDGER_RETRY,
+            summary=f"end: {result.state}",
+        )
+
+    async def _write(self) -> None:
+        while True:
+            await workflow.wait_condition(lambda: self._noted > self._written or self._closed)
+            if self._noted == self._written:
+                return
+            upto = self._noted
+            changes, self._pending = tuple(self._pending), []
+            pre_image, self._pre_image = self._pre_image, None
+            await workflow.execute_local_activity_method(
+                LedgerActivities.record,
+                LedgerEntry(
+                    operation_id=self._operation.operation_id,
+                    changes=_latest(changes),
+                    pre_image=pre_image,
+                ),
+                start_to_close_timeout=LEDGER_TIMEOUT,
+                retry_policy=LEDGER_RETRY,
+                summary=_summary(changes),
+            )
+            self._written = upto
+
+
+def _latest(changes: tuple[StepChange, ...]) -> tuple[StepChange, ...]:
+    """Keep each step's states in order, without repeating one that did not change."""
+    kept: list[StepChange] = []
+    last: dict[str, StepChange] = {}
+    for change in changes:
+        if last.get(change.step) != change:
+            kept.append(change)
+            last[change.step] = change
+    return tuple(kept)
+
+
+def _summary(changes: tuple[StepChange, ...]) -> str:
+    """Say in one line of the UI what is being written."""
+    text = ", ".join(f"{change.step} {change.state}" for change in changes) or "what was there before"
+    return text if len(text) <= 180 else text[:179] + "…"
