@@ -6,8 +6,6 @@ for installations that do not want even that to be read by whoever runs the Temp
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +22,7 @@ from temporalio.converter import DataConverter, DefaultFailureConverterWithEncod
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.keyring import parse_keyring
 from workflows.contracts.delete import DELETE_ENVIRONMENT
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
@@ -33,7 +32,6 @@ from workflows.domain.operations import OperationKind
 
 ENCODING: Final = b"binary/encrypted"
 KEY_ID: Final = "encryption-key-id"
-KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _CALL_TIMEOUT: Final = timedelta(seconds=5)
 
@@ -52,10 +50,6 @@ _UNAVAILABLE: Final = frozenset(
         RPCStatusCode.ABORTED,
     }
 )
-
-
-class PayloadKeyInvalid(ValueError):
-    """The payload keys cannot be read; the message never holds key material."""
 
 
 class PayloadUndecodable(Exception):
@@ -84,22 +78,9 @@ class PayloadKeys:
 
     @classmethod
     def parse(cls, text: str, *, encode: bool) -> PayloadKeys:
-        """Read `id:base64,...`, the first one current. Raises PayloadKeyInvalid."""
-        keys: dict[str, bytes] = {}
-        for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
-            key_id, _, encoded = entry.partition(":")
-            try:
-                key = base64.b64decode(encoded, validate=True)
-            except binascii.Error as error:
-                raise PayloadKeyInvalid(f"payload key {number} is not base64") from error
-            if not key_id or len(key) != KEY_BYTES:
-                raise PayloadKeyInvalid(f"payload key {number} is not `id:base64` of {KEY_BYTES} bytes")
-            if key_id in keys:
-                raise PayloadKeyInvalid(f"payload key {number} repeats the id {key_id}")
-            keys[key_id] = key
-        if not keys:
-            raise PayloadKeyInvalid("no payload key is given")
-        return cls(current=next(iter(keys)), keys=keys, encode=encode)
+        """Read `id:base64,...`, the first one current. Raises KeyringInvalidError."""
+        ring = parse_keyring(text)
+        return cls(current=ring.current, keys=ring.keys, encode=encode)
 
 
 class EncryptingCodec(PayloadCodec):

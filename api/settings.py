@@ -9,6 +9,8 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from activities.keyring import load_keyring, parse_keyring
+from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys
 
 DEV_STATE: Final = Path(".dev")
@@ -32,7 +34,7 @@ class ClusterSettings(BaseModel):
 
 
 class ApiSettings(BaseSettings):
-    """All settings of the API. Each is `PERDURE_` + its name in capitals, for example `PERDURE_DATABASE_URL`."""
+    """All settings; each is `PERDURE_` and its name in capitals: `PERDURE_DATABASE_URL`."""
 
     model_config = SettingsConfigDict(
         env_prefix="PERDURE_", frozen=True, extra="ignore", validate_default=False
@@ -125,7 +127,16 @@ class ApiSettings(BaseSettings):
 
     @property
     def payload_codec(self) -> PayloadKeys | None:
-        """The payload keys; None without any. Raises PayloadKeyInvalid."""
+        """The payload keys; None without any. Raises KeyringInvalidError."""
         if self.payload_keys is None:
             return None
         return PayloadKeys.parse(self.payload_keys.get_secret_value(), encode=self.payload_encryption)
+
+    def open_master_keys(self) -> MasterKeys:
+        """The master keys; in development a key file is made if need be. Raises KeyringInvalidError."""
+        if self.master_keys is not None:
+            ring = parse_keyring(self.master_keys.get_secret_value())
+        else:
+            path = self.master_keys_file or DEV_STATE / "master-keys"
+            ring = load_keyring(path, create=self.environment is Environment.DEV)
+        return MasterKeys(current_id=ring.current, keys=ring.keys)

@@ -1,0 +1,178 @@
+"""The edge of the application: request ids, body limit, faults nobody foresaw, access log and metrics.
+
+One plain ASGI middleware instead of several wrapped ones: it runs on every request, and each layer costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Any, Final
+
+import structlog
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from api.metrics import Metrics
+from api.problems import MEDIA_TYPE, ProblemError, RequestProblem, problem_body
+from workflows.domain.failures import FailureKind
+
+API_VERSION: Final = "v1"
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_DRAIN_FACTOR: Final = 4
+"""A body over the limit is read up to this many times the limit before it is answered: a client that is still
+sending would otherwise see a reset connection instead of the answer."""
+_DRAIN_SECONDS: Final = 10.0
+
+_log = structlog.get_logger("perdure.api")
+
+
+class BodyTooLarge(HTTPException):
+    """The body is over the limit. An HTTPException: FastAPI lets only these pass while it reads a body."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"The body is larger than {limit} bytes.")
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        self.status = 0
+        self.stream = False
+        self.received = 0
+        self.request_id = _request_id(scope)
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._headers = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-api-version", API_VERSION.encode()),
+        ]
+        declared = _header(scope, b"content-length")
+        self.too_large = declared is not None and declared.isdigit() and int(declared) > limit
+
+    async def receive(self) -> Message:
+        if self.too_large:
+            await self.drain()
+            raise BodyTooLarge(self._limit)
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self.received += len(message.get("body", b""))
+            if self.received > self._limit:
+                self.too_large = True
+                if message.get("more_body"):
+                    await self.drain()
+                raise BodyTooLarge(self._limit)
+        return message
+
+    async def drain(self) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while self.received <= self._limit * _DRAIN_FACTOR:
+                    message = await self._receive()
+                    self.received += len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body"):
+                        return
+        except TimeoutError:
+            return
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = [*message.get("headers", ()), *self._headers]
+            self.stream = any(name == b"content-type" and b"event-stream" in value for name, value in headers)
+            message["headers"] = headers
+        await self._send(message)
+
+    async def send_problem(self, path: str, error: ProblemError) -> None:
+        body = to_json(problem_body(error, instance=path, request_id=self.request_id))
+        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class EdgeMiddleware:
+    """Wraps the application; see the module."""
+
+    def __init__(self, app: ASGIApp, *, body_limit: int, metrics: Metrics) -> None:
+        self._app = app
+        self._body_limit = body_limit
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; other scopes are passed on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        exchange = _Exchange(scope, receive, send, self._body_limit)
+        state = scope.setdefault("state", {})
+        state["request_id"] = exchange.request_id
+        try:
+            if exchange.too_large:
+                # Before routing and auth: nothing of such a request is looked at.
+                await exchange.drain()
+                await exchange.send_problem(scope["path"], too_large(self._body_limit))
+            else:
+                await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            _log.exception("request_failed", requestId=exchange.request_id, path=scope["path"])
+            if exchange.status:
+                raise  # the answer has begun: only a broken connection can say that it is not whole
+            await exchange.send_problem(scope["path"], unforeseen())
+        finally:
+            self._note(scope, exchange, state, time.perf_counter() - started)
+
+    def _note(self, scope: Scope, exchange: _Exchange, state: dict[str, Any], seconds: float) -> None:
+        route = route_template(scope)
+        self._metrics.request(scope["method"], route, exchange.status, seconds, stream=exchange.stream)
+        identity = state.get("identity")
+        _log.info(
+            "request",
+            requestId=exchange.request_id,
+            method=scope["method"],
+            path=scope["path"],
+            route=route,
+            status=exchange.status,
+            ms=round(seconds * 1000, 1),
+            keyId=getattr(identity, "key_id", None),
+            organizationId=getattr(identity, "organization_id", None),
+        )
+
+
+def route_template(scope: Scope) -> str:
+    """The path template of the route that answered; `unmatched` when there was none."""
+    route = scope.get("route")
+    path = getattr(route, "path", None)
+    return path if isinstance(path, str) else "unmatched"
+
+
+def too_large(limit: int) -> ProblemError:
+    """The answer for a body over the limit."""
+    return ProblemError(RequestProblem.CONTENT_TOO_LARGE, f"The body is larger than {limit} bytes.")
+
+
+def unforeseen() -> ProblemError:
+    """The answer for a fault of ours: it says nothing about the inside."""
+    return ProblemError(
+        FailureKind.INTERNAL, "The request failed by a fault of Perdure. The log has it under `requestId`."
+    )
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            found: bytes = value
+            return found
+    return None
+
+
+def _request_id(scope: Scope) -> str:
+    given = _header(scope, b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode()
+    return f"req_{ULID()}"
