@@ -1,0 +1,43 @@
+"""Everything an environment consists of, as full Kubernetes objects.
+
+Every write renders the full object from revision and overrides; there is no partial apply beside this.
+"""
+
+from workflows.domain.manifests_common import Manifest, running_as, without_stamps
+from workflows.domain.manifests_namespace import guard_rails, namespace
+from workflows.domain.manifests_routing import PROXY, endpoint_urls, exposed_services, routing
+from workflows.domain.manifests_secrets import (
+    pull_credential_names,
+    pull_secret_manifest,
+    pull_secret_object_name,
+    pull_secrets,
+    secret_manifest,
+    secret_names,
+    secret_object_name,
+    secrets,
+)
+from workflows.domain.manifests_workload import desired_replicas, service, shell_job, workload_kind
+
+__all__ = [
+    "PROXY",
+    "Manifest",
+    "desired_replicas",
+    "endpoint_urls",
+    "exposed_services",
+    "guard_rails",
+    "namespace",
+    "pull_credential_names",
+    "pull_secret_manifest",
+    "pull_secret_object_name",
+    "pull_secrets",
+    "routing",
+    "running_as",
+    "secret_manifest",
+    "secret_names",
+    "secret_object_name",
+    "secrets",
+    "service",
+    "shell_job",
+    "without_stamps",
+    "workload_kind",
+]

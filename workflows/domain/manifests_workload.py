@@ -1,0 +1,262 @@
+"""One service as Kubernetes objects: ConfigMap, Services, and Deployment, StatefulSet or Job."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import JsonValue
+
+from workflows.domain.blueprint_models import (
+    Blueprint,
+    MockMode,
+    Port,
+    Service,
+    ServiceKind,
+    Volume,
+    VolumeType,
+)
+from workflows.domain.environment import EnvironmentContext, Overrides
+from workflows.domain.manifests_common import (
+    Manifest,
+    environment_labels,
+    running_as,
+    selector_labels,
+    service_labels,
+    service_object,
+    shortened,
+)
+from workflows.domain.manifests_pod import container, file_keys, pod_spec, pod_template
+
+DEFAULT_CLAIM_SIZE: Final = "1Gi"
+"""Of a persistent volume whose Blueprint names no size."""
+INIT_COMPONENT: Final = "init"
+_COMPONENT: Final = "app.kubernetes.io/component"
+
+
+def service(
+    context: EnvironmentContext,
+    blueprint: Blueprint,
+    service_name: str,
+    overrides: Overrides,
+    secret_digests: Mapping[str, str] | None = None,
+) -> tuple[Manifest, ...]:
+    """All objects of one service in apply order; the last is its workload. KeyError without that service.
+
+    `secret_digests`: secret name -> keyed digest of its value; those in use mark the pod template, so that a
+    new value starts new pods.
+    """
+    running = running_as(blueprint.service(service_name))
+    digests = secret_digests or {}
+    return (
+        *_config_map(context, running),
+        *_claims_of_job(context, running),
+        *_services(context, running),
+        _workload(context, running, desired_replicas(running, overrides), digests),
+    )
+
+
+def desired_replicas(service: Service, overrides: Overrides) -> int:
+    """How many pods there should be: what was set by scale or stop, else what the Blueprint says."""
+    return overrides.replicas.get(service.name, service.replicas)
+
+
+def workload_kind(service: Service) -> str:
+    """`Deployment`, `StatefulSet` or `Job`: what the service is rendered as."""
+    running = running_as(service)
+    if running.kind is ServiceKind.JOB:
+        return "Job"
+    return "StatefulSet" if running.stateful else "Deployment"
+
+
+def headless_name(service_name: str) -> str:
+    """Name of the Service that gives each pod of a StatefulSet a name of its own."""
+    return f"{service_name}-headless"
+
+
+def shell_job(context: EnvironmentContext, service: Service, script: str, key: str) -> Manifest:
+    """A Job that runs a shell init script once, with the service's image, environment and inline files.
+
+    Its name follows from key and script, so that the cluster remembers it over worker deaths. Create it,
+    and when it is there already wait for it: never apply it anew, its template is immutable. Its pods do
+    not carry the service's name label, or the Service would send them traffic.
+    """
+    running = running_as(service)
+    digest = hashlib.sha256(f"{key}\n{script}".encode()).hexdigest()[:10]
+    visible = tuple(volume for volume in running.volumes if volume.type is VolumeType.FILES)
+    plain = running.model_copy(
+        update={
+            "command": ("/bin/sh", "-c", script),
+            "args": (),
+            "ports": (),
+            "probes": type(running.probes)(),
+            "volumes": visible,
+            "mock": None,
+        }
+    )
+    labels = {**environment_labels(context), _COMPONENT: INIT_COMPONENT}
+    template: dict[str, JsonValue] = {
+        "metadata": {"labels": {**labels}},
+        "spec": {**pod_spec(plain, restart_policy="Never"), "containers": [container(plain)]},
+    }
+    return service_object(
+        "batch/v1",
+        "Job",
+        f"{running.name[:40].rstrip('-')}-init-{digest}",
+        context,
+        running.name,
+        {"spec": {"backoffLimit": 0, "completions": 1, "parallelism": 1, "template": template}},
+    )
+
+
+def _config_map(context: EnvironmentContext, service: Service) -> list[Manifest]:
+    keys = file_keys(service)
+    if not keys:
+        return []
+    data: dict[str, JsonValue] = {
+        keys[volume.name, path]: text for volume in service.volumes for path, text in volume.files.items()
+    }
+    return [service_object("v1", "ConfigMap", service.name, context, service.name, {"data": data})]
+
+
+def _claims_of_job(context: EnvironmentContext, service: Service) -> list[Manifest]:
+    """Claims that stand alone: only a Job needs them, a StatefulSet makes its own."""
+    if service.kind is not ServiceKind.JOB:
+        return []
+    return [
+        service_object(
+            "v1",
+            "PersistentVolumeClaim",
+            _claim_name(service, volume),
+            context,
+            service.name,
+            {"spec": _claim_spec(volume)},
+        )
+        for volume in service.volumes
+        if volume.type is VolumeType.PVC
+    ]
+
+
+def _claim_name(service: Service, volume: Volume) -> str:
+    return shortened(f"{volume.name}-{service.name}")
+
+
+def _claim_spec(volume: Volume) -> dict[str, JsonValue]:
+    spec: dict[str, JsonValue] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": volume.size or DEFAULT_CLAIM_SIZE}},
+    }
+    if volume.storage_class is not None:
+        spec["storageClassName"] = volume.storage_class
+    return spec
+
+
+def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
+    ports = service.ports
+    if service.mock is not None and service.mock.mode is MockMode.SIDECAR:
+        taken = {(port.container_port, port.protocol) for port in ports}
+        ports += tuple(
+            port for port in service.mock.ports if (port.container_port, port.protocol) not in taken
+        )
+    if not ports or service.kind is ServiceKind.JOB:
+        return []
+    spec: dict[str, JsonValue] = {
+        "selector": {**selector_labels(context, service.name)},
+        "ports": _service_ports(ports),
+    }
+    made = [
+        service_object(
+            "v1", "Service", service.name, context, service.name, {"spec": {"type": "ClusterIP", **spec}}
+        )
+    ]
+    if service.stateful:
+        # Peers of a cluster have to find each other before they are ready.
+        headless: dict[str, JsonValue] = {**spec, "clusterIP": "None", "publishNotReadyAddresses": True}
+        made.append(
+            service_object(
+                "v1", "Service", headless_name(service.name), context, service.name, {"spec": headless}
+            )
+        )
+    return made
+
+
+def _service_ports(ports: tuple[Port, ...]) -> list[JsonValue]:
+    return [
+        {
+            "name": port.name or f"{port.protocol.value.lower()}-{port.container_port}",
+            "port": port.container_port,
+            "targetPort": port.container_port,
+            "protocol": port.protocol.value,
+        }
+        for port in ports
+    ]
+
+
+def _workload(
+    context: EnvironmentContext, service: Service, replicas: int, digests: Mapping[str, str]
+) -> Manifest:
+    template = pod_template(context, service, digests)
+    if service.kind is ServiceKind.JOB:
+        return _job(context, service, replicas, template)
+    common: dict[str, JsonValue] = {
+        "replicas": replicas,
+        "revisionHistoryLimit": 3,
+        "selector": {"matchLabels": {**selector_labels(context, service.name)}},
+        "template": template,
+    }
+    if service.stateful:
+        return _stateful_set(context, service, common)
+    spec: dict[str, JsonValue] = {
+        **common,
+        "progressDeadlineSeconds": service.ready_timeout_seconds,
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"},
+        },
+    }
+    return service_object("apps/v1", "Deployment", service.name, context, service.name, {"spec": spec})
+
+
+def _stateful_set(context: EnvironmentContext, service: Service, common: dict[str, JsonValue]) -> Manifest:
+    # Claim templates are immutable: nothing in them may change from one operation to the next.
+    claims: list[JsonValue] = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": volume.name, "labels": {**service_labels(context, service.name)}},
+            "spec": _claim_spec(volume),
+        }
+        for volume in service.volumes
+        if volume.type is VolumeType.PVC
+    ]
+    spec: dict[str, JsonValue] = {
+        **common,
+        "serviceName": headless_name(service.name),
+        # Parallel also lets a corrected template replace a pod that never became ready.
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "RollingUpdate"},
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        "volumeClaimTemplates": claims,
+    }
+    return service_object("apps/v1", "StatefulSet", service.name, context, service.name, {"spec": spec})
+
+
+def _job(
+    context: EnvironmentContext, service: Service, replicas: int, template: dict[str, JsonValue]
+) -> Manifest:
+    claims: list[JsonValue] = [
+        {"name": volume.name, "persistentVolumeClaim": {"claimName": _claim_name(service, volume)}}
+        for volume in service.volumes
+        if volume.type is VolumeType.PVC
+    ]
+    pod = pod_spec(service, restart_policy="Never")
+    declared = pod.get("volumes")
+    volumes = [*(declared if isinstance(declared, list) else []), *claims]
+    spec: dict[str, JsonValue] = {
+        # Stopping a Job suspends it; its size stays, completions are immutable.
+        "suspend": replicas == 0,
+        "backoffLimit": service.startup.tolerate_restarts,
+        "completions": max(service.replicas, 1),
+        "parallelism": max(service.replicas, 1),
+        "template": {**template, "spec": {**pod, **({"volumes": volumes} if volumes else {})}},
+    }
+    return service_object("batch/v1", "Job", service.name, context, service.name, {"spec": spec})
