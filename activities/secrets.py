@@ -1,8 +1,9 @@
 """Keeping secrets: envelope encryption at rest, sealed boxes on the way to a cluster.
 
-At rest: AES-256-GCM under a data key per organisation, itself wrapped by a master key. Both carry additional data
-(which organisation, which secret), so that a ciphertext copied to another row does not open. On the way: X25519 sealed
-boxes (libsodium) that only the cluster's worker can open. Nothing here puts a value into a repr, log or error.
+At rest: AES-256-GCM under a data key per organisation, itself wrapped by a master key. Both carry additional
+data (which organisation, which secret), so that a ciphertext copied to another row does not open. On the way:
+X25519 sealed boxes (libsodium) that only the cluster's worker can open. Nothing here puts a value into a
+repr, a log or an error.
 """
 
 import base64

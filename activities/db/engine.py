@@ -1,8 +1,8 @@
 """The database: SQLite for one machine, Postgres for many, behind the same two kinds of transaction.
 
 A writing transaction on SQLite begins with BEGIN IMMEDIATE, and only one at a time begins in this process: a
-deferred one that turns into a writer fails at once when somebody wrote meanwhile, and writers that poll for the
-file lock starve each other. Postgres takes row locks where the code asks for them (`FOR NO KEY UPDATE`).
+deferred one that turns into a writer fails at once when somebody wrote meanwhile, and writers that poll for
+the file lock starve each other. Postgres takes row locks where the code asks for them (`FOR NO KEY UPDATE`).
 """
 
 import asyncio
@@ -63,7 +63,7 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """One writing transaction: committed at the end, rolled back when anything is raised, cancel included.
+        """One writing transaction: committed at the end, rolled back when anything is raised.
 
         Do not open a second one inside: on SQLite the second would wait for the first for ever.
         """

@@ -191,9 +191,9 @@ class OperationRecord:
 class EventRecord:
     """One change.
 
-    `data` of a step: operationId, step, kind, service, state, attempt, output, failure, progress; of an operation:
-    operationId, kind, state, failure, cleanup, cancel, phase (the environment's), progress. Progress: done, total,
-    running (names).
+    `data` of a step: operationId, step, kind, service, state, attempt, output, failure, progress; of an
+    operation: operationId, kind, state, failure, cleanup, cancel, phase (the environment's), progress.
+    Progress: done, total, running (names).
     """
 
     environment_id: str

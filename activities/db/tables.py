@@ -78,7 +78,7 @@ class Installation(Table, table=True):
 
 
 class Organization(Table, table=True):
-    """A tenant. `caps`: see `records.Caps`; `guard_rails`: fields of `GuardRails` that differ from the cluster's."""
+    """A tenant. `caps`: `records.Caps`; `guard_rails`: `GuardRails` fields that differ from the cluster's."""
 
     __tablename__ = "organizations"
 
@@ -120,7 +120,7 @@ class ApiKey(Table, table=True):
 
 
 class Environment(Table, table=True):
-    """An environment. Its row is the lock of all that happens to it, and holds the counters given out under it."""
+    """An environment. Its row is the lock of all that happens to it, and holds its counters."""
 
     __tablename__ = "environments"
     __table_args__ = (
@@ -245,7 +245,7 @@ class Step(Table, table=True):
 
 
 class Event(Table, table=True):
-    """One change, numbered per environment under the lock of its row: readers that go on from a number miss nothing."""
+    """One change, numbered under the lock of its environment's row: a reader that goes on misses nothing."""
 
     __tablename__ = "events"
     __table_args__ = (Index("ix_events_operation", "operation_id", "number"),)
@@ -260,7 +260,7 @@ class Event(Table, table=True):
 
 
 class DataKey(Table, table=True):
-    """An organisation's key for its secrets, wrapped by a master key. The highest number encrypts, all decrypt."""
+    """An organisation's key for its secrets, wrapped by a master key. The highest number encrypts."""
 
     __tablename__ = "data_keys"
     __table_args__ = (UniqueConstraint("organization_id", "number"),)
@@ -330,7 +330,7 @@ class AuditEntry(Table, table=True):
 
 
 class IdempotencyRecord(Table, table=True):
-    """A POST that was answered under an `Idempotency-Key`. `status` NULL: in flight, or an answer that is not kept."""
+    """A POST under an `Idempotency-Key`. `status` NULL: in flight, or its answer is not kept."""
 
     __tablename__ = "idempotency_records"
 

@@ -10,8 +10,8 @@ ENUM_LENGTH = 32
 """Width of every enum column: a new member needs a new CHECK, never a wider column."""
 
 Json = JSON(none_as_null=True)
-"""A JSON document; Python None is SQL NULL, not the JSON word. Not JSONB: a Blueprint keeps the order of its keys
-(Kubernetes expands `$(NAME)` in the order of the variables)."""
+"""A JSON document; Python None is SQL NULL, not the JSON word. Not JSONB: a Blueprint keeps the order of its
+keys, for Kubernetes expands `$(NAME)` in the order of the variables."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -20,7 +20,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Turn any aware time into UTC. Raises ValueError for a naive one."""
         if value is None:
             return None
@@ -28,7 +28,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError("a time without a time zone cannot be stored")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Give what was stored as an aware UTC time."""
         if value is None:
             return None

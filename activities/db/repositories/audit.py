@@ -1,0 +1,48 @@
+"""The audit trail: who did what to which thing, written in the transaction of what was done."""
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.ids import IdPrefix, new_id
+from activities.db.records import Actor, AuditRecord, JsonObject, audit_record
+from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.tables import AuditEntry
+from activities.db.types import utc_now
+
+
+async def add_entry(
+    session: AsyncSession, actor: Actor, action: str, subject_id: str, data: JsonObject | None = None
+) -> None:
+    """Add an entry: `action` is `<thing>.<verb>`, `data` holds ids and choices, never secret values."""
+    session.add(
+        AuditEntry(
+            id=new_id(IdPrefix.AUDIT_ENTRY),
+            organization_id=actor.organization_id,
+            principal_id=actor.principal_id,
+            key_id=actor.key_id,
+            action=action,
+            subject_id=subject_id,
+            data=data or {},
+            at=utc_now(),
+        )
+    )
+
+
+async def list_entries(
+    session: AsyncSession,
+    organization_id: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    subject_id: str | None = None,
+) -> Page[AuditRecord]:
+    """Return a page of entries, newest first. Raises InvalidCursor."""
+    query = select(AuditEntry).where(col(AuditEntry.organization_id) == organization_id)
+    if subject_id is not None:
+        query = query.where(col(AuditEntry.subject_id) == subject_id)
+    after = older_than(cursor, col(AuditEntry.at), col(AuditEntry.id))
+    if after is not None:
+        query = query.where(after)
+    query = query.order_by(col(AuditEntry.at).desc(), col(AuditEntry.id).desc())
+    rows = (await session.exec(query.limit(limit + 1))).all()
+    return page(rows, limit, audit_record, lambda row: Position(row.at, row.id))

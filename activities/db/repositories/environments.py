@@ -1,0 +1,119 @@
+"""Environments as the database has them."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import NotFound
+from activities.db.records import Condition, EnvironmentRecord, environment_record
+from activities.db.repositories._rows import locked_environment
+from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.tables import Environment, Override
+from activities.db.types import utc_now
+from workflows.domain.environment import Overrides
+from workflows.domain.operations import EnvironmentPhase
+
+READY = "Ready"
+"""Type of the condition that says whether an environment is as its Blueprint wants it."""
+
+
+async def get_environment(
+    session: AsyncSession, organization_id: str, environment_id: str
+) -> EnvironmentRecord:
+    """Return an environment of this organisation, deleted ones included. Raises NotFound."""
+    row = await session.get(Environment, environment_id)
+    if row is None or row.organization_id != organization_id:
+        raise NotFound("environment", environment_id)
+    return environment_record(row)
+
+
+async def find_environment(
+    session: AsyncSession, organization_id: str, name: str
+) -> EnvironmentRecord | None:
+    """Return the environment that has this name now; deleted ones have given theirs up."""
+    query = select(Environment).where(
+        col(Environment.organization_id) == organization_id,
+        col(Environment.name) == name,
+        col(Environment.deleted_at).is_(None),
+    )
+    row = (await session.exec(query)).one_or_none()
+    return None if row is None else environment_record(row)
+
+
+async def list_environments(
+    session: AsyncSession,
+    organization_id: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    name: str | None = None,
+    phases: Collection[EnvironmentPhase] = (),
+) -> Page[EnvironmentRecord]:
+    """Return a page of environments, newest first; deleted ones only when `phases` names them.
+
+    Raises InvalidCursor.
+    """
+    query = select(Environment).where(col(Environment.organization_id) == organization_id)
+    if name is not None:
+        query = query.where(col(Environment.name) == name)
+    if phases:
+        query = query.where(col(Environment.phase).in_(phases))
+    else:
+        query = query.where(col(Environment.deleted_at).is_(None))
+    after = older_than(cursor, col(Environment.created_at), col(Environment.id))
+    if after is not None:
+        query = query.where(after)
+    query = query.order_by(col(Environment.created_at).desc(), col(Environment.id).desc())
+    rows = (await session.exec(query.limit(limit + 1))).all()
+    return page(rows, limit, environment_record, lambda row: Position(row.created_at, row.id))
+
+
+async def update_phase(
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str,
+    phase: EnvironmentPhase,
+    condition: Condition | None = None,
+) -> EnvironmentRecord:
+    """Write back what was seen live: phase and one condition. An unchanged row stays untouched.
+
+    Raises NotFound. The caller checks that no operation is live: while one is, the phase is the operation's.
+    """
+    row = await locked_environment(session, environment_id, organization_id)
+    apply_phase(row, phase, condition, utc_now())
+    await session.flush()
+    return environment_record(row)
+
+
+def apply_phase(
+    row: Environment, phase: EnvironmentPhase, condition: Condition | None, now: datetime
+) -> None:
+    """Set phase and condition on a locked row; `since` moves only when the condition's status changes."""
+    conditions = [Condition.model_validate(known) for known in row.conditions]
+    if condition is not None:
+        before = next((known for known in conditions if known.type == condition.type), None)
+        if before is not None and before.status == condition.status:
+            condition = condition.model_copy(update={"since": before.since})
+        conditions = [known for known in conditions if known.type != condition.type] + [condition]
+    documents = [known.model_dump(mode="json") for known in conditions]
+    if row.phase == phase and row.conditions == documents:
+        return
+    row.phase = phase
+    row.conditions = documents
+    touch(row, now)
+
+
+def touch(row: Environment, now: datetime) -> None:
+    """Note that a locked row changes: a new version, and when."""
+    row.version += 1
+    row.updated_at = now
+
+
+async def overrides(session: AsyncSession, organization_id: str, environment_id: str) -> Overrides:
+    """Return the recorded changes on top of the environment's revision; none for an unknown environment."""
+    query = select(Override).where(
+        col(Override.organization_id) == organization_id, col(Override.environment_id) == environment_id
+    )
+    return Overrides(replicas={row.service: row.replicas for row in await session.exec(query)})

@@ -1,0 +1,102 @@
+"""API keys: made once, shown once, found by digest."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import NotFound, Unauthenticated
+from activities.db.ids import IdPrefix, new_id
+from activities.db.records import Actor, ApiKeyRecord, api_key_record
+from activities.db.repositories.organizations import get_principal
+from activities.db.tables import ApiKey, Role
+from activities.db.types import utc_now
+from activities.secrets import new_token, token_digest
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key; its token exists nowhere else."""
+
+    key: ApiKeyRecord
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """Who a token belongs to, and what it may do."""
+
+    actor: Actor
+    key: ApiKeyRecord
+
+
+async def create_key(
+    session: AsyncSession,
+    organization_id: str,
+    principal_id: str,
+    *,
+    name: str,
+    role: Role,
+    unlimited: bool = False,
+    expires_at: datetime | None = None,
+    token: str | None = None,
+) -> CreatedKey:
+    """Add a key for a principal; `token` only where a key has to be known beforehand. Raises NotFound."""
+    await get_principal(session, organization_id, principal_id)
+    token = token or new_token()
+    row = ApiKey(
+        id=new_id(IdPrefix.API_KEY),
+        organization_id=organization_id,
+        principal_id=principal_id,
+        name=name,
+        role=role,
+        unlimited=unlimited,
+        sha256=token_digest(token),
+        last8=token[-8:],
+        created_at=utc_now(),
+        expires_at=expires_at,
+    )
+    session.add(row)
+    await session.flush()
+    return CreatedKey(key=api_key_record(row), token=token)
+
+
+async def authenticate(
+    session: AsyncSession, token: str, organization_id: str | None = None
+) -> Authenticated:
+    """Return who a token stands for.
+
+    Raises Unauthenticated when it is unknown, expired or revoked, NotFound when it is good but
+    `organization_id` is not its organisation.
+    """
+    query = select(ApiKey).where(col(ApiKey.sha256) == token_digest(token))
+    row = (await session.exec(query)).one_or_none()
+    if row is None or row.revoked_at is not None:
+        raise Unauthenticated
+    if row.expires_at is not None and row.expires_at <= utc_now():
+        raise Unauthenticated
+    if organization_id is not None and organization_id != row.organization_id:
+        raise NotFound("organization", organization_id)
+    actor = Actor(
+        organization_id=row.organization_id, principal_id=row.principal_id, key_id=row.id, role=row.role
+    )
+    return Authenticated(actor=actor, key=api_key_record(row))
+
+
+async def list_keys(session: AsyncSession, organization_id: str) -> tuple[ApiKeyRecord, ...]:
+    """Return all keys of an organisation, newest first."""
+    query = select(ApiKey).where(col(ApiKey.organization_id) == organization_id)
+    rows = await session.exec(query.order_by(col(ApiKey.created_at).desc(), col(ApiKey.id).desc()))
+    return tuple(api_key_record(row) for row in rows)
+
+
+async def revoke_key(session: AsyncSession, organization_id: str, key_id: str) -> ApiKeyRecord:
+    """Make a key useless from now on; one that was revoked before stays as it is. Raises NotFound."""
+    row = await session.get(ApiKey, key_id)
+    if row is None or row.organization_id != organization_id:
+        raise NotFound("API key", key_id)
+    if row.revoked_at is None:
+        row.revoked_at = utc_now()
+    await session.flush()
+    return api_key_record(row)

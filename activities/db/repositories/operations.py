@@ -1,0 +1,172 @@
+"""Operations and their steps, read; what changes them is in `acceptance` and `ledger`."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import NotFound
+from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
+from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.tables import Environment, Operation, Step
+from workflows.contracts.operation import CancelRequest
+from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
+
+
+@dataclass(frozen=True, slots=True)
+class OperationRef:
+    """What starting or telling an operation's workflow takes."""
+
+    operation_id: str
+    organization_id: str
+    environment_id: str
+    environment_name: str
+    kind: OperationKind
+    workflow_id: str
+    cancel: CancelRequest | None
+
+
+async def get_operation(session: AsyncSession, organization_id: str, operation_id: str) -> OperationRecord:
+    """Return an operation of this organisation. Raises NotFound."""
+    row = await session.get(Operation, operation_id)
+    if row is None or row.organization_id != organization_id:
+        raise NotFound("operation", operation_id)
+    return operation_record(row)
+
+
+async def list_operations(
+    session: AsyncSession,
+    organization_id: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+    environment_id: str | None = None,
+    kinds: Collection[OperationKind] = (),
+    states: Collection[OperationState] = (),
+) -> Page[OperationRecord]:
+    """Return a page of operations, newest first. Raises InvalidCursor."""
+    query = select(Operation).where(col(Operation.organization_id) == organization_id)
+    if environment_id is not None:
+        query = query.where(col(Operation.environment_id) == environment_id)
+    if kinds:
+        query = query.where(col(Operation.kind).in_(kinds))
+    if states:
+        query = query.where(col(Operation.state).in_(states))
+    after = older_than(cursor, col(Operation.created_at), col(Operation.id))
+    if after is not None:
+        query = query.where(after)
+    query = query.order_by(col(Operation.created_at).desc(), col(Operation.id).desc())
+    rows = (await session.exec(query.limit(limit + 1))).all()
+    return page(rows, limit, operation_record, lambda row: Position(row.created_at, row.id))
+
+
+async def latest(
+    session: AsyncSession, organization_id: str, environment_ids: Sequence[str]
+) -> dict[str, OperationRecord]:
+    """Return the newest operation of each of these environments, by environment id."""
+    # Ids sort by time: the greatest of an environment is its newest.
+    newest = (
+        select(func.max(col(Operation.id)))
+        .where(
+            col(Operation.organization_id) == organization_id,
+            col(Operation.environment_id).in_(environment_ids),
+        )
+        .group_by(col(Operation.environment_id))
+    )
+    query = select(Operation).where(col(Operation.id).in_(newest))
+    return {row.environment_id: operation_record(row) for row in await session.exec(query)}
+
+
+async def live(
+    session: AsyncSession, organization_id: str, environment_id: str
+) -> tuple[OperationRecord, ...]:
+    """Return the environment's live operations: at most one delete and one other, a delete first."""
+    rows = await live_rows(session, environment_id)
+    return tuple(operation_record(row) for row in rows if row.organization_id == organization_id)
+
+
+async def steps(session: AsyncSession, organization_id: str, operation_id: str) -> tuple[StepRecord, ...]:
+    """Return an operation's steps in the order of the plan; none for an unknown operation."""
+    query = select(Step).where(
+        col(Step.organization_id) == organization_id, col(Step.operation_id) == operation_id
+    )
+    rows = await session.exec(query.order_by(col(Step.position)))
+    return tuple(step_record(row) for row in rows)
+
+
+async def live_rows(session: AsyncSession, environment_id: str) -> Sequence[Operation]:
+    """Return the rows of an environment's live operations, a delete first. For use under its lock."""
+    query = select(Operation).where(
+        col(Operation.environment_id) == environment_id, col(Operation.state).in_(LIVE_STATES)
+    )
+    rows = (await session.exec(query, execution_options={"populate_existing": True})).all()
+    return sorted(rows, key=lambda row: row.kind is not OperationKind.DELETE)
+
+
+# What follows serves the control worker, which works for all organisations and goes by operation ids.
+
+
+async def live_beside(session: AsyncSession, operation_id: str) -> OperationRecord | None:
+    """Return the live operation, other than a delete, of the environment that `operation_id` works on."""
+    row = await session.get(Operation, operation_id)
+    if row is None:
+        raise NotFound("operation", operation_id)
+    beside = [
+        other
+        for other in await live_rows(session, row.environment_id)
+        if other.id != operation_id and other.kind is not OperationKind.DELETE
+    ]
+    return operation_record(beside[0]) if beside else None
+
+
+async def operation_ref(session: AsyncSession, operation_id: str) -> OperationRef:
+    """Return what starting the operation's workflow takes. Raises NotFound."""
+    query = select(Operation, Environment).join(Environment).where(col(Operation.id) == operation_id)
+    found = (await session.exec(query)).one_or_none()
+    if found is None:
+        raise NotFound("operation", operation_id)
+    return _ref(*found)
+
+
+async def lost_starts(session: AsyncSession, older_than: datetime) -> tuple[OperationRef, ...]:
+    """Return operations accepted before `older_than` that no workflow has begun: to be started (again)."""
+    query = select(Operation, Environment).join(Environment)
+    query = query.where(
+        col(Operation.state) == OperationState.ACCEPTED, col(Operation.created_at) < older_than
+    )
+    rows = await session.exec(query.order_by(col(Operation.created_at)))
+    return tuple(_ref(*row) for row in rows)
+
+
+async def live_running(session: AsyncSession) -> tuple[OperationRef, ...]:
+    """Return the operations that say they run; one whose workflow does not is to be closed as lost."""
+    query = select(Operation, Environment).join(Environment)
+    rows = await session.exec(query.where(col(Operation.state) == OperationState.RUNNING))
+    return tuple(_ref(*row) for row in rows)
+
+
+async def undelivered_cancels(session: AsyncSession) -> tuple[OperationRef, ...]:
+    """Return running operations whose cancel (`ref.cancel`) was recorded and not marked as delivered."""
+    query = select(Operation, Environment).join(Environment)
+    query = query.where(
+        col(Operation.state) == OperationState.RUNNING,
+        col(Operation.cancel_requested_at).is_not(None),
+        col(Operation.cancel_delivered_at).is_(None),
+    )
+    return tuple(_ref(*row) for row in await session.exec(query))
+
+
+def _ref(operation: Operation, environment: Environment) -> OperationRef:
+    cancel = operation_record(operation).cancel
+    return OperationRef(
+        operation_id=operation.id,
+        organization_id=operation.organization_id,
+        environment_id=environment.id,
+        environment_name=environment.name,
+        kind=operation.kind,
+        workflow_id=operation.workflow_id,
+        cancel=None if cancel is None else cancel.request(),
+    )

@@ -1,0 +1,105 @@
+"""Logins for container registries; passwords are encrypted like secrets."""
+
+import base64
+import json
+from collections.abc import Collection
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from activities.db.errors import NameTaken, NotFound
+from activities.db.ids import IdPrefix, new_id
+from activities.db.records import Actor, RegistryCredentialRecord, registry_credential_record
+from activities.db.repositories import secrets
+from activities.db.repositories._rows import locked_organization
+from activities.db.repositories.audit import add_entry
+from activities.db.tables import RegistryCredential
+from activities.db.types import utc_now
+from activities.secrets import MasterKeys
+
+
+async def create_registry_credential(
+    session: AsyncSession,
+    actor: Actor,
+    *,
+    name: str,
+    host: str,
+    username: str,
+    password: str,
+    keys: MasterKeys,
+) -> RegistryCredentialRecord:
+    """Store a login under a name that Blueprints use in `imagePullSecrets`. Raises NameTaken."""
+    await locked_organization(session, actor.organization_id)
+    taken = (await session.exec(_named(actor.organization_id, (name,)))).one_or_none()
+    if taken is not None:
+        raise NameTaken("registry credential", name, taken.id)
+    key = await secrets.data_key(session, actor.organization_id, keys)
+    now = utc_now()
+    row = RegistryCredential(
+        id=new_id(IdPrefix.REGISTRY_CREDENTIAL),
+        organization_id=actor.organization_id,
+        name=name,
+        host=host,
+        username=username,
+        data_key_id=key.id,
+        ciphertext=b"",
+        created_by=actor.principal_id,
+        created_at=now,
+        updated_at=now,
+    )
+    row.ciphertext = key.encrypt(password, subject=row.id)
+    session.add(row)
+    await add_entry(session, actor, "registry_credential.create", row.id, {"name": name, "host": host})
+    await session.flush()
+    return registry_credential_record(row)
+
+
+async def get_registry_credential(
+    session: AsyncSession, organization_id: str, credential_id: str
+) -> RegistryCredentialRecord:
+    """Return a login of this organisation, without its password. Raises NotFound."""
+    row = await session.get(RegistryCredential, credential_id)
+    if row is None or row.organization_id != organization_id:
+        raise NotFound("registry credential", credential_id)
+    return registry_credential_record(row)
+
+
+async def list_registry_credentials(
+    session: AsyncSession, organization_id: str
+) -> tuple[RegistryCredentialRecord, ...]:
+    """Return all logins of an organisation by name, without their passwords."""
+    query = select(RegistryCredential).where(col(RegistryCredential.organization_id) == organization_id)
+    rows = await session.exec(query.order_by(col(RegistryCredential.name)))
+    return tuple(registry_credential_record(row) for row in rows)
+
+
+async def existing_names(session: AsyncSession, organization_id: str, names: Collection[str]) -> set[str]:
+    """Return which of these names are logins of the organisation."""
+    return {row.name for row in await session.exec(_named(organization_id, names))}
+
+
+async def docker_configs(
+    session: AsyncSession, organization_id: str, names: Collection[str], keys: MasterKeys
+) -> dict[str, str]:
+    """Return a `.dockerconfigjson` document for each of these logins, by name. Raises SecretsError.
+
+    Format: https://kubernetes.io/docs/concepts/configuration/secret/#docker-config-secrets
+    """
+    documents: dict[str, str] = {}
+    for row in await session.exec(_named(organization_id, names)):
+        key = await secrets.open_data_key(session, organization_id, row.data_key_id, keys)
+        password = key.decrypt(row.ciphertext, subject=row.id)
+        login = {
+            "username": row.username,
+            "password": password,
+            "auth": base64.b64encode(f"{row.username}:{password}".encode()).decode(),
+        }
+        documents[row.name] = json.dumps({"auths": {row.host: login}})
+    return documents
+
+
+def _named(organization_id: str, names: Collection[str]) -> SelectOfScalar[RegistryCredential]:
+    return select(RegistryCredential).where(
+        col(RegistryCredential.organization_id) == organization_id, col(RegistryCredential.name).in_(names)
+    )

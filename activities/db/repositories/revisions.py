@@ -1,0 +1,29 @@
+"""Revisions: each accepted Blueprint of an environment, without literal secret values."""
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import NotFound
+from activities.db.records import RevisionRecord, revision_record
+from activities.db.tables import Revision
+
+
+async def get_revision(
+    session: AsyncSession, organization_id: str, environment_id: str, number: int
+) -> RevisionRecord:
+    """Return one revision. Raises NotFound."""
+    row = await session.get(Revision, (environment_id, number))
+    if row is None or row.organization_id != organization_id:
+        raise NotFound("revision", f"{environment_id}/{number}")
+    return revision_record(row)
+
+
+async def list_revisions(
+    session: AsyncSession, organization_id: str, environment_id: str, *, limit: int = 50
+) -> tuple[RevisionRecord, ...]:
+    """Return the latest revisions, newest first; empty for an unknown environment."""
+    query = select(Revision).where(
+        col(Revision.organization_id) == organization_id, col(Revision.environment_id) == environment_id
+    )
+    rows = await session.exec(query.order_by(col(Revision.number).desc()).limit(limit))
+    return tuple(revision_record(row) for row in rows)

@@ -1,0 +1,173 @@
+"""Secrets and data keys at rest. Values leave only through `secret_values`, which only sealing calls."""
+
+from collections.abc import Collection
+
+from sqlmodel import col, delete, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
+
+from activities.db.errors import NotFound
+from activities.db.ids import IdPrefix, new_id
+from activities.db.records import SecretRecord, secret_record
+from activities.db.repositories._rows import locked_organization
+from activities.db.tables import DataKey as DataKeyRow
+from activities.db.tables import Secret
+from activities.db.types import utc_now
+from activities.secrets import DataKey, MasterKeys, WrappedKey
+
+
+async def data_key(session: AsyncSession, organization_id: str, keys: MasterKeys) -> DataKey:
+    """Return the organisation's current data key; makes the first one, under the organisation's lock.
+
+    Raises NotFound for an unknown organisation, SecretsError when the master key is missing.
+    """
+    row = await _latest_key(session, organization_id)
+    if row is None:
+        await locked_organization(session, organization_id)
+        row = await _latest_key(session, organization_id)
+    if row is None:
+        made = keys.new_data_key(new_id(IdPrefix.DATA_KEY), organization_id)
+        row = DataKeyRow(
+            id=made.id,
+            organization_id=organization_id,
+            number=1,
+            master_key_id=made.master_key_id,
+            wrapped=made.wrapped,
+            created_at=utc_now(),
+        )
+        session.add(row)
+        await session.flush()
+    return keys.unwrap(_wrapped(row))
+
+
+async def open_data_key(
+    session: AsyncSession, organization_id: str, data_key_id: str, keys: MasterKeys
+) -> DataKey:
+    """Return one data key, the current or an older one. Raises NotFound and SecretsError."""
+    row = await session.get(DataKeyRow, data_key_id)
+    if row is None or row.organization_id != organization_id:
+        raise NotFound("data key", data_key_id)
+    return keys.unwrap(_wrapped(row))
+
+
+async def rewrap_data_keys(session: AsyncSession, keys: MasterKeys) -> int:
+    """Wrap every data key that is under another master key anew under the current one; return how many."""
+    query = select(DataKeyRow).where(col(DataKeyRow.master_key_id) != keys.current_id)
+    rows = (await session.exec(query.with_for_update())).all()
+    for row in rows:
+        renewed = keys.rewrap(_wrapped(row))
+        row.wrapped = renewed.wrapped
+        row.master_key_id = renewed.master_key_id
+    await session.flush()
+    return len(rows)
+
+
+async def store_secret(
+    session: AsyncSession,
+    organization_id: str,
+    name: str,
+    value: str,
+    *,
+    key: DataKey,
+    environment_id: str | None = None,
+    generated: bool = False,
+) -> SecretRecord:
+    """Store a value encrypted, of an environment or (None) the organisation; a known name gets a new value.
+
+    `key` is the organisation's data key.
+    """
+    row = await _find(session, organization_id, environment_id, name)
+    now = utc_now()
+    if row is None:
+        row = Secret(
+            id=new_id(IdPrefix.SECRET),
+            organization_id=organization_id,
+            environment_id=environment_id,
+            name=name,
+            data_key_id=key.id,
+            ciphertext=b"",
+            created_at=now,
+            updated_at=now,
+        )
+    row.data_key_id = key.id
+    row.ciphertext = key.encrypt(value, subject=_subject(row))
+    row.generated = generated
+    row.updated_at = now
+    session.add(row)
+    await session.flush()
+    return secret_record(row)
+
+
+async def list_secrets(
+    session: AsyncSession, organization_id: str, environment_id: str | None = None
+) -> tuple[SecretRecord, ...]:
+    """Return the secrets of an environment, or (None) the organisation's, by name and without values."""
+    rows = await session.exec(_of(organization_id, environment_id).order_by(col(Secret.name)))
+    return tuple(secret_record(row) for row in rows)
+
+
+async def secret_values(
+    session: AsyncSession, organization_id: str, environment_id: str | None, keys: MasterKeys
+) -> dict[str, str]:
+    """Return the values of an environment's secrets, or (None) the organisation's, by name.
+
+    Raises SecretsError when one cannot be opened.
+    """
+    rows = await session.exec(_of(organization_id, environment_id))
+    opened: dict[str, DataKey] = {}
+    values: dict[str, str] = {}
+    for row in rows:
+        if row.data_key_id not in opened:
+            opened[row.data_key_id] = await open_data_key(session, organization_id, row.data_key_id, keys)
+        values[row.name] = opened[row.data_key_id].decrypt(row.ciphertext, subject=_subject(row))
+    return values
+
+
+async def existing_names(session: AsyncSession, organization_id: str, names: Collection[str]) -> set[str]:
+    """Return which of these names are secrets of the organisation."""
+    query = _of(organization_id, None).where(col(Secret.name).in_(names))
+    return {row.name for row in await session.exec(query)}
+
+
+async def destroy_environment_secrets(
+    session: AsyncSession, organization_id: str, environment_id: str
+) -> None:
+    """Remove an environment's secrets for good."""
+    await session.exec(
+        delete(Secret).where(
+            col(Secret.organization_id) == organization_id, col(Secret.environment_id) == environment_id
+        )
+    )
+
+
+async def _find(
+    session: AsyncSession, organization_id: str, environment_id: str | None, name: str
+) -> Secret | None:
+    return (
+        await session.exec(_of(organization_id, environment_id).where(col(Secret.name) == name))
+    ).one_or_none()
+
+
+def _of(organization_id: str, environment_id: str | None) -> SelectOfScalar[Secret]:
+    query = select(Secret).where(col(Secret.organization_id) == organization_id)
+    if environment_id is None:
+        return query.where(col(Secret.environment_id).is_(None))
+    return query.where(col(Secret.environment_id) == environment_id)
+
+
+async def _latest_key(session: AsyncSession, organization_id: str) -> DataKeyRow | None:
+    query = select(DataKeyRow).where(col(DataKeyRow.organization_id) == organization_id)
+    return (await session.exec(query.order_by(col(DataKeyRow.number).desc()).limit(1))).one_or_none()
+
+
+def _wrapped(row: DataKeyRow) -> WrappedKey:
+    return WrappedKey(
+        id=row.id,
+        organization_id=row.organization_id,
+        master_key_id=row.master_key_id,
+        wrapped=row.wrapped,
+    )
+
+
+def _subject(row: Secret) -> str:
+    return f"{row.id}/{row.environment_id or ''}"
