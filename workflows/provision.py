@@ -7,6 +7,7 @@ endpoint.
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from pydantic import JsonValue
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
@@ -154,25 +155,26 @@ class ProvisionEnvironment(OperationFrame):
 
     async def _apply_secrets(self, plan: OperationPlan, step: PlannedStep) -> Output:
         sealed = await self.ledger.seal_secrets()
-        layout = manifests.secrets(plan.context, self._blueprint)
+        layout = manifests.secrets(self._blueprint)
+        pull = manifests.pull_secrets(self._blueprint)
         request = ApplySecrets(
             context=plan.context,
             secrets={
                 name: {key: sealed.values[secret] for key, secret in keys.items()}
                 for name, keys in layout.items()
             },
-            pull_secrets=sealed.registry_credentials,
+            pull_secrets={name: sealed.registry_credentials[each] for name, each in pull.items()},
         )
         await on_cluster(
             ProvisionActivities.apply_secrets,
             request,
             cluster=plan.context.cluster,
             step=step.name,
-            summary=f"{len(layout)} secrets, {len(sealed.registry_credentials)} pull secrets",
+            summary=f"{len(layout)} secrets, {len(pull)} pull secrets",
             attempt_limit=SHORT_STEP,
             total_limit=SHORT_STEP_TOTAL,
         )
-        return {"secrets": len(layout), "pullSecrets": len(sealed.registry_credentials)}
+        return {"secrets": len(layout), "pullSecrets": len(pull)}
 
     async def _service(self, plan: OperationPlan, step: PlannedStep) -> None:
         name = step.service or ""
@@ -237,7 +239,7 @@ class ProvisionEnvironment(OperationFrame):
                 context=plan.context,
                 service=service.name,
                 manifests=manifests.service(
-                    plan.context, self._blueprint, service.name, plan.guard_rails, plan.overrides
+                    plan.context, self._blueprint, service.name, plan.overrides, plan.secret_digests
                 ),
                 deadline=deadline,
                 until=until,
@@ -252,8 +254,8 @@ class ProvisionEnvironment(OperationFrame):
         )
 
     async def _verify_endpoints(self, plan: OperationPlan, step: PlannedStep) -> Output:
-        exposed = tuple(service.name for service in self._blueprint.services if service.exposure is not None)
-        verified = await on_cluster(
+        exposed = manifests.exposed_services(self._blueprint)
+        await on_cluster(
             ProvisionActivities.verify_endpoints,
             VerifyEndpoints(
                 context=plan.context,
@@ -267,10 +269,10 @@ class ProvisionEnvironment(OperationFrame):
             attempt_limit=ENDPOINTS_DEADLINE + SHORT_STEP,
             total_limit=SHORT_STEP_TOTAL,
         )
-        return dict(verified.endpoints)
+        return {**manifests.endpoint_urls(plan.context, self._blueprint, plan.guard_rails)}
 
     def _restore(
-        self, plan: OperationPlan, pre_image: PreImage | None, document: dict[str, object] | None
+        self, plan: OperationPlan, pre_image: PreImage | None, document: dict[str, JsonValue] | None
     ) -> tuple[manifests.Manifest, ...]:
         """Render what existed before this operation, from the revision that it was made from."""
         if pre_image is None or document is None or pre_image.revision is None:
@@ -280,7 +282,9 @@ class ProvisionEnvironment(OperationFrame):
         rendered = [
             manifest
             for service in before.services
-            for manifest in manifests.service(context, before, service.name, plan.guard_rails, plan.overrides)
+            for manifest in manifests.service(
+                context, before, service.name, plan.overrides, plan.secret_digests
+            )
         ]
         return tuple(manifest for manifest in rendered if _existed(manifest, pre_image.objects))
 

@@ -54,6 +54,8 @@ class OperationPlan(WireModel):
     on_failure: OnFailure = OnFailure.KEEP
     guard_rails: GuardRails = GuardRails()
     overrides: Overrides = Overrides()
+    secret_digests: dict[str, str] = {}
+    """By secret name: keyed digests of the values, which make a new value start new pods."""
     cancel: CancelRequest | None = None
     """A cancel that was asked for before the workflow began."""
     force: bool = False

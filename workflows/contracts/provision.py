@@ -71,12 +71,6 @@ class VerifyEndpoints(WireModel):
     deadline: datetime
 
 
-class EndpointsVerified(WireModel):
-    """By service: how it is reached (`http://host/path`, or `proxy` through the API only)."""
-
-    endpoints: dict[str, str]
-
-
 class Undo(WireModel):
     """Take back what an operation made; `restore` is what existed before, rendered anew."""
 
@@ -106,7 +100,7 @@ class ProvisionActivities:
         raise NotImplementedError
 
     @activity.defn(name="environment.verify_endpoints")
-    async def verify_endpoints(self, request: VerifyEndpoints) -> EndpointsVerified:
+    async def verify_endpoints(self, request: VerifyEndpoints) -> None:
         """Apply routing objects and wait for a ready endpoint behind each exposed service."""
         raise NotImplementedError
 

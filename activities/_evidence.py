@@ -1,0 +1,134 @@
+"""Evidence of a failure: what the cluster says about the pod at fault, without secrets, out of history."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from temporalio import activity
+
+from activities.storage.objects import ObjectStore
+from clusters.errors import ClusterError
+from clusters.gateway import Cluster
+from clusters.objects import Manifest, mapping, number, text
+from workflows.domain.environment import EnvironmentContext
+from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_log, evidence_key
+from workflows.domain.names import ENVIRONMENT
+from workflows.domain.redaction import Redactor
+
+EVENT_LIMIT: Final = 20
+"""The latest events of a pod that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceCollector:
+    """Gathers evidence from one cluster into the object store."""
+
+    cluster: Cluster
+    objects: ObjectStore
+
+    async def of_pod(
+        self,
+        context: EnvironmentContext,
+        step: str,
+        *,
+        pod: str | None,
+        uid: str | None,
+        container: str | None,
+    ) -> tuple[str, ...]:
+        """Store the pod's events and its current and previous log; return the keys.
+
+        Never fails the step a second time: what the cluster does not tell is left out, and a store that does
+        not answer leaves the failure without evidence.
+        """
+        redactor = await self.redactor(context)
+        evidence = Evidence(
+            pod=pod,
+            container=container,
+            collected_at=datetime.now(UTC),
+            events=await self._events(context.namespace, uid, redactor),
+            log=await self._log(context.namespace, pod, container, redactor, previous=False),
+            previous_log=await self._log(context.namespace, pod, container, redactor, previous=True),
+        )
+        return await self.store(context, step, evidence)
+
+    async def of_output(
+        self, context: EnvironmentContext, step: str, *, pod: str, output: str
+    ) -> tuple[str, ...]:
+        """Store the output of a script as evidence; return the keys."""
+        redactor = await self.redactor(context)
+        evidence = Evidence(
+            pod=pod,
+            container=None,
+            collected_at=datetime.now(UTC),
+            events=(),
+            log=bounded_log(redactor.redact(output)),
+            previous_log="",
+        )
+        return await self.store(context, step, evidence)
+
+    async def store(self, context: EnvironmentContext, step: str, evidence: Evidence) -> tuple[str, ...]:
+        """Write one evidence document; return its key, or nothing when the store does not take it."""
+        key = evidence_key(context.organization_id, context.operation_id, step, activity.info().attempt)
+        try:
+            await self.objects.put_json(key, evidence.model_dump(mode="json"))
+        except OSError:
+            activity.logger.warning("evidence was not stored", exc_info=True)
+            return ()
+        return (key,)
+
+    async def redactor(self, context: EnvironmentContext) -> Redactor:
+        """Return a redactor of all secret values that the environment's own Secrets hold."""
+        try:
+            listing = await self.cluster.list(
+                "Secret", context.namespace, labels={ENVIRONMENT: context.environment_id}
+            )
+        except ClusterError:
+            return Redactor(())
+        return Redactor(value for secret in listing.items for value in _values(secret))
+
+    async def _events(self, namespace: str, uid: str | None, redactor: Redactor) -> tuple[EvidenceEvent, ...]:
+        if uid is None:
+            return ()
+        try:
+            listing = await self.cluster.list("Event", namespace, fields={"involvedObject.uid": uid})
+        except ClusterError:
+            return ()
+        events = sorted(listing.items, key=_event_time)
+        return tuple(_event(each, redactor) for each in events[-EVENT_LIMIT:])
+
+    async def _log(
+        self, namespace: str, pod: str | None, container: str | None, redactor: Redactor, *, previous: bool
+    ) -> str:
+        if pod is None:
+            return ""
+        try:
+            log = await self.cluster.logs(namespace, pod, container=container, previous=previous)
+        except ClusterError:
+            return ""  # there is no such log: it never started, or this is its first run
+        return bounded_log(redactor.redact(log))
+
+
+def _values(secret: Manifest) -> list[str]:
+    values = []
+    for encoded in mapping(secret, "data").values():
+        try:
+            values.append(base64.b64decode(str(encoded), validate=True).decode())
+        except (binascii.Error, UnicodeDecodeError):
+            continue
+    return values
+
+
+def _event_time(event: Manifest) -> str:
+    return text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "firstTimestamp")
+
+
+def _event(event: Manifest, redactor: Redactor) -> EvidenceEvent:
+    return EvidenceEvent(
+        at=_event_time(event),
+        type=text(event, "type"),
+        reason=text(event, "reason"),
+        message=redactor.redact(text(event, "message")),
+        count=max(1, number(event, "count")),
+    )

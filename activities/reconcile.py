@@ -1,0 +1,97 @@
+"""Repairs what a crash between a commit and a call left: lost starts, undelivered cancels, lost ends."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from temporalio import activity
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities._step import alive
+from activities.db import ledger
+from activities.db.engine import Database
+from activities.db.records import OperationRecord
+from activities.temporal import OperationStart, TemporalStarter
+from workflows.contracts.reconcile import ReconcileActivities, Reconciled
+from workflows.domain.failures import FailureKind, failure
+
+START_GRACE: Final = timedelta(seconds=5)
+"""An accepted operation younger than this is being started by whoever accepted it."""
+
+LOST_GRACE: Final = timedelta(seconds=30)
+"""A running operation whose workflow has ended gets this long for its own last write."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReconcile(ReconcileActivities):
+    """Looks from the database to Temporal; what only Temporal knows is left alone."""
+
+    database: Database
+    client: Client
+
+    @activity.defn(name="operation.reconcile")
+    async def reconcile(self) -> Reconciled:
+        """See `ReconcileActivities`. Each repair is idempotent, so two reconcilers may meet."""
+        starter = TemporalStarter(self.client)
+        now = datetime.now(UTC)
+        started = delivered = failed = 0
+        async with alive():
+            async with self.database.reading() as session:
+                lost_starts = await ledger.lost_starts(session, now - START_GRACE)
+                running = await ledger.live_running(session)
+            for operation in lost_starts:
+                await starter.start(_start(operation))
+                started += 1
+            for operation in running:
+                if operation.cancel is not None and await starter.cancel(
+                    operation.workflow_id, operation.cancel.request()
+                ):
+                    delivered += 1
+                if await self._lost(operation, now):
+                    failed += await self._close(operation)
+        return Reconciled(
+            examined=len(lost_starts) + len(running),
+            started=started,
+            cancels_delivered=delivered,
+            failed=failed,
+        )
+
+    async def _lost(self, operation: OperationRecord, now: datetime) -> bool:
+        """Whether the operation claims to run while its workflow has ended, or was never there."""
+        if operation.started_at is not None and now - operation.started_at < LOST_GRACE:
+            return False
+        try:
+            description = await self.client.get_workflow_handle(operation.workflow_id).describe()
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return True
+            raise
+        if description.status is WorkflowExecutionStatus.RUNNING or description.close_time is None:
+            return False
+        return now - description.close_time >= LOST_GRACE
+
+    async def _close(self, operation: OperationRecord) -> bool:
+        """End a lost operation as failed. Never started anew: nobody knows how far it got."""
+        async with self.database.transaction() as session:
+            return await ledger.close_lost(
+                session,
+                operation.id,
+                failure(
+                    FailureKind.INTERNAL,
+                    "The workflow of this operation ended without telling the ledger (terminated, or its "
+                    "history was lost). Retry the operation to go on from what is there.",
+                ),
+            )
+
+
+def _start(operation: OperationRecord) -> OperationStart:
+    return OperationStart(
+        kind=operation.kind,
+        workflow_id=operation.workflow_id,
+        operation_id=operation.id,
+        organization_id=operation.organization_id,
+        environment_id=operation.environment_id,
+        # The id was made from the environment's name: kind/name/operation.
+        environment_name=operation.workflow_id.split("/")[1],
+    )

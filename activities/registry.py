@@ -1,0 +1,47 @@
+"""Every activity, with what it needs handed in."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from temporalio.client import Client
+
+from activities.db.engine import Database
+from activities.delete import ClusterDelete, ControlDelete
+from activities.operation import Ledger
+from activities.provision import ClusterProvision
+from activities.reconcile import ControlReconcile
+from activities.secrets import MasterKeys, Opener, Sealer
+from activities.storage.objects import ObjectStore
+from clusters.gateway import Cluster
+
+
+def control_activities(
+    *, database: Database, client: Client, keys: MasterKeys, sealers: Mapping[str, Sealer]
+) -> list[Callable[..., Any]]:
+    """Return the activities of the control queue: those on Perdure's own state."""
+    ledger = Ledger(database=database, keys=keys, sealers=sealers)
+    delete = ControlDelete(database=database, client=client)
+    reconcile = ControlReconcile(database=database, client=client)
+    return [
+        ledger.begin,
+        ledger.record,
+        ledger.pre_image,
+        ledger.seal_secrets,
+        ledger.finish,
+        delete.cancel_running,
+        reconcile.reconcile,
+    ]
+
+
+def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore) -> list[Callable[..., Any]]:
+    """Return the activities of one cluster's queue."""
+    provision = ClusterProvision(cluster=cluster, opener=opener, objects=objects)
+    delete = ClusterDelete(cluster=cluster)
+    return [
+        provision.prepare_namespace,
+        provision.apply_secrets,
+        provision.deploy_service,
+        provision.verify_endpoints,
+        provision.undo,
+        delete.delete_namespace,
+    ]

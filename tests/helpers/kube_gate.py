@@ -1,0 +1,216 @@
+"""A gate between a worker and the real API server, at which a test can stop single requests.
+
+The worker speaks plain HTTP to the gate, the gate speaks to the cluster with the worker's own token, streams
+and WebSockets included. A test says which request to hold, and on which side: before it reaches the cluster,
+or after the cluster has done it and before the worker hears of it. While it is held, the test kills, freezes
+or cancels; so "the process died right after this write" is a fact and not a guess about timing.
+"""
+
+import asyncio
+import base64
+import re
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from aiohttp import ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
+
+Side = Literal["before", "after"]
+_HOP = {"transfer-encoding", "content-length", "connection", "content-encoding", "host", "date", "server"}
+
+
+@dataclass
+class Hold:
+    """One request to stop: the first whose `METHOD path` matches and whose body contains `body`."""
+
+    pattern: re.Pattern[str]
+    side: Side
+    body: bytes = b""
+    seen: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def wait_seen(self, within: float = 60.0) -> None:
+        """Return once the request is being held."""
+        assert self.seen.wait(within), f"no request matched {self.pattern.pattern!r} within {within:g} s"
+
+
+class KubeGate:
+    """The gate, served from a thread of its own. Use as a context manager."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        document = yaml.safe_load(kubeconfig.read_text())
+        context = next(c for c in document["contexts"] if c["name"] == document["current-context"])["context"]
+        cluster = next(c for c in document["clusters"] if c["name"] == context["cluster"])["cluster"]
+        user = next(u for u in document["users"] if u["name"] == context["user"])["user"]
+        self._server = cluster["server"]
+        self._tls = _tls(cluster)
+        self._token = user["token"]
+        self._holds: list[Hold] = []
+        self._open = True
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="kube-gate", daemon=True)
+        self._log: list[str] = []
+        self.port = 0
+
+    def __enter__(self) -> "KubeGate":
+        self._thread.start()
+        self._run(self._start())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release_all()
+        self._run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def kubeconfig(self, path: Path) -> Path:
+        """Write a kubeconfig that leads through the gate, and return its path."""
+        path.write_text(
+            yaml.safe_dump(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "gate",
+                    "clusters": [{"name": "gate", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+                    "users": [{"name": "gate", "user": {"token": self._token}}],
+                    "contexts": [{"name": "gate", "context": {"cluster": "gate", "user": "gate"}}],
+                }
+            )
+        )
+        return path
+
+    @contextmanager
+    def hold(self, pattern: str, side: Side, *, body: str = "") -> Iterator[Hold]:
+        """Hold the first matching request while the body runs; what is held then goes on."""
+        hold = Hold(re.compile(pattern), side, body.encode())
+        self._holds.append(hold)
+        try:
+            yield hold
+        finally:
+            hold.release.set()
+            if hold in self._holds:
+                self._holds.remove(hold)
+
+    def release_all(self) -> None:
+        """Let everything go on."""
+        for hold in list(self._holds):
+            hold.release.set()
+
+    def close(self) -> None:
+        """Refuse every request from now on, as a cluster that is away does."""
+        self._open = False
+
+    def open(self) -> None:
+        """Serve again."""
+        self._open = True
+
+    def requests(self, pattern: str) -> list[str]:
+        """Return the `METHOD path` of the requests so far that match."""
+        return [line for line in self._log if re.search(pattern, line)]
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _start(self) -> None:
+        self._session = ClientSession(
+            connector=TCPConnector(ssl=self._tls, limit=0),
+            timeout=ClientTimeout(total=None),
+            auto_decompress=False,
+        )
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        line = f"{request.method} {request.path_qs}"
+        self._log.append(line)
+        if not self._open:
+            request.transport and request.transport.abort()
+            return web.Response(status=503)
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            return await self._websocket(request, line)
+        body = await request.read()
+        hold = self._match(line, body)
+        if hold is not None and hold.side == "before":
+            await self._held(hold)
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
+        headers["authorization"] = f"Bearer {self._token}"
+        async with self._session.request(
+            request.method, self._server + request.raw_path, data=body, headers=headers
+        ) as answer:
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
+            if hold is not None:
+                await self._held(hold)
+            out = web.StreamResponse(status=answer.status, headers=kept)
+            await out.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await out.write(chunk)
+            await out.write_eof()
+            return out
+
+    async def _websocket(self, request: web.Request, line: str) -> web.StreamResponse:
+        hold = self._match(line, b"")
+        if hold is not None and hold.side == "before":
+            await self._held(hold)
+        protocols = [p.strip() for p in request.headers.get("sec-websocket-protocol", "").split(",") if p]
+        near = web.WebSocketResponse(protocols=protocols, max_msg_size=0)
+        await near.prepare(request)
+        async with self._session.ws_connect(
+            self._server + request.raw_path,
+            protocols=protocols,
+            headers={"authorization": f"Bearer {self._token}"},
+            max_msg_size=0,
+        ) as far:
+
+            async def inwards() -> None:
+                async for message in near:
+                    if message.type is WSMsgType.BINARY:
+                        await far.send_bytes(message.data)
+                await far.close()
+
+            pump = asyncio.create_task(inwards())
+            try:
+                async for message in far:
+                    if message.type is WSMsgType.BINARY:
+                        if hold is not None and message.data[:1] == b"\x03":
+                            # Channel 3 is the exit status: the command has run, nobody was told yet.
+                            await self._held(hold)
+                        await near.send_bytes(message.data)
+            finally:
+                pump.cancel()
+        await near.close()
+        return near
+
+    def _match(self, line: str, body: bytes) -> Hold | None:
+        for hold in self._holds:
+            if not hold.seen.is_set() and hold.pattern.search(line) and hold.body in body:
+                return hold
+        return None
+
+    async def _held(self, hold: Hold) -> None:
+        hold.seen.set()
+        while not hold.release.is_set():  # noqa: ASYNC110 - set from another thread
+            await asyncio.sleep(0.02)
+
+
+def _tls(cluster: dict[str, Any]) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if data := cluster.get("certificate-authority-data"):
+        context.load_verify_locations(cadata=base64.b64decode(data).decode())
+    elif path := cluster.get("certificate-authority"):
+        context.load_verify_locations(cafile=path)
+    return context

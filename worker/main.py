@@ -1,0 +1,108 @@
+"""The worker process: builds what the activities need, serves its queues, stops in good order."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.db.engine import Database
+from activities.registry import cluster_activities, control_activities
+from activities.secrets import MasterKeys, Opener, Sealer
+from activities.storage.objects import ObjectStore
+from clusters.gateway import ClusterConfig, open_cluster
+from worker import schedules, search_attributes
+from worker.connect import connect, identity
+from worker.logs import configure as configure_logs
+from worker.runner import cluster_worker, control_worker
+from worker.settings import Role, WorkerSettings
+
+_log = structlog.get_logger()
+
+Activities = list[Callable[..., Any]]
+
+
+async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set; then let what runs finish or hand over, at most the graceful time."""
+    client = await connect(settings)
+    async with AsyncExitStack() as stack:
+        workers: list[Worker] = []
+        if Role.CONTROL in settings.roles:
+            added = await search_attributes.register(client)
+            _log.info("search attributes", added=added)
+            await schedules.bring_about(
+                client, schedules.declared(timedelta(seconds=settings.reconcile_every_seconds))
+            )
+            workers.append(await stack.enter_async_context(_control(settings, client)))
+        if Role.CLUSTER in settings.roles:
+            workers.append(await stack.enter_async_context(_cluster(settings, client)))
+        running = [asyncio.create_task(worker.run()) for worker in workers]
+        _log.info("serving", roles=sorted(settings.roles), cluster=settings.cluster, identity=identity())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await asyncio.gather(*(worker.shutdown() for worker in workers))
+        # A worker that ended by itself says why.
+        await asyncio.gather(*running)
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def _control(settings: WorkerSettings, client: Client) -> AsyncIterator[Worker]:
+    database = Database(settings.database_url)
+    keys = MasterKeys.read(settings.master_keys, settings.master_keys_file)
+    sealers = {cluster: Sealer(key) for cluster, key in settings.seal_public_keys.items()}
+    try:
+        yield control_worker(
+            client,
+            control_activities(database=database, client=client, keys=keys, sealers=sealers),
+            graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
+            max_cached_workflows=settings.max_cached_workflows,
+            identity=identity(),
+        )
+    finally:
+        await database.dispose()
+
+
+@asynccontextmanager
+async def _cluster(settings: WorkerSettings, client: Client) -> AsyncIterator[Worker]:
+    if settings.seal_private_key_file is None:
+        raise ValueError("PERDURE_SEAL_PRIVATE_KEY_FILE is required by the cluster role")
+    config = ClusterConfig(
+        kubeconfig=settings.cluster_kubeconfig, context=settings.cluster_context, name=settings.cluster
+    )
+    async with open_cluster(config) as cluster:
+        yield cluster_worker(
+            client,
+            settings.cluster,
+            cluster_activities(
+                cluster=cluster,
+                opener=Opener.read(settings.seal_private_key_file),
+                objects=ObjectStore(settings.object_store),
+            ),
+            graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
+            max_concurrent_activities=settings.max_concurrent_activities,
+            identity=identity(),
+        )
+
+
+def main() -> None:
+    """Read the settings and serve until SIGTERM or SIGINT."""
+    settings = WorkerSettings()
+    configure_logs(settings.log_level)
+    asyncio.run(_until_told(settings))
+
+
+async def _until_told(settings: WorkerSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, stop)
