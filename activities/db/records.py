@@ -9,7 +9,7 @@ from activities.db import tables
 from activities.db.tables import EventType, PrincipalKind, Role
 from workflows.contracts.operation import CancelRequest, PreImage
 from workflows.domain.environment import GuardRails
-from workflows.domain.failures import Failure, WireModel
+from workflows.domain.failures import Blocker, Failure, WireModel
 from workflows.domain.operations import (
     TERMINAL_STATES,
     Cleanup,
@@ -140,6 +140,8 @@ class StepRecord:
     input_hash: str
     output: JsonObject | None
     failure: Failure | None
+    blocked_by: tuple[Blocker, ...]
+    """What holds a running step up."""
     started_at: datetime | None
     finished_at: datetime | None
 
@@ -191,7 +193,8 @@ class OperationRecord:
 class EventRecord:
     """One change.
 
-    `data` of a step: operationId, step, kind, service, state, attempt, output, failure, progress; of an
+    `data` of a step: operationId, step, kind, service, state, attempt, output, failure, blockedBy,
+    progress; of an
     operation: operationId, kind, state, failure, cleanup, cancel, phase (the environment's), progress.
     Progress: done, total, running (names).
     """
@@ -341,6 +344,7 @@ def step_record(row: tables.Step) -> StepRecord:
         input_hash=row.input_hash,
         output=row.output,
         failure=None if row.failure is None else Failure.model_validate(row.failure),
+        blocked_by=tuple(Blocker.model_validate(blocker) for blocker in row.blocked_by),
         started_at=row.started_at,
         finished_at=row.finished_at,
     )

@@ -240,6 +240,7 @@ class Step(Table, table=True):
     input_hash: str = ""
     output: JsonObject | None = Field(default=None, sa_type=Json)
     failure: JsonObject | None = Field(default=None, sa_type=Json)
+    blocked_by: list[JsonObject] = Field(default_factory=list, sa_type=Json)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 

@@ -1,0 +1,213 @@
+"""The ledger of operations: what their workflows write and read, one short transaction each.
+
+Every function takes a session of a writing transaction, locks the environment's row and then the operation's,
+and compares before it sets: whoever comes second finds the first one's answer.
+"""
+
+from dataclasses import dataclass
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import NotFound
+from activities.db.records import (
+    EnvironmentRecord,
+    OperationRecord,
+    RevisionRecord,
+    environment_record,
+    operation_record,
+)
+from activities.db.repositories import environments, events, revisions
+from activities.db.repositories._rows import locked_operation
+from activities.db.step_changes import take_change
+from activities.db.tables import Environment, Operation, Step
+from activities.db.transitions import (
+    cancel_at_once,
+    end_operation,
+    operation_changed,
+    step_changed,
+    step_rows,
+)
+from activities.db.types import utc_now
+from workflows.contracts.operation import Earlier, LedgerEntry, OperationResult, RecordedPreImage
+from workflows.domain.environment import Overrides
+from workflows.domain.failures import Failure
+from workflows.domain.operations import (
+    TERMINAL_STATES,
+    Cleanup,
+    OperationKind,
+    OperationState,
+    PlannedStep,
+    StepState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An operation that began; `proceed` False: it has ended already, nothing is to be done."""
+
+    proceed: bool
+    environment: EnvironmentRecord
+    operation: OperationRecord
+    revision: RevisionRecord
+    steps: tuple[PlannedStep, ...]
+    earlier: dict[str, Earlier]
+    overrides: Overrides
+
+
+async def begin(session: AsyncSession, operation_id: str) -> Begun:
+    """Move accepted to running; one that runs already is answered alike. Raises NotFound.
+
+    An operation other than the delete, on an environment whose deletion was requested, ends here as cancelled:
+    its workflow has got no further than this, so it has written nothing.
+    """
+    environment, operation = await locked_operation(session, operation_id)
+    now = utc_now()
+    if operation.state not in TERMINAL_STATES:
+        if environment.delete_requested_at is not None and operation.kind is not OperationKind.DELETE:
+            await cancel_at_once(session, environment, operation, "The environment is being deleted.", now)
+            await events.announce(session, environment.id)
+        elif operation.state is OperationState.ACCEPTED:
+            operation.state = OperationState.RUNNING
+            operation.started_at = now
+            await operation_changed(session, environment, operation, await step_rows(session, operation.id))
+            await events.announce(session, environment.id)
+    await session.flush()
+    return Begun(
+        proceed=operation.state not in TERMINAL_STATES,
+        environment=environment_record(environment),
+        operation=operation_record(operation),
+        revision=await revisions.get_revision(
+            session, operation.organization_id, environment.id, operation.revision
+        ),
+        steps=tuple(_planned(step) for step in await step_rows(session, operation.id)),
+        earlier=await _earlier(session, operation),
+        overrides=await environments.overrides(session, operation.organization_id, environment.id),
+    )
+
+
+async def record(session: AsyncSession, entry: LedgerEntry) -> None:
+    """Write step changes and their events, and the pre-image (the first one holds). Raises NotFound.
+
+    Changes of an operation that does not run are dropped; a repeated delivery changes nothing.
+    """
+    environment, operation = await locked_operation(session, entry.operation_id)
+    if operation.state is not OperationState.RUNNING:
+        return
+    if entry.pre_image is not None and operation.pre_image is None:
+        operation.pre_image = entry.pre_image.model_dump(mode="json")
+    rows = await step_rows(session, operation.id)
+    by_name = {row.name: row for row in rows}
+    now = utc_now()
+    changed = False
+    for change in entry.changes:
+        row = by_name.get(change.step)
+        if row is None:
+            raise NotFound("step", f"{operation.id}/{change.step}")
+        if take_change(row, change, now):
+            await step_changed(session, environment, row, rows)
+            changed = True
+    if changed:
+        await events.announce(session, environment.id)
+    await session.flush()
+
+
+async def recorded_pre_image(session: AsyncSession, operation_id: str) -> RecordedPreImage:
+    """Return what was there before the operation, with the Blueprint it was made from. Raises NotFound."""
+    row = await session.get(Operation, operation_id)
+    if row is None:
+        raise NotFound("operation", operation_id)
+    pre_image = operation_record(row).pre_image
+    if pre_image is None or pre_image.revision is None:
+        return RecordedPreImage(pre_image=pre_image)
+    before = await revisions.get_revision(
+        session, row.organization_id, row.environment_id, pre_image.revision
+    )
+    return RecordedPreImage(pre_image=pre_image, blueprint=before.blueprint)
+
+
+async def finish(session: AsyncSession, result: OperationResult) -> OperationResult:
+    """End an operation, unless it has ended; return the end that holds. Raises NotFound."""
+    environment, operation = await locked_operation(session, result.operation_id)
+    if operation.state not in TERMINAL_STATES:
+        await _end(
+            session, environment, operation, result.state, reason=result.failure, cleanup=result.cleanup
+        )
+    return _result(operation)
+
+
+async def close_lost(session: AsyncSession, operation_id: str, reason: Failure) -> bool:
+    """End a running operation whose workflow is gone as failed; False: it had ended, or not begun.
+
+    Raises NotFound.
+    """
+    environment, operation = await locked_operation(session, operation_id)
+    if operation.state is not OperationState.RUNNING:
+        return False
+    await _end(session, environment, operation, OperationState.FAILED, reason=reason, cleanup=None)
+    return True
+
+
+async def mark_cancel_delivered(session: AsyncSession, operation_id: str) -> None:
+    """Note that the workflow was told to cancel. Raises NotFound."""
+    _, operation = await locked_operation(session, operation_id)
+    if operation.cancel_requested_at is not None and operation.cancel_delivered_at is None:
+        operation.cancel_delivered_at = utc_now()
+        await session.flush()
+
+
+async def _end(
+    session: AsyncSession,
+    environment: Environment,
+    operation: Operation,
+    state: OperationState,
+    *,
+    reason: Failure | None,
+    cleanup: Cleanup | None,
+) -> None:
+    await end_operation(session, environment, operation, state, reason=reason, cleanup=cleanup, now=utc_now())
+    await events.announce(session, environment.id)
+
+
+async def _earlier(session: AsyncSession, operation: Operation) -> dict[str, Earlier]:
+    """What a retry may skip: by step, its last run in the chain of operations before, where that succeeded.
+
+    The chain ends at an operation that was cleaned up after: what it and those before it made may be gone or
+    put back.
+    """
+    earlier: dict[str, Earlier] = {}
+    decided: set[str] = set()
+    before = operation.retry_of
+    while before is not None:
+        row = await session.get(Operation, before)
+        if row is None or row.cleanup is not None:
+            break
+        for step in await step_rows(session, row.id):
+            if step.name in decided or step.started_at is None:
+                continue
+            decided.add(step.name)
+            uid = (step.output or {}).get("uid")
+            if step.state is StepState.SUCCEEDED and isinstance(uid, str):
+                earlier[step.name] = Earlier(input_hash=step.input_hash, uid=uid)
+        before = row.retry_of
+    return earlier
+
+
+def _planned(step: Step) -> PlannedStep:
+    return PlannedStep(
+        name=step.name,
+        kind=step.kind,
+        service=step.service,
+        depends_on=tuple(step.depends_on),
+        input_hash=step.input_hash,
+    )
+
+
+def _result(operation: Operation) -> OperationResult:
+    record_ = operation_record(operation)
+    return OperationResult(
+        operation_id=record_.id,
+        state=record_.state,
+        failure=record_.failure,
+        cleanup=record_.cleanup,
+        finished_at=record_.finished_at,
+    )

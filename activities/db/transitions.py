@@ -1,0 +1,167 @@
+"""What happens to an operation, its steps, its environment and the event log together, under their locks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import assert_never
+
+from pydantic import JsonValue
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.records import Condition, JsonObject
+from activities.db.repositories import events
+from activities.db.repositories.environments import READY, apply_phase
+from activities.db.repositories.operations import live_rows
+from activities.db.repositories.secrets import destroy_environment_secrets
+from activities.db.step_changes import cancel_step
+from activities.db.tables import Environment, EventType, Operation, Step
+from workflows.domain.failures import Failure, FailureKind, failure
+from workflows.domain.operations import (
+    TERMINAL_STEP_STATES,
+    Cleanup,
+    EnvironmentPhase,
+    OperationKind,
+    OperationState,
+    StepState,
+)
+
+
+async def step_rows(session: AsyncSession, operation_id: str) -> Sequence[Step]:
+    """Return the rows of an operation's steps in the order of its plan."""
+    query = select(Step).where(col(Step.operation_id) == operation_id).order_by(col(Step.position))
+    return (await session.exec(query, execution_options={"populate_existing": True})).all()
+
+
+async def operation_changed(
+    session: AsyncSession, environment: Environment, operation: Operation, steps: Sequence[Step]
+) -> None:
+    """Append the event of an operation's change."""
+    cancel: JsonValue = None
+    if operation.cancel_requested_at is not None:
+        cancel = {"cleanup": bool(operation.cancel_cleanup), "reason": operation.cancel_reason or ""}
+    data: JsonObject = {
+        "operationId": operation.id,
+        "kind": str(operation.kind),
+        "state": str(operation.state),
+        "failure": operation.failure,
+        "cleanup": operation.cleanup,
+        "cancel": cancel,
+        "phase": str(environment.phase),
+        "progress": progress(steps),
+    }
+    await events.append(session, environment, operation.id, EventType.OPERATION, data)
+
+
+async def step_changed(
+    session: AsyncSession, environment: Environment, step: Step, steps: Sequence[Step]
+) -> None:
+    """Append the event of a step's change."""
+    data: JsonObject = {
+        "operationId": step.operation_id,
+        "step": step.name,
+        "kind": str(step.kind),
+        "service": step.service,
+        "state": str(step.state),
+        "attempt": step.attempt,
+        "output": step.output,
+        "failure": step.failure,
+        "blockedBy": list(step.blocked_by),
+        "progress": progress(steps),
+    }
+    await events.append(session, environment, step.operation_id, EventType.STEP, data)
+
+
+def progress(steps: Sequence[Step]) -> JsonObject:
+    """Return steps done and planned, and the names of those that run."""
+    done = sum(step.state in (StepState.SUCCEEDED, StepState.SKIPPED) for step in steps)
+    running: list[JsonValue] = [step.name for step in steps if step.state is StepState.RUNNING]
+    return {"done": done, "total": len(steps), "running": running}
+
+
+async def end_operation(
+    session: AsyncSession,
+    environment: Environment,
+    operation: Operation,
+    state: OperationState,
+    *,
+    reason: Failure | None,
+    cleanup: Cleanup | None,
+    now: datetime,
+) -> None:
+    """End a live operation whose rows are locked: steps, phase, events, and what a done delete releases."""
+    if operation.kind is OperationKind.DELETE and state is OperationState.SUCCEEDED:
+        await _release(session, environment, operation, now)
+    operation.state = state
+    operation.failure = None if reason is None else reason.model_dump(mode="json")
+    operation.cleanup = None if cleanup is None else cleanup.model_dump(mode="json")
+    operation.finished_at = now
+    steps = await step_rows(session, operation.id)
+    for step in steps:
+        if step.state not in TERMINAL_STEP_STATES:
+            cancel_step(step, now)
+            await step_changed(session, environment, step, steps)
+    if operation.kind is OperationKind.DELETE or environment.delete_requested_at is None:
+        phase, condition = settled(operation.kind, state, reason, now)
+        apply_phase(environment, phase, condition, now)
+    await operation_changed(session, environment, operation, steps)
+    await session.flush()
+
+
+async def cancel_at_once(
+    session: AsyncSession, environment: Environment, operation: Operation, text: str, now: datetime
+) -> None:
+    """End a live operation that has written nothing to the cluster, as cancelled."""
+    await end_operation(
+        session,
+        environment,
+        operation,
+        OperationState.CANCELLED,
+        reason=failure(FailureKind.CANCELLED, text or "Cancelled before it began."),
+        cleanup=None,
+        now=now,
+    )
+
+
+def settled(
+    kind: OperationKind, state: OperationState, reason: Failure | None, now: datetime
+) -> tuple[EnvironmentPhase, Condition]:
+    """Return what an operation's end makes of its environment."""
+    message = "" if reason is None else reason.message
+    match state:
+        case OperationState.SUCCEEDED:
+            return _succeeded(kind, now)
+        case OperationState.FAILED:
+            name = "DeleteFailed" if kind is OperationKind.DELETE else "ProvisionFailed"
+            return EnvironmentPhase.ERROR, ready("False", name, message, now)
+        case OperationState.CANCELLED:
+            return EnvironmentPhase.ERROR, ready("False", "Cancelled", message, now)
+        case OperationState.ROLLED_BACK:
+            return EnvironmentPhase.ERROR, ready("False", "RolledBack", message, now)
+        case OperationState.ACCEPTED | OperationState.RUNNING:
+            raise ValueError(f"{state} is not an end")
+        case _:
+            assert_never(state)
+
+
+def ready(status: str, reason: str, message: str, now: datetime) -> Condition:
+    """Return a `Ready` condition."""
+    return Condition(type=READY, status=status, reason=reason, message=message, since=now)
+
+
+def _succeeded(kind: OperationKind, now: datetime) -> tuple[EnvironmentPhase, Condition]:
+    match kind:
+        case OperationKind.PROVISION:
+            return EnvironmentPhase.RUNNING, ready("True", "Provisioned", "", now)
+        case OperationKind.DELETE:
+            return EnvironmentPhase.DELETED, ready("False", "Deleted", "", now)
+        case _:
+            assert_never(kind)
+
+
+async def _release(session: AsyncSession, environment: Environment, delete: Operation, now: datetime) -> None:
+    """Free the name, destroy the secrets, and close an operation whose workflow the delete terminated."""
+    for other in await live_rows(session, environment.id):
+        if other.id != delete.id:
+            await cancel_at_once(session, environment, other, "The environment was deleted.", now)
+    environment.deleted_at = now
+    await destroy_environment_secrets(session, environment.organization_id, environment.id)
