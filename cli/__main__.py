@@ -1,0 +1,5 @@
+"""`python -m cli` is `perdure`."""
+
+from cli.main import main
+
+main()

@@ -1,0 +1,412 @@
+"""The one HTTP client of the command line: typed answers, typed errors, careful retries.
+
+What may be sent twice: GET (nothing changes), POST (its `Idempotency-Key` makes the second a repeat of the
+first), DELETE only when the connection was never made.
+"""
+
+import contextlib
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+import httpx2
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from cli.errors import ApiUnreachable, CliError, ExitCode
+from cli.models import (
+    Environment,
+    EnvironmentStatus,
+    FieldFault,
+    Import,
+    Logs,
+    Operation,
+    RegistryCredential,
+    Topology,
+    ValidationReport,
+)
+from cli.settings import Connection
+
+T = TypeVar("T")
+JsonObject = dict[str, JsonValue]
+
+USER_AGENT: Final = "perdure-cli"
+CONNECT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 30.0
+STREAM_SILENCE_SECONDS: Final = 45.0
+"""The API pings every 15 s: three missed pings and the connection is taken for dead."""
+ATTEMPTS: Final = 4
+LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
+PAGE: Final = 200
+IN_FLIGHT: Final = "idempotency_in_flight"
+
+_GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
+_EXIT_BY_STATUS: Final = {
+    400: ExitCode.USAGE,
+    403: ExitCode.REFUSED,
+    404: ExitCode.NOT_FOUND,
+    413: ExitCode.USAGE,
+    415: ExitCode.USAGE,
+    422: ExitCode.USAGE,
+}
+_EXIT_BY_CODE: Final = {"policy_denied": ExitCode.REFUSED, "blueprint_invalid": ExitCode.USAGE}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """A success: `value` as the command line reads it, `raw` as the API wrote it (what `-o json` prints)."""
+
+    value: T
+    raw: JsonValue
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457) as the API writes it; every member may be missing."""
+
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    requestId: str = ""  # noqa: N815 - the wire's spelling
+    errors: tuple[FieldFault, ...] = ()
+
+
+class ApiError(CliError):
+    """The API refused or failed. `status` is HTTP's, `code` the failure kind, `faults` one per field."""
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        self.status = status
+        self.code = problem.code
+        self.faults = problem.errors
+        super().__init__(
+            problem.detail or problem.title or f"The API answered {status}.",
+            exit_code=_EXIT_BY_CODE.get(problem.code) or _EXIT_BY_STATUS.get(status, ExitCode.FAILED),
+            details=[line for fault in problem.errors for line in fault_lines(fault)],
+            hints=_hints(status, problem),
+        )
+
+
+def fault_lines(fault: FieldFault) -> list[str]:
+    """Return a fault as people read it: place and reason, then the suggestion on its own line."""
+    code = f" [{fault.code}]" if fault.code else ""
+    lines = [f"{fault.path or 'document'}: {fault.message}{code}"]
+    if fault.suggestion:
+        lines.append(f"    {fault.suggestion}")
+    return lines
+
+
+def _hints(status: int, problem: Problem) -> list[str]:
+    hints: list[str] = []
+    if status == 401:
+        hints.append("Check PERDURE_API_KEY (or --api-key, or the profile); `-v` says which one was used.")
+    if status >= 500 and problem.requestId:
+        hints.append(f"Quote request {problem.requestId} when reporting it.")
+    return hints
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waiting times between attempts: doubling from `first` to `longest` seconds, shortened at random."""
+
+    first: float = 0.2
+    longest: float = 5.0
+
+    def seconds(self, attempt: int) -> float:
+        """Return how long to wait after the `attempt`th failure, counted from 0."""
+        return min(self.longest, self.first * 2.0 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+
+
+class ApiClient:
+    """Requests to one API as one key. Use it as a context manager; `trace` gets a line for each request."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        trace: Callable[[str], None] = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
+        backoff: Backoff = Backoff(),
+    ) -> None:
+        headers = {"Authorization": f"Bearer {connection.api_key}", "User-Agent": USER_AGENT}
+        if connection.organization:
+            headers["X-Organization-ID"] = connection.organization
+        self._connection = connection
+        self._trace = trace
+        self._sleep = sleep
+        self.backoff = backoff
+        host = httpx2.URL(connection.url).host
+        self._http = httpx2.Client(
+            base_url=connection.url,
+            headers=headers,
+            timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            # A proxy of the surroundings cannot reach this machine's own API.
+            trust_env=host not in {"localhost", "127.0.0.1", "::1"},
+        )
+
+    def __enter__(self) -> "ApiClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    # Environments
+
+    def create_environment(
+        self, blueprint: str, *, name: str | None, plan: str | None
+    ) -> Answer[Environment]:
+        """Create an environment from the text of a Blueprint; its `operation` provisions it."""
+        body = _present({"blueprint": blueprint, "name": name, "plan": plan})
+        return self._read(Environment, self._post("/v1/environments", body))
+
+    def environments(self, *, name: str | None = None) -> Answer[list[Environment]]:
+        """Return all environments, over as many pages as there are; with `name`, those of that name."""
+        pages = self._pages("/v1/environments", _present({"name": name}), limit=None)
+        found = [
+            item for item in pages if name is None or (isinstance(item, dict) and item.get("name") == name)
+        ]
+        return self._read_list(Environment, found)
+
+    def environment(self, environment_id: str) -> Answer[Environment]:
+        """Return one environment."""
+        return self._read(Environment, self._get(f"/v1/environments/{environment_id}"))
+
+    def status(self, environment_id: str) -> Answer[EnvironmentStatus]:
+        """Return the live status of an environment and its services."""
+        return self._read(EnvironmentStatus, self._get(f"/v1/environments/{environment_id}/status"))
+
+    def logs(self, environment_id: str, params: Mapping[str, JsonValue]) -> Answer[Logs]:
+        """Return recent log lines; `params`: service, tail (lines), previous, sinceSeconds."""
+        return self._read(Logs, self._get(f"/v1/environments/{environment_id}/logs", _present(params)))
+
+    def topology(self, environment_id: str) -> Answer[Topology]:
+        """Return the graph of services."""
+        return self._read(Topology, self._get(f"/v1/environments/{environment_id}/topology"))
+
+    def delete_environment(self, environment_id: str) -> Answer[Operation]:
+        """Delete an environment; answers the operation, the running one when there is one already."""
+        return self._read(Operation, _data(self._send("DELETE", f"/v1/environments/{environment_id}")))
+
+    def retry_environment(self, environment_id: str) -> Answer[Operation]:
+        """Go on from where the last operation failed."""
+        return self._read(Operation, self._post(f"/v1/environments/{environment_id}/retry", {}))
+
+    # Blueprints
+
+    def validate(self, blueprint: str, *, plan: str | None) -> Answer[ValidationReport]:
+        """Check a Blueprint without writing anything."""
+        body = _present({"blueprint": blueprint, "plan": plan})
+        return self._read(ValidationReport, self._post("/v1/environments/validate", body))
+
+    def import_compose(self, body: Mapping[str, JsonValue]) -> Answer[Import]:
+        """Turn a Compose file into a Blueprint, and with `create` into an environment."""
+        return self._read(Import, self._post("/v1/environments/import", _present(body)))
+
+    # Operations
+
+    def operations(self, *, environment_id: str | None, limit: int) -> Answer[list[Operation]]:
+        """Return operations, newest first, at most `limit`."""
+        params = _present({"environmentId": environment_id})
+        return self._read_list(Operation, list(self._pages("/v1/operations", params, limit=limit)))
+
+    def operation(self, operation_id: str) -> Answer[Operation]:
+        """Return one operation with its steps."""
+        return self._read(Operation, self._get(f"/v1/operations/{operation_id}"))
+
+    def cancel_operation(self, operation_id: str, *, cleanup: bool) -> Answer[Operation]:
+        """Ask an operation to stop; with `cleanup`, to undo what it made."""
+        return self._read(
+            Operation, self._post(f"/v1/operations/{operation_id}/cancel", {"cleanup": cleanup})
+        )
+
+    @contextlib.contextmanager
+    def operation_events(
+        self, operation_id: str, *, after: str | None
+    ) -> Iterator[tuple[httpx2.Response, Iterator[httpx2.ServerSentEvent]]]:
+        """Open the stream of an operation's events after number `after`; one try, no retries.
+
+        Raises ApiError for a refusal, httpx2.TransportError for anything on the way.
+        """
+        path = f"/v1/operations/{operation_id}/events"
+        headers = {"Last-Event-ID": after} if after else {}
+        timeout = httpx2.Timeout(STREAM_SILENCE_SECONDS, connect=CONNECT_SECONDS)
+        with self._http.sse(path, headers=headers, timeout=timeout) as source:
+            self._trace(f"GET {path} {source.response.status_code} after={after or '-'}")
+            if source.response.status_code != 200:
+                source.response.read()
+                raise _api_error(source.response)
+            yield source.response, iter(source)
+
+    # Registry credentials
+
+    def registry_credentials(self) -> Answer[list[RegistryCredential]]:
+        """Return the organisation's registry credentials, without passwords."""
+        return self._read_list(
+            RegistryCredential, list(self._pages("/v1/registry-credentials", {}, limit=None))
+        )
+
+    def add_registry_credential(
+        self, *, name: str, registry: str, username: str, password: str
+    ) -> Answer[RegistryCredential]:
+        """Store a login for a container registry."""
+        body: JsonObject = {"name": name, "registry": registry, "username": username, "password": password}
+        return self._read(RegistryCredential, self._post("/v1/registry-credentials", body))
+
+    def remove_registry_credential(self, name: str) -> None:
+        """Remove a login."""
+        self._send("DELETE", f"/v1/registry-credentials/{name}")
+
+    # Transport
+
+    def unreachable(self, error: Exception) -> ApiUnreachable:
+        """Say in one sentence why there was no answer, and how to get one."""
+        if isinstance(error, httpx2.ConnectTimeout):
+            reason = f"no connection within {CONNECT_SECONDS:.0f} s"
+        elif isinstance(error, httpx2.TimeoutException):
+            reason = f"no answer within {ANSWER_SECONDS:.0f} s"
+        else:
+            reason = str(error) or type(error).__name__
+        return ApiUnreachable(
+            f"The Perdure API at {self._connection.url} cannot be reached: {reason}.",
+            hints=[
+                "In a checkout, `make dev-up` starts it; otherwise check --url, PERDURE_URL or the profile."
+            ],
+        )
+
+    def _get(self, path: str, params: Mapping[str, JsonValue] | None = None) -> JsonValue:
+        return _data(self._send("GET", path, params=params))
+
+    def _post(self, path: str, body: Mapping[str, JsonValue]) -> JsonValue:
+        return _data(self._send("POST", path, body=body, idempotency_key=str(uuid.uuid4())))
+
+    def _pages(self, path: str, params: Mapping[str, JsonValue], *, limit: int | None) -> Iterator[JsonValue]:
+        """Yield the items of a list, page after page, at most `limit`."""
+        cursor: JsonValue = None
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            document = self._send("GET", path, params=_present({**params, "limit": size, "cursor": cursor}))
+            items = _data(document)
+            if not isinstance(items, list):
+                raise _unreadable(path, "a list was expected")
+            yield from items[:left]
+            left = None if left is None else left - len(items)
+            meta = document.get("meta") if isinstance(document, dict) else None
+            cursor = meta.get("nextCursor") if isinstance(meta, dict) else None
+            if not cursor:
+                return
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, JsonValue] | None = None,
+        body: Mapping[str, JsonValue] | None = None,
+        idempotency_key: str | None = None,
+    ) -> JsonValue:
+        """Send a request, again where that is harmless. Raises ApiError and ApiUnreachable."""
+        query = {name: _query(value) for name, value in (params or {}).items()}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        request = self._http.build_request(method, path, params=query, json=body, headers=headers)
+        for attempt in range(ATTEMPTS):
+            last = attempt == ATTEMPTS - 1
+            began = time.monotonic()
+            try:
+                response = self._http.send(request)
+            except httpx2.TransportError as error:
+                self._trace(f"{method} {path} {type(error).__name__}")
+                never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+                if last or not (never_sent or method == "GET" or idempotency_key):
+                    raise self.unreachable(error) from error
+                self._sleep(self.backoff.seconds(attempt))
+                continue
+            except (httpx2.RequestError, httpx2.InvalidURL) as error:
+                raise self.unreachable(error) from error
+            took = (time.monotonic() - began) * 1000
+            self._trace(f"{method} {path} {response.status_code} {took:.0f} ms")
+            wait = None if last else self._wait_before_repeat(method, response, attempt)
+            if wait is None:
+                return _document(response)
+            self._sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _wait_before_repeat(self, method: str, response: httpx2.Response, attempt: int) -> float | None:
+        """Return how many seconds to wait before asking again; None: take this answer."""
+        after = _retry_after(response)
+        if response.status_code == 429:
+            # Refused before anything was done: any method may be repeated.
+            return after if after is not None else self.backoff.seconds(attempt)
+        if response.status_code in _GATEWAY_STATUSES and method == "GET":
+            return after if after is not None else self.backoff.seconds(attempt)
+        if response.status_code == 409 and _api_error(response).code == IN_FLIGHT:
+            # The key is ours alone, so what is in flight is our own earlier try, whose answer was lost.
+            return after if after is not None else self.backoff.seconds(attempt + 1)
+        return None
+
+    def _read(self, model: type[T], raw: JsonValue) -> Answer[T]:
+        try:
+            return Answer(TypeAdapter(model).validate_python(raw), raw)
+        except ValidationError as error:
+            raise _unreadable(model.__name__, _first_fault(error)) from error
+
+    def _read_list(self, model: type[T], raw: list[JsonValue]) -> Answer[list[T]]:
+        try:
+            return Answer(TypeAdapter(list[model]).validate_python(raw), raw)  # type: ignore[valid-type]
+        except ValidationError as error:
+            raise _unreadable(model.__name__, _first_fault(error)) from error
+
+
+def _document(response: httpx2.Response) -> JsonValue:
+    if not response.is_success:
+        raise _api_error(response)
+    if not response.content:
+        return None
+    try:
+        document: JsonValue = json.loads(response.content)
+    except ValueError as error:
+        raise _unreadable(response.request.url.path, "it is not JSON; is this URL a Perdure API?") from error
+    return document
+
+
+def _api_error(response: httpx2.Response) -> ApiError:
+    """Turn an answer that is no success into the typed error, whatever its body is."""
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        problem = Problem(detail=f"The server answered {response.status_code} {response.reason_phrase}.")
+    return ApiError(response.status_code, problem)
+
+
+def _data(document: JsonValue) -> JsonValue:
+    return document.get("data", document) if isinstance(document, dict) else document
+
+
+def _query(value: JsonValue) -> str:
+    return "true" if value is True else "false" if value is False else str(value)
+
+
+def _present(values: Mapping[str, JsonValue]) -> JsonObject:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    try:
+        seconds = float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _first_fault(error: ValidationError) -> str:
+    # Location and reason only: the input itself might hold something that should not be shown.
+    fault = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+
+
+def _unreadable(what: str, reason: str) -> CliError:
+    return CliError(
+        f"The API's answer cannot be understood ({what}): {reason}.",
+        hints=["`perdure` and the API may be of different versions."],
+    )

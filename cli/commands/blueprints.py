@@ -1,0 +1,114 @@
+"""`perdure blueprint`: check Blueprints and make them from Compose files."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import ExitCode, UsageFault
+from cli.files import read_text
+from cli.options import BlueprintFile, OutputOption, PlanOption, TimeoutOption, WaitOption
+from cli.output import OutputFormat, emit, tell, to_yaml
+from cli.session import session_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("validate")
+def validate(
+    context: typer.Context,
+    file: BlueprintFile,
+    plan: PlanOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Check a Blueprint: every error and warning with its place and a way out.
+
+    Exits 2 when there are errors.
+    """
+    from cli import views
+
+    blueprint = read_text(file)
+    with session_of(context).client() as client:
+        answer = client.validate(blueprint, plan=plan)
+    emit(output, answer.raw, views.validation(answer.value))
+    if answer.value.errors:
+        raise typer.Exit(ExitCode.USAGE)
+
+
+@app.command("import")
+def import_compose(  # noqa: PLR0913, PLR0917 - each is an option of the command
+    context: typer.Context,
+    file: Annotated[
+        Path, typer.Option("--file", "-f", metavar="FILE", help="Compose file; - reads standard input.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Name of the environment.")],
+    env_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env-file",
+            metavar="[NAME=]PATH",
+            help="A file that the Compose file names in env_file; NAME is its name there. May be repeated.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="SERVICE=REF",
+            help="Image of a service that only has `build`. May be repeated.",
+        ),
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", help="Create the environment at once.")] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Turn a Compose file into a Blueprint, printed as YAML.
+
+    What cannot be carried over is listed on standard error, each with its place.
+
+    With --create it becomes an environment too, and the output is that of `perdure env create`. --wait and
+    --timeout count only then.
+    """
+    from cli import views
+    from cli.client import Answer
+    from cli.commands.environments import finish_creation
+
+    body: dict[str, JsonValue] = {
+        "compose": read_text(file),
+        "name": name,
+        "envFiles": _env_files(env_file or []),
+        "images": _images(image or []),
+        "create": create,
+    }
+    with session_of(context).client() as client:
+        answer = client.import_compose(body)
+        found = answer.value
+        tell(*views.import_remarks(found))
+        if found.environment is not None and isinstance(answer.raw, dict):
+            raw = answer.raw.get("environment")
+            finish_creation(client, Answer(found.environment, raw), wait, timeout, output)
+            return
+    emit(output, answer.raw, [(found.yaml or to_yaml(found.blueprint)).rstrip("\n")])
+
+
+def _env_files(given: list[str]) -> "dict[str, JsonValue]":
+    files: dict[str, JsonValue] = {}
+    for item in given:
+        name, separator, path = item.partition("=")
+        files[name] = read_text(Path(path if separator else name))
+    return files
+
+
+def _images(given: list[str]) -> "dict[str, JsonValue]":
+    images: dict[str, JsonValue] = {}
+    for item in given:
+        service, _, reference = item.partition("=")
+        if not service or not reference:
+            raise UsageFault(f"--image {item!r} has to be SERVICE=REF.")
+        images[service] = reference
+    return images

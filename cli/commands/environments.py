@@ -1,0 +1,242 @@
+"""`perdure env`: make, look at, retry and delete environments."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import UsageFault
+from cli.files import read_text
+from cli.options import (
+    BlueprintFile,
+    EnvironmentArgument,
+    OutputOption,
+    PlanOption,
+    TimeoutOption,
+    WaitOption,
+    parse_duration,
+)
+from cli.output import OutputFormat, emit, tell
+from cli.session import session_of
+
+if TYPE_CHECKING:
+    from cli.client import Answer, ApiClient
+    from cli.models import Environment, Operation
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    file: BlueprintFile,
+    name: Annotated[str | None, typer.Option("--name", help="Name instead of the Blueprint's own.")] = None,
+    plan: PlanOption = None,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Create an environment from a Blueprint and wait until it runs.
+
+    Exits 1 when provisioning fails, 2 when the Blueprint has faults (all of them are listed), 5 when
+    --timeout passes, 7 when a policy refuses it.
+    """
+    blueprint = read_text(file)
+    with session_of(context).client() as client:
+        finish_creation(
+            client, client.create_environment(blueprint, name=name, plan=plan), wait, timeout, output
+        )
+
+
+def finish_creation(
+    client: "ApiClient",
+    answer: "Answer[Environment]",
+    wait: bool,
+    timeout: float | None,
+    output: OutputFormat,
+) -> None:
+    """Wait for the provisioning of an environment that was accepted, and print what became of it."""
+    from cli import views
+    from cli.waiting import conclude, wait_for
+
+    environment = answer.value
+    if wait and environment.operation is not None:
+        tell(f"Environment {environment.name} ({environment.id}) accepted.")
+        ended = wait_for(client, environment.operation.id, timeout=timeout).value
+        answer = client.environment(environment.id)
+        if ended.state == "succeeded" or output is not OutputFormat.TABLE:
+            emit(output, answer.raw, views.environment(answer.value))
+        conclude(ended, environment.name)
+        return
+    emit(output, answer.raw, views.environment(answer.value))
+    if environment.operation is not None:
+        tell(f"Watch it: perdure op watch {environment.operation.id}")
+
+
+@app.command("list")
+def list_environments(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List the organisation's environments."""
+    from cli import views
+
+    with session_of(context).client() as client:
+        answer = client.environments()
+    emit(output, answer.raw, views.environment_list(answer.value))
+
+
+@app.command("get")
+def get(
+    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """Show one environment: its services, endpoints and conditions."""
+    from cli import views
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.environment(environment_id(client, environment))
+    emit(output, answer.raw, views.environment(answer.value))
+
+
+@app.command("status")
+def status(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="Print each change until nothing more happens by itself."),
+    ] = False,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show the live status: phase, reason, what blocks it, and each service.
+
+    With --watch, json is one document per line; exits 0 when the environment settles running, stopped or
+    deleted, else 1.
+    """
+    from cli import views
+    from cli.lookup import environment_id
+    from cli.status import watch_status
+
+    with session_of(context).client() as client:
+        identifier = environment_id(client, environment)
+        if watch:
+            raise typer.Exit(watch_status(client, environment, identifier, output, timeout=timeout))
+        answer = client.status(identifier)
+    emit(output, answer.raw, views.environment_status(environment, answer.value))
+
+
+@app.command("logs")
+def logs(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    service: Annotated[str | None, typer.Option("--service", "-s", help="Only this service.")] = None,
+    tail: Annotated[int | None, typer.Option("--tail", min=1, help="Last lines of each container.")] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", "-p", help="Of the containers before their last restart.")
+    ] = False,
+    since: Annotated[
+        float | None,
+        typer.Option(
+            "--since", metavar="DURATION", parser=parse_duration, help="Not older than this, e.g. 10m."
+        ),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Print recent log lines of the environment's services, each with the service before it."""
+    from cli import views
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.logs(
+            environment_id(client, environment),
+            {
+                "service": service,
+                "tail": tail,
+                "previous": True if previous else None,
+                "sinceSeconds": None if since is None else max(1, round(since)),
+            },
+        )
+    emit(output, answer.raw, views.log_lines(answer.value, prefix=service is None))
+
+
+@app.command("topology")
+def topology(
+    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """Show which service depends on which, and how each is reached."""
+    from cli import views
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.topology(environment_id(client, environment))
+    emit(output, answer.raw, views.topology(answer.value))
+
+
+@app.command("delete")
+def delete(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    force: Annotated[
+        bool, typer.Option("--force", "-y", help="Do not ask; needed where nobody can be asked.")
+    ] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Delete an environment with everything in it, volumes too; what runs on it is cancelled first."""
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        identifier = environment_id(client, environment)
+        if not force:
+            _confirm_deletion(environment)
+        _finish(client, client.delete_environment(identifier), environment, wait, timeout, output)
+
+
+def _confirm_deletion(environment: str) -> None:
+    if not sys.stdin.isatty():
+        raise UsageFault(f"Deleting {environment} wants a yes.", hints=["Without a terminal, say --force."])
+    if not typer.confirm(f"Delete environment {environment} with all its data?", err=True):
+        tell("Nothing was deleted.")
+        raise typer.Exit(1)
+
+
+@app.command("retry")
+def retry(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Go on from the step that failed; what succeeded and is unchanged is skipped."""
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.retry_environment(environment_id(client, environment))
+        _finish(client, answer, environment, wait, timeout, output)
+
+
+def _finish(
+    client: "ApiClient",
+    answer: "Answer[Operation]",
+    environment: str,
+    wait: bool,
+    timeout: float | None,
+    output: OutputFormat,
+) -> None:
+    """Wait for an accepted operation if asked to, print it, and exit by how it ended."""
+    from cli import views
+    from cli.waiting import conclude, wait_for
+
+    operation = answer.value
+    if not wait:
+        emit(output, answer.raw, views.operation(operation))
+        tell(f"Watch it: perdure op watch {operation.id}")
+        return
+    answer = wait_for(client, operation.id, timeout=timeout)
+    if output is not OutputFormat.TABLE:
+        emit(output, answer.raw, ())
+    conclude(answer.value, environment)
+    if output is OutputFormat.TABLE:
+        tell(f"{answer.value.kind.capitalize()} of {environment} succeeded.")

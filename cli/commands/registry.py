@@ -1,0 +1,71 @@
+"""`perdure registry`: logins for container registries, used by `imagePullSecrets`."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+import sys
+from typing import Annotated
+
+import typer
+
+from cli.errors import UsageFault
+from cli.options import OutputOption
+from cli.output import OutputFormat, emit, tell
+from cli.session import session_of
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name under which Blueprints refer to it.")]
+
+
+@app.command("add")
+def add(
+    context: typer.Context,
+    name: NameArgument,
+    registry: Annotated[
+        str, typer.Option("--registry", metavar="HOST[:PORT]", help="Where it is, e.g. registry.example.com.")
+    ],
+    username: Annotated[str, typer.Option("--username", "-u", help="User name at the registry.")],
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input without asking.")
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Store a login for a container registry. The password is asked for or piped in, never an argument."""
+    from cli import views
+
+    password = _password(ask=not password_stdin)
+    with session_of(context).client() as client:
+        answer = client.add_registry_credential(
+            name=name, registry=registry, username=username, password=password
+        )
+    emit(output, answer.raw, views.registry_list([answer.value]))
+
+
+@app.command("list")
+def list_credentials(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List the logins, without passwords."""
+    from cli import views
+
+    with session_of(context).client() as client:
+        answer = client.registry_credentials()
+    emit(output, answer.raw, views.registry_list(answer.value))
+
+
+@app.command("remove")
+def remove(context: typer.Context, name: NameArgument) -> None:
+    """Remove a login. Environments that run keep the images they have pulled."""
+    with session_of(context).client() as client:
+        client.remove_registry_credential(name)
+    tell(f"Registry credential {name} removed.")
+
+
+def _password(*, ask: bool) -> str:
+    """Return the password from a prompt without echo, or the piped standard input without its line end."""
+    if ask and sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, err=True)
+    else:
+        password = sys.stdin.read().rstrip("\r\n")
+    if not password:
+        raise UsageFault(
+            "There is no password.",
+            hints=["Type it at the prompt, or pipe it in: `... --password-stdin < file`."],
+        )
+    return password

@@ -1,0 +1,33 @@
+"""Environments by name or id."""
+
+import re
+from typing import Final
+
+from cli.client import ApiClient
+from cli.errors import CliError, ExitCode
+from cli.models import Environment
+
+_ENVIRONMENT_ID: Final = re.compile(r"env_[0-9A-Za-z]{26}")
+
+
+def environment_id(client: ApiClient, name_or_id: str) -> str:
+    """Return the id of the environment of that name; an id is returned as it is (names hold no underscore).
+
+    Of several environments of one name, the one that is not deleted is meant. Raises CliError (exit code 6).
+    """
+    if _ENVIRONMENT_ID.fullmatch(name_or_id):
+        return name_or_id
+    found = client.environments(name=name_or_id).value
+    chosen = _newest([item for item in found if item.status != "deleted"] or found)
+    if chosen is None:
+        raise CliError(
+            f"There is no environment named {name_or_id!r}.",
+            exit_code=ExitCode.NOT_FOUND,
+            hints=["`perdure env list` shows those that there are."],
+        )
+    return chosen.id
+
+
+def _newest(found: list[Environment]) -> Environment | None:
+    # Ids sort by the time they were made.
+    return max(found, key=lambda item: item.id, default=None)

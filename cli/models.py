@@ -1,0 +1,292 @@
+"""What the API answers, as far as the command line looks at it.
+
+States and kinds stay plain text and unknown fields are ignored: an older `perdure` works with a newer API.
+What is printed with `-o json|yaml` is the answer itself, not these models.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, JsonValue, field_validator
+from pydantic.alias_generators import to_camel
+
+TERMINAL_STATES: Final = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
+STEP_ENDED: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+
+
+class ApiModel(BaseModel):
+    """Base: frozen, camelCase outside, null means the default."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, extra="ignore")
+
+
+class Blocker(ApiModel):
+    """An object that holds something up, and the finalizers that keep it."""
+
+    object: str = ""
+    finalizers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.object} ({', '.join(self.finalizers)})" if self.finalizers else self.object
+
+
+class Failure(ApiModel):
+    """Why an operation or a step failed. `evidence` holds documents or their keys."""
+
+    kind: str
+    message: str = ""
+    step: str | None = None
+    retryable: bool = False
+    help: str | None = None
+    evidence: tuple[JsonValue, ...] = ()
+    blocked_by: tuple[Blocker, ...] = ()
+
+
+class EvidenceEvent(ApiModel):
+    """One event of the cluster about the object at fault."""
+
+    reason: str = ""
+    message: str = ""
+    count: int = 1
+
+
+class Evidence(ApiModel):
+    """What the cluster said about a failure: events and last log lines, current and previous container."""
+
+    pod: str | None = None
+    container: str | None = None
+    events: tuple[EvidenceEvent, ...] = ()
+    log: tuple[str, ...] = ()
+    previous_log: tuple[str, ...] = ()
+
+    @field_validator("log", "previous_log", mode="before")
+    @classmethod
+    def _lines(cls, value: object) -> object:
+        return value.splitlines() if isinstance(value, str) else value
+
+
+class Step(ApiModel):
+    """One step of an operation's graph."""
+
+    name: str
+    kind: str = ""
+    service: str | None = None
+    depends_on: tuple[str, ...] = ()
+    state: str = "pending"
+    attempt: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    failure: Failure | None = None
+
+
+class Progress(ApiModel):
+    """Steps done of steps planned, and the names of those that run."""
+
+    done: int = 0
+    total: int = 0
+    running: tuple[str, ...] = ()
+
+
+class Cleanup(ApiModel):
+    """How far an undo got."""
+
+    complete: bool
+    left: tuple[str, ...] = ()
+
+
+class Operation(ApiModel):
+    """One change to an environment."""
+
+    id: str
+    kind: str = ""
+    state: str
+    environment_id: str = ""
+    environment_name: str | None = None
+    retry_of: str | None = None
+    requested_by: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress = Progress()
+    steps: tuple[Step, ...] = ()
+    failure: Failure | None = None
+    cleanup: Cleanup | None = None
+    workflow_id: str | None = None
+    temporal_url: str | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the state will never change again."""
+        return self.state in TERMINAL_STATES
+
+
+class Endpoint(ApiModel):
+    """How a service is reached."""
+
+    url: str | None = None
+    host: str | None = None
+
+    def __str__(self) -> str:
+        return self.url or self.host or ""
+
+
+class Service(ApiModel):
+    """One service of an environment. `ready` is the number of pods that take requests."""
+
+    name: str
+    kind: str = ""
+    image: str = ""
+    state: str | None = None
+    replicas: int | None = None
+    ready: int | None = None
+    restarts: int | None = None
+    endpoints: tuple[str | Endpoint, ...] = ()
+    message: str | None = None
+
+
+class Condition(ApiModel):
+    """One condition, in the Kubernetes manner."""
+
+    type: str
+    status: str | bool = ""
+    reason: str | None = None
+    message: str | None = None
+    since: datetime | None = None
+
+
+class Environment(ApiModel):
+    """An environment; `operation` is the one that runs or that this answer started."""
+
+    id: str
+    name: str
+    description: str | None = None
+    organization_id: str | None = None
+    cluster: str | None = None
+    namespace: str | None = None
+    status: str = ""
+    conditions: tuple[Condition, ...] = ()
+    revision: int | None = None
+    plan: str | None = None
+    services: tuple[Service, ...] = ()
+    operation: Operation | None = None
+    protected: bool = False
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @field_validator("revision", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return value.get("number") if isinstance(value, dict) else value
+
+
+class EnvironmentStatus(ApiModel):
+    """Status of an environment: `terminal` when nothing more happens by itself."""
+
+    status: str = ""
+    terminal: bool = False
+    phase: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    blocked_by: tuple[Blocker, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    services: tuple[Service, ...] = ()
+
+
+class FieldFault(ApiModel):
+    """One fault of a document: where, what, and what to write instead."""
+
+    path: str = ""
+    message: str = ""
+    suggestion: str | None = None
+    code: str | None = None
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _written(cls, value: object) -> object:
+        if not isinstance(value, list):
+            return value
+        written = ""
+        for part in value:
+            written += f"[{part}]" if isinstance(part, int) else f".{part}" if written else str(part)
+        return written
+
+
+class ValidationReport(ApiModel):
+    """What validating a Blueprint found. Without errors, an environment can be made from it."""
+
+    errors: tuple[FieldFault, ...] = ()
+    warnings: tuple[FieldFault, ...] = ()
+
+
+class Node(ApiModel):
+    """One service in a topology."""
+
+    id: str = ""
+    name: str = ""
+    kind: str = ""
+    state: str | None = None
+    endpoints: tuple[str | Endpoint, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Its name, or its id when it has none."""
+        return self.name or self.id
+
+
+class Edge(ApiModel):
+    """One service needs or calls another."""
+
+    source: str = ""
+    target: str = ""
+    kind: str | None = None
+    condition: str | None = None
+
+
+class Topology(ApiModel):
+    """The graph of an environment's services."""
+
+    nodes: tuple[Node, ...] = ()
+    edges: tuple[Edge, ...] = ()
+
+
+class LogEntry(ApiModel):
+    """One line of a container's log."""
+
+    service: str = ""
+    pod: str = ""
+    container: str = ""
+    at: datetime | None = None
+    message: str = ""
+
+
+class Logs(ApiModel):
+    """Recent log lines, oldest first."""
+
+    lines: tuple[LogEntry, ...] = ()
+
+
+class Unsupported(ApiModel):
+    """One thing of a Compose file that a Blueprint cannot carry."""
+
+    path: str = ""
+    reason: str = ""
+
+
+class Import(ApiModel):
+    """A Compose file as a Blueprint. `environment` is there when it was created at once."""
+
+    blueprint: JsonValue = None
+    yaml: str | None = None
+    unsupported: tuple[Unsupported | str, ...] = ()
+    warnings: tuple[FieldFault, ...] = ()
+    environment: Environment | None = None
+
+
+class RegistryCredential(ApiModel):
+    """A login for a container registry; its password never comes back."""
+
+    id: str = ""
+    name: str
+    registry: str = ""
+    username: str = ""
+    created_at: datetime | None = None

@@ -1,0 +1,42 @@
+"""Options that several commands share, spelt once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.output import OutputFormat
+from cli.text import seconds_of
+
+
+def parse_duration(text: str) -> float:
+    """Read an option's duration in seconds; a fault of usage names the form."""
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+EnvironmentArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the environment.")]
+OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Id of the operation (op_...).")]
+BlueprintFile = Annotated[
+    Path,
+    typer.Option("--file", "-f", metavar="FILE", help="Blueprint in YAML or JSON; - reads standard input."),
+]
+PlanOption = Annotated[str | None, typer.Option("--plan", help="One of the Blueprint's named plans.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the operation is over.")]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="DURATION",
+        parser=parse_duration,
+        help="Wait no longer (45s, 10m, 1h30m), then exit 5; the operation goes on. Default: no limit.",
+    ),
+]
+OutputOption = Annotated[
+    OutputFormat,
+    typer.Option(
+        "--output", "-o", help="Form of the result on standard output; progress goes to standard error."
+    ),
+]

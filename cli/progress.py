@@ -1,0 +1,189 @@
+"""Showing an operation as it goes on: a live list on a terminal, one line per change elsewhere. To stderr."""
+
+# ruff: noqa: PLC0415 - rich is loaded only for a terminal
+import os
+import sys
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from cli.follow import Observer
+from cli.models import Operation, Step
+from cli.output import tell
+from cli.text import duration, elapsed, plain
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
+
+QUIET_AWAY_SECONDS: Final = 2.0
+"""A connection that is back sooner is not worth a line."""
+_MARKS: Final = {
+    "pending": ("·", "dim"),
+    "running": ("▸", "cyan"),
+    "succeeded": ("✔", "green"),
+    "failed": ("✘", "red"),
+    "skipped": ("↷", "dim"),
+    "cancelled": ("■", "yellow"),
+}
+
+
+class ProgressView(AbstractContextManager["ProgressView"], Observer):
+    """An observer that shows something while it is entered."""
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def progress_view(*, quiet: bool = False) -> ProgressView:
+    """Return the view that fits stderr: live on a terminal, else plain lines; `quiet` shows nothing."""
+    if quiet:
+        return SilentView()
+    live = sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
+    return LiveView() if live else PlainView()
+
+
+class SilentView(ProgressView):
+    """Shows nothing."""
+
+    def updated(self, operation: Operation) -> None:
+        """Ignore the change."""
+
+    def lost(self, away: float) -> None:
+        """Ignore the loss."""
+
+    def restored(self) -> None:
+        """Ignore the return."""
+
+
+class PlainView(ProgressView):
+    """One line per change, with the time of day."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[str, int]] = {}
+        self._state = ""
+        self._away = False
+
+    def updated(self, operation: Operation) -> None:
+        """Print what differs from what was printed."""
+        if operation.state != self._state and not operation.terminal:
+            self._line(operation.state, f"{operation.kind} {operation.id}")
+        for step in operation.steps:
+            now = (step.state, step.attempt)
+            if step.state != "pending" and self._seen.get(step.name) != now:
+                self._line(step.state, f"{step.name}{_remarks(step)}")
+            self._seen[step.name] = now
+        if operation.state != self._state and operation.terminal:
+            took = elapsed(operation.started_at or operation.created_at, operation.finished_at)
+            self._line(operation.state, f"{operation.kind} {operation.id}{f' ({took})' if took else ''}")
+        self._state = operation.state
+
+    def lost(self, away: float) -> None:
+        """Say once that the API is away."""
+        if away >= QUIET_AWAY_SECONDS and not self._away:
+            self._away = True
+            self._line("waiting", "the API does not answer; trying again, the operation goes on")
+
+    def restored(self) -> None:
+        """Say that it is back, if its absence was told."""
+        if self._away:
+            self._away = False
+            self._line("waiting", "the API answers again")
+
+    def _line(self, state: str, text: str) -> None:
+        tell(f"{datetime.now().astimezone():%H:%M:%S}  {state:<10} {plain(text)}")
+
+
+class LiveView(ProgressView):
+    """A list of steps that is drawn anew: marks, elapsed times, attempts, the current failure."""
+
+    def __init__(self) -> None:
+        self._operation: Operation | None = None
+        self._away: float | None = None
+        self._room = 20
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "LiveView":
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(stderr=True, highlight=False)
+        self._room = max(console.height - 3, 5)
+        live = Live(get_renderable=self.render, console=console, refresh_per_second=8, transient=False)
+        self._stack.enter_context(live)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def updated(self, operation: Operation) -> None:
+        """Take the new state; the next drawing shows it."""
+        self._operation = operation
+
+    def lost(self, away: float) -> None:
+        """Take note for the next drawing."""
+        self._away = away
+
+    def restored(self) -> None:
+        """Take note for the next drawing."""
+        self._away = None
+
+    def render(self) -> "RenderableType":
+        """Return the list as it is now."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        operation = self._operation
+        if operation is None:
+            return Text("connecting …", style="dim")
+        now = datetime.now(UTC)
+        table = Table.grid(padding=(0, 1))
+        steps = visible_steps(operation, self._room)
+        for step in steps:
+            mark, style = _MARKS.get(step.state, ("?", ""))
+            took = elapsed(step.started_at, step.finished_at, now)
+            table.add_row(
+                Text(mark, style=style),
+                Text(plain(step.name), style="dim" if step.state == "pending" else ""),
+                Text(took, style="dim"),
+                Text(plain(_notes(step)), style="red" if step.failure else "dim"),
+            )
+        hidden = len(operation.steps) - len(steps)
+        more = [Text(f"  … {hidden} more steps", style="dim")] if hidden else []
+        return Group(self._head(operation, now), table, *more)
+
+    def _head(self, operation: Operation, now: datetime) -> "Text":
+        from rich.text import Text
+
+        _, style = _MARKS.get(operation.state, ("", "cyan"))
+        head = Text()
+        head.append(f"{operation.kind} ", style="bold")
+        head.append(operation.state, style=style)
+        head.append(f"  {operation.progress.done}/{operation.progress.total} steps")
+        took = elapsed(operation.started_at or operation.created_at, operation.finished_at, now)
+        head.append(f"  {took}  {operation.id}", style="dim")
+        if self._away is not None and self._away >= QUIET_AWAY_SECONDS:
+            head.append(f"  the API does not answer for {duration(self._away)}", style="yellow")
+        return head
+
+
+def visible_steps(operation: Operation, room: int) -> list[Step]:
+    """Return the steps that fit into `room` lines, in their order: what fails and runs before the rest."""
+    weight = {"failed": 0, "running": 1, "pending": 2}
+    by_need = sorted(operation.steps, key=lambda step: weight.get(step.state, 3))
+    shown = {step.name for step in by_need[:room]}
+    return [step for step in operation.steps if step.name in shown]
+
+
+def _notes(step: Step) -> str:
+    notes = [f"attempt {step.attempt}"] if step.attempt > 1 else []
+    if step.failure is not None:
+        notes.append(f"{step.failure.kind}: {step.failure.message}")
+    return "  ".join(notes)
+
+
+def _remarks(step: Step) -> str:
+    took = elapsed(step.started_at, step.finished_at) if step.finished_at else ""
+    notes = _notes(step)
+    return f"{f' ({took})' if took else ''}{f': {notes}' if notes else ''}"

@@ -1,0 +1,101 @@
+"""A failed operation as people read it: what, why, the evidence, what holds it up, and what to do next."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from pydantic import JsonValue, ValidationError
+
+from cli.follow import current_failure
+from cli.models import Evidence, Failure, Operation
+from cli.text import plain
+
+LOG_LINES: Final = 20
+EVENTS: Final = 8
+
+
+def failure_report(operation: Operation, environment: str) -> list[str]:
+    """Return lines on how an operation ended and how to go on; `environment`: its name or id."""
+    ended = operation.state.replace("_", " ")
+    lines = ["", f"{operation.kind.capitalize()} of {environment} {_verb(operation.state, ended)}."]
+    failure = current_failure(operation)
+    if failure is not None:
+        lines += _failure(failure)
+    if operation.cleanup is not None:
+        lines += _cleanup(operation)
+    return [plain(line) for line in [*lines, "", "What next:", *_next(operation, failure, environment)]]
+
+
+def _verb(state: str, ended: str) -> str:
+    return {
+        "failed": "failed",
+        "cancelled": "was cancelled",
+        "rolled_back": "failed and was rolled back",
+    }.get(state, f"is {ended}")
+
+
+def _failure(failure: Failure) -> Iterator[str]:
+    place = f" in step {failure.step}" if failure.step else ""
+    yield f"  {failure.kind}{place}: {failure.message}"
+    if failure.help:
+        yield f"  {failure.help}"
+    if failure.blocked_by:
+        yield "  Held up by:"
+        yield from (f"    {blocker}" for blocker in failure.blocked_by)
+    for document in failure.evidence:
+        yield from _evidence(document)
+
+
+def _evidence(document: JsonValue) -> Iterator[str]:
+    """Show one evidence document; a mere key of one says nothing to people and is left out."""
+    if not isinstance(document, dict):
+        return
+    try:
+        evidence = Evidence.model_validate(document)
+    except ValidationError:
+        return
+    where = "/".join(part for part in (evidence.pod, evidence.container) if part)
+    if evidence.events:
+        yield f"  Events{f' of {evidence.pod}' if evidence.pod else ''}:"
+        for event in evidence.events[-EVENTS:]:
+            count = f" (x{event.count})" if event.count > 1 else ""
+            yield f"    {event.reason}: {event.message.strip()}{count}"
+    for title, log in (
+        ("Last log lines before the restart", evidence.previous_log),
+        ("Last log lines", evidence.log),
+    ):
+        shown = [line for line in log if line.strip()][-LOG_LINES:]
+        if shown:
+            yield f"  {title}{f' of {where}' if where else ''}:"
+            yield from (f"    {line.rstrip()}" for line in shown)
+
+
+def _cleanup(operation: Operation) -> list[str]:
+    cleanup = operation.cleanup
+    if cleanup is None:
+        return []
+    if cleanup.complete:
+        return ["  What the operation had made was taken back."]
+    return ["  Not everything could be taken back; left:", *(f"    {name}" for name in cleanup.left)]
+
+
+def _next(operation: Operation, failure: Failure | None, environment: str) -> Iterator[str]:
+    service = _service(operation, failure)
+    if operation.kind == "delete":
+        yield f"  perdure env delete {environment}   once the cause is gone"
+    else:
+        if service and operation.state == "failed":
+            yield f"  perdure env logs {environment} --service {service}"
+        cause = (
+            "" if operation.state == "cancelled" else "   once the cause is gone; done steps are not repeated"
+        )
+        yield f"  perdure env retry {environment}{cause}"
+        yield f"  perdure env delete {environment}"
+    yield f"  perdure op get {operation.id}"
+    if operation.temporal_url:
+        yield f"  {operation.temporal_url}"
+
+
+def _service(operation: Operation, failure: Failure | None) -> str | None:
+    if failure is None or failure.step is None:
+        return None
+    return next((step.service for step in operation.steps if step.name == failure.step), None)
