@@ -4,8 +4,6 @@ The client's and the transport's exceptions end here: each is translated once an
 class says which `FailureKind` it is, so nobody has to read a message to decide what to do.
 """
 
-# ruff: noqa: N818 - the names say what happened, as the API server's own reasons do
-
 from typing import ClassVar, Final
 
 from workflows.domain.failures import FailureKind
@@ -58,9 +56,13 @@ class PreconditionFailed(ClusterError):
 
 
 class Forbidden(ClusterError):
-    """Rights, an admission policy, or a rejected credential."""
+    """Rights or an admission policy are against it; subclasses say what else it can be."""
 
     kind = FailureKind.FORBIDDEN
+
+
+class Unauthorized(Forbidden):
+    """The cluster does not accept our credentials, also after they were read again."""
 
 
 class Fenced(Forbidden):
@@ -120,9 +122,16 @@ class Gone(ClusterError):
 
 
 class Unavailable(ClusterError):
-    """Connection refused or cut, no answer in time, a server error, or an exec without an exit status."""
+    """Connection refused or cut, no answer in time, a server error, or an exec without an exit status.
+
+    `sent` is False when the request cannot have reached the cluster; otherwise it may have been carried out.
+    """
 
     kind = FailureKind.CLUSTER_UNAVAILABLE
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class NotServed(ClusterError):

@@ -1,85 +1,97 @@
 """The cluster as the rest of the product sees it: apply, read, delete, logs, exec, rights."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING
+from functools import partial
 
+from clusters.answers import Answer, Unexplained
+from clusters.blockers import find_blockers
+from clusters.connection import APPLY, MERGE, METADATA_LIST, Call, Connection
+from clusters.credentials import Credentials
+from clusters.discovery import Discovery
+from clusters.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+)
+from clusters.execution import execute
+from clusters.fencing import Fencing, fence_of
 from clusters.lease import Lease
-from clusters.objects import Manifest, ObjectRef
+from clusters.logs import follow, log_call
+from clusters.objects import (
+    OURS,
+    Kind,
+    Manifest,
+    ObjectRef,
+    at,
+    identity_of,
+    kind_of,
+    ref_of,
+    text,
+)
+from clusters.paging import read_pages
+from clusters.second_look import check_uid, explain_apply, explain_delete, without_finalizers
+from clusters.values import (
+    Applied,
+    ClusterConfig,
+    ExecResult,
+    Listing,
+    LogLine,
+    Propagation,
+)
+from clusters.view import NamespaceView, ViewPool
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import Blocker
+from workflows.domain.names import FIELD_MANAGER
 
-if TYPE_CHECKING:
-    from clusters.view import NamespaceView
+__all__ = [
+    "Applied",
+    "Cluster",
+    "ClusterConfig",
+    "ExecResult",
+    "Listing",
+    "LogLine",
+    "Propagation",
+    "open_cluster",
+]
 
-
-@dataclass(frozen=True, slots=True)
-class ClusterConfig:
-    """How to reach a cluster. `kubeconfig` None: from inside the cluster. `name` is for messages."""
-
-    kubeconfig: Path | None
-    context: str | None = None
-    name: str = "default"
-    connections: int = 256
-    """Most connections at once; each running watch, log stream and exec holds one."""
-    request_timeout: float = 15.0
-    """Seconds for one ordinary request, answer included."""
-
-
-class Propagation(StrEnum):
-    """What a delete does to the objects that the deleted one owns."""
-
-    FOREGROUND = "Foreground"
-    BACKGROUND = "Background"
-    ORPHAN = "Orphan"
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What the cluster has after a write. `created`: it was not there before. `live`: as answered."""
-
-    ref: ObjectRef
-    uid: str
-    resource_version: str
-    created: bool
-    live: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """All objects that were asked for, and the version from which to watch."""
-
-    items: tuple[Manifest, ...]
-    resource_version: str
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line of a container's log. `at`: RFC 3339 with nanoseconds, as the node wrote it."""
-
-    at: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExecResult:
-    """How a command ended. `truncated`: there was more output than the limit; the rest was dropped."""
-
-    exit_code: int
-    stdout: bytes
-    stderr: bytes
-    truncated: bool
+_FINALIZER_TRIES = 5
 
 
 class Cluster:
-    """One cluster. Every method raises `clusters.errors` only. Made by `open_cluster`."""
+    """One cluster. Every method raises `clusters.errors` only. Made by `open_cluster`.
+
+    Anything in a namespace that does not exist gives `NotFound` (or None, False, nothing, where that is an
+    answer); what is refused because the namespace is being deleted gives `NamespaceTerminating`.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._discovery = Discovery(connection)
+        self._fencing = Fencing(connection)
+        self._views = ViewPool(self)
+        self._lease: Lease | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the cluster's name, as configured."""
+        return self._connection.config.name
 
     def fenced(self, lease: Lease) -> "Cluster":
         """Return the same cluster, whose every write calls `lease.check()` directly before it is sent."""
-        raise NotImplementedError
+        twin = object.__new__(Cluster)
+        twin.__dict__.update(self.__dict__)
+        twin._lease = lease
+        return twin
+
+    async def close(self) -> None:
+        """End all views and connections."""
+        await self._views.close()
+        await self._connection.close()
+
+    # Writing
 
     async def apply(self, manifest: Manifest, *, force: bool = True, dry_run: bool = False) -> Applied:
         """Server-side apply of a full manifest under our field manager.
@@ -88,30 +100,37 @@ class Cluster:
         another manager owns gives `Conflict` with the managers' names. Unknown fields and wrong types give
         `Invalid`. `dry_run` stores nothing and answers what would be stored.
         """
-        raise NotImplementedError
+        ref = ref_of(manifest)
+        params = {"fieldManager": FIELD_MANAGER, "force": str(force).lower(), "fieldValidation": "Strict"}
+        if dry_run:
+            params["dryRun"] = "All"
+        call = Call(
+            "PATCH",
+            _kind(manifest).path(ref.namespace, ref.name),
+            params,
+            manifest,
+            content_type=APPLY,
+            idempotent=True,
+            before=self._guard,
+        )
+        await self._check_fence(manifest)
+        try:
+            return _applied(ref, await self._send(call, manifest))
+        except Unexplained as error:
+            raise await explain_apply(self._connection, call, error) from error
 
     async def create(self, manifest: Manifest) -> Applied:
-        """Create the object; `AlreadyExists` when it is there. `metadata.generateName` works."""
-        raise NotImplementedError
+        """Create the object; `AlreadyExists` when it is there. `metadata.generateName` works.
 
-    async def get(self, ref: ObjectRef) -> Manifest | None:
-        """Return the live object, None when there is none."""
-        raise NotImplementedError
-
-    async def list(
-        self,
-        kind: str,
-        namespace: str | None = None,
-        *,
-        labels: Mapping[str, str] | None = None,
-        fields: Mapping[str, str] | None = None,
-        limit: int | None = None,
-    ) -> Listing:
-        """Return all objects of a kind (all namespaces without `namespace`), read in pages.
-
-        `fields` is a field selector (`{"involvedObject.uid": ..}`); `limit` stops after so many objects.
+        Not tried again when the connection breaks: `Unavailable` then leaves open whether it was created.
         """
-        raise NotImplementedError
+        kind = _kind(manifest)
+        namespace = text(manifest, "metadata", "namespace") or None
+        params = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        call = Call("POST", kind.path(namespace), params, manifest, before=self._guard)
+        await self._check_fence(manifest)
+        answer = await self._send(call, manifest)
+        return _applied(ref_of(answer.body), answer)
 
     async def delete(
         self,
@@ -127,14 +146,114 @@ class Cluster:
         `PreconditionFailed` when the object there has another UID or resourceVersion. True says that the
         deletion was accepted: finalizers and grace periods may keep the object for a while.
         """
-        raise NotImplementedError
+        preconditions = {"uid": uid, "resourceVersion": resource_version}
+        body: Manifest = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation.value,
+            "preconditions": {key: value for key, value in preconditions.items() if value is not None},
+        }
+        if grace_seconds is not None:
+            body["gracePeriodSeconds"] = grace_seconds
+        path = kind_of(ref.kind).path(ref.namespace, ref.name)
+        call = Call("DELETE", path, {}, body, idempotent=uid is not None, before=self._guard)
+        try:
+            await self._send(call, namespace=ref.namespace)
+        except NotFound:
+            return False
+        except Conflict as error:
+            return explain_delete(ref, await self.get(ref), uid, resource_version, error)
+        return True
 
-    async def release_finalizers(self, ref: ObjectRef, *, uid: str, finalizers: Sequence[str]) -> None:
+    async def release_finalizers(
+        self, ref: ObjectRef, *, uid: str, finalizers: Sequence[str], fence: int | None = None
+    ) -> None:
         """Take these finalizers off the object with this UID, for a deletion with `force=true` only.
 
-        Nothing happens when the object is gone; `PreconditionFailed` when another has its name.
+        `ref.kind` may be any that the cluster serves. `fence` is put on the object: the policy compares what
+        is written. Nothing happens when the object is gone; `PreconditionFailed` when another has its name.
         """
-        raise NotImplementedError
+        path = (await self._discovery.resolve(ref.kind)).path(ref.namespace, ref.name)
+        for tries_left in reversed(range(_FINALIZER_TRIES)):
+            try:
+                live = (await self._send(Call("GET", path, idempotent=True), namespace=ref.namespace)).body
+                check_uid(ref, live, uid)
+                body = without_finalizers(live, finalizers, fence)
+                if body is not None:
+                    call = Call("PATCH", path, {}, body, content_type=MERGE, before=self._guard)
+                    await self._send(call, body, namespace=ref.namespace)
+            except NotFound:
+                return
+            except Conflict:
+                # Changed since it was read: decide again on what it is now.
+                if not tries_left:
+                    raise
+            else:
+                return
+
+    # Reading
+
+    async def get(self, ref: ObjectRef) -> Manifest | None:
+        """Return the live object, None when there is none."""
+        call = Call("GET", kind_of(ref.kind).path(ref.namespace, ref.name), idempotent=True)
+        try:
+            return (await self._send(call, namespace=ref.namespace)).body
+        except NotFound:
+            return None
+
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> Listing:
+        """Return all objects of a kind (all namespaces without `namespace`), read in pages.
+
+        `fields` is a field selector (`{"involvedObject.uid": ..}`); `limit` stops after so many objects.
+        Each item says its apiVersion and kind, which the API server leaves out of lists.
+        """
+        served = kind_of(kind)
+        send = partial(self._send, namespace=namespace)
+        items, version = await read_pages(send, served.path(namespace), labels, fields, limit)
+        for item in items:
+            item.setdefault("apiVersion", served.api_version)
+            item.setdefault("kind", kind)
+        return Listing(tuple(items), version)
+
+    async def inventory(
+        self, namespace: str, *, labels: Mapping[str, str] | None = None
+    ) -> tuple[ObjectIdentity, ...]:
+        """Return all objects of the kinds in `OURS` in a namespace, sorted by kind and name."""
+
+        send = partial(self._send, namespace=namespace)
+
+        async def identities(kind: str) -> Sequence[ObjectIdentity]:
+            if not await self.served(kind):
+                return ()
+            path = kind_of(kind).path(namespace)
+            try:
+                items, _ = await read_pages(send, path, labels, accept=METADATA_LIST)
+            except NotFound:
+                return ()
+            return [identity_of(item, kind) for item in items]
+
+        found = await asyncio.gather(*(identities(kind) for kind in OURS))
+        return tuple(sorted((one for part in found for one in part), key=lambda one: (one.kind, one.name)))
+
+    async def blockers(self, namespace: str) -> tuple[Blocker, ...]:
+        """Return what holds up a deletion, by looking through every kind that the cluster serves.
+
+        In a namespace that is being deleted: objects with finalizers or under deletion, the namespace's own
+        finalizers, and faults of the deletion itself; in another: objects under deletion. Empty when the
+        namespace is gone or nothing holds it. Rights in a namespace go with its RoleBinding: of a kind that
+        we may not list (any more), the cluster's own summary is given instead.
+        """
+        return await find_blockers(self._connection, self._discovery, namespace)
+
+    # Pods
 
     async def logs(
         self,
@@ -153,7 +272,15 @@ class Cluster:
         `NotFound` when there is no such pod; `Invalid` when the container has no log: not yet, or no
         previous run.
         """
-        raise NotImplementedError
+        options: dict[str, str | int | bool | None] = {
+            "container": container,
+            "previous": previous,
+            "tailLines": tail_lines,
+            "limitBytes": limit_bytes,
+            "sinceSeconds": since_seconds,
+            "timestamps": timestamps,
+        }
+        return (await self._send(log_call(namespace, pod, options), namespace=namespace)).content
 
     def follow_logs(
         self,
@@ -169,7 +296,14 @@ class Cluster:
         `since`: go on after the line with this `at`. `Unavailable` when the stream is cut: call again with
         the last line's `at`.
         """
-        raise NotImplementedError
+        options: dict[str, str | int | bool | None] = {
+            "container": container,
+            "follow": True,
+            "timestamps": True,
+            "tailLines": tail_lines,
+            "sinceTime": since,
+        }
+        return follow(self._connection, log_call(namespace, pod, options), since)
 
     async def execute(
         self,
@@ -179,57 +313,129 @@ class Cluster:
         *,
         container: str | None = None,
         stdin: bytes = b"",
-        timeout: float,  # noqa: ASYNC109 - the limit is enforced inside the container too
+        timeout: float,  # noqa: ASYNC109 - running out kills the command, and is an answer
         output_limit: int = 1_048_576,
     ) -> ExecResult:
         """Run a command in a running container and return how it ended.
 
-        The container needs `sh`. The command ends with its caller: when this process dies or the time
-        (seconds) is over, the command and its children are killed. `output_limit`: bytes kept of each stream.
-        Never tried twice. `Unavailable` when no exit status arrived: it may have run; `TimedOut` after
-        `timeout`; `NotFound` without the pod; `NotStarted` when it cannot be run there.
+        The container needs `sh`, `cat`, and with stdin `head`. The command ends with its caller: when this
+        process dies or the time (seconds) is over, the command and its children are killed. `output_limit`:
+        bytes kept of each stream. Never tried twice. `Unavailable` when no exit status arrived: it may have
+        run; `TimedOut` after `timeout`; `NotFound` without the pod; `NotStarted` when it cannot be run there.
         """
-        raise NotImplementedError
+        try:
+            return await execute(
+                self._connection,
+                namespace,
+                pod,
+                command,
+                container=container,
+                stdin=stdin,
+                seconds=timeout,
+                output_limit=output_limit,
+                before=self._guard,
+            )
+        except Forbidden as error:
+            raise await self._fencing.explain(error, namespace, None) from error
+
+    # The cluster itself
 
     async def allowed(
         self, namespace: str | None, verb: str, kind: str, subresource: str | None = None
     ) -> bool:
         """Return whether our own credentials may do this (SelfSubjectAccessReview)."""
-        raise NotImplementedError
+        served = kind_of(kind)
+        attributes: Manifest = {"verb": verb, "group": served.group, "resource": served.plural}
+        if namespace is not None:
+            attributes["namespace"] = namespace
+        if subresource is not None:
+            attributes["subresource"] = subresource
+        review: Manifest = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = await self._connection.request(Call("POST", path, {}, review, idempotent=True))
+        return at(answer.body, "status", "allowed") is True
 
-    async def inventory(
-        self, namespace: str, *, labels: Mapping[str, str] | None = None
-    ) -> tuple[ObjectIdentity, ...]:
-        """Return all objects of the kinds in `OURS` in a namespace, sorted by kind and name."""
-        raise NotImplementedError
+    async def fence_enforced(self, namespace: str) -> bool:
+        """Return whether the admission policy refuses our late writes in a namespace that has a fence.
 
-    async def blockers(self, namespace: str) -> tuple[Blocker, ...]:
-        """Return what keeps a namespace Terminating: objects with finalizers, and its own finalizers.
-
-        Empty when the namespace is gone or not being deleted, or when nothing holds it any more. A kind that
-        we may not list is reported as the cluster's own summary has it.
+        Remembered for a while. Without the policy (or when it is not for our account), each write is
+        preceded by a read of the fence.
         """
-        raise NotImplementedError
+        return await self._fencing.enforced(namespace)
 
     async def served(self, kind: str) -> bool:
         """Return whether the cluster serves a kind of the registry (cached)."""
-        raise NotImplementedError
+        return await self._discovery.served(kind)
 
     async def version(self) -> str:
         """Return the API server's version, for example `v1.35.4`."""
-        raise NotImplementedError
+        answer = await self._connection.request(Call("GET", "/version", idempotent=True))
+        return text(answer.body, "gitVersion")
 
     async def ping(self) -> None:
-        """Return when the API server answers, raise otherwise."""
-        raise NotImplementedError
+        """Return when the API server is ready to serve, raise otherwise."""
+        await self._connection.request(Call("GET", "/readyz", accept="*/*", idempotent=True))
 
-    def view(self, namespace: str) -> AbstractAsyncContextManager["NamespaceView"]:
+    def view(self, namespace: str) -> AbstractAsyncContextManager[NamespaceView]:
         """Share the live picture of a namespace: `async with cluster.view(namespace) as view`."""
-        raise NotImplementedError
+        return self._views.open(namespace)
+
+    @property
+    def connection(self) -> Connection:
+        """Return the connection, for this package only."""
+        return self._connection
+
+    # Inside
+
+    @property
+    def _guard(self) -> Callable[[], None] | None:
+        return None if self._lease is None else self._lease.check
+
+    async def _check_fence(self, manifest: Manifest) -> None:
+        namespace = text(manifest, "metadata", "namespace")
+        if text(manifest, "kind") == "Namespace":
+            namespace = text(manifest, "metadata", "name")
+        if namespace:
+            await self._fencing.check(namespace, fence_of(manifest))
+
+    async def _send(
+        self, call: Call, written: Manifest | None = None, *, namespace: str | None = None
+    ) -> Answer:
+        """Send a request; explain a refusal by the state of the namespace that it was about."""
+        where = namespace or text(written, "metadata", "namespace")
+        try:
+            return await self._connection.request(call)
+        except Forbidden as error:
+            if not where or type(error) is not Forbidden:
+                raise
+            raise await self._fencing.explain(error, where, fence_of(written or {})) from error
 
 
 @asynccontextmanager
 async def open_cluster(config: ClusterConfig) -> AsyncIterator[Cluster]:
-    """Open a cluster: one connection pool for as long as the context lasts. Does not connect yet."""
-    raise NotImplementedError
-    yield
+    """Open a cluster for as long as the context lasts. Reads the configuration; does not connect yet."""
+    credentials = Credentials(config.kubeconfig, config.context)
+    connection = Connection(config, await credentials.endpoint(), credentials)
+    cluster = Cluster(connection)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+def _kind(manifest: Manifest) -> Kind:
+    kind = kind_of(text(manifest, "kind"))
+    if text(manifest, "apiVersion") != kind.api_version:
+        raise Invalid(
+            f"{kind.kind} has to be of {kind.api_version}", (("apiVersion", f"must be {kind.api_version}"),)
+        )
+    return kind
+
+
+def _applied(ref: ObjectRef, answer: Answer) -> Applied:
+    uid, version = (text(answer.body, "metadata", key) for key in ("uid", "resourceVersion"))
+    return Applied(ref, uid, version, answer.status == 201, answer.body)
