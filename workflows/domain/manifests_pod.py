@@ -181,7 +181,7 @@ def _container_security() -> dict[str, JsonValue]:
 
     `allowPrivilegeEscalation: false` stops setuid programs and file capabilities at exec (sudo, ping). It
     does not stop a process that starts as root from stepping down, which is what gosu, su-exec and setpriv
-    do in the official database images; for that the default capabilities (SETUID, SETGID, CHOWN) have to stay.
+    do in the official database images; they need the default capabilities for it (SETUID, SETGID, CHOWN).
     """
     return {"allowPrivilegeEscalation": False}
 

@@ -1,0 +1,140 @@
+"""The graph of an operation's steps, known before the first runs, and what each step is made from."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from workflows.domain import manifests
+from workflows.domain.blueprint_models import Blueprint, Service
+from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
+from workflows.domain.operations import PlannedStep, StepKind
+
+NAMESPACE_STEP = "namespace"
+SECRETS_STEP = "secrets"
+ENDPOINTS_STEP = "endpoints"
+
+
+def service_step(service_name: str) -> str:
+    """Name of the step that brings up a service."""
+    return f"service/{service_name}"
+
+
+def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None) -> tuple[PlannedStep, ...]:
+    """The steps of a provision, each after those it depends on; the same Blueprint, the same plan.
+
+    A service waits for its own dependencies only, and for the secrets only when it uses some. `hashes`: input
+    hash by step name, see `input_hashes`. Raises ValueError on a dependency cycle or an unknown service
+    (a Blueprint from `parse_blueprint` has neither).
+    """
+    known = hashes or {}
+    steps = [PlannedStep(name=NAMESPACE_STEP, kind=StepKind.NAMESPACE)]
+    if manifests.secret_names(blueprint) or manifests.pull_credential_names(blueprint):
+        steps.append(PlannedStep(name=SECRETS_STEP, kind=StepKind.SECRETS, depends_on=(NAMESPACE_STEP,)))
+    for service in in_dependency_order(blueprint):
+        base = SECRETS_STEP if service.secrets or service.image_pull_secrets else NAMESPACE_STEP
+        steps.append(
+            PlannedStep(
+                name=service_step(service.name),
+                kind=StepKind.SERVICE,
+                service=service.name,
+                depends_on=(base, *(service_step(name) for name in sorted(service.depends_on))),
+            )
+        )
+    exposed = manifests.exposed_services(blueprint)
+    if exposed:
+        steps.append(
+            PlannedStep(
+                name=ENDPOINTS_STEP,
+                kind=StepKind.ENDPOINTS,
+                depends_on=tuple(service_step(name) for name in sorted(exposed)),
+            )
+        )
+    return tuple(step.model_copy(update={"input_hash": known.get(step.name, "")}) for step in steps)
+
+
+def plan_delete() -> tuple[PlannedStep, ...]:
+    """The steps of a delete: one after the other."""
+    order = (StepKind.CANCEL_RUNNING, StepKind.DELETE_NAMESPACE, StepKind.RELEASE)
+    return tuple(
+        PlannedStep(name=kind.value, kind=kind, depends_on=(order[place - 1].value,) if place else ())
+        for place, kind in enumerate(order)
+    )
+
+
+def in_dependency_order(blueprint: Blueprint) -> tuple[Service, ...]:
+    """The services, each after those it depends on, otherwise in the Blueprint's order.
+
+    Raises ValueError on a cycle or an unknown service.
+    """
+    waiting = {service.name: set(service.depends_on) for service in blueprint.services}
+    unknown = {name for names in waiting.values() for name in names} - set(waiting)
+    if unknown:
+        raise ValueError(f"unknown service: {', '.join(sorted(unknown))}")
+    ordered: list[Service] = []
+    while waiting:
+        free = [service for service in blueprint.services if waiting.get(service.name) == set()]
+        if not free:
+            raise ValueError(f"dependency cycle among: {', '.join(sorted(waiting))}")
+        ordered.extend(free)
+        done = {service.name for service in free}
+        waiting = {name: names - done for name, names in waiting.items() if name not in done}
+    return tuple(ordered)
+
+
+def digest(key: bytes, value: JsonValue) -> str:
+    """`hmac-sha256:<hex>` over the value as canonical JSON: keyed, as secret material may take part."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return f"hmac-sha256:{hmac.new(key, text.encode(), hashlib.sha256).hexdigest()}"
+
+
+def provision_inputs(
+    blueprint: Blueprint,
+    context: EnvironmentContext,
+    rails: GuardRails,
+    overrides: Overrides,
+    secret_digests: Mapping[str, str],
+    credential_digests: Mapping[str, str] | None = None,
+) -> dict[str, JsonValue]:
+    """What each step of a provision is made from, by step name: when it is the same, so is the outcome.
+
+    `secret_digests` and `credential_digests` are keyed digests of the values, by name. Revision, fence and
+    operation take no part, and neither do a service's dependencies.
+    """
+    inputs: dict[str, JsonValue] = {
+        NAMESPACE_STEP: _plain(
+            manifests.namespace(context), *manifests.guard_rails(context, rails, blueprint)
+        )
+    }
+    secrets, credentials = manifests.secret_names(blueprint), manifests.pull_credential_names(blueprint)
+    if secrets or credentials:
+        inputs[SECRETS_STEP] = {
+            "secrets": {name: secret_digests.get(name) for name in secrets},
+            "registries": {name: (credential_digests or {}).get(name) for name in credentials},
+        }
+    for written in blueprint.services:
+        service = manifests.running_as(written)
+        rendered = manifests.service(context, blueprint, service.name, overrides, secret_digests)
+        inputs[service_step(service.name)] = {
+            "manifests": _plain(*rendered),
+            "secrets": {secret.name: secret_digests.get(secret.name) for secret in service.secrets},
+            "init": service.init.model_dump(mode="json") if service.init is not None else None,
+        }
+    exposed = manifests.exposed_services(blueprint)
+    if exposed:
+        inputs[ENDPOINTS_STEP] = {
+            "manifests": _plain(*manifests.routing(context, blueprint, rails)),
+            "services": [*exposed],
+        }
+    return inputs
+
+
+def input_hashes(key: bytes, inputs: Mapping[str, JsonValue]) -> dict[str, str]:
+    """Keyed digest of each step's inputs, by step name."""
+    return {name: digest(key, value) for name, value in inputs.items()}
+
+
+def _plain(*rendered: manifests.Manifest) -> list[JsonValue]:
+    return [manifests.without_stamps(manifest) for manifest in rendered]

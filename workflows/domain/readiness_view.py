@@ -1,0 +1,249 @@
+"""What readiness is judged from, and the answers: a snapshot of live objects, and three verdicts."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from pydantic import JsonValue
+
+from workflows.domain.failures import FailureKind
+
+JsonObject = Mapping[str, JsonValue]
+
+CLOCK_SLACK: Final = timedelta(seconds=2)
+"""The cluster's times are whole seconds of another clock: what is no older than this counts as after."""
+
+
+class Until(StrEnum):
+    """How far a service has to get. A Job is ready when it has completed."""
+
+    STARTED = "started"
+    READY = "ready"
+    COMPLETED = "completed"
+
+
+class WorkloadKind(StrEnum):
+    """What a service runs as."""
+
+    DEPLOYMENT = "Deployment"
+    STATEFUL_SET = "StatefulSet"
+    JOB = "Job"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceView:
+    """One service as the cluster shows it at one moment. Objects are raw JSON of the API, read only.
+
+    Give whole lists of the namespace or narrower ones: what belongs to the workload is picked out.
+    `workload` is None while it is not seen yet. `generation` is what the apply answered (Jobs: 0). Without
+    `events`, StatefulSets and Jobs whose pods are refused, and volumes that cannot be mounted, are noticed
+    at the deadline only; without `claims`, an unbound claim looks like any unschedulable pod.
+    """
+
+    kind: WorkloadKind
+    workload: JsonObject | None
+    now: datetime
+    applied_at: datetime
+    until: Until = Until.READY
+    generation: int = 0
+    tolerate_restarts: int = 0
+    pods: Sequence[JsonObject] = ()
+    replica_sets: Sequence[JsonObject] = ()
+    quotas: Sequence[JsonObject] = ()
+    limit_ranges: Sequence[JsonObject] = ()
+    claims: Sequence[JsonObject] = ()
+    events: Sequence[JsonObject] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Not there yet. `recheck`: seconds after which time alone may change the verdict; None: only events."""
+
+    message: str
+    recheck: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """It got as far as was asked. `ready`: pods that count; `restarts`: of their containers, in all."""
+
+    ready: int
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It will not get there. `pod` and `container` are those at fault, for evidence, where there is one."""
+
+    kind: FailureKind
+    message: str
+    pod: str | None = None
+    container: str | None = None
+
+
+Verdict = Waiting | Ready | Failed
+
+
+def at(value: JsonValue | JsonObject, *path: str) -> JsonValue | JsonObject:
+    """What stands at a path of keys; None when something on the way is missing."""
+    for key in path:
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(key)
+    return value
+
+
+def mapping(value: JsonValue | JsonObject, *path: str) -> JsonObject:
+    """The mapping at a path; empty when there is none."""
+    found = at(value, *path)
+    return found if isinstance(found, Mapping) else {}
+
+
+def items(value: JsonValue | JsonObject, *path: str) -> Iterator[JsonObject]:
+    """The mappings in the list at a path; none when there is no list."""
+    found = at(value, *path)
+    for item in found if isinstance(found, list) else ():
+        if isinstance(item, Mapping):
+            yield item
+
+
+def text(value: JsonValue | JsonObject, *path: str) -> str:
+    """The text at a path; empty when there is none."""
+    found = at(value, *path)
+    return found if isinstance(found, str) else ""
+
+
+def number(value: JsonValue | JsonObject, *path: str) -> int | None:
+    """The whole number at a path; None when there is none."""
+    found = at(value, *path)
+    return found if isinstance(found, int) and not isinstance(found, bool) else None
+
+
+def instant(value: JsonValue | JsonObject, *path: str) -> datetime | None:
+    """The RFC 3339 time at a path, aware; None when there is none."""
+    written = text(value, *path)
+    if not written:
+        return None
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def condition(value: JsonObject, kind: str) -> JsonObject | None:
+    """The status condition of this type, None without it."""
+    return next((item for item in items(value, "status", "conditions") if item.get("type") == kind), None)
+
+
+def holds(value: JsonObject, kind: str) -> bool:
+    """Whether the status condition of this type is True."""
+    found = condition(value, kind)
+    return found is not None and found.get("status") == "True"
+
+
+def owned_by(value: JsonObject, uid: str) -> bool:
+    """Whether the object's owner references name this UID."""
+    return any(text(owner, "uid") == uid for owner in items(value, "metadata", "ownerReferences"))
+
+
+def name_of(value: JsonObject) -> str:
+    """`metadata.name`."""
+    return text(value, "metadata", "name")
+
+
+def uid_of(value: JsonObject) -> str:
+    """`metadata.uid`."""
+    return text(value, "metadata", "uid")
+
+
+def event_first(event: JsonObject) -> datetime | None:
+    """When the event happened first."""
+    return instant(event, "firstTimestamp") or instant(event, "eventTime") or event_last(event)
+
+
+def event_last(event: JsonObject) -> datetime | None:
+    """When the event happened last; old and new fields of the API alike."""
+    return (
+        instant(event, "series", "lastObservedTime")
+        or instant(event, "lastTimestamp")
+        or instant(event, "eventTime")
+    )
+
+
+def events_about(view: ServiceView, uid: str, *reasons: str) -> list[JsonObject]:
+    """The events with one of these reasons about the object with this UID."""
+    return [
+        event
+        for event in view.events
+        if text(event, "reason") in reasons and text(event, "involvedObject", "uid") == uid
+    ]
+
+
+def desired(view: ServiceView) -> int:
+    """How many pods the workload shall have."""
+    if view.workload is None:
+        return 0
+    if view.kind is WorkloadKind.JOB:
+        wanted = number(view.workload, "spec", "parallelism")
+    else:
+        wanted = number(view.workload, "spec", "replicas")
+    return 1 if wanted is None else wanted
+
+
+def taken_in(view: ServiceView) -> bool:
+    """Whether the controller has seen what was applied. Jobs have no such mark; their template is fixed."""
+    if view.workload is None:
+        return False
+    if view.kind is WorkloadKind.JOB:
+        return True
+    wanted = max(view.generation, number(view.workload, "metadata", "generation") or 0)
+    return (number(view.workload, "status", "observedGeneration") or 0) >= wanted
+
+
+def current_replica_set(view: ServiceView) -> JsonObject | None:
+    """The Deployment's ReplicaSet of the applied template; None while the controller has not made it.
+
+    It is the one with the Deployment's own revision: going back to an older template gives its old ReplicaSet
+    the newest revision.
+    """
+    if view.workload is None:
+        return None
+    revision = mapping(view.workload, "metadata", "annotations").get("deployment.kubernetes.io/revision")
+    for candidate in view.replica_sets:
+        if owned_by(candidate, uid_of(view.workload)):
+            own = mapping(candidate, "metadata", "annotations").get("deployment.kubernetes.io/revision")
+            if own is not None and own == revision:
+                return candidate
+    return None
+
+
+def current_pods(view: ServiceView) -> list[JsonObject]:
+    """The workload's pods of the applied template, by name; those on their way out are left out."""
+    workload = view.workload
+    if workload is None or not taken_in(view):
+        return []
+    owner = uid_of(workload)
+    revision: str | None = None
+    if view.kind is WorkloadKind.DEPLOYMENT:
+        replica_set = current_replica_set(view)
+        if replica_set is None:
+            return []
+        owner = uid_of(replica_set)
+    elif view.kind is WorkloadKind.STATEFUL_SET:
+        revision = text(workload, "status", "updateRevision")
+    return sorted(
+        (
+            pod
+            for pod in view.pods
+            if owned_by(pod, owner)
+            and not text(pod, "metadata", "deletionTimestamp")
+            and (
+                revision is None
+                or mapping(pod, "metadata", "labels").get("controller-revision-hash") == revision
+            )
+        ),
+        key=name_of,
+    )
