@@ -1,0 +1,1 @@
+"""The development stack, Temporal, worker and API, on the development cluster: `python -m devstack dev`."""
