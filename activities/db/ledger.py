@@ -57,7 +57,7 @@ class Begun:
 async def begin(session: AsyncSession, operation_id: str) -> Begun:
     """Move accepted to running; one that runs already is answered alike. Raises NotFound.
 
-    An operation other than the delete, on an environment whose deletion was requested, ends here as cancelled:
+    An operation other than the delete, on an environment whose deletion was requested, is cancelled here:
     its workflow has got no further than this, so it has written nothing.
     """
     environment, operation = await locked_operation(session, operation_id)

@@ -1,0 +1,289 @@
+"""Accepting operations: all that a request changes, inside the caller's one transaction.
+
+Nothing here talks to the workflow engine: the caller commits, then starts or tells the workflow; what gets
+lost between the two is made good by the reconciler. Locks are taken in one order: organisation, environment,
+operation.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import (
+    AlreadyDeleted,
+    AlreadyEnded,
+    Busy,
+    DomainError,
+    InvalidReferences,
+    NameTaken,
+    NotCancellable,
+    NotRetryable,
+    Protected,
+)
+from activities.db.inserts import (
+    insert_environment,
+    insert_first_revision,
+    insert_operation,
+    insert_secrets,
+)
+from activities.db.planning import provision_steps
+from activities.db.records import (
+    Actor,
+    Caps,
+    EnvironmentRecord,
+    JsonObject,
+    OperationRecord,
+    environment_record,
+    operation_record,
+)
+from activities.db.references import missing_references
+from activities.db.repositories import events
+from activities.db.repositories._rows import locked_environment, locked_operation, locked_organization
+from activities.db.repositories.audit import add_entry
+from activities.db.repositories.environments import apply_phase, find_environment
+from activities.db.repositories.operations import live_rows
+from activities.db.tables import Environment, Operation, Organization, Revision
+from activities.db.transitions import cancel_at_once, operation_changed, ready, step_rows
+from activities.db.types import utc_now
+from activities.db.usage import exceeded, usage_of, used_by
+from activities.secrets import MasterKeys
+from workflows.domain.blueprint import Blueprint, without_literals
+from workflows.domain.environment import GuardRails
+from workflows.domain.errors import FieldError
+from workflows.domain.operations import TERMINAL_STATES, EnvironmentPhase, OperationKind, OperationState
+from workflows.domain.plan import plan_delete
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An accepted operation; `repeated`: it was accepted before, and this answers it again."""
+
+    environment: EnvironmentRecord
+    operation: OperationRecord
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAccepted:
+    """A cancel that was taken; `deliver`: the operation's workflow has to be told."""
+
+    operation: OperationRecord
+    deliver: bool
+
+
+async def create_environment(
+    session: AsyncSession,
+    actor: Actor,
+    blueprint: Blueprint,
+    *,
+    cluster: str,
+    plan: str | None,
+    installation_id: str,
+    keys: MasterKeys,
+    guard_rails: GuardRails,
+) -> Accepted:
+    """Accept a new environment and its provision.
+
+    `blueprint` has its plan applied (`plan` names it) and its literal secret values still inside: they are
+    stored encrypted, the revision refers to them. `guard_rails` are the cluster's; the organisation's go on
+    top.
+
+    Raises NameTaken, CapExceeded, or InvalidReferences; the last one lists all faults when there are several.
+    """
+    organization = await locked_organization(session, actor.organization_id)
+    rails = guard_rails.model_copy(
+        update=GuardRails.model_validate(organization.guard_rails).model_dump(exclude_unset=True)
+    )
+    await _refuse_faults(session, organization, blueprint, rails)
+    now = utc_now()
+    environment = await insert_environment(
+        session,
+        actor,
+        blueprint,
+        cluster=cluster,
+        plan=plan,
+        installation_id=installation_id,
+        guard_rails=rails,
+        now=now,
+    )
+    await insert_first_revision(session, actor, environment, blueprint, now)
+    await insert_secrets(session, environment, blueprint, keys)
+    steps = await provision_steps(session, environment_record(environment), without_literals(blueprint), keys)
+    operation = await insert_operation(
+        session, actor, environment, OperationKind.PROVISION, steps, on_failure=blueprint.on_failure
+    )
+    await _announce(session, actor, environment, operation, "environment.create", {"name": environment.name})
+    return _accepted(environment, operation)
+
+
+async def retry_environment(
+    session: AsyncSession, actor: Actor, environment_id: str, *, keys: MasterKeys
+) -> Accepted:
+    """Accept a new attempt at the last operation, which failed or was cancelled or rolled back.
+
+    Raises NotFound, AlreadyDeleted, Busy, or NotRetryable.
+    """
+    environment = await locked_environment(session, environment_id, actor.organization_id)
+    if environment.deleted_at is not None:
+        raise AlreadyDeleted(environment.id)
+    for live in await live_rows(session, environment.id):
+        raise Busy(live.id, live.kind)
+    last = await _last_operation(session, environment)
+    if environment.delete_requested_at is not None:
+        raise NotRetryable(
+            "its deletion was asked for: delete it again", None if last is None else last.state
+        )
+    if last is None or last.state is OperationState.SUCCEEDED:
+        raise NotRetryable("its last operation did not fail", None if last is None else last.state)
+    revision = await session.get_one(Revision, (environment.id, environment.revision))
+    blueprint = Blueprint.model_validate(revision.blueprint)
+    steps = await provision_steps(session, environment_record(environment), blueprint, keys)
+    operation = await insert_operation(
+        session,
+        actor,
+        environment,
+        OperationKind.PROVISION,
+        steps,
+        on_failure=blueprint.on_failure,
+        retry_of=last.id,
+    )
+    apply_phase(
+        environment,
+        EnvironmentPhase.PROVISIONING,
+        ready("False", "Provisioning", "", operation.created_at),
+        operation.created_at,
+    )
+    await _announce(session, actor, environment, operation, "environment.retry", {"retryOf": last.id})
+    return _accepted(environment, operation)
+
+
+async def delete_environment(
+    session: AsyncSession, actor: Actor, environment_id: str, *, force: bool
+) -> Accepted:
+    """Accept the deletion of an environment. Nothing that runs holds it up; a live delete is answered again.
+
+    What was only accepted is cancelled here, what runs is asked to cancel; the delete's workflow ends it.
+    `force`: remove foreign finalizers; asked for later, it counts for a live delete that has not begun.
+
+    Raises NotFound, AlreadyDeleted, or Protected.
+    """
+    environment = await locked_environment(session, environment_id, actor.organization_id)
+    if environment.deleted_at is not None:
+        raise AlreadyDeleted(environment.id)
+    if environment.protected:
+        raise Protected(environment.id, environment.name)
+    now = utc_now()
+    live = await live_rows(session, environment.id)
+    running = next((row for row in live if row.kind is OperationKind.DELETE), None)
+    if running is not None:
+        if force and not running.force and running.state is OperationState.ACCEPTED:
+            running.force = True
+            await add_entry(
+                session, actor, "environment.force_delete", environment.id, {"operation": running.id}
+            )
+            await session.flush()
+        return _accepted(environment, running, repeated=True)
+    environment.delete_requested_at = now
+    apply_phase(environment, EnvironmentPhase.DELETING, ready("False", "Deleting", "", now), now)
+    for other in live:
+        await _ask_to_cancel(
+            session, environment, other, cleanup=False, reason="The environment is being deleted.", now=now
+        )
+    operation = await insert_operation(
+        session, actor, environment, OperationKind.DELETE, plan_delete(), force=force
+    )
+    await _announce(session, actor, environment, operation, "environment.delete", {"force": force})
+    return _accepted(environment, operation)
+
+
+async def cancel_operation(
+    session: AsyncSession, actor: Actor, operation_id: str, *, cleanup: bool, reason: str
+) -> CancelAccepted:
+    """Take a cancel: one that has not begun ends at once, one that runs is to be told (`deliver`).
+
+    Asked twice, the first request stands, save that a later one may add the clean-up. Raises NotFound,
+    NotCancellable for a delete, AlreadyEnded.
+    """
+    environment, operation = await locked_operation(session, operation_id, actor.organization_id)
+    if operation.state in TERMINAL_STATES:
+        raise AlreadyEnded(operation.id, operation.state)
+    if operation.kind is OperationKind.DELETE:
+        raise NotCancellable(operation.id, operation.kind)
+    deliver = await _ask_to_cancel(
+        session, environment, operation, cleanup=cleanup, reason=reason, now=utc_now()
+    )
+    await add_entry(session, actor, "operation.cancel", operation.id, {"cleanup": cleanup, "reason": reason})
+    await events.announce(session, environment.id)
+    await session.flush()
+    return CancelAccepted(operation=operation_record(operation), deliver=deliver)
+
+
+async def _ask_to_cancel(
+    session: AsyncSession,
+    environment: Environment,
+    operation: Operation,
+    *,
+    cleanup: bool,
+    reason: str,
+    now: datetime,
+) -> bool:
+    """Cancel a locked live operation or record that it should; return whether its workflow has to be told."""
+    if operation.state is OperationState.ACCEPTED:
+        await cancel_at_once(session, environment, operation, reason, now)
+        return False
+    if operation.cancel_requested_at is None or (cleanup and not operation.cancel_cleanup):
+        operation.cancel_cleanup = cleanup
+        operation.cancel_reason = reason
+        operation.cancel_requested_at = now
+        operation.cancel_delivered_at = None
+        await operation_changed(session, environment, operation, await step_rows(session, operation.id))
+    return True
+
+
+async def _refuse_faults(
+    session: AsyncSession, organization: Organization, blueprint: Blueprint, guard_rails: GuardRails
+) -> None:
+    """Raise what speaks against a new environment; several faults together as one list."""
+    faults: list[DomainError] = []
+    places: list[FieldError] = []
+    holder = await find_environment(session, organization.id, blueprint.name)
+    if holder is not None:
+        taken = NameTaken("environment", holder.name, holder.id)
+        faults.append(taken)
+        places.append(FieldError(path=("name",), message=str(taken)))
+    used = await used_by(session, organization.id)
+    for over in exceeded(Caps.model_validate(organization.caps), used, usage_of(blueprint, guard_rails)):
+        faults.append(over)
+        places.append(FieldError(path=(), message=str(over)))
+    missing = await missing_references(session, organization.id, blueprint)
+    if len(faults) == 1 and not missing:
+        raise faults[0]
+    if faults or missing:
+        raise InvalidReferences((*places, *missing))
+
+
+async def _last_operation(session: AsyncSession, environment: Environment) -> Operation | None:
+    query = select(Operation).where(col(Operation.environment_id) == environment.id)
+    newest = query.order_by(col(Operation.fence).desc()).limit(1)
+    return (await session.exec(newest)).one_or_none()
+
+
+async def _announce(
+    session: AsyncSession,
+    actor: Actor,
+    environment: Environment,
+    operation: Operation,
+    action: str,
+    data: JsonObject,
+) -> None:
+    """Write event and audit entry of an operation that was just accepted."""
+    await operation_changed(session, environment, operation, await step_rows(session, operation.id))
+    await add_entry(session, actor, action, environment.id, {"operation": operation.id, **data})
+    await events.announce(session, environment.id)
+    await session.flush()
+
+
+def _accepted(environment: Environment, operation: Operation, *, repeated: bool = False) -> Accepted:
+    return Accepted(environment_record(environment), operation_record(operation), repeated)

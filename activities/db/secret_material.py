@@ -1,0 +1,50 @@
+"""The secret values that one environment uses, opened in memory: to be sealed for its cluster or digested."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.repositories import registry_credentials, secrets
+from activities.secrets import MasterKeys
+from workflows.domain.blueprint import Blueprint, secret_sources
+from workflows.domain.manifests import pull_credential_names
+from workflows.domain.plan import digest
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMaterial:
+    """Values by the name that the Blueprint uses; credentials as `.dockerconfigjson` documents."""
+
+    values: dict[str, str] = field(repr=False)
+    registry_credentials: dict[str, str] = field(repr=False)
+
+
+async def secret_material(
+    session: AsyncSession, organization_id: str, environment_id: str, blueprint: Blueprint, keys: MasterKeys
+) -> SecretMaterial:
+    """Open all secrets and pull credentials that the Blueprint uses.
+
+    The environment's own secret of a name comes first (generated, or once written out), then the
+    organisation's that the Blueprint refers to. What exists no more is left out. Raises SecretsError.
+    """
+    own = await secrets.secret_values(session, organization_id, environment_id, keys)
+    sources = secret_sources(blueprint)
+    shared: dict[str, str] = {}
+    if any(name not in own for name in sources):
+        shared = await secrets.secret_values(session, organization_id, None, keys)
+    values: dict[str, str] = {}
+    for name, source in sources.items():
+        if name in own:
+            values[name] = own[name]
+        elif source.stored is not None and source.stored in shared:
+            values[name] = shared[source.stored]
+    logins = await registry_credentials.docker_configs(
+        session, organization_id, pull_credential_names(blueprint), keys
+    )
+    return SecretMaterial(values=values, registry_credentials=logins)
+
+
+def digests(hash_key: bytes, values: Mapping[str, str]) -> dict[str, str]:
+    """Return a keyed digest of each value, by name; the same value under two names gives two digests."""
+    return {name: digest(hash_key, {"name": name, "value": value}) for name, value in values.items()}

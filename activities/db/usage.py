@@ -1,0 +1,100 @@
+"""What an environment counts for against its organisation's caps."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sqlalchemy import func
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import CapExceeded
+from activities.db.records import Caps
+from activities.db.tables import Environment
+from workflows.domain.blueprint import Blueprint, Service, VolumeType
+from workflows.domain.environment import GuardRails
+from workflows.domain.manifests_workload import DEFAULT_CLAIM_SIZE
+from workflows.domain.quantity import parse_quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Sums over all replicas: CPU requests in thousandths of a core, memory requests and volumes in bytes."""
+
+    environments: int = 0
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    storage_bytes: int = 0
+
+
+def usage_of(blueprint: Blueprint, guard_rails: GuardRails) -> Usage:
+    """Return what a Blueprint asks for. A service without requests counts with its namespace's defaults."""
+    cpu = memory = storage = Fraction(0)
+    for service in blueprint.services:
+        resources = service.resources
+        cpu += service.replicas * _quantity(
+            resources.cpu or resources.limits.cpu or guard_rails.default_requests.get("cpu")
+        )
+        memory += service.replicas * _quantity(
+            resources.memory or resources.limits.memory or guard_rails.default_requests.get("memory")
+        )
+        storage += service.replicas * _storage(service)
+    return Usage(
+        environments=1,
+        cpu_millis=math.ceil(cpu * 1000),
+        memory_bytes=math.ceil(memory),
+        storage_bytes=math.ceil(storage),
+    )
+
+
+async def used_by(session: AsyncSession, organization_id: str) -> Usage:
+    """Return what the organisation's environments count for; deleted ones count for nothing."""
+    query = select(
+        func.count(),
+        func.coalesce(func.sum(col(Environment.cpu_millis)), 0),
+        func.coalesce(func.sum(col(Environment.memory_bytes)), 0),
+        func.coalesce(func.sum(col(Environment.storage_bytes)), 0),
+    ).where(col(Environment.organization_id) == organization_id, col(Environment.deleted_at).is_(None))
+    environments, cpu, memory, storage = (await session.exec(query)).one()
+    return Usage(int(environments), int(cpu), int(memory), int(storage))
+
+
+def exceeded(caps: Caps, used: Usage, asked: Usage) -> tuple[CapExceeded, ...]:
+    """Return every cap that `asked` on top of `used` would break. The caller has the organisation locked."""
+    faults: list[CapExceeded] = []
+    if caps.environments is not None and used.environments + asked.environments > caps.environments:
+        faults.append(
+            CapExceeded(
+                "environments",
+                limit=str(caps.environments),
+                used=str(used.environments),
+                asked=str(asked.environments),
+            )
+        )
+    amounts: tuple[tuple[str, str | None, int, int, int, Callable[[int], str]], ...] = (
+        ("cpu", caps.cpu, 1000, used.cpu_millis, asked.cpu_millis, _cores),
+        ("memory", caps.memory, 1, used.memory_bytes, asked.memory_bytes, _mebibytes),
+        ("storage", caps.storage, 1, used.storage_bytes, asked.storage_bytes, _mebibytes),
+    )
+    for name, limit, unit, before, more, shown in amounts:
+        if limit is not None and before + more > parse_quantity(limit) * unit:
+            faults.append(CapExceeded(name, limit=limit, used=shown(before), asked=shown(more)))
+    return tuple(faults)
+
+
+def _storage(service: Service) -> Fraction:
+    sizes = (volume.size or DEFAULT_CLAIM_SIZE for volume in service.volumes if volume.type is VolumeType.PVC)
+    return sum((parse_quantity(size) for size in sizes), Fraction(0))
+
+
+def _quantity(text: str | None) -> Fraction:
+    return Fraction(0) if text is None else parse_quantity(text)
+
+
+def _cores(millis: int) -> str:
+    return f"{millis}m"
+
+
+def _mebibytes(amount: int) -> str:
+    return f"{math.ceil(amount / 2**20)}Mi"

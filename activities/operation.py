@@ -1,0 +1,133 @@
+"""The ledger activities of the control worker: one short transaction each, run as local activities."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.db import ledger
+from activities.db.engine import Database
+from activities.db.errors import DomainError
+from activities.db.planning import context_of
+from activities.db.repositories import operations, revisions, secrets
+from activities.db.repositories.environments import get_environment
+from activities.db.secret_material import digests, secret_material
+from activities.secrets import MasterKeys, Sealer, SecretsError
+from workflows.contracts.operation import (
+    LedgerActivities,
+    LedgerEntry,
+    OperationInput,
+    OperationPlan,
+    OperationResult,
+    RecordedPreImage,
+    SealedSecrets,
+)
+from workflows.domain.blueprint import Blueprint
+from workflows.domain.failures import Failure, FailureKind, failure
+
+
+@dataclass(frozen=True)
+class Ledger(LedgerActivities):
+    """The ledger over the database. `sealers`: by cluster, what seals values for it.
+
+    What can only go wrong again (an unknown operation, a missing key) ends as a failure that is not tried
+    again; what the database refuses for the moment is left to the retry policy.
+    """
+
+    database: Database
+    keys: MasterKeys
+    sealers: Mapping[str, Sealer]
+
+    @activity.defn(name="operation.begin")
+    async def begin(self, operation: OperationInput) -> OperationPlan:
+        """See `LedgerActivities`."""
+        async with _failures(), self.database.transaction() as session:
+            begun = await ledger.begin(session, operation.operation_id)
+            environment, record = begun.environment, begun.operation
+            blueprint = Blueprint.model_validate(begun.revision.blueprint)
+            secret_digests: dict[str, str] = {}
+            if begun.proceed:
+                key = await secrets.data_key(session, environment.organization_id, self.keys)
+                material = await secret_material(
+                    session, environment.organization_id, environment.id, blueprint, self.keys
+                )
+                secret_digests = digests(key.hash_key(), material.values)
+        return OperationPlan(
+            proceed=begun.proceed,
+            context=context_of(environment, record.id, revision=record.revision, fence=record.fence),
+            blueprint=begun.revision.blueprint,
+            steps=begun.steps,
+            earlier=begun.earlier,
+            on_failure=record.on_failure,
+            guard_rails=environment.guard_rails,
+            overrides=begun.overrides,
+            secret_digests=secret_digests,
+            cancel=None if record.cancel is None else record.cancel.request(),
+            force=record.force,
+        )
+
+    @activity.defn(name="operation.record")
+    async def record(self, entry: LedgerEntry) -> None:
+        """See `LedgerActivities`."""
+        async with _failures(), self.database.transaction() as session:
+            await ledger.record(session, entry)
+
+    @activity.defn(name="operation.pre_image")
+    async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
+        """See `LedgerActivities`."""
+        async with _failures(), self.database.reading() as session:
+            return await ledger.recorded_pre_image(session, operation.operation_id)
+
+    @activity.defn(name="operation.seal_secrets")
+    async def seal_secrets(self, operation: OperationInput) -> SealedSecrets:
+        """See `LedgerActivities`. Values that exist no more are left out; the step that needs one says so."""
+        async with _failures(), self.database.reading() as session:
+            ref = await operations.operation_ref(session, operation.operation_id)
+            record = await operations.get_operation(session, ref.organization_id, ref.operation_id)
+            environment = await get_environment(session, ref.organization_id, ref.environment_id)
+            revision = await revisions.get_revision(
+                session, ref.organization_id, ref.environment_id, record.revision
+            )
+            material = await secret_material(
+                session,
+                ref.organization_id,
+                ref.environment_id,
+                Blueprint.model_validate(revision.blueprint),
+                self.keys,
+            )
+        sealer = self.sealers.get(environment.cluster)
+        if sealer is None:
+            raise _error(
+                failure(
+                    FailureKind.CLUSTER_UNAVAILABLE,
+                    f"No sealing key is configured for cluster {environment.cluster!r}.",
+                )
+            )
+        return SealedSecrets(
+            values={name: sealer.seal(value) for name, value in material.values.items()},
+            registry_credentials={
+                name: sealer.seal(document) for name, document in material.registry_credentials.items()
+            },
+        )
+
+    @activity.defn(name="operation.finish")
+    async def finish(self, result: OperationResult) -> OperationResult:
+        """See `LedgerActivities`."""
+        async with _failures(), self.database.transaction() as session:
+            return await ledger.finish(session, result)
+
+
+@asynccontextmanager
+async def _failures() -> AsyncIterator[None]:
+    try:
+        yield
+    except DomainError as fault:
+        raise _error(failure(fault.kind, str(fault))) from fault
+    except SecretsError as fault:
+        raise _error(failure(FailureKind.INTERNAL, str(fault))) from fault
+
+
+def _error(reason: Failure) -> ApplicationError:
+    return ApplicationError(reason.message, reason, type=reason.kind, non_retryable=True)
