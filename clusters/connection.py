@@ -220,8 +220,9 @@ class HandshakeRefused(ClusterError):
 
 def _worth_repeating(call: Call, error: Unavailable | Conflict) -> bool:
     if isinstance(error, Conflict):
-        # Without managers: another write came between the server's own read and write.
-        return call.idempotent and not error.managers
+        # Without managers: another write came between the server's own read and write. To a delete, a
+        # conflict is an answer about its preconditions.
+        return call.idempotent and call.method == "PATCH" and not error.managers
     # The same manifest would be refused in the same way again.
     return not error.sent or (call.idempotent and not isinstance(error, Unexplained))
 

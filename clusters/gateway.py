@@ -396,9 +396,7 @@ class Cluster:
         return None if self._lease is None else self._lease.check
 
     async def _check_fence(self, manifest: Manifest) -> None:
-        namespace = text(manifest, "metadata", "namespace")
-        if text(manifest, "kind") == "Namespace":
-            namespace = text(manifest, "metadata", "name")
+        namespace = _home(manifest)
         if namespace:
             await self._fencing.check(namespace, fence_of(manifest))
 
@@ -406,13 +404,17 @@ class Cluster:
         self, call: Call, written: Manifest | None = None, *, namespace: str | None = None
     ) -> Answer:
         """Send a request; explain a refusal by the state of the namespace that it was about."""
-        where = namespace or text(written, "metadata", "namespace")
+        manifest = written or {}
+        where = namespace or _home(manifest)
         try:
             return await self._connection.request(call)
         except Forbidden as error:
             if not where or type(error) is not Forbidden:
                 raise
-            raise await self._fencing.explain(error, where, fence_of(written or {})) from error
+            explained = await self._fencing.explain(error, where, fence_of(manifest))
+            if isinstance(explained, NotFound) and text(manifest, "kind") == "Namespace":
+                raise
+            raise explained from error
 
 
 @asynccontextmanager
@@ -434,6 +436,12 @@ def _kind(manifest: Manifest) -> Kind:
             f"{kind.kind} has to be of {kind.api_version}", (("apiVersion", f"must be {kind.api_version}"),)
         )
     return kind
+
+
+def _home(manifest: Manifest) -> str:
+    """Return the namespace whose fence a manifest is under: of a Namespace, itself."""
+    own = "name" if text(manifest, "kind") == "Namespace" else "namespace"
+    return text(manifest, "metadata", own)
 
 
 def _applied(ref: ObjectRef, answer: Answer) -> Applied:

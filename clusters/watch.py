@@ -9,7 +9,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -75,9 +75,12 @@ class _Pause:
         self._delay = times.first_delay
         self._down = False
 
-    def over(self) -> None:
-        """Note that the cluster answers."""
+    def steady(self) -> None:
+        """Note that a stream works: the next failure is a new one."""
         self._delay = self._times.first_delay
+
+    def answered(self) -> None:
+        """Note that the cluster answers."""
         if self._down and self._on_outage is not None:
             self._on_outage(None)
         self._down = False
@@ -102,7 +105,7 @@ async def watch(
     labels: Mapping[str, str] | None = None,
     on_outage: OnOutage | None = None,
     times: WatchTimes = TIMES,
-) -> AsyncIterator[Listed | Changed | Deleted]:
+) -> AsyncGenerator[WatchEvent, None]:
     """Yield `Listed` first, then each change, and `Listed` again whenever changes may have been missed.
 
     Never ends by itself. Raises `Forbidden` and `NotServed` only; while the cluster is away it waits, calls
@@ -117,14 +120,15 @@ async def watch(
             if version is None:
                 listing = await cluster.list(kind, namespace, labels=labels)
                 version, refused_since = listing.resource_version, None
-                pause.over()
+                pause.answered()
                 yield Listed(listing.items)
             async for line in _stream(cluster, kind, namespace, labels, version, times):
                 event, at = _read(line)
-                pause.over()
+                pause.steady()
                 version = at or version
                 if event is not None:
                     yield event
+            pause.steady()
         except NotServed:
             raise
         except Gone:
