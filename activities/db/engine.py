@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 BUSY_TIMEOUT_SECONDS: Final = 10
@@ -88,11 +88,22 @@ class Database:
         await self._reader.dispose()
 
 
+def migration_engine(url: str) -> AsyncEngine:
+    """Return an engine for changing the schema: one connection, and on SQLite no foreign keys enforced.
+
+    SQLite rebuilds a table to change it, which enforced foreign keys would take for a removal.
+    """
+    address = async_url(url)
+    if address.startswith("sqlite"):
+        return _sqlite_engine(address, "BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
+    return create_async_engine(address, poolclass=NullPool)
+
+
 def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     return async_sessionmaker(engine, class_=AsyncSession, expire_on_commit=False)
 
 
-def _sqlite_engine(address: str, begin: str, *, pool_size: int) -> AsyncEngine:
+def _sqlite_engine(address: str, begin: str, *, pool_size: int, foreign_keys: bool = True) -> AsyncEngine:
     engine = create_async_engine(address, pool_size=pool_size, max_overflow=0)
 
     def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -103,7 +114,7 @@ def _sqlite_engine(address: str, begin: str, *, pool_size: int) -> AsyncEngine:
             f"busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}",
             "journal_mode = WAL",
             "synchronous = NORMAL",
-            "foreign_keys = ON",
+            f"foreign_keys = {'ON' if foreign_keys else 'OFF'}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

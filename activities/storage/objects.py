@@ -25,7 +25,7 @@ class ObjectNotFound(LookupError):
 class ObjectStore:
     """Stores bytes and JSON documents under keys like `evidence/org_1/op_2/step.json`.
 
-    A key is made of segments of letters, digits and `._=-`, none of which begins with a dot: no key leads out of
+    A key is made of segments of letters, digits and `._=-`, none beginning with a dot: no key leads out of
     the store. Everything else raises ObjectKeyInvalid.
     """
 

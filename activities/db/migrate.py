@@ -1,0 +1,67 @@
+"""Bring a database to the schema of this code: `python -m activities.db.migrate URL`.
+
+Safe to run at every start and by several processes at once: one migrates, the others wait and find it done.
+Either all migrations that are missing are applied or none.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+from activities.db.engine import migration_engine
+
+_SCRIPTS: Final = Path(__file__).with_name("migrations")
+_LOCK: Final = 7_402_311_905
+"""Any number, the same in all processes: held in Postgres while migrating."""
+
+
+async def migrate(url: str) -> None:
+    """Apply all migrations that the database lacks."""
+    await _run(url, lambda config: command.upgrade(config, "head"))
+
+
+async def downgrade(url: str, revision: str) -> None:
+    """Take back migrations down to `revision` (`-1`: the last one, `base`: all). Their data is lost."""
+    await _run(url, lambda config: command.downgrade(config, revision))
+
+
+def alembic_config(connection: Connection) -> Config:
+    """Return Alembic's configuration for our scripts over an open connection; reads no file."""
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+async def _run(url: str, change: Callable[[Config], None]) -> None:
+    engine = migration_engine(url)
+
+    def locked(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        change(alembic_config(connection))
+
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(locked)
+    finally:
+        await engine.dispose()
+
+
+def main(arguments: list[str]) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m activities.db.migrate", description=__doc__)
+    parser.add_argument("url", help="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+    asyncio.run(migrate(parser.parse_args(arguments).url))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
