@@ -22,7 +22,7 @@ from cli.models import (
     EnvironmentStatus,
     FieldFault,
     Import,
-    Logs,
+    LogEntry,
     Operation,
     RegistryCredential,
     Topology,
@@ -166,7 +166,7 @@ class ApiClient:
         found = [
             item for item in pages if name is None or (isinstance(item, dict) and item.get("name") == name)
         ]
-        return self._read_list(Environment, found)
+        return self._read(list[Environment], found)
 
     def environment(self, environment_id: str) -> Answer[Environment]:
         """Return one environment."""
@@ -176,17 +176,24 @@ class ApiClient:
         """Return the live status of an environment and its services."""
         return self._read(EnvironmentStatus, self._get(f"/v1/environments/{environment_id}/status"))
 
-    def logs(self, environment_id: str, params: Mapping[str, JsonValue]) -> Answer[Logs]:
+    def logs(self, environment_id: str, params: Mapping[str, JsonValue]) -> Answer[list[LogEntry]]:
         """Return recent log lines; `params`: service, tail (lines), previous, sinceSeconds."""
-        return self._read(Logs, self._get(f"/v1/environments/{environment_id}/logs", _present(params)))
+        raw = self._get(f"/v1/environments/{environment_id}/logs", _present(params))
+        return self._read(list[LogEntry], raw)
 
     def topology(self, environment_id: str) -> Answer[Topology]:
         """Return the graph of services."""
         return self._read(Topology, self._get(f"/v1/environments/{environment_id}/topology"))
 
-    def delete_environment(self, environment_id: str) -> Answer[Operation]:
-        """Delete an environment; answers the operation, the running one when there is one already."""
-        return self._read(Operation, _data(self._send("DELETE", f"/v1/environments/{environment_id}")))
+    def delete_environment(self, environment_id: str, *, force: bool) -> Answer[Operation]:
+        """Delete an environment; answers the operation, the running one when there is one already.
+
+        `force` takes off foreign finalizers that hold the deletion up.
+        """
+        document = self._send(
+            "DELETE", f"/v1/environments/{environment_id}", params={"force": True} if force else {}
+        )
+        return self._read(Operation, _data(document))
 
     def retry_environment(self, environment_id: str) -> Answer[Operation]:
         """Go on from where the last operation failed."""
@@ -208,7 +215,7 @@ class ApiClient:
     def operations(self, *, environment_id: str | None, limit: int) -> Answer[list[Operation]]:
         """Return operations, newest first, at most `limit`."""
         params = _present({"environmentId": environment_id})
-        return self._read_list(Operation, list(self._pages("/v1/operations", params, limit=limit)))
+        return self._read(list[Operation], list(self._pages("/v1/operations", params, limit=limit)))
 
     def operation(self, operation_id: str) -> Answer[Operation]:
         """Return one operation with its steps."""
@@ -242,8 +249,8 @@ class ApiClient:
 
     def registry_credentials(self) -> Answer[list[RegistryCredential]]:
         """Return the organisation's registry credentials, without passwords."""
-        return self._read_list(
-            RegistryCredential, list(self._pages("/v1/registry-credentials", {}, limit=None))
+        return self._read(
+            list[RegistryCredential], list(self._pages("/v1/registry-credentials", {}, limit=None))
         )
 
     def add_registry_credential(
@@ -349,13 +356,7 @@ class ApiClient:
         try:
             return Answer(TypeAdapter(model).validate_python(raw), raw)
         except ValidationError as error:
-            raise _unreadable(model.__name__, _first_fault(error)) from error
-
-    def _read_list(self, model: type[T], raw: list[JsonValue]) -> Answer[list[T]]:
-        try:
-            return Answer(TypeAdapter(list[model]).validate_python(raw), raw)  # type: ignore[valid-type]
-        except ValidationError as error:
-            raise _unreadable(model.__name__, _first_fault(error)) from error
+            raise _unreadable(str(getattr(model, "__name__", model)), _first_fault(error)) from error
 
 
 def _document(response: httpx2.Response) -> JsonValue:

@@ -95,7 +95,7 @@ class Cleanup(ApiModel):
 
 
 class Operation(ApiModel):
-    """One change to an environment."""
+    """One change to an environment. `progress` and `steps` are absent in lists."""
 
     id: str
     kind: str = ""
@@ -107,7 +107,7 @@ class Operation(ApiModel):
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    progress: Progress = Progress()
+    progress: Progress | None = None
     steps: tuple[Step, ...] = ()
     failure: Failure | None = None
     cleanup: Cleanup | None = None
@@ -120,16 +120,6 @@ class Operation(ApiModel):
         return self.state in TERMINAL_STATES
 
 
-class Endpoint(ApiModel):
-    """How a service is reached."""
-
-    url: str | None = None
-    host: str | None = None
-
-    def __str__(self) -> str:
-        return self.url or self.host or ""
-
-
 class Service(ApiModel):
     """One service of an environment. `ready` is the number of pods that take requests."""
 
@@ -140,7 +130,8 @@ class Service(ApiModel):
     replicas: int | None = None
     ready: int | None = None
     restarts: int | None = None
-    endpoints: tuple[str | Endpoint, ...] = ()
+    endpoints: tuple[str, ...] = ()
+    reason: str | None = None
     message: str | None = None
 
 
@@ -148,7 +139,7 @@ class Condition(ApiModel):
     """One condition, in the Kubernetes manner."""
 
     type: str
-    status: str | bool = ""
+    status: str = ""
     reason: str | None = None
     message: str | None = None
     since: datetime | None = None
@@ -173,11 +164,6 @@ class Environment(ApiModel):
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
-    @field_validator("revision", mode="before")
-    @classmethod
-    def _number(cls, value: object) -> object:
-        return value.get("number") if isinstance(value, dict) else value
-
 
 class EnvironmentStatus(ApiModel):
     """Status of an environment: `terminal` when nothing more happens by itself."""
@@ -187,6 +173,7 @@ class EnvironmentStatus(ApiModel):
     phase: str | None = None
     reason: str | None = None
     message: str | None = None
+    cluster_reachable: bool = True
     blocked_by: tuple[Blocker, ...] = ()
     conditions: tuple[Condition, ...] = ()
     services: tuple[Service, ...] = ()
@@ -200,16 +187,6 @@ class FieldFault(ApiModel):
     suggestion: str | None = None
     code: str | None = None
 
-    @field_validator("path", mode="before")
-    @classmethod
-    def _written(cls, value: object) -> object:
-        if not isinstance(value, list):
-            return value
-        written = ""
-        for part in value:
-            written += f"[{part}]" if isinstance(part, int) else f".{part}" if written else str(part)
-        return written
-
 
 class ValidationReport(ApiModel):
     """What validating a Blueprint found. Without errors, an environment can be made from it."""
@@ -219,27 +196,31 @@ class ValidationReport(ApiModel):
 
 
 class Node(ApiModel):
-    """One service in a topology."""
+    """One service in a topology. `store`: kind of data that it keeps."""
 
-    id: str = ""
-    name: str = ""
+    name: str
     kind: str = ""
+    image: str = ""
+    replicas: int | None = None
+    ports: tuple[int, ...] = ()
+    store: str | None = None
     state: str | None = None
-    endpoints: tuple[str | Endpoint, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Its name, or its id when it has none."""
-        return self.name or self.id
 
 
 class Edge(ApiModel):
-    """One service needs or calls another."""
+    """`source` waits for `target`."""
 
-    source: str = ""
-    target: str = ""
-    kind: str | None = None
-    condition: str | None = None
+    source: str
+    target: str
+    condition: str = ""
+
+
+class Exposure(ApiModel):
+    """A service that is reached from outside."""
+
+    service: str
+    port: int | None = None
+    endpoint: str = ""
 
 
 class Topology(ApiModel):
@@ -247,22 +228,17 @@ class Topology(ApiModel):
 
     nodes: tuple[Node, ...] = ()
     edges: tuple[Edge, ...] = ()
+    external: tuple[Exposure, ...] = ()
 
 
 class LogEntry(ApiModel):
     """One line of a container's log."""
 
-    service: str = ""
+    service: str
     pod: str = ""
     container: str = ""
-    at: datetime | None = None
-    message: str = ""
-
-
-class Logs(ApiModel):
-    """Recent log lines, oldest first."""
-
-    lines: tuple[LogEntry, ...] = ()
+    timestamp: str = ""
+    line: str
 
 
 class Unsupported(ApiModel):
@@ -277,7 +253,7 @@ class Import(ApiModel):
 
     blueprint: JsonValue = None
     yaml: str | None = None
-    unsupported: tuple[Unsupported | str, ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
     warnings: tuple[FieldFault, ...] = ()
     environment: Environment | None = None
 

@@ -160,7 +160,8 @@ class LiveView(ProgressView):
         head = Text()
         head.append(f"{operation.kind} ", style="bold")
         head.append(operation.state, style=style)
-        head.append(f"  {operation.progress.done}/{operation.progress.total} steps")
+        if operation.progress is not None:
+            head.append(f"  {operation.progress.done}/{operation.progress.total} steps")
         took = elapsed(operation.started_at or operation.created_at, operation.finished_at, now)
         head.append(f"  {took}  {operation.id}", style="dim")
         if self._away is not None and self._away >= QUIET_AWAY_SECONDS:

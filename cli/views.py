@@ -9,12 +9,11 @@ from cli.models import (
     EnvironmentStatus,
     FieldFault,
     Import,
-    Logs,
+    LogEntry,
     Operation,
     RegistryCredential,
     Service,
     Topology,
-    Unsupported,
     ValidationReport,
 )
 from cli.text import age, columns, elapsed, pairs, plain
@@ -28,14 +27,14 @@ def environment_list(environments: Sequence[Environment]) -> list[str]:
         [
             item.name,
             item.status,
-            _ready(item.services),
+            str(len(item.services)),
             str(item.revision or ""),
             age(item.created_at),
             item.id,
         ]
         for item in environments
     ]
-    return columns(["NAME", "STATUS", "READY", "REVISION", "AGE", "ID"], rows)
+    return columns(["NAME", "STATUS", "SERVICES", "REVISION", "AGE", "ID"], rows)
 
 
 def environment(item: Environment) -> list[str]:
@@ -69,6 +68,7 @@ def environment_status(name: str, item: EnvironmentStatus) -> list[str]:
             ("Phase", phase),
             ("Reason", item.reason),
             ("Message", item.message),
+            ("Cluster", None if item.cluster_reachable else "does not answer; this is what was last known"),
             ("Blocked by", "; ".join(str(blocker) for blocker in item.blocked_by)),
         ]
     )
@@ -84,14 +84,13 @@ def operation_list(operations: Sequence[Operation]) -> list[str]:
             item.id,
             item.kind,
             item.state,
-            f"{item.progress.done}/{item.progress.total}",
             item.environment_name or item.environment_id,
             elapsed(item.started_at, item.finished_at),
             age(item.created_at),
         ]
         for item in operations
     ]
-    return columns(["ID", "KIND", "STATE", "STEPS", "ENVIRONMENT", "TOOK", "AGE"], rows)
+    return columns(["ID", "KIND", "STATE", "ENVIRONMENT", "TOOK", "AGE"], rows)
 
 
 def operation(item: Operation) -> list[str]:
@@ -104,7 +103,7 @@ def operation(item: Operation) -> list[str]:
             ("Environment", item.environment_name or item.environment_id),
             ("Retry of", item.retry_of),
             ("Requested by", item.requested_by),
-            ("Progress", f"{item.progress.done}/{item.progress.total} steps"),
+            ("Progress", f"{item.progress.done}/{item.progress.total} steps" if item.progress else None),
             ("Took", elapsed(item.started_at, item.finished_at)),
             ("Workflow", item.workflow_id),
             ("Temporal UI", item.temporal_url),
@@ -138,10 +137,7 @@ def validation(report: ValidationReport) -> list[str]:
 
 def import_remarks(found: Import) -> list[str]:
     """Return what a Compose file has that the Blueprint has not, and what is doubtful."""
-    lines = [
-        f"not carried over  {f'{item.path}: {item.reason}' if isinstance(item, Unsupported) else item}"
-        for item in found.unsupported
-    ]
+    lines = [f"not carried over  {plain(f'{item.path}: {item.reason}')}" for item in found.unsupported]
     return [*lines, *_faults("warning", found.warnings)]
 
 
@@ -153,22 +149,35 @@ def _faults(word: str, faults: Sequence[FieldFault]) -> list[str]:
     return lines
 
 
-def log_lines(logs: Logs, *, prefix: bool) -> list[str]:
+def log_lines(entries: Sequence[LogEntry], *, prefix: bool) -> list[str]:
     """Return log lines as they were written; `prefix` puts the service before each."""
-    width = max((len(entry.service) for entry in logs.lines), default=0)
-    before = [f"{entry.service.ljust(width)}  " if prefix else "" for entry in logs.lines]
-    return [f"{start}{plain(entry.message)}" for start, entry in zip(before, logs.lines, strict=True)]
+    width = max((len(entry.service) for entry in entries), default=0)
+    before = [f"{entry.service.ljust(width)}  " if prefix else "" for entry in entries]
+    return [f"{start}{plain(entry.line)}" for start, entry in zip(before, entries, strict=True)]
 
 
 def topology(graph: Topology) -> list[str]:
-    """Return the services and the edges between them as tables."""
+    """Return the services, what waits for what, and what is reached from outside, as tables."""
     nodes = [
-        [node.title, node.kind, node.state or "", ", ".join(str(e) for e in node.endpoints)]
+        [
+            node.name,
+            node.kind,
+            node.state or "",
+            "" if node.replicas is None else str(node.replicas),
+            ", ".join(str(port) for port in node.ports),
+            node.store or "",
+            node.image,
+        ]
         for node in graph.nodes
     ]
-    edges = [[edge.source, edge.target, edge.condition or edge.kind or ""] for edge in graph.edges]
-    lines = columns(["SERVICE", "KIND", "STATE", "ENDPOINTS"], nodes)
-    return [*lines, "", *columns(["FROM", "TO", "HOW"], edges)] if edges else lines
+    lines = columns(["SERVICE", "KIND", "STATE", "REPLICAS", "PORTS", "STORE", "IMAGE"], nodes)
+    if graph.edges:
+        edges = [[edge.source, edge.target, edge.condition] for edge in graph.edges]
+        lines += ["", *columns(["SERVICE", "WAITS FOR", "UNTIL"], edges)]
+    if graph.external:
+        outside = [[item.service, str(item.port or ""), item.endpoint] for item in graph.external]
+        lines += ["", *columns(["EXPOSED", "PORT", "ENDPOINT"], outside)]
+    return lines
 
 
 def registry_list(credentials: Sequence[RegistryCredential]) -> list[str]:
@@ -179,13 +188,6 @@ def registry_list(credentials: Sequence[RegistryCredential]) -> list[str]:
     return columns(["NAME", "REGISTRY", "USERNAME", "AGE"], rows)
 
 
-def _ready(services: Sequence[Service]) -> str:
-    if not services:
-        return ""
-    ready = sum((item.ready or 0) >= (1 if item.replicas is None else item.replicas) for item in services)
-    return f"{ready}/{len(services)}"
-
-
 def _services(services: Sequence[Service]) -> list[str]:
     if not services:
         return []
@@ -194,15 +196,16 @@ def _services(services: Sequence[Service]) -> list[str]:
             item.name,
             item.kind,
             item.state or "",
-            f"{item.ready or 0}/{item.replicas if item.replicas is not None else '?'}",
-            str(item.restarts or 0),
+            "" if item.ready is None else f"{item.ready}/{item.replicas}",
+            "" if item.restarts is None else str(item.restarts),
             item.image,
-            ", ".join(str(endpoint) for endpoint in item.endpoints),
+            ", ".join(item.endpoints),
+            ": ".join(text for text in (item.reason, item.message) if text),
         ]
         for item in services
     ]
-    header = ["SERVICE", "KIND", "STATE", "READY", "RESTARTS", "IMAGE", "ENDPOINTS"]
-    used = [index for index in range(len(header)) if index in {0, 3} or any(row[index] for row in rows)]
+    header = ["SERVICE", "KIND", "STATE", "READY", "RESTARTS", "IMAGE", "ENDPOINTS", "TROUBLE"]
+    used = [index for index in range(len(header)) if index == 0 or any(row[index] for row in rows)]
     return ["", *columns([header[index] for index in used], [[row[index] for index in used] for row in rows])]
 
 
@@ -210,7 +213,7 @@ def _conditions(conditions: Sequence[Condition]) -> list[str]:
     if not conditions:
         return []
     rows = [
-        [item.type, str(item.status), item.reason or "", item.message or "", age(item.since)]
+        [item.type, item.status, item.reason or "", item.message or "", age(item.since)]
         for item in conditions
     ]
     return ["", *columns(["CONDITION", "STATUS", "REASON", "MESSAGE", "SINCE"], rows)]

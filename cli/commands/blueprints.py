@@ -62,6 +62,14 @@ def import_compose(  # noqa: PLR0913, PLR0917 - each is an option of the command
             help="Image of a service that only has `build`. May be repeated.",
         ),
     ] = None,
+    variable: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="NAME=VALUE", help="Value of a ${NAME}. May be repeated."),
+    ] = None,
+    compose_profile: Annotated[
+        list[str] | None,
+        typer.Option("--compose-profile", help="Compose profile that is switched on. May be repeated."),
+    ] = None,
     create: Annotated[bool, typer.Option("--create", help="Create the environment at once.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
@@ -82,7 +90,9 @@ def import_compose(  # noqa: PLR0913, PLR0917 - each is an option of the command
         "compose": read_text(file),
         "name": name,
         "envFiles": _env_files(env_file or []),
-        "images": _images(image or []),
+        "images": _assignments("--image", "SERVICE=REF", image or []),
+        "variables": _assignments("--var", "NAME=VALUE", variable or []),
+        "profiles": list(compose_profile or []),
         "create": create,
     }
     with session_of(context).client() as client:
@@ -104,11 +114,12 @@ def _env_files(given: list[str]) -> "dict[str, JsonValue]":
     return files
 
 
-def _images(given: list[str]) -> "dict[str, JsonValue]":
-    images: dict[str, JsonValue] = {}
+def _assignments(option: str, form: str, given: list[str]) -> "dict[str, JsonValue]":
+    values: dict[str, JsonValue] = {}
     for item in given:
-        service, _, reference = item.partition("=")
-        if not service or not reference:
-            raise UsageFault(f"--image {item!r} has to be SERVICE=REF.")
-        images[service] = reference
-    return images
+        name, separator, value = item.partition("=")
+        if not name or not separator:
+            # The value is not repeated: it may be a password.
+            raise UsageFault(f"{option} {name!r} has to be {form}.")
+        values[name] = value
+    return values

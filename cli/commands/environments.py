@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.errors import UsageFault
 from cli.files import read_text
 from cli.options import (
     BlueprintFile,
@@ -177,8 +176,9 @@ def delete(
     context: typer.Context,
     environment: EnvironmentArgument,
     force: Annotated[
-        bool, typer.Option("--force", "-y", help="Do not ask; needed where nobody can be asked.")
+        bool, typer.Option("--force", help="Also take off foreign finalizers that hold the deletion up.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
@@ -188,17 +188,10 @@ def delete(
 
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
-        if not force:
-            _confirm_deletion(environment)
-        _finish(client, client.delete_environment(identifier), environment, wait, timeout, output)
-
-
-def _confirm_deletion(environment: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageFault(f"Deleting {environment} wants a yes.", hints=["Without a terminal, say --force."])
-    if not typer.confirm(f"Delete environment {environment} with all its data?", err=True):
-        tell("Nothing was deleted.")
-        raise typer.Exit(1)
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Delete environment {environment} with all its data?", err=True, abort=True)
+        answer = client.delete_environment(identifier, force=force)
+        _finish(client, answer, environment, wait, timeout, output)
 
 
 @app.command("retry")
