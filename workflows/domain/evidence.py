@@ -63,5 +63,5 @@ def bounded_events(events: tuple[EvidenceEvent, ...]) -> tuple[EvidenceEvent, ..
 
 
 def evidence_key(organization_id: str, operation_id: str, step: str, attempt: int) -> str:
-    """Key of a document in the object store; the organisation comes first, so that access is cut by prefix."""
+    """Key of a document in the object store, the organisation first: access can be cut by prefix."""
     return f"evidence/{organization_id}/{operation_id}/{step.replace('/', '.')}/{attempt}.json"

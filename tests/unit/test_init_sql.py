@@ -1,0 +1,124 @@
+"""Reading SQL scripts, and what the commands that run them look like. No server."""
+
+import pytest
+
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, check_sql, outcome, sql_init
+from workflows.domain.init_sql_scan import statements
+
+ALLOWED = {
+    "plain": "create table t(id int); insert into t values (1)",
+    "words in text": "insert into t values ('commit; rollback; -- no'), ('it''s; begin;')",
+    "words in names": 'create table "commit;" ("begin" int); insert into "commit;" values (1);',
+    "words in comments": "-- commit;\n/* begin; /* nested */ rollback; */ select 1;",
+    "escaped text": r"select E'a\'; commit; \\'; select 2;",
+    "backslash in plain text": r"select '\'; select '\\';",
+    "dollar quotes": "do $$ begin perform 1; commit; end $$; select $a$ $$ ; commit; $a$;",
+    "dollar in a name": "create table a$b$c (x int); select $1;",
+    "savepoints": "savepoint a; select 1; rollback to savepoint a; rollback work to a; release a;",
+    "routine body": (
+        "create or replace function f() returns int language sql "
+        "begin atomic select case when true then 1 end; select 2; end; select f();"
+    ),
+    "rule with two commands": "create rule r as on insert to t do also (insert into u values (1); select 1);",
+    "copy with data": "copy t (a, b) from stdin;\n1\t'it\n2\tcommit;\n\\.\nselect 1;",
+    "copy at the end": 'COPY t FROM STDIN WITH (FORMAT csv); -- rows\n1,"x\n\\.',
+    "case outside a routine": "select case when true then 1 else 2 end; select 1",
+    "umlauts": "create table straße (größe int); insert into straße values (1);",
+    "nothing": "  -- nothing to do\n",
+    "names that begin like commands": "select commit_id, end_time from begin_log; update t set commit = 1;",
+}
+
+REFUSED = {
+    "commit": ("insert into t values (1);\ncommit;", "line 2: COMMIT"),
+    "begin": ("BEGIN; select 1;", "line 1: BEGIN"),
+    "end": ("select 1; end;", "END"),
+    "rollback": ("select 1;\n\n/* x */ rollback ;", "line 3: ROLLBACK"),
+    "abort": ("abort", "ABORT"),
+    "start": ("start transaction;", "START TRANSACTION"),
+    "prepare": ("prepare transaction 'x'", "PREPARE TRANSACTION"),
+    "commit after a routine": (
+        "create function f() returns int language sql begin atomic select 1; end; commit;",
+        "COMMIT",
+    ),
+    "commit after text": (r"select '\'; commit;", "COMMIT"),
+    "commit after a dollar quote": ("do $x$ begin null; end $x$; commit;", "COMMIT"),
+    "commit after data": ("copy t from stdin;\n1\n\\.\ncommit;", "line 4: COMMIT"),
+    "commit on the line of a copy": ("copy t from stdin; commit;\n1\n\\.\n", "next line"),
+    "copy of many columns": (
+        f"copy t ({', '.join(f'c{n}' for n in range(90))}) from stdin;\n1",
+        "up to a line",
+    ),
+    "copy without data": ("copy t from stdin", "without its data"),
+    "connect": ("\\c other\nselect 1;", "\\c"),
+    "shell": ("select 1; \\! rm -rf /", "\\!"),
+    "gexec": ("select 'commit' \\gexec", "\\gexec"),
+    "open text": ("select 'it", "does not end"),
+    "open escaped text": ("select E'it\\'", "does not end"),
+    "open name": ('select "it', "does not end"),
+    "open dollar quote": ("do $x$ begin $y$", "does not end"),
+    "open comment": ("/* /* */ select 1", "does not end"),
+    "open parenthesis": ("insert into t values (1", "parenthesis"),
+    "open body": ("create procedure p() begin atomic select 1;", "END"),
+    "quoting rules changed": ("set standard_conforming_strings = off; select 1", "standard_conforming"),
+    "nul": ("select '\0'", "NUL"),
+}
+
+
+class TestCheckSql:
+    @pytest.mark.parametrize("script", ALLOWED.values(), ids=ALLOWED.keys())
+    def test_lets_through_what_stays_in_the_transaction(self, script: str) -> None:
+        check_sql(DataStore.POSTGRES, script)
+
+    @pytest.mark.parametrize(("script", "told"), REFUSED.values(), ids=REFUSED.keys())
+    def test_refuses_what_would_break_exactly_once(self, script: str, told: str) -> None:
+        with pytest.raises(InitScriptInvalid) as refused:
+            check_sql(DataStore.POSTGRES, script)
+        assert told in str(refused.value)
+
+    @pytest.mark.parametrize("store", [None, DataStore.REDIS, DataStore.FILES])
+    def test_refuses_a_store_without_sql(self, store: DataStore | None) -> None:
+        with pytest.raises(InitScriptInvalid, match="postgres or mysql"):
+            sql_init(store, "select 1", "key", "digest")
+
+    def test_reads_a_large_script_in_one_pass(self) -> None:
+        script = "insert into t values (1, 'some text; more', $$x$$);\n" * 20_000
+        assert len(statements(script)) == 20_000
+        assert statements(script)[-1].line == 20_000
+
+
+class TestSqlInit:
+    def test_ends_the_stream_with_the_commit(self) -> None:
+        command = sql_init(DataStore.POSTGRES, "select 1 -- no semicolon", "env_1/db", "d")
+        assert command.stdin.index(b"BEGIN") < command.stdin.index(b"INSERT INTO perdure.init_marker")
+        assert command.stdin.index(b"select 1 -- no semicolon\n;") < command.stdin.index(b"\nCOMMIT;\n")
+        assert f"head -c {len(command.stdin)} |" in command.command[2]
+
+    @pytest.mark.parametrize("store", [DataStore.POSTGRES, DataStore.MYSQL])
+    def test_keeps_the_script_and_its_quotes_off_the_command_line(self, store: DataStore) -> None:
+        command = sql_init(store, "insert into t values ('planted-value')", "it's", "d")
+        assert "planted-value" not in " ".join(command.command)
+        assert b"'it''s'" in command.stdin
+
+    def test_locks_by_key(self) -> None:
+        stdin = {sql_init(DataStore.POSTGRES, "select 1", key, "d").stdin for key in ("a", "b")}
+        assert len(stdin) == 2
+
+
+class TestOutcome:
+    @pytest.mark.parametrize(
+        ("exit_code", "stdout", "expected"),
+        [
+            (0, b"perdure-init: applied\n", InitOutcome.APPLIED),
+            (0, b"perdure-init: already\n", InitOutcome.ALREADY),
+            (1, b"perdure-init: already\n", InitOutcome.ALREADY),
+            (0, b"perdure-init: half\n", InitOutcome.HALF_DONE),
+            (2, b"", InitOutcome.NOT_YET),
+            (3, b"", InitOutcome.FAILED),
+            (127, b"", InitOutcome.FAILED),
+            (0, b"", InitOutcome.FAILED),
+            (3, b"perdure-init: applied\n", InitOutcome.FAILED),
+        ],
+    )
+    def test_means(self, exit_code: int, stdout: bytes, expected: InitOutcome) -> None:
+        assert outcome(exit_code, stdout) is expected

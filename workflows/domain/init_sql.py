@@ -1,0 +1,199 @@
+"""SQL init scripts that run once, by exec in the service's own pod.
+
+PostgreSQL: exactly once. Script and marker row commit together, an advisory lock keeps two runs apart, and
+the last line that is sent is the COMMIT: a stream that was cut is rolled back.
+
+MySQL and MariaDB: exactly once for scripts that change rows only. There every DDL statement commits by
+itself, so a script with DDL that is cut in the middle leaves what it did; the marker then says `begun`, and
+the same script is refused from then on rather than run twice (a changed one is run).
+
+Passwords are read from the container's own environment inside it, never put on a command line.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, assert_never
+
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.init_sql_scan import InitScriptInvalid, refuse_transaction_control
+
+__all__ = ["InitCommand", "InitOutcome", "InitScriptInvalid", "check_sql", "outcome", "sql_init"]
+
+MARKER_TABLE: Final = "perdure.init_marker"
+"""In a schema (MySQL: a database) of its own: a script may drop `public`, and the mark has to stay."""
+_APPLIED: Final = "perdure-init: applied"
+_ALREADY: Final = "perdure-init: already"
+_HALF: Final = "perdure-init: half"
+_NOT_YET: Final = 2
+"""Exit code of psql when it has no connection; the MySQL wrapper keeps to it."""
+
+
+class InitOutcome(StrEnum):
+    """How a run of the command ended."""
+
+    APPLIED = "applied"
+    ALREADY = "already"
+    """It had run before; nothing was done."""
+    NOT_YET = "not_yet"
+    """No connection, or it was lost: try again, that is no failure. A wrong password looks the same."""
+    FAILED = "failed"
+    """The script (or the client tool) failed; see its output."""
+    HALF_DONE = "half_done"
+    """MySQL only: an earlier run of this script ended in the middle, after DDL. It is not run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class InitCommand:
+    """What to exec in the service's container and what to feed it; needs `sh`, `head`, and the client."""
+
+    command: tuple[str, ...]
+    stdin: bytes
+
+
+def sql_init(store: DataStore | None, script: str, key: str, digest: str) -> InitCommand:
+    """The command that runs `script` once per `key`; `digest` (of the script) is kept with the marker.
+
+    Raises InitScriptInvalid for a store without SQL, and for what `check_sql` refuses.
+    """
+    check_sql(store, script)
+    script = script.removeprefix("\ufeff")
+    match store:
+        case DataStore.POSTGRES:
+            return _fed(_POSTGRES_CLIENT, _postgres(script, key, digest))
+        case DataStore.MYSQL:
+            return _fed(_MYSQL_CLIENT, _mysql(script, key, digest))
+        case DataStore.REDIS | DataStore.MONGODB | DataStore.FILES | None:
+            raise InitScriptInvalid(_no_sql(store))
+        case _:
+            assert_never(store)
+
+
+def check_sql(store: DataStore | None, script: str) -> None:
+    """Raise InitScriptInvalid, with line and reason, for a script that `sql_init` would refuse."""
+    if store not in (DataStore.POSTGRES, DataStore.MYSQL):
+        raise InitScriptInvalid(_no_sql(store))
+    if "\0" in script:
+        raise InitScriptInvalid("an init script cannot contain a NUL character")
+    if store is DataStore.POSTGRES:
+        refuse_transaction_control(script)
+
+
+def outcome(exit_code: int, stdout: bytes) -> InitOutcome:
+    """What the command's exit code and output mean."""
+    lines = stdout.decode(errors="replace").split()
+    last = " ".join(lines[-2:])
+    if last == _ALREADY:
+        return InitOutcome.ALREADY
+    if last == _HALF:
+        return InitOutcome.HALF_DONE
+    if exit_code == 0 and last == _APPLIED:
+        return InitOutcome.APPLIED
+    return InitOutcome.NOT_YET if exit_code == _NOT_YET else InitOutcome.FAILED
+
+
+def _no_sql(store: DataStore | None) -> str:
+    return f"init of type sql needs a postgres or mysql store, not {store or 'an unknown one'}"
+
+
+def _fed(client: str, text: str) -> InitCommand:
+    """Feed exactly the text's bytes: the exec protocol that keeps exit codes cannot say end of file.
+
+    `cat` takes what a client that ended early left, or the sender would hang on a full pipe.
+    """
+    data = text.encode()
+    shell = f"head -c {len(data)} | {{ {client}\nrc=$?; cat >/dev/null; exit $rc; }}"
+    return InitCommand(("sh", "-c", shell), data)
+
+
+# 127.0.0.1: while the official images initialise, a temporary server listens on its socket only.
+_POSTGRES_CLIENT: Final = """
+user="${POSTGRES_USER:-postgres}"
+if [ -z "${POSTGRES_PASSWORD:-}" ] && [ -r "${POSTGRES_PASSWORD_FILE:-}" ]; then
+  POSTGRES_PASSWORD="$(cat "$POSTGRES_PASSWORD_FILE")"
+fi
+PGPASSWORD="${POSTGRES_PASSWORD:-}" PGCLIENTENCODING=UTF8 PGCONNECT_TIMEOUT=5 PGOPTIONS= \\
+  psql -X -q -A -t -w -v ON_ERROR_STOP=1 -h 127.0.0.1 -U "$user" -d "${POSTGRES_DB:-$user}" -f -
+"""
+
+
+def _postgres(script: str, key: str, digest: str) -> str:
+    """One transaction: lock, marker, script, COMMIT. `\\q` ends the input where the marker is found.
+
+    The marker goes in before the script, so that a `search_path` or role that the script sets does not
+    matter. Its results go nowhere: the last line of the output has to be ours, however much there is.
+    """
+    lock = int.from_bytes(hashlib.sha256(f"perdure-init {key}".encode()).digest()[:8], "big", signed=True)
+    return f"""\
+SET client_min_messages = warning;
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+DO 'BEGIN PERFORM pg_advisory_xact_lock({lock}); END';
+CREATE SCHEMA IF NOT EXISTS perdure;
+CREATE TABLE IF NOT EXISTS {MARKER_TABLE} (
+  key text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+SELECT EXISTS (SELECT FROM {MARKER_TABLE} WHERE key = {_quoted(key)}) AS perdure_done \\gset
+\\if :perdure_done
+ROLLBACK;
+\\echo {_ALREADY}
+\\q
+\\endif
+INSERT INTO {MARKER_TABLE} (key, digest) VALUES ({_quoted(key)}, {_quoted(digest)});
+RESET client_min_messages;
+\\o /dev/null
+{script}
+;
+COMMIT;
+\\o
+\\echo {_APPLIED}
+"""  # noqa: S608
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+# The client has one exit code for every error, so a first connection tells "not yet" apart.
+_MYSQL_CLIENT: Final = f"""
+cli="$(command -v mariadb || command -v mysql)" || {{ echo 'no mariadb or mysql client' >&2; exit 127; }}
+root="${{MARIADB_ROOT_PASSWORD:-${{MYSQL_ROOT_PASSWORD:-}}}}"
+file="${{MARIADB_ROOT_PASSWORD_FILE:-${{MYSQL_ROOT_PASSWORD_FILE:-}}}}"
+if [ -z "$root" ] && [ -r "$file" ]; then root="$(cat "$file")"; fi
+db="${{MARIADB_DATABASE:-${{MYSQL_DATABASE:-}}}}"
+export MYSQL_PWD="$root"
+sql() {{
+  "$cli" --no-defaults --protocol=tcp -h 127.0.0.1 -u root --default-character-set=utf8mb4 -N -B "$@"
+}}
+sql -e 'DO 0' </dev/null || exit {_NOT_YET}
+sql ${{db:+"--database=$db"}} | tail -n 1
+"""
+
+
+def _mysql(script: str, key: str, digest: str) -> str:
+    """One session that holds a named lock; the insert fails on a marker that is there, which ends it.
+
+    What the last line of the output says then tells why: `already`, or `half` for a run that was cut. The
+    client's exit code is lost in the pipe; only a run that came to its end says `applied`.
+    """
+    name, version = _mysql_quoted(key), _mysql_quoted(digest)
+    lock = "perdure-" + hashlib.sha256(f"perdure-init {key}".encode()).hexdigest()[:40]
+    place = f"WHERE name = {name}"
+    return f"""\
+DO GET_LOCK('{lock}', 31536000);
+CREATE DATABASE IF NOT EXISTS perdure;
+CREATE TABLE IF NOT EXISTS {MARKER_TABLE} (name varchar(255) PRIMARY KEY, digest varchar(255) NOT NULL,
+  state varchar(16) NOT NULL, applied_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB;
+DELETE FROM {MARKER_TABLE} {place} AND state = 'begun' AND digest <> {version};
+SELECT IF(state = 'done', '{_ALREADY}', '{_HALF}') FROM {MARKER_TABLE} {place};
+START TRANSACTION;
+INSERT INTO {MARKER_TABLE} (name, digest, state) VALUES ({name}, {version}, 'begun');
+{script}
+DELIMITER ;
+;
+UPDATE {MARKER_TABLE} SET state = 'done' {place};
+COMMIT;
+SELECT '{_APPLIED}';
+"""  # noqa: S608
+
+
+def _mysql_quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
