@@ -1,0 +1,1 @@
+"""A real Kubernetes cluster for development and tests: ``python -m devcluster up``."""

@@ -1,0 +1,24 @@
+"""Addresses and ports of the embedded node: loopback and one bridge, never an interface others can reach."""
+
+NODE_NAME = "perdure"
+NODE_IP = "10.111.0.1"
+NODE_LINK = "perdure0"
+
+POD_CIDR = "10.244.0.0/16"
+SERVICE_CIDR = "10.96.0.0/16"
+FIRST_SERVICE_IP = "10.96.0.1"
+CLUSTER_DOMAIN = "cluster.local"
+
+API_PORT = 6443
+API_URL = f"https://{NODE_IP}:{API_PORT}"
+ETCD_PORT = 2379
+ETCD_PEER_PORT = 2380
+KUBELET_PORT = 10250
+CONTROLLERS_PORT = 10257
+SCHEDULER_PORT = 10259
+PROXY_HEALTH = "127.0.0.1:10256"
+PROXY_METRICS = "127.0.0.1:10249"
+DNS_HEALTH = "127.0.0.1:10253"
+
+OPEN_REGISTRY = f"{NODE_IP}:5000"
+PRIVATE_REGISTRY = f"{NODE_IP}:5001"
