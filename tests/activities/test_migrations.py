@@ -1,0 +1,78 @@
+"""The schema: reached from nothing, the one that the code says, and back again."""
+
+import asyncio
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, insert, inspect, literal_column
+from sqlalchemy.exc import IntegrityError
+
+from activities.db.engine import Database, async_url, migration_engine
+from activities.db.migrate import downgrade, migrate
+from activities.db.repositories.organizations import create_organization
+from activities.db.tables import Table
+from activities.db.types import utc_now
+
+
+async def tables(url: str) -> set[str]:
+    engine = migration_engine(url)
+    try:
+        async with engine.connect() as connection:
+            return set(await connection.run_sync(lambda sync: inspect(sync).get_table_names()))
+    finally:
+        await engine.dispose()
+
+
+async def test_upgrade_from_empty_gives_the_tables_of_the_code(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Table.metadata))
+
+    engine = migration_engine(empty_database_url)
+    async with engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+    await engine.dispose()
+
+
+async def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) -> None:
+    await asyncio.gather(migrate(empty_database_url), migrate(empty_database_url))
+    await migrate(empty_database_url)
+    assert {"environments", "alembic_version"} <= await tables(empty_database_url)
+
+
+async def test_downgrade_takes_everything_back(empty_database_url: str) -> None:
+    await migrate(empty_database_url)
+    await downgrade(empty_database_url, "-1")
+    assert await tables(empty_database_url) == {"alembic_version"}
+
+
+async def test_enum_columns_refuse_unknown_words(database: Database) -> None:
+    async with database.transaction() as session:
+        organization = await create_organization(session, "one")
+        connection = await session.connection()
+        robot = insert(Table.metadata.tables["principals"]).values(
+            id="prn_1",
+            organization_id=organization.id,
+            kind=literal_column("'robot'"),
+            name="one",
+            created_at=utc_now(),
+        )
+        with pytest.raises(IntegrityError):
+            await connection.execute(robot)
+
+
+def test_every_table_carries_its_organization() -> None:
+    without = {
+        name for name, table in Table.metadata.tables.items() if "organization_id" not in table.columns
+    }
+    assert without == {"installation", "organizations"}
+
+
+def test_unsupported_urls_are_refused() -> None:
+    assert async_url("postgresql://u:p@host/db") == "postgresql+asyncpg://u:p@host/db"
+    for url in ("sqlite://", "sqlite:///:memory:", "mysql://host/db"):
+        with pytest.raises(ValueError, match="database"):
+            async_url(url)
