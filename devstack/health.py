@@ -43,7 +43,7 @@ def worker(stack: Stack, pid: int) -> str | None:
         absent = asyncio.run(_unpolled(stack, pid))
     except (RPCError, RuntimeError):
         return "Temporal does not answer"
-    return f"does not poll {', '.join(absent)} yet" if absent else None
+    return f"does not poll {', '.join(sorted(absent))} yet" if absent else None
 
 
 def api(stack: Stack) -> str | None:
@@ -60,13 +60,13 @@ def api(stack: Stack) -> str | None:
     return None if answer.status == http.client.OK else f"is not ready: {answer.status} {text}"
 
 
-async def _unpolled(stack: Stack, pid: int) -> list[str]:
+async def _unpolled(stack: Stack, pid: int) -> set[str]:
     """Return the queues that this process does not poll. Its identity at Temporal ends with its number."""
-    absent = []
+    absent = set()
     for queue, kind in _POLLED:
         identities = await _pollers(stack, queue, kind)
         if not any(identity.endswith(f"/{pid}") for identity in identities):
-            absent.append(queue)
+            absent.add(queue)
     return absent
 
 

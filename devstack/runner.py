@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from supervisor.states import RUNNING_STATES
+from supervisor.states import RUNNING_STATES, ProcessStates
 from supervisor.xmlrpc import SupervisorTransport
 
 from devstack.errors import DevstackError
@@ -74,9 +74,9 @@ class Runner:
                 info = rpc.supervisor.getProcessInfo(name)
         except _UNREACHABLE:
             return Program(name)
-        running = info["state"] in RUNNING_STATES
-        note = str(info["description"] or info["spawnerr"] or info["statename"])
-        return Program(name, running=running, pid=int(info["pid"]) if running else 0, note=note)
+        if info["state"] in RUNNING_STATES:
+            return Program(name, running=True, pid=int(info["pid"]), note=str(info["description"]))
+        return Program(name, note=_ending(info))
 
     def start(self, name: str) -> None:
         """Start one program that is not running. Raises DevstackError."""
@@ -133,3 +133,11 @@ class Runner:
         transport = SupervisorTransport(None, None, f"unix://{self.stack.socket}")
         with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
             yield proxy
+
+
+def _ending(info: dict[str, Any]) -> str:
+    """Return how a program that does not run came to that."""
+    if info["state"] == ProcessStates.EXITED:
+        # Supervisor has -1 for a program that a signal ended.
+        return "was killed" if info["exitstatus"] < 0 else f"ended with status {info['exitstatus']}"
+    return str(info["spawnerr"]) or str(info["statename"]).lower()

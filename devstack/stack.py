@@ -134,7 +134,7 @@ class Up:
             program = self._runner.program(name)
             if not program.running:
                 raise DevstackError(
-                    f"{name} ended ({program.note}); the end of its log:\n{self._runner.tail(name)}"
+                    f"{name} {program.note}; the end of its log:\n{self._runner.tail(name)}"
                 )
             return missing(program.pid)
 

@@ -1,0 +1,104 @@
+# Everything a developer types. `make help` lists it; the README tells the story.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+READY := $(VENV)/.ready
+SOURCES := workflows activities clusters worker api cli devcluster devstack tests $(wildcard bench)
+# Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
+UNIT := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster"
+CLUSTER := $(BIN)/pytest -q -m cluster
+
+.PHONY: setup packages dev dev-up dev-down demo test test-fast e2e bench lint types fmt openapi histories audit \
+	lock clean help cluster
+
+##@ Start here
+demo: setup ## The main job end to end on a real Kubernetes; first run up to 15 min, later ones under a minute
+	@$(PY) -m devstack demo
+
+test: setup ## Every test, those on the real cluster too
+	$(UNIT)
+	@$(MAKE) cluster
+	$(CLUSTER)
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ The development stack
+setup: packages $(READY) ## System packages, virtual environment and dependencies; quick when nothing changed
+
+dev: setup ## Start the stack and follow its logs; Ctrl-C stops everything
+	@$(PY) -m devstack dev
+
+dev-up: setup ## Start whatever of the stack is missing, in the background
+	@$(PY) -m devstack up
+
+dev-down: ## Stop the stack and the cluster, and leave nothing behind
+	@if [ -x $(PY) ]; then $(PY) -m devstack down; else echo "Nothing is set up here."; fi
+
+##@ Tests and checks
+test-fast: setup ## The tests without a cluster, under a minute
+	$(UNIT)
+
+e2e: setup cluster ## The end-to-end tests on the real cluster
+	$(CLUSTER) tests/e2e
+
+bench: setup cluster ## Measure; prints JSON and writes docs/benchmarks.md
+	$(PY) -m bench
+
+lint: setup ## Style, format and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup ## mypy, strict
+	$(BIN)/mypy
+
+fmt: setup ## Format, and mend what can be mended by itself
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+audit: setup ## Known vulnerabilities of the locked dependencies
+	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements.lock
+
+##@ Generated files
+openapi: setup ## Write openapi.json from the routes
+	$(PY) -m api.openapi > openapi.json
+
+histories: setup ## Record the workflow histories that the replay tests read
+	$(PY) -m tests.replay.record
+
+lock: setup ## Resolve requirements.lock anew; UPGRADE=1 takes the newest versions
+	$(BIN)/uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) $(if $(UPGRADE),--upgrade) -o requirements.lock
+	grep '^uv==' requirements.lock | sed 's/ .*//' \
+		| $(BIN)/uv pip compile - $(LOCK_FLAGS) --no-annotate -o requirements-bootstrap.lock
+	@if grep -nE '://|--(extra-)?index-url|--find-links|@ ' requirements.lock requirements-bootstrap.lock; then \
+		echo "A lock file names a host." >&2; exit 1; fi
+
+clean: dev-down ## Remove the virtual environment and everything generated (the cache in ~/.cache stays)
+	rm -rf $(VENV) .dev .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links
+
+# What the embedded node needs of the system: only where it is what `python -m devcluster up` would choose.
+packages:
+	@if [ "$$(uname -s)/$$(id -u)" = Linux/0 ] && [ -z "$${PERDURE_KUBECONFIG:-}" ] \
+		&& ! docker info >/dev/null 2>&1 && ! podman info >/dev/null 2>&1; then sh devcluster/packages.sh; fi
+
+$(READY): requirements.lock requirements-bootstrap.lock pyproject.toml devstack/setup.sh
+	@sh devstack/setup.sh
+	@touch $@
+
+# Without a cluster its tests are skipped, and say why; in CI that would hide that they never ran.
+cluster:
+	@if ! { $(PY) -m devcluster up && $(PY) -m devcluster images; }; then \
+		if [ -n "$${CI:-}" ]; then exit 1; fi; \
+		echo "No cluster can be had here: the tests that need one are skipped."; fi
