@@ -30,7 +30,7 @@ if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
         export UV_DEFAULT_INDEX="$mirror"
     fi
 fi
-export VIRTUAL_ENV="$PWD/$venv" UV_LINK_MODE="${UV_LINK_MODE:-copy}" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}"
+export VIRTUAL_ENV="$PWD/$venv" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}"
 echo "Installing $(grep -c '^[a-z]' requirements.lock) packages from requirements.lock (some 350 MB the first time)"
 attempt=1
 until "$venv/bin/uv" pip install --quiet --require-hashes -r requirements.lock; do
