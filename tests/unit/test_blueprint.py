@@ -412,8 +412,8 @@ class TestFaults:
         laugh: Any = "ha"
         for _ in range(20):
             laugh = [laugh] * 10
-        assert any("60000" in error.message for error in errors(of(service(), labels=laugh)))
-        assert len(errors({f"key{index}" * 20: index for index in range(50_000)})) == 201
+        assert "30000" in only(of(service(), labels=laugh)).message
+        assert len(errors({f"key{index}" * 20: index for index in range(29_000)})) == 201
         assert errors(of(service(replicas=10**5000)))
 
 
@@ -588,7 +588,7 @@ def _mutate(document: Any, path: tuple[int, ...], value: object) -> Any:
 
 
 @given(_ANYTHING)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_nothing_but_faults_comes_of_any_input(document: object) -> None:
     found = _faults_or_blueprint(document, None)
     if not isinstance(found, Blueprint):
@@ -609,7 +609,7 @@ def _faults_or_blueprint(document: object, plan: str | None) -> Blueprint | tupl
     ),
     st.sampled_from([None, "production", "absent"]),
 )
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 def test_a_good_document_with_damage_is_read_or_refused(
     damage: list[tuple[tuple[int, ...], object]], plan: str | None
 ) -> None:

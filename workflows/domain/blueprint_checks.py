@@ -74,6 +74,10 @@ def check_routing(routing: Routing, node: Node, faults: Faults) -> None:
 def find_cycles(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
     """One shortest cycle, closed (`a, b, a`), for each knot of the graph, begun at its first node."""
     done: set[str] = set()
+    reverse: dict[str, list[str]] = {}
+    for node, following in edges.items():
+        for other in following:
+            reverse.setdefault(other, []).append(node)
     for start in edges:
         if start in done:
             continue
@@ -81,7 +85,7 @@ def find_cycles(edges: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
         if start in reached:
             cycle = _shortest_way_back(start, edges)
             # Everything that reaches start and is reached by it belongs to the same knot.
-            done.update(node for node in reached if node in edges and start in _reachable(node, edges))
+            done.update(reached & _reachable(start, reverse))
             yield cycle
         done.add(start)
 
@@ -143,13 +147,15 @@ def _resolve_dependencies(
     written = {
         place.value for other in drafts if (place := other.node.mapping.get("name")) and is_text(place)
     }
+    entries = node.mapping or {str(item.value): item for item in reversed(node.items)}
     resolved: dict[str, Dependency] = {}
     for name, dependency in draft.service.depends_on.items():
-        entry = node.mapping.get(name) or next((item for item in node.items if item.value == name), node)
+        entry = entries.get(name, node)
         target = by_name.get(name)
         if target is None:
             if name not in written:
-                meant = nearest(name, [known for known in by_name if known != draft.service.name])
+                others = [known for known in by_name if known != draft.service.name]
+                meant = nearest(name, others) if faults.suggesting else None
                 hint = f'did you mean "{meant}"?' if meant else "name a service of this Blueprint"
                 faults.add(entry, f"there is no service {show(name)}", hint)
             continue
@@ -288,7 +294,7 @@ def _check_secrets(drafts: Sequence[Draft], faults: Faults) -> None:
                 )
     for name, item in sourceless:
         if name not in sources and name not in broken:
-            meant = nearest(name, sources)
+            meant = nearest(name, sources) if faults.suggesting else None
             hint = f'did you mean "{meant}"? ' if meant else ""
             message = f'no service of the Blueprint says where the secret "{name}" comes from'
             faults.add(item, message, f"{hint}value: auto-generated, or valueFrom: {{secret: name}}")

@@ -21,11 +21,7 @@ from workflows.domain.blueprint_read import Fields, text_of
 from workflows.domain.blueprint_tree import Faults, Node, kind_of, show
 
 LONGEST_VALUE: Final = 128 * 1024
-
-
 _LONGEST_SCRIPT: Final = 512 * 1024
-
-
 # A ConfigMap holds 1 MiB, names and encoding included.
 _MOST_FILE_BYTES: Final = 900 * 1024
 

@@ -14,6 +14,7 @@ from workflows.domain.blueprint_models import DEFAULT_HEADER, Blueprint, OnFailu
 from workflows.domain.blueprint_read import Fields, listed, nearest, text_of
 from workflows.domain.blueprint_service import read_service
 from workflows.domain.blueprint_tree import (
+    MAX_REPORTED,
     UNUSABLE,
     Faults,
     Node,
@@ -31,7 +32,7 @@ _PLAN_KEYS: Final = (
     "onFailure", "protected", "labels",
 )  # fmt: skip
 BLUEPRINT_KEYS: Final = ("name", *_PLAN_KEYS, "plans")
-_MOST_PLANS: Final = 20
+_MOST_PLANS: Final = 10
 _YEAR_MINUTES: Final = 366 * 24 * 60
 
 
@@ -71,6 +72,9 @@ def parse_blueprint(document: object, *, plan: str | None = None, name: str | No
     for plan_name, node in plans.items():
         if plan_name == plan:
             continue
+        if len(faults) >= MAX_REPORTED:
+            # What this plan adds would not be shown, and reading each plan of a hopeless document takes long.
+            break
         found = Faults()
         _read(_lay_over(root, node, found), found)
         faults.adopt(
@@ -239,7 +243,7 @@ def _merge_services(base: Node, over: Node, faults: Faults) -> Node:
             result.append((entry.key, merge(entry.node, change)))
     if base.mapping or base.items:
         for name, node in changes.items():
-            meant = nearest(name, known)
+            meant = nearest(name, known) if faults.suggesting else None
             hint = f'did you mean "{meant}"?' if meant else f"services of the base: {listed(known)}"
             faults.add(
                 node, f"the base has no service {show(name)}; a plan changes services, it adds none", hint

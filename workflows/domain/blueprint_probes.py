@@ -20,11 +20,7 @@ _PROBE_KEYS: Final = (
     "http", "tcp", "exec",
     "periodSeconds", "timeoutSeconds", "initialDelaySeconds", "failureThreshold", "successThreshold",
 )  # fmt: skip
-
-
 _NULL: Final = Node(None, (), ())
-
-
 _SIX_HOURS: Final = 6 * 3600
 
 

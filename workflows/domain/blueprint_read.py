@@ -17,8 +17,6 @@ Check = Callable[[str], tuple[str, str | None] | None]
 """A rule for text: None when it holds, else what is wrong and, when known, what to write."""
 
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
-# Beyond so many faults nobody reads suggestions, and finding them costs time a hostile document could buy.
-_SUGGESTING_UP_TO: Final = 400
 # What people bring along from other formats.
 _KNOWN_AS: Final = {
     "environment": "env",
@@ -104,7 +102,7 @@ class Fields:
             return None
         for key, child in node.value.items():
             if key not in known:
-                meant = nearest(key, known) if len(faults) < _SUGGESTING_UP_TO else None
+                meant = nearest(key, known) if faults.suggesting else None
                 hint = f'did you mean "{meant}"?' if meant else f"known here: {listed(known, 30)}"
                 faults.add(child, f"{what} has no such key", hint)
         return cls(node, faults)

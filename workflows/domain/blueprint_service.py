@@ -37,8 +37,6 @@ SERVICE_KEYS: Final = (
     "dependsOn", "resources", "probes", "readyTimeoutSeconds", "startup", "secrets", "volumes", "init",
     "snapshot", "mock", "replicable", "allowReplace",
 )  # fmt: skip
-
-
 _SIX_HOURS: Final = 6 * 3600
 
 

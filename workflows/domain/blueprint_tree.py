@@ -16,7 +16,7 @@ from typing import Final
 from workflows.domain.errors import FieldError, Path, PathPart
 
 MAX_DEPTH: Final = 24
-MAX_NODES: Final = 60_000
+MAX_NODES: Final = 30_000
 MAX_REPORTED: Final = 200
 _LARGEST_INTEGER: Final = 2**63
 
@@ -81,6 +81,13 @@ class Faults:
         self._placed: dict[tuple[Path, str], _Placed] = {}
         self._prefixes: set[Path] = set()
         self._paths: set[Path] = set()
+
+    @property
+    def suggesting(self) -> bool:
+        """Whether to look for nearest names still: nobody reads the suggestions of a fault that is not shown,
+        and finding them costs time that a hostile document could buy.
+        """
+        return len(self._placed) < MAX_REPORTED
 
     def __len__(self) -> int:
         return len(self._placed)
@@ -179,14 +186,14 @@ class _Builder:
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
         self._nodes = 0
-        self._full = False
+        self.full = False
 
     def build(self, value: object, path: Path, order: tuple[int, ...]) -> Node:
         here = Node(UNUSABLE, path, order)
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            if not self._full:
-                self._full = True
+            if not self.full:
+                self.full = True
                 root = Node(UNUSABLE, (), ())
                 self._faults.add(
                     root, f"the document has more than {MAX_NODES} values", "split it into several"
@@ -208,7 +215,7 @@ class _Builder:
     def _list(self, value: list[object] | tuple[object, ...], path: Path, order: tuple[int, ...]) -> Node:
         items: list[Node] = []
         for index, item in enumerate(value):
-            if self._full:
+            if self.full:
                 break
             items.append(self.build(item, (*path, index), (*order, index)))
         return Node(items, path, order)
@@ -216,7 +223,7 @@ class _Builder:
     def _mapping(self, value: Mapping[object, object], path: Path, order: tuple[int, ...]) -> Node:
         entries: dict[str, Node] = {}
         for index, (key, item) in enumerate(value.items()):
-            if self._full:
+            if self.full:
                 break
             place = (*order, index)
             if isinstance(key, str) and key.isascii():
@@ -300,7 +307,10 @@ def _text_problem(value: str) -> tuple[str, str | None] | None:
 
 def build_tree(document: object, faults: Faults) -> Node:
     """The document as nodes; what no field could hold is reported and left out. Ends on cycles too."""
-    return _Builder(faults).build(document, (), ())
+    builder = _Builder(faults)
+    root = builder.build(document, (), ())
+    # What was cut off would come back as many faults that are none.
+    return Node(UNUSABLE, (), ()) if builder.full else root
 
 
 def to_plain(node: Node) -> object:

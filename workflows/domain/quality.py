@@ -46,9 +46,10 @@ class Finding(BaseModel):
 _SECRET_WORDS: Final = frozenset(
     {"password", "passwd", "passphrase", "pwd", "token", "secret", "secrets", "key", "apikey", "credentials"}
 )
-# Keys that end in a secret word and name something public.
+# Keys with a secret word in them whose last word says that the value is about the secret, not the secret.
 _PUBLIC_WORDS: Final = frozenset(
-    {"public", "file", "path", "id", "name", "prefix", "header", "ttl", "length", "url"}
+    {"file", "path", "id", "name", "prefix", "header", "url", "type", "algorithm", "version"}
+    | {"ttl", "length", "size", "bits", "count", "limit", "timeout", "seconds", "minutes", "expiry"}
 )
 _REFERENCE: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\([-._a-zA-Z][-._a-zA-Z0-9]*\)")
 _HOST: Final = r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)"
@@ -115,7 +116,7 @@ def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:
 
 def _env(service: Service, place: Path, services: set[str]) -> Iterator[Finding]:
     for key, value in service.env.items():
-        if names_secret(key) and value and _REFERENCE.search(value) is None and not value.isdigit():
+        if names_secret(key) and value and _REFERENCE.search(value) is None:
             yield Finding(
                 code=GateCode.LITERAL_SECRET,
                 path=(*place, "env", key),
