@@ -12,15 +12,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+from urllib.parse import quote
 
 import httpx2
-from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from cli.errors import ApiUnreachable, CliError, ExitCode
+from cli.errors import ApiUnreachable, CliError
 from cli.models import (
     Environment,
     EnvironmentStatus,
-    FieldFault,
     Import,
     LogEntry,
     Operation,
@@ -28,6 +28,7 @@ from cli.models import (
     Topology,
     ValidationReport,
 )
+from cli.problems import error_of
 from cli.settings import Connection
 
 T = TypeVar("T")
@@ -44,15 +45,6 @@ PAGE: Final = 200
 IN_FLIGHT: Final = "idempotency_in_flight"
 
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
-_EXIT_BY_STATUS: Final = {
-    400: ExitCode.USAGE,
-    403: ExitCode.REFUSED,
-    404: ExitCode.NOT_FOUND,
-    413: ExitCode.USAGE,
-    415: ExitCode.USAGE,
-    422: ExitCode.USAGE,
-}
-_EXIT_BY_CODE: Final = {"policy_denied": ExitCode.REFUSED, "blueprint_invalid": ExitCode.USAGE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,49 +53,6 @@ class Answer(Generic[T]):
 
     value: T
     raw: JsonValue
-
-
-class Problem(BaseModel):
-    """A problem document (RFC 9457) as the API writes it; every member may be missing."""
-
-    title: str = ""
-    detail: str = ""
-    code: str = ""
-    requestId: str = ""  # noqa: N815 - the wire's spelling
-    errors: tuple[FieldFault, ...] = ()
-
-
-class ApiError(CliError):
-    """The API refused or failed. `status` is HTTP's, `code` the failure kind, `faults` one per field."""
-
-    def __init__(self, status: int, problem: Problem) -> None:
-        self.status = status
-        self.code = problem.code
-        self.faults = problem.errors
-        super().__init__(
-            problem.detail or problem.title or f"The API answered {status}.",
-            exit_code=_EXIT_BY_CODE.get(problem.code) or _EXIT_BY_STATUS.get(status, ExitCode.FAILED),
-            details=[line for fault in problem.errors for line in fault_lines(fault)],
-            hints=_hints(status, problem),
-        )
-
-
-def fault_lines(fault: FieldFault) -> list[str]:
-    """Return a fault as people read it: place and reason, then the suggestion on its own line."""
-    code = f" [{fault.code}]" if fault.code else ""
-    lines = [f"{fault.path or 'document'}: {fault.message}{code}"]
-    if fault.suggestion:
-        lines.append(f"    {fault.suggestion}")
-    return lines
-
-
-def _hints(status: int, problem: Problem) -> list[str]:
-    hints: list[str] = []
-    if status == 401:
-        hints.append("Check PERDURE_API_KEY (or --api-key, or the profile); `-v` says which one was used.")
-    if status >= 500 and problem.requestId:
-        hints.append(f"Quote request {problem.requestId} when reporting it.")
-    return hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +119,20 @@ class ApiClient:
 
     def environment(self, environment_id: str) -> Answer[Environment]:
         """Return one environment."""
-        return self._read(Environment, self._get(f"/v1/environments/{environment_id}"))
+        return self._read(Environment, self._get(f"/v1/environments/{_segment(environment_id)}"))
 
     def status(self, environment_id: str) -> Answer[EnvironmentStatus]:
         """Return the live status of an environment and its services."""
-        return self._read(EnvironmentStatus, self._get(f"/v1/environments/{environment_id}/status"))
+        return self._read(EnvironmentStatus, self._get(f"/v1/environments/{_segment(environment_id)}/status"))
 
     def logs(self, environment_id: str, params: Mapping[str, JsonValue]) -> Answer[list[LogEntry]]:
         """Return recent log lines; `params`: service, tail (lines), previous, sinceSeconds."""
-        raw = self._get(f"/v1/environments/{environment_id}/logs", _present(params))
+        raw = self._get(f"/v1/environments/{_segment(environment_id)}/logs", _present(params))
         return self._read(list[LogEntry], raw)
 
     def topology(self, environment_id: str) -> Answer[Topology]:
         """Return the graph of services."""
-        return self._read(Topology, self._get(f"/v1/environments/{environment_id}/topology"))
+        return self._read(Topology, self._get(f"/v1/environments/{_segment(environment_id)}/topology"))
 
     def delete_environment(self, environment_id: str, *, force: bool) -> Answer[Operation]:
         """Delete an environment; answers the operation, the running one when there is one already.
@@ -191,13 +140,13 @@ class ApiClient:
         `force` takes off foreign finalizers that hold the deletion up.
         """
         document = self._send(
-            "DELETE", f"/v1/environments/{environment_id}", params={"force": True} if force else {}
+            "DELETE", f"/v1/environments/{_segment(environment_id)}", params={"force": True} if force else {}
         )
         return self._read(Operation, _data(document))
 
     def retry_environment(self, environment_id: str) -> Answer[Operation]:
         """Go on from where the last operation failed."""
-        return self._read(Operation, self._post(f"/v1/environments/{environment_id}/retry", {}))
+        return self._read(Operation, self._post(f"/v1/environments/{_segment(environment_id)}/retry", {}))
 
     # Blueprints
 
@@ -219,12 +168,12 @@ class ApiClient:
 
     def operation(self, operation_id: str) -> Answer[Operation]:
         """Return one operation with its steps."""
-        return self._read(Operation, self._get(f"/v1/operations/{operation_id}"))
+        return self._read(Operation, self._get(f"/v1/operations/{_segment(operation_id)}"))
 
     def cancel_operation(self, operation_id: str, *, cleanup: bool) -> Answer[Operation]:
         """Ask an operation to stop; with `cleanup`, to undo what it made."""
         return self._read(
-            Operation, self._post(f"/v1/operations/{operation_id}/cancel", {"cleanup": cleanup})
+            Operation, self._post(f"/v1/operations/{_segment(operation_id)}/cancel", {"cleanup": cleanup})
         )
 
     @contextlib.contextmanager
@@ -235,14 +184,14 @@ class ApiClient:
 
         Raises ApiError for a refusal, httpx2.TransportError for anything on the way.
         """
-        path = f"/v1/operations/{operation_id}/events"
+        path = f"/v1/operations/{_segment(operation_id)}/events"
         headers = {"Last-Event-ID": after} if after else {}
         timeout = httpx2.Timeout(STREAM_SILENCE_SECONDS, connect=CONNECT_SECONDS)
         with self._http.sse(path, headers=headers, timeout=timeout) as source:
             self._trace(f"GET {path} {source.response.status_code} after={after or '-'}")
             if source.response.status_code != 200:
                 source.response.read()
-                raise _api_error(source.response)
+                raise error_of(source.response)
             yield source.response, iter(source)
 
     # Registry credentials
@@ -262,7 +211,7 @@ class ApiClient:
 
     def remove_registry_credential(self, name: str) -> None:
         """Remove a login."""
-        self._send("DELETE", f"/v1/registry-credentials/{name}")
+        self._send("DELETE", f"/v1/registry-credentials/{_segment(name)}")
 
     # Transport
 
@@ -347,7 +296,7 @@ class ApiClient:
             return after if after is not None else self.backoff.seconds(attempt)
         if response.status_code in _GATEWAY_STATUSES and method == "GET":
             return after if after is not None else self.backoff.seconds(attempt)
-        if response.status_code == 409 and _api_error(response).code == IN_FLIGHT:
+        if response.status_code == 409 and error_of(response).code == IN_FLIGHT:
             # The key is ours alone, so what is in flight is our own earlier try, whose answer was lost.
             return after if after is not None else self.backoff.seconds(attempt + 1)
         return None
@@ -361,7 +310,7 @@ class ApiClient:
 
 def _document(response: httpx2.Response) -> JsonValue:
     if not response.is_success:
-        raise _api_error(response)
+        raise error_of(response)
     if not response.content:
         return None
     try:
@@ -371,17 +320,13 @@ def _document(response: httpx2.Response) -> JsonValue:
     return document
 
 
-def _api_error(response: httpx2.Response) -> ApiError:
-    """Turn an answer that is no success into the typed error, whatever its body is."""
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
-        problem = Problem(detail=f"The server answered {response.status_code} {response.reason_phrase}.")
-    return ApiError(response.status_code, problem)
-
-
 def _data(document: JsonValue) -> JsonValue:
     return document.get("data", document) if isinstance(document, dict) else document
+
+
+def _segment(identifier: str) -> str:
+    """Keep what a user typed within its place in the path."""
+    return quote(identifier, safe="") if identifier.strip(".") else "-"
 
 
 def _query(value: JsonValue) -> str:

@@ -7,9 +7,10 @@ from typing import Final, Protocol
 
 from pydantic import JsonValue, ValidationError
 
-from cli.client import Answer, ApiClient, ApiError
+from cli.client import Answer, ApiClient
 from cli.errors import ApiUnreachable, WaitTimeout
 from cli.models import STEP_ENDED, Failure, Operation, Progress, Step
+from cli.problems import ApiError
 from cli.stream import Connected, Event, EventFeed, Lost, Refused
 
 REREAD_SECONDS: Final = 20.0

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 from cli import views
-from cli.client import Answer, ApiClient, ApiError
+from cli.client import Answer, ApiClient
 from cli.errors import ExitCode, Interrupted, WaitTimeout
 from cli.models import EnvironmentStatus
 from cli.output import OutputFormat, emit, to_yaml
+from cli.problems import ApiError
 
 PERIOD_SECONDS: Final = 2.0
 """The API keeps a status for so long, so that asking more often shows nothing new."""

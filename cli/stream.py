@@ -17,8 +17,9 @@ from typing import Final
 
 import httpx2
 
-from cli.client import ApiClient, ApiError, Backoff
+from cli.client import ApiClient, Backoff
 from cli.errors import CliError
+from cli.problems import ApiError
 
 GIVE_UP_SECONDS: Final = 300.0
 """So long may the API be away before waiting for it is given up."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from cli.client import fault_lines
 from cli.models import (
     Condition,
     Environment,
@@ -16,6 +15,7 @@ from cli.models import (
     Topology,
     ValidationReport,
 )
+from cli.problems import fault_lines
 from cli.text import age, columns, elapsed, pairs, plain
 
 

@@ -176,7 +176,10 @@ def delete(
     context: typer.Context,
     environment: EnvironmentArgument,
     force: Annotated[
-        bool, typer.Option("--force", help="Also take off foreign finalizers that hold the deletion up.")
+        bool,
+        typer.Option(
+            "--force", help="Do not ask, and take off foreign finalizers that hold the deletion up."
+        ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
@@ -188,7 +191,7 @@ def delete(
 
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
-        if not yes and sys.stdin.isatty():
+        if not (yes or force) and sys.stdin.isatty():
             typer.confirm(f"Delete environment {environment} with all its data?", err=True, abort=True)
         answer = client.delete_environment(identifier, force=force)
         _finish(client, answer, environment, wait, timeout, output)

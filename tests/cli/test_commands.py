@@ -78,6 +78,14 @@ class TestAddressing:
         assert run("env", "get", ENVIRONMENT_ID).exit_code == 0
         assert len(api.requests) == 1
 
+    @pytest.mark.parametrize("identifier", ["../environments", "..", ".", "a/b?x=1#y", "a b", "ä"])
+    def test_what_is_typed_stays_in_its_place(self, api: ScriptedApi, run: Run, identifier: str) -> None:
+        assert run("op", "get", identifier).exit_code == 6
+        (request,) = api.requests
+        assert request.path.startswith("/v1/operations/")
+        assert request.path.count("/") == 3
+        assert not request.query
+
     def test_unknown_names_and_ids_exit_6(self, api: ScriptedApi, run: Run) -> None:
         api.on("GET", "/v1/environments", data([environment()]))
         by_name, by_id = run("env", "get", "shup"), run("op", "get", "op_unknown")
