@@ -1,8 +1,8 @@
 """Reading request bodies: JSON and YAML documents from people who may be careless or hostile.
 
-Faults of syntax are answered with line and column. What would cost more than it is worth is refused: documents
-that are nested deeply (the C composer of YAML overflows its stack), that grow by aliases, or that hold too many
-nodes.
+Faults of syntax are answered with line and column. What would cost more than it is worth is refused:
+documents that are nested deeply (the C composer of YAML overflows its stack), that grow by aliases, or that
+hold too many nodes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IN_THREAD_ABOVE: Final = 64 * 1024
 
 
 class DocumentInvalid(ValueError):
-    """A text is not a well-formed document. `line` and `column` count from 1; None when they are not known."""
+    """A text is not a well-formed document. `line` and `column` count from 1; None when not known."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(message)
@@ -139,8 +139,8 @@ def _constant(name: str) -> object:
 def parse_yaml(text: str) -> object:
     """Parse one YAML document with the safe types only.
 
-    Raises DocumentInvalid: syntax, repeated keys, unknown tags, several documents, and documents that are deeper
-    or (aliases expanded) larger than any Blueprint.
+    Raises DocumentInvalid: syntax, repeated keys, unknown tags, several documents, and documents that are
+    deeper or (aliases expanded) larger than any Blueprint.
     """
     try:
         _measure(text)

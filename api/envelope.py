@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic_core import to_json
 
@@ -81,6 +81,14 @@ def answer(
 ) -> Response:
     """Answer with one thing."""
     return Response(enveloped(request, data), status, headers, _JSON)
+
+
+def answer_stored(
+    request: Request, data: Mapping[str, JsonValue], *, status: int, headers: Mapping[str, str]
+) -> Response:
+    """Give a first answer again, under this request's id."""
+    body = b'{"data":%b,"meta":%b}' % (to_json(data), _meta(request).encode())
+    return Response(body, status, {**headers, "Idempotency-Replayed": "true"}, _JSON)
 
 
 def answer_list(request: Request, items: Sequence[BaseModel], next_cursor: str | None = None) -> Response:

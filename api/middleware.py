@@ -21,6 +21,9 @@ from api.problems import MEDIA_TYPE, ProblemError, RequestProblem, problem_body
 from workflows.domain.failures import FailureKind
 
 API_VERSION: Final = "v1"
+_PREFIX: Final = "/v1"
+_WITHOUT_PREFIX: Final = frozenset({"environments", "operations", "registry-credentials", "codec"})
+_HEALTH: Final = frozenset({"health", "ready", "metrics"})
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _DRAIN_FACTOR: Final = 4
 """A body over the limit is read up to this many times the limit before it is answered: a client that is still
@@ -35,6 +38,7 @@ class BodyTooLarge(HTTPException):
 
     def __init__(self, limit: int) -> None:
         super().__init__(413, f"The body is larger than {limit} bytes.")
+        self.limit = limit
 
 
 class _Exchange:
@@ -112,18 +116,20 @@ class EdgeMiddleware:
         exchange = _Exchange(scope, receive, send, self._body_limit)
         state = scope.setdefault("state", {})
         state["request_id"] = exchange.request_id
+        state["path"] = scope["path"]
+        scope["path"] = canonical_path(scope["path"])
         try:
             if exchange.too_large:
                 # Before routing and auth: nothing of such a request is looked at.
                 await exchange.drain()
-                await exchange.send_problem(scope["path"], too_large(self._body_limit))
+                await exchange.send_problem(state["path"], too_large(self._body_limit))
             else:
                 await self._app(scope, exchange.receive, exchange.send)
         except Exception:
-            _log.exception("request_failed", requestId=exchange.request_id, path=scope["path"])
+            _log.exception("request_failed", requestId=exchange.request_id, path=state["path"])
             if exchange.status:
                 raise  # the answer has begun: only a broken connection can say that it is not whole
-            await exchange.send_problem(scope["path"], unforeseen())
+            await exchange.send_problem(state["path"], unforeseen())
         finally:
             self._note(scope, exchange, state, time.perf_counter() - started)
 
@@ -135,7 +141,7 @@ class EdgeMiddleware:
             "request",
             requestId=exchange.request_id,
             method=scope["method"],
-            path=scope["path"],
+            path=state["path"],
             route=route,
             status=exchange.status,
             ms=round(seconds * 1000, 1),
@@ -149,6 +155,19 @@ def route_template(scope: Scope) -> str:
     route = scope.get("route")
     path = getattr(route, "path", None)
     return path if isinstance(path, str) else "unmatched"
+
+
+def canonical_path(path: str) -> str:
+    """The address under which a route is registered: resources under `/v1`, health and metrics at the root.
+
+    Both answer under the other address too. Rewriting costs less than a second set of routes to match.
+    """
+    first, _, rest = path[1:].partition("/")
+    if first in _WITHOUT_PREFIX:
+        return _PREFIX + path
+    if first == "v1" and rest.partition("/")[0] in _HEALTH:
+        return f"/{rest}"
+    return path
 
 
 def too_large(limit: int) -> ProblemError:

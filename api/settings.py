@@ -79,8 +79,6 @@ class ApiSettings(BaseSettings):
     cluster_context: str | None = None
     clusters: dict[str, ClusterSettings] = {}
     """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
-    installation_id: str = "local"
-    """Marks what is ours in a cluster that several installations share."""
 
     # Guard rails of new environments
     ingress_class: str | None = None

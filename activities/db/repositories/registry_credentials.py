@@ -74,6 +74,16 @@ async def list_registry_credentials(
     return tuple(registry_credential_record(row) for row in rows)
 
 
+async def delete_registry_credential(session: AsyncSession, actor: Actor, credential_id: str) -> None:
+    """Remove a login for good. Raises NotFound."""
+    row = await session.get(RegistryCredential, credential_id)
+    if row is None or row.organization_id != actor.organization_id:
+        raise NotFound("registry credential", credential_id)
+    await session.delete(row)
+    await add_entry(session, actor, "registry_credential.delete", row.id, {"name": row.name})
+    await session.flush()
+
+
 async def existing_names(session: AsyncSession, organization_id: str, names: Collection[str]) -> set[str]:
     """Return which of these names are logins of the organisation."""
     return {row.name for row in await session.exec(_named(organization_id, names))}

@@ -1,0 +1,85 @@
+"""The application: routers, problem answers, the edge, and the state that lives as long as it does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypedDict
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from api import openapi, pages, problem_handlers
+from api.codec.routes import router as codec
+from api.environments.routes import router as environments
+from api.health.routes import router as health
+from api.metrics import Metrics
+from api.middleware import EdgeMiddleware
+from api.operations.routes import router as operations
+from api.registry_credentials.routes import router as registry_credentials
+from api.settings import ApiSettings
+from api.state import AppState, Dependencies, open_dependencies, running
+from api.version import VERSION
+
+Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
+
+
+class _Lifespan(TypedDict):
+    app: AppState
+
+
+def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependencies) -> FastAPI:
+    """Build the application. `dependencies` opens what it stands on."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[_Lifespan]:
+        async with dependencies(settings) as opened, running(settings, opened, metrics) as state:
+            app.state.running = state
+            yield {"app": state}
+
+    app = FastAPI(
+        title="Perdure",
+        version=VERSION,
+        summary="Application environments on Kubernetes, durably",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        swagger_ui_parameters={"persistAuthorization": True},
+    )
+    # The routes themselves, not included routers: those are matched twice at each level, on every request.
+    for router in (environments, operations, registry_credentials, codec, health, pages.router):
+        app.router.routes.extend(router.routes)
+    problem_handlers.install(app)
+    openapi.install(app)
+    app.add_middleware(EdgeMiddleware, body_limit=settings.body_limit_bytes, metrics=metrics)
+    _allow_origins(app, settings)
+    return app
+
+
+def _allow_origins(app: FastAPI, settings: ApiSettings) -> None:
+    """Let browsers of these origins in: the Temporal UI for the codec, and what the operator names."""
+    options: dict[str, Any] = {
+        "allow_origins": [*settings.cors_origins, origin(settings.temporal_ui_url)],
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "Last-Event-ID",
+            "X-Namespace",
+            "X-Organization-ID",
+            "X-Request-ID",
+        ],
+        "expose_headers": ["Location", "X-Request-ID", "X-API-Version", "Retry-After"],
+        "max_age": 600,
+    }
+    app.add_middleware(CORSMiddleware, **options)
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"

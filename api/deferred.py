@@ -1,0 +1,83 @@
+"""What a request does after its transaction: telling Temporal, and waiting for the operation to end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Final
+
+import structlog
+from fastapi import Query
+
+from activities.db.acceptance import Accepted
+from activities.db.errors import DomainError
+from activities.db.ledger import mark_cancel_delivered
+from activities.db.records import OperationRecord
+from activities.db.repositories.operations import get_operation
+from activities.temporal import OperationStart, TemporalError
+from api.events import ends_operation
+from api.state import AppState
+
+START_SECONDS: Final = 3.0
+"""A request waits for Temporal no longer than this; what it did not take, the reconciler makes good."""
+MAX_WAIT_SECONDS: Final = 60
+
+Wait = Annotated[
+    int,
+    Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to hold the answer until the operation is over"),
+]
+
+_log = structlog.get_logger("perdure.api")
+
+
+async def start_workflow(state: AppState, accepted: Accepted) -> None:
+    """Start the workflow of a committed operation. Never fails: the reconciler starts what was lost."""
+    environment, operation = accepted.environment, accepted.operation
+    state.live.forget(environment.organization_id, environment.id)
+    start = OperationStart(
+        kind=operation.kind,
+        workflow_id=operation.workflow_id,
+        operation_id=operation.id,
+        organization_id=operation.organization_id,
+        environment_id=environment.id,
+        environment_name=environment.name,
+    )
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await state.starter.start(start)
+    except (TemporalError, TimeoutError) as error:
+        state.metrics.starts_deferred.inc()
+        _log.warning("workflow_start_deferred", operationId=operation.id, error=str(error))
+
+
+async def deliver_cancel(state: AppState, operation: OperationRecord) -> None:
+    """Tell a running workflow to cancel, and note that it was told. Never fails, like `start_workflow`."""
+    state.live.forget(operation.organization_id, operation.environment_id)
+    if operation.cancel is None:
+        return
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            taken = await state.starter.cancel(operation.workflow_id, operation.cancel.request())
+        if taken:
+            async with state.database.transaction() as session:
+                await mark_cancel_delivered(session, operation.id)
+    except (TemporalError, TimeoutError, DomainError) as error:
+        state.metrics.starts_deferred.inc()
+        _log.warning("cancel_deferred", operationId=operation.id, error=str(error))
+
+
+async def wait_for_end(
+    state: AppState, operation: OperationRecord, seconds: int, *, after: int
+) -> OperationRecord:
+    """Hold on until an operation is over, for so many seconds at most; return it as it is then.
+
+    `after`: number of an event of its environment that was there before it ended.
+    """
+    if seconds <= 0 or operation.ended:
+        return operation
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with state.tail.subscribe(operation.organization_id, operation.environment_id, after) as events:
+        while not events.closed and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            if any(ends_operation(event, operation.id) for event in await events.next(left)):
+                break
+    async with state.database.reading() as session:
+        return await get_operation(session, operation.organization_id, operation.id)

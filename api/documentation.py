@@ -1,0 +1,157 @@
+"""What OpenAPI says beyond the routes' own models: problem answers, request bodies, examples."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypedDict
+
+from pydantic import BaseModel
+
+from api.problems import ProblemKind, RequestProblem, responses
+from workflows.domain.failures import FailureKind
+
+_REFERENCE: Final = "#/components/schemas/"
+
+
+class Documentation(TypedDict):
+    """Keyword arguments of a route."""
+
+    responses: dict[int | str, dict[str, Any]]
+    openapi_extra: dict[str, Any]
+
+
+def documented(
+    *kinds: ProblemKind,
+    body: dict[str, Any] | None = None,
+    ok: dict[str, Any] | None = None,
+    stream: bool = False,
+    open_to_all: bool = False,
+) -> Documentation:
+    """Declare a route's problems, and its body when the route reads it itself.
+
+    Unless it is `open_to_all`, a route may answer 401, 403 and 404 as well. `stream`: it answers with events.
+    `ok`: the success of a route without a model.
+    """
+    always: tuple[ProblemKind, ...] = (RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)
+    guarded: tuple[ProblemKind, ...] = (
+        RequestProblem.UNAUTHENTICATED,
+        FailureKind.POLICY_DENIED,
+        RequestProblem.NOT_FOUND,
+    )
+    given = dict.fromkeys((*kinds, *(always if open_to_all else (*always, *guarded))))
+    extra: dict[str, Any] = {}
+    if body is not None:
+        extra["requestBody"] = body
+    answers = responses(*given)
+    if ok is not None:
+        answers[200] = ok
+    if stream:
+        answers[200] = {
+            "description": "Server-sent events: `id` is the event's number, `data` an EventOut as JSON",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
+        }
+    return {"responses": answers, "openapi_extra": extra}
+
+
+_EVENT: Final = (
+    "id: 7\nevent: step\n"
+    'data: {"number":7,"type":"step","environmentId":"env_01JZX5Q0V6H2M9K4T7B3C8D1EF",'
+    '"operationId":"op_01JZX5Q1ABCDEFGHJKMNPQRSTV","at":"2026-01-01T12:00:00Z",'
+    '"data":{"step":"service/web","state":"running","attempt":1}}\n\n'
+)
+
+
+def json_body(model: type[BaseModel], examples: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    """Declare a JSON body that the route reads and checks itself."""
+    return {"required": required, "content": {"application/json": _content(model.__name__, examples)}}
+
+
+def _content(schema: str, examples: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": {"$ref": _REFERENCE + schema},
+        "examples": {name: {"value": value} for name, value in examples.items()},
+    }
+
+
+SHOP: Final[dict[str, Any]] = {
+    "name": "shop",
+    "services": [
+        {
+            "name": "web",
+            "image": "ghcr.io/example/shop:1.4.2",
+            "ports": [{"containerPort": 8080, "name": "http"}],
+            "expose": True,
+            "dependsOn": ["db"],
+            "env": {"DATABASE_URL": "postgres://postgres:$(POSTGRES_PASSWORD)@db:5432/shop"},
+            "probes": {"readiness": {"http": {"path": "/healthz", "port": 8080}}},
+            "resources": {"limits": {"memory": "256Mi"}},
+            "secrets": [{"name": "db-password", "envKey": "POSTGRES_PASSWORD", "value": "auto-generated"}],
+        },
+        {
+            "name": "db",
+            "image": "postgres:16",
+            "ports": [{"containerPort": 5432}],
+            "resources": {"limits": {"memory": "512Mi"}},
+            "secrets": [{"name": "db-password", "envKey": "POSTGRES_PASSWORD", "value": "auto-generated"}],
+            "volumes": [
+                {"name": "data", "mountPath": "/var/lib/postgresql/data", "type": "pvc", "size": "5Gi"}
+            ],
+        },
+    ],
+}
+_SHOP_YAML: Final = """\
+name: shop
+services:
+  web:
+    image: ghcr.io/example/shop:1.4.2
+    ports: [{containerPort: 8080, name: http}]
+    expose: true
+    dependsOn: [db]
+  db:
+    image: postgres:16
+    ports: [{containerPort: 5432}]
+"""
+_COMPOSE: Final = """\
+services:
+  web:
+    build: .
+    ports: ["8080:8080"]
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    image: postgres:16
+    environment: {POSTGRES_PASSWORD: "${DB_PASSWORD:-example}"}
+"""
+
+
+def _blueprint_body(schema: str) -> dict[str, Any]:
+    wrapped = {
+        "document": {"blueprint": SHOP},
+        "text": {"blueprint": _SHOP_YAML, "name": "shop-feature-1"},
+    }
+    yaml_content = {
+        "schema": {"type": "object", "description": "A Blueprint", "additionalProperties": True},
+        "examples": {"blueprint": {"value": _SHOP_YAML}},
+    }
+    return {
+        "required": True,
+        "content": {"application/json": _content(schema, wrapped), "application/yaml": yaml_content},
+    }
+
+
+BLUEPRINT_BODY: Final = _blueprint_body("CreateEnvironment")
+VALIDATE_BODY: Final = _blueprint_body("ValidateBlueprint")
+COMPOSE_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "application/json": _content(
+            "ImportCompose",
+            {
+                "text": {
+                    "compose": _COMPOSE,
+                    "name": "shop",
+                    "images": {"web": "ghcr.io/example/shop:1.4.2"},
+                    "create": False,
+                }
+            },
+        )
+    },
+}

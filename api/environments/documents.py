@@ -1,0 +1,141 @@
+"""From a request's body to a Blueprint, with every fault of both the wrapper and the document."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from api.bodies import DocumentInvalid, malformed, parse_yaml, read_document
+from api.envelope import ApiInput
+from api.environments.shapes import field_problems
+from api.problems import ProblemError, ProblemField, RequestProblem
+from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
+from workflows.domain.errors import render_path
+from workflows.domain.failures import FailureKind
+
+Input = TypeVar("Input", bound=ApiInput)
+_IN_THREAD_ABOVE_SERVICES: Final = 20
+_MOST_ERRORS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class BlueprintRequest:
+    """A body that carries a Blueprint: its document, and the choices beside it."""
+
+    document: object
+    name: str | None
+    plan: str | None
+    faults: tuple[ProblemField, ...] = ()
+
+
+async def read_blueprint_request(request: Request, allowed: frozenset[str]) -> BlueprintRequest:
+    """Read a body that is a Blueprint or wraps one: `{"blueprint": {...} | "yaml text", "name", "plan"}`.
+
+    `name` and `plan` may stand in the query too. `allowed` names the wrapper's members. Raises ProblemError
+    for what is no document; faults of the wrapper come back, to be listed with those of the Blueprint.
+    """
+    body = await read_document(request)
+    query = request.query_params
+    if not (isinstance(body, dict) and "blueprint" in body):
+        if isinstance(body, dict) and "services" in body:
+            return BlueprintRequest(body, query.get("name"), query.get("plan"))
+        raise ProblemError(
+            RequestProblem.VALIDATION_FAILED,
+            "The body holds no Blueprint.",
+            errors=[
+                ProblemField(
+                    path="blueprint",
+                    message="is missing",
+                    suggestion='send {"blueprint": {...}}, or the Blueprint itself with its services',
+                )
+            ],
+        )
+    faults = [
+        ProblemField(
+            path=str(key)[:100],
+            message="is not known here",
+            suggestion=f"known: {', '.join(sorted(allowed))}",
+        )
+        for key in body
+        if key not in allowed
+    ]
+    if body.get("snapshotId") is not None:
+        raise ProblemError(
+            RequestProblem.NOT_SUPPORTED,
+            "Snapshots are not available in this version: an environment cannot be made from one.",
+            errors=[ProblemField(path="snapshotId", message="is not available", suggestion="leave it out")],
+        )
+    document = body["blueprint"]
+    if isinstance(document, str):
+        document = await parse_text(document, field="blueprint")
+    name = _text(body, "name", faults) or query.get("name")
+    plan = _text(body, "plan", faults) or query.get("plan")
+    return BlueprintRequest(document, name, plan, tuple(faults))
+
+
+def _text(body: Mapping[str, Any], key: str, faults: list[ProblemField]) -> str | None:
+    value = body.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    faults.append(ProblemField(path=key, message="has to be text"))
+    return None
+
+
+async def parse_text(text: str, *, field: str) -> object:
+    """Parse YAML text that stands in a field of the body. Raises ProblemError with line and column."""
+    try:
+        return await asyncio.to_thread(parse_yaml, text) if len(text) > 64 * 1024 else parse_yaml(text)
+    except DocumentInvalid as error:
+        raise malformed("YAML", error, field=field) from error
+
+
+async def blueprint_of(found: BlueprintRequest) -> tuple[Blueprint | None, list[ProblemField]]:
+    """Read the Blueprint of a request, or list all that is wrong with it and with its wrapper."""
+    faults = list(found.faults)
+    try:
+        blueprint = await _parse(found)
+    except BlueprintInvalid as error:
+        return None, [*faults, *field_problems(error.errors)]
+    return (None if faults else blueprint), faults
+
+
+async def _parse(found: BlueprintRequest) -> Blueprint:
+    document = found.document
+    services = document.get("services") if isinstance(document, dict) else None
+    large = isinstance(services, list | dict) and len(services) > _IN_THREAD_ABOVE_SERVICES
+    if large:
+        return await asyncio.to_thread(parse_blueprint, document, plan=found.plan, name=found.name)
+    return parse_blueprint(document, plan=found.plan, name=found.name)
+
+
+def blueprint_invalid(faults: list[ProblemField]) -> ProblemError:
+    """The answer that lists all faults of a Blueprint."""
+    count = len(faults)
+    return ProblemError(
+        FailureKind.BLUEPRINT_INVALID,
+        f"The Blueprint has {count} fault{'' if count == 1 else 's'}.",
+        errors=faults[:_MOST_ERRORS],
+    )
+
+
+def validated(model: type[Input], body: object) -> Input:
+    """Check a body against its model. Raises ProblemError with every fault."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise ProblemError(
+            RequestProblem.VALIDATION_FAILED,
+            "The body is not valid.",
+            errors=[problem_field(detail) for detail in error.errors(include_url=False, include_input=False)],
+        ) from error
+
+
+def problem_field(detail: ErrorDetails, skip: int = 0) -> ProblemField:
+    """Shape one of pydantic's faults; `skip` leaves out the first parts of its place."""
+    return ProblemField(path=render_path(detail["loc"][skip:]), message=detail["msg"])

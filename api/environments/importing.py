@@ -1,0 +1,95 @@
+"""Importing a Compose file: the Blueprint that it becomes, and with `create` the environment."""
+
+from __future__ import annotations
+
+import yaml
+from fastapi import Response
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.acceptance import Accepted
+from api.bodies import read_document
+from api.deferred import start_workflow, wait_for_end
+from api.envelope import answer, answer_stored
+from api.environments import service
+from api.environments.documents import blueprint_invalid, parse_text, validated
+from api.environments.schemas import ImportCompose, ImportOut, UnsupportedOut
+from api.environments.service import Caller, accept_environment, location
+from api.environments.shapes import field_problems
+from api.environments.validation import findings
+from api.idempotency import Outcome, Replayed, once
+from api.problems import ProblemField
+from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
+from workflows.domain.compose import ComposeImport
+from workflows.domain.compose import import_compose as carry_over
+
+
+async def import_compose(caller: Caller, wait: int) -> Response:
+    """Answer a Compose file as a Blueprint; raises ProblemError when it cannot become a valid one."""
+    wish = validated(ImportCompose, await read_document(caller.request))
+    document = wish.compose
+    carried = carry_over(
+        await parse_text(document, field="compose") if isinstance(document, str) else document,
+        name=wish.name or _project_name(document),
+        env_files=wish.env_files,
+        images=wish.images,
+        profiles=wish.profiles,
+        variables=wish.variables,
+    )
+    blueprint = _checked(carried)
+    shaped = _import_out(carried, blueprint)
+    if not wish.create:
+        return answer(caller.request, shaped)
+    return await _create(caller, blueprint, shaped, wait)
+
+
+def _project_name(document: object) -> str:
+    name = document.get("name") if isinstance(document, dict) else None
+    return name if isinstance(name, str) else "imported"
+
+
+def _checked(carried: ComposeImport) -> Blueprint:
+    """The Blueprint, or all faults of the Compose file and of what it became."""
+    faults = field_problems(carried.errors)
+    try:
+        blueprint = parse_blueprint(carried.blueprint_document)
+    except BlueprintInvalid as error:
+        # Faults of the Compose file leave holes in the Blueprint, which are no news.
+        faults = faults or field_problems(error.errors)
+        raise blueprint_invalid(faults) from error
+    if faults:
+        raise blueprint_invalid(faults)
+    return blueprint
+
+
+def _import_out(carried: ComposeImport, blueprint: Blueprint) -> ImportOut:
+    document = carried.blueprint_document
+    notes = [ProblemField(path="", message=note) for note in carried.notes]
+    return ImportOut(
+        blueprint=document,
+        yaml=yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100),
+        unsupported=[UnsupportedOut(path=each.field, reason=each.reason) for each in carried.unsupported],
+        warnings=[*notes, *findings(blueprint)],
+    )
+
+
+async def _create(caller: Caller, blueprint: Blueprint, shaped: ImportOut, wait: int) -> Response:
+    state = caller.state
+
+    async def work(session: AsyncSession) -> Outcome[Accepted]:
+        accepted, environment = await accept_environment(session, state, caller.actor, blueprint, None)
+        data = shaped.model_copy(update={"environment": environment})
+        return Outcome(accepted, 202, data, headers=location(accepted.operation))
+
+    outcome = await once(caller.request, state, caller.actor, caller.key, work)
+    if isinstance(outcome, Replayed):
+        return answer_stored(caller.request, outcome.data, status=outcome.status, headers=outcome.headers)
+    accepted = outcome.result
+    await start_workflow(state, accepted)
+    operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
+    if not (wait and operation.ended):
+        return answer(caller.request, outcome.data, status=202, headers=outcome.headers)
+    state.live.forget(caller.actor.organization_id, accepted.environment.id)
+    environment = await service.get(state, caller.actor.organization_id, accepted.environment.id)
+    return answer(
+        caller.request, shaped.model_copy(update={"environment": environment}), headers=outcome.headers
+    )

@@ -1,0 +1,227 @@
+"""Status of environments, read live: at most once in two seconds for each, however many ask."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from activities.db.engine import Database
+from activities.db.errors import DomainError
+from activities.db.records import Condition, EnvironmentRecord, OperationRecord, StepRecord
+from activities.db.repositories import environments, operations, revisions
+from api.clusters import Clusters
+from api.environments.pods import ServiceLive, ServiceState, services_live
+from api.environments.schemas import StatusOut
+from api.environments.shapes import conditions_out, environment_fields, read_blueprint, services_out
+from api.operations.shapes import blocker_out
+from api.settings import ApiSettings
+from clusters.errors import ClusterError
+from workflows.domain.blueprint import Blueprint
+from workflows.domain.environment import Overrides
+from workflows.domain.failures import FAILURES, Blocker, FailureKind
+from workflows.domain.names import ENVIRONMENT
+from workflows.domain.operations import SETTLED_PHASES, EnvironmentPhase, OperationKind, StepState
+
+CLUSTER_SECONDS: Final = 5.0
+"""A status answer waits for the cluster no longer than this."""
+_MOST_CACHED: Final = 5_000
+_READ_LIVE: Final = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED})
+"""Phases that follow from what is seen; all others are an operation's to set."""
+
+_log = structlog.get_logger("perdure.api.status")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the cluster said, or that it did not answer."""
+
+    reachable: bool
+    services: Mapping[str, ServiceLive]
+    blocked_by: tuple[Blocker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database says about an environment."""
+
+    record: EnvironmentRecord
+    blueprint: Blueprint
+    overrides: Overrides
+    operation: OperationRecord | None
+    steps: tuple[StepRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    task: asyncio.Task[StatusOut]
+    until: float
+
+
+class LiveStatus:
+    """The status of environments, cached and with one reading in flight for each."""
+
+    def __init__(self, settings: ApiSettings, database: Database, clusters: Clusters) -> None:
+        self._settings = settings
+        self._database = database
+        self._clusters = clusters
+        self._entries: dict[tuple[str, str], _Entry] = {}
+
+    async def status(self, organization_id: str, environment_id: str) -> StatusOut:
+        """Return the status of an organisation's environment. Raises NotFound."""
+        key = (organization_id, environment_id)
+        entry = self._entries.get(key)
+        if entry is None or entry.until <= time.monotonic():
+            if len(self._entries) >= _MOST_CACHED:
+                self._entries.clear()
+            task = asyncio.create_task(self._read(*key), name=f"status-{environment_id}")
+            entry = _Entry(task, time.monotonic() + self._settings.status_cache_seconds)
+            self._entries[key] = entry
+            task.add_done_callback(lambda done: self._drop_failed(key, done))
+        # Shielded: whoever hangs up must not take the reading away from the others.
+        return await asyncio.shield(entry.task)
+
+    def forget(self, organization_id: str, environment_id: str) -> None:
+        """Drop what is cached: an operation has just been accepted."""
+        self._entries.pop((organization_id, environment_id), None)
+
+    def _drop_failed(self, key: tuple[str, str], task: asyncio.Task[StatusOut]) -> None:
+        if task.cancelled() or task.exception() is not None:
+            entry = self._entries.get(key)
+            if entry is not None and entry.task is task:
+                del self._entries[key]
+
+    async def _read(self, organization_id: str, environment_id: str) -> StatusOut:
+        known = await read_known(self._database, organization_id, environment_id)
+        reading = await self._ask_cluster(known)
+        phase = live_phase(known.record.phase, reading)
+        record = known.record
+        if phase is not record.phase:
+            record = await self._write_back(record, phase, reading)
+        return _status_out(self._settings, known, record, phase, reading)
+
+    async def _ask_cluster(self, known: Known) -> Reading:
+        record = known.record
+        if record.phase is EnvironmentPhase.DELETED:
+            return Reading(reachable=True, services={})
+        try:
+            async with asyncio.timeout(CLUSTER_SECONDS):
+                cluster = await self._clusters.get(record.cluster)
+                pods = await cluster.list("Pod", record.namespace, labels={ENVIRONMENT: record.id})
+                blockers: tuple[Blocker, ...] = ()
+                if record.phase is EnvironmentPhase.DELETING:
+                    blockers = await cluster.blockers(record.namespace)
+        except (ClusterError, TimeoutError) as error:
+            _log.warning("cluster_unreadable", cluster=record.cluster, error=type(error).__name__)
+            return Reading(reachable=False, services={})
+        services = services_live(known.blueprint, known.overrides, pods.items)
+        return Reading(reachable=True, services=services, blocked_by=blockers)
+
+    async def _write_back(
+        self, record: EnvironmentRecord, phase: EnvironmentPhase, reading: Reading
+    ) -> EnvironmentRecord:
+        """Note a phase that was seen, unless an operation is live: then it is the operation's to set."""
+        condition = _ready_condition(reading)
+        try:
+            async with self._database.transaction() as session:
+                current = await environments.get_environment(session, record.organization_id, record.id)
+                live = await operations.live(session, record.organization_id, record.id)
+                if live or current.phase is not record.phase:
+                    return current
+                return await environments.update_phase(
+                    session, record.organization_id, record.id, phase, condition
+                )
+        except DomainError:
+            return record
+
+
+async def read_known(database: Database, organization_id: str, environment_id: str) -> Known:
+    """Read what the database says about an environment. Raises NotFound."""
+    async with database.reading() as session:
+        record = await environments.get_environment(session, organization_id, environment_id)
+        revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
+        overrides = await environments.overrides(session, organization_id, record.id)
+        operation = (await operations.latest(session, organization_id, [record.id])).get(record.id)
+        steps: tuple[StepRecord, ...] = ()
+        if operation is not None and not operation.ended:
+            steps = await operations.steps(session, organization_id, operation.id)
+    return Known(record, read_blueprint(revision.blueprint), overrides, operation, steps)
+
+
+def live_phase(phase: EnvironmentPhase, reading: Reading) -> EnvironmentPhase:
+    """The phase by what was seen: running while every service is ready, else degraded."""
+    if phase not in _READ_LIVE or not reading.reachable:
+        return phase
+    whole = all(service.state is ServiceState.READY for service in reading.services.values())
+    return EnvironmentPhase.RUNNING if whole else EnvironmentPhase.DEGRADED
+
+
+def _ready_condition(reading: Reading) -> Condition:
+    troubled = _troubled(reading)
+    return Condition(
+        type=environments.READY,
+        status="False" if troubled else "True",
+        reason="ServicesNotReady" if troubled else "ServicesReady",
+        message=f"not ready: {', '.join(troubled)}" if troubled else "every service is ready",
+        since=datetime.now(UTC),
+    )
+
+
+def _troubled(reading: Reading) -> list[str]:
+    return [name for name, service in reading.services.items() if service.state is not ServiceState.READY]
+
+
+def _status_out(
+    settings: ApiSettings,
+    known: Known,
+    record: EnvironmentRecord,
+    phase: EnvironmentPhase,
+    reading: Reading,
+) -> StatusOut:
+    reason, message = _reason(known.operation, phase, reading)
+    running = [step.name for step in known.steps if step.state is StepState.RUNNING]
+    live_operation = known.operation is not None and not known.operation.ended
+    return StatusOut.model_validate(
+        {
+            **environment_fields(settings, record, known.operation),
+            "status": phase,
+            "conditions": conditions_out(record.conditions),
+            "services": services_out(
+                record, known.blueprint, overrides=known.overrides, live=reading.services
+            ),
+            "terminal": phase in SETTLED_PHASES and not live_operation,
+            "phase": ", ".join(running) or phase.value,
+            "reason": reason,
+            "message": message,
+            "blocked_by": [blocker_out(blocker) for blocker in reading.blocked_by],
+            "cluster_reachable": reading.reachable,
+            "observed_at": datetime.now(UTC),
+        }
+    )
+
+
+def _reason(
+    operation: OperationRecord | None, phase: EnvironmentPhase, reading: Reading
+) -> tuple[str | None, str | None]:
+    if not reading.reachable:
+        kind = FailureKind.CLUSTER_UNAVAILABLE
+        return kind.value, FAILURES[kind].help
+    if reading.blocked_by:
+        return "blocked", "; ".join(blocker.object for blocker in reading.blocked_by)
+    if operation is not None and operation.failure is not None and phase not in _READ_LIVE:
+        return operation.failure.kind.value, operation.failure.message
+    if phase is EnvironmentPhase.DEGRADED:
+        name, service = next(
+            (each for each in reading.services.items() if each[1].state is not ServiceState.READY),
+            (None, None),
+        )
+        if service is not None:
+            return service.reason, f"{name}: {service.message or service.reason}"
+    if operation is not None and operation.kind is OperationKind.DELETE and not operation.ended:
+        return "deleting", None
+    return None, None

@@ -1,0 +1,247 @@
+"""Routes of environments. Static segments come before `{id}`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.auth import Developer, Viewer
+from api.deferred import Wait
+from api.documentation import BLUEPRINT_BODY, COMPOSE_BODY, VALIDATE_BODY, documented
+from api.envelope import Envelope, ListEnvelope, answer, answer_list
+from api.environments import importing, logs, service, topology, validation
+from api.environments.answers import answer_environment
+from api.environments.documents import blueprint_invalid, blueprint_of, read_blueprint_request
+from api.environments.schemas import (
+    EnvironmentOut,
+    ImportOut,
+    LogEntry,
+    StatusOut,
+    TopologyOut,
+    ValidationOut,
+)
+from api.environments.service import Caller
+from api.idempotency import IdempotencyKey
+from api.operations.answers import answer_accepted
+from api.operations.schemas import OperationOut
+from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
+from api.problems import RequestProblem
+from api.state import State
+from api.streams import After, LastEventId, event_stream, start_after
+from workflows.domain.failures import FailureKind
+from workflows.domain.operations import EnvironmentPhase
+
+router = APIRouter(prefix="/v1/environments", tags=["environments"])
+
+_CREATE: Final = frozenset({"blueprint", "name", "plan", "snapshotId"})
+_VALIDATE: Final = frozenset({"blueprint", "name", "plan"})
+_BODY_PROBLEMS: Final = (
+    FailureKind.BLUEPRINT_INVALID,
+    RequestProblem.MALFORMED_BODY,
+    RequestProblem.CONTENT_TOO_LARGE,
+    RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+)
+_REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
+_ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *_REPEAT_PROBLEMS)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Envelope[EnvironmentOut],
+    summary="Create an environment from a Blueprint",
+    operation_id="environments_create",
+    **documented(*_BODY_PROBLEMS, *_ACCEPT_PROBLEMS, RequestProblem.NOT_SUPPORTED, body=BLUEPRINT_BODY),
+)
+async def create(
+    request: Request, state: State, actor: Developer, key: IdempotencyKey = None, wait: Wait = 0
+) -> Response:
+    """Accept a Blueprint; a workflow provisions it. The answer's `operation` is followed at `Location`."""
+    found = await read_blueprint_request(request, _CREATE)
+    blueprint, faults = await blueprint_of(found)
+    if blueprint is None:
+        raise blueprint_invalid(faults)
+    outcome = await service.create(Caller(request, state, actor, key), blueprint, found.plan)
+    return await answer_environment(request, state, actor, outcome, wait)
+
+
+@router.get(
+    "",
+    response_model=ListEnvelope[EnvironmentOut],
+    summary="List environments",
+    operation_id="environments_list",
+    **documented(),
+)
+async def list_all(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    name: Annotated[str | None, Query(max_length=100)] = None,
+    status: Annotated[
+        list[EnvironmentPhase] | None,
+        Query(description="May be repeated; `deleted` ones only when asked for"),
+    ] = None,
+) -> Response:
+    """Newest first; services without live numbers."""
+    shaped, following = await service.find(
+        state, actor.organization_id, limit=limit, cursor=cursor, name=name, phases=status or ()
+    )
+    return answer_list(request, shaped, following)
+
+
+@router.post(
+    "/validate",
+    response_model=Envelope[ValidationOut],
+    summary="Validate a Blueprint",
+    operation_id="environments_validate",
+    **documented(
+        RequestProblem.MALFORMED_BODY,
+        RequestProblem.CONTENT_TOO_LARGE,
+        RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+        body=VALIDATE_BODY,
+    ),
+)
+async def validate(request: Request, state: State, actor: Viewer) -> Response:
+    """Say all that is wrong with a Blueprint, and what could be better. Writes nothing."""
+    found = await read_blueprint_request(request, _VALIDATE)
+    return answer(request, await validation.validate(state, actor.organization_id, found))
+
+
+@router.post(
+    "/import",
+    response_model=Envelope[ImportOut],
+    summary="Turn a Compose file into a Blueprint",
+    operation_id="environments_import",
+    **documented(*_BODY_PROBLEMS, *_ACCEPT_PROBLEMS, body=COMPOSE_BODY),
+)
+async def import_compose(
+    request: Request, state: State, actor: Developer, key: IdempotencyKey = None, wait: Wait = 0
+) -> Response:
+    """The Blueprint, and what could not be carried over; with `create` the environment too (202)."""
+    return await importing.import_compose(Caller(request, state, actor, key), wait)
+
+
+@router.get(
+    "/{id}",
+    response_model=Envelope[EnvironmentOut],
+    summary="Get one environment",
+    operation_id="environments_get",
+    **documented(),
+)
+async def get(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
+    """The environment, with what the cluster says about its services."""
+    return answer(request, await service.get(state, actor.organization_id, environment_id))
+
+
+@router.delete(
+    "/{id}",
+    status_code=202,
+    response_model=Envelope[OperationOut],
+    summary="Delete an environment",
+    operation_id="environments_delete",
+    **documented(FailureKind.CONFLICT),
+)
+async def delete(
+    request: Request,
+    state: State,
+    actor: Developer,
+    environment_id: Id,
+    force: Annotated[
+        bool, Query(description="Take off foreign finalizers that hold the deletion up")
+    ] = False,
+    wait: Wait = 0,
+) -> Response:
+    """Cancel what runs, then delete. A second request answers the deletion that runs already."""
+    outcome = await service.delete(Caller(request, state, actor), environment_id, force=force)
+    return await answer_accepted(request, state, outcome, wait)
+
+
+@router.post(
+    "/{id}/retry",
+    status_code=202,
+    response_model=Envelope[OperationOut],
+    summary="Retry provisioning after a failure",
+    operation_id="environments_retry",
+    **documented(*_ACCEPT_PROBLEMS),
+)
+async def retry(
+    request: Request,
+    state: State,
+    actor: Developer,
+    environment_id: Id,
+    key: IdempotencyKey = None,
+    wait: Wait = 0,
+) -> Response:
+    """Go on from where the last operation stood: steps that succeeded and did not change are skipped."""
+    outcome = await service.retry(Caller(request, state, actor, key), environment_id)
+    return await answer_accepted(request, state, outcome, wait)
+
+
+@router.get(
+    "/{id}/status",
+    response_model=Envelope[StatusOut],
+    summary="Get the live status of an environment and its services",
+    operation_id="environments_status",
+    **documented(),
+)
+async def status(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
+    """Read from the cluster, at most once in two seconds."""
+    return answer(request, await state.live.status(actor.organization_id, environment_id))
+
+
+@router.get(
+    "/{id}/logs",
+    response_model=ListEnvelope[LogEntry],
+    summary="Fetch recent log lines of an environment's services",
+    operation_id="environments_logs",
+    **documented(FailureKind.CLUSTER_UNAVAILABLE),
+)
+async def get_logs(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    environment_id: Id,
+    selection: Annotated[logs.Selection, Query()],
+) -> Response:
+    """Lines of all pods by time; with `Accept: application/x-ndjson` one JSON object per line.
+
+    Known secret values are replaced.
+    """
+    return await logs.answer_logs(request, state, actor.organization_id, environment_id, selection)
+
+
+@router.get(
+    "/{id}/topology",
+    response_model=Envelope[TopologyOut],
+    summary="Get the graph of services",
+    operation_id="environments_topology",
+    **documented(),
+)
+async def get_topology(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
+    """Services, what waits for what, and what is reached from outside."""
+    return answer(request, await topology.topology(state, actor.organization_id, environment_id))
+
+
+@router.get(
+    "/{id}/events",
+    response_class=Response,
+    summary="Follow an environment's events (SSE)",
+    operation_id="environments_events",
+    **documented(stream=True),
+)
+async def events(
+    state: State, actor: Viewer, environment_id: Id, last_event_id: LastEventId = None, after: After = None
+) -> Response:
+    """Every change of its operations and their steps, from the number given on; does not end by itself."""
+    record, _ = await service.known_blueprint(state, actor.organization_id, environment_id)
+    return event_stream(
+        state,
+        actor.organization_id,
+        record.id,
+        start_after(last_event_id, after),
+        wanted=lambda _: True,
+        last=lambda _: False,
+    )

@@ -1,0 +1,182 @@
+"""Environments as the API answers them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field, JsonValue
+
+from api.envelope import ApiInput, ApiModel
+from api.operations.schemas import BlockerOut, OperationOut
+from api.problems import ProblemField
+from workflows.domain.operations import EnvironmentPhase
+
+
+class ConditionOut(ApiModel):
+    """One aspect of a status, in the Kubernetes manner."""
+
+    type: str
+    status: str = Field(description="True, False or Unknown")
+    reason: str
+    message: str = ""
+    since: datetime
+
+
+class ServiceOut(ApiModel):
+    """One service. What the cluster says is absent in lists, and while the cluster is away."""
+
+    name: str
+    kind: str = Field(description="`service` or `job`")
+    image: str
+    replicas: int = Field(description="Pods that there should be")
+    ready: int | None = Field(
+        default=None, description="Pods that take requests; of a job those that succeeded"
+    )
+    restarts: int | None = None
+    state: str | None = Field(default=None, description="`ready`, `starting`, `failing` or `absent`")
+    reason: str | None = Field(default=None, description="Why it is not ready, as the cluster calls it")
+    message: str | None = None
+    endpoints: list[str] = Field(
+        default=[], description="`http://host/path`, or `proxy`: through the API only"
+    )
+
+
+class EnvironmentOut(ApiModel):
+    """An environment."""
+
+    id: str
+    name: str
+    description: str
+    organization_id: str
+    cluster: str
+    namespace: str
+    status: EnvironmentPhase
+    conditions: list[ConditionOut]
+    revision: int
+    plan: str | None = None
+    services: list[ServiceOut]
+    operation: OperationOut | None = Field(default=None, description="The latest one; without its steps")
+    auto_shutdown_enabled: bool
+    auto_shutdown_delay_minutes: int
+    ttl_minutes: int | None = None
+    protected: bool
+    labels: dict[str, str]
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class StatusOut(EnvironmentOut):
+    """An environment's live status."""
+
+    terminal: bool = Field(description="Nothing more happens by itself")
+    phase: str = Field(description="The step that runs now; the status when none does")
+    reason: str | None = Field(default=None, description="Failure kind, or why a service is not ready")
+    message: str | None = None
+    blocked_by: list[BlockerOut] = Field(default=[], description="What holds a deletion up")
+    cluster_reachable: bool
+    observed_at: datetime
+
+
+class CreateEnvironment(ApiInput):
+    """What `POST /environments` is sent as JSON."""
+
+    blueprint: dict[str, Any] | str = Field(description="A Blueprint, or its YAML text")
+    name: str | None = Field(default=None, description="Takes the place of the Blueprint's name")
+    plan: str | None = Field(default=None, description="Plan of the Blueprint to lay over its base")
+    snapshot_id: str | None = Field(default=None, description="Not available in this version")
+
+
+class ValidateBlueprint(ApiInput):
+    """What `POST /environments/validate` is sent as JSON."""
+
+    blueprint: dict[str, Any] | str
+    name: str | None = None
+    plan: str | None = None
+
+
+class ValidationOut(ApiModel):
+    """What is wrong with a Blueprint, and what could be better."""
+
+    valid: bool
+    errors: list[ProblemField] = Field(description="The environment cannot be created with these")
+    warnings: list[ProblemField]
+
+
+class ImportCompose(ApiInput):
+    """What `POST /environments/import` is sent as JSON."""
+
+    compose: dict[str, Any] | str = Field(description="A Compose file: its text, or the document")
+    name: str | None = Field(default=None, description="Name of the environment; else the Compose project's")
+    env_files: dict[str, str] = Field(default={}, description="Contents of the files that `env_file` names")
+    images: dict[str, str] = Field(
+        default={}, description="By service: image for those that only say `build:`"
+    )
+    profiles: list[str] = Field(default=[], description="Compose profiles that are switched on")
+    variables: dict[str, str] = Field(default={}, description="Values for `${...}` in the Compose file")
+    create: bool = Field(default=False, description="Create the environment at once")
+
+
+class UnsupportedOut(ApiModel):
+    """One thing of a Compose file that a Blueprint cannot carry."""
+
+    path: str
+    reason: str
+
+
+class ImportOut(ApiModel):
+    """A Compose file as a Blueprint."""
+
+    blueprint: dict[str, JsonValue]
+    yaml: str = Field(description="The same as YAML text")
+    unsupported: list[UnsupportedOut]
+    warnings: list[ProblemField]
+    environment: EnvironmentOut | None = Field(default=None, description="With `create`: the new environment")
+
+
+class LogEntry(ApiModel):
+    """One line of a container's log."""
+
+    service: str
+    pod: str
+    container: str
+    timestamp: str = Field(description="RFC 3339 with nanoseconds, as the node wrote it")
+    line: str
+
+
+class TopologyNode(ApiModel):
+    """One service."""
+
+    name: str
+    kind: str
+    image: str
+    replicas: int
+    ports: list[int]
+    store: str | None = Field(default=None, description="Kind of data that it keeps")
+    state: str | None = None
+    ready: int | None = None
+
+
+class TopologyEdge(ApiModel):
+    """`source` waits for `target`."""
+
+    source: str
+    target: str
+    condition: str
+
+
+class Exposure(ApiModel):
+    """A service that is reached from outside."""
+
+    service: str
+    port: int
+    endpoint: str
+
+
+class TopologyOut(ApiModel):
+    """The graph of an environment's services."""
+
+    nodes: list[TopologyNode]
+    edges: list[TopologyEdge]
+    external: list[Exposure]

@@ -1,0 +1,164 @@
+"""Use cases on environments: each one transaction, what follows it after the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import Request
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db import acceptance
+from activities.db.acceptance import Accepted
+from activities.db.records import Actor, EnvironmentRecord, OperationRecord
+from activities.db.repositories import environments, operations, revisions
+from activities.db.repositories.bulk import current_blueprints
+from activities.db.repositories.installation import installation_id
+from activities.db.repositories.paging import Page
+from api.deferred import start_workflow
+from api.environments.schemas import EnvironmentOut
+from api.environments.shapes import environment_out, read_blueprint
+from api.idempotency import Outcome, Replayed, once
+from api.operations.schemas import OperationOut
+from api.operations.shapes import operation_out
+from api.settings import ApiSettings
+from api.state import AppState
+from workflows.domain.blueprint import Blueprint
+from workflows.domain.environment import GuardRails
+from workflows.domain.operations import EnvironmentPhase
+
+OPERATIONS_PATH: Final = "/v1/operations"
+Work = Callable[[AsyncSession], Awaitable[Outcome[Accepted]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One request that changes something: who asks, through what, under which idempotency key."""
+
+    request: Request
+    state: AppState
+    actor: Actor
+    key: str | None = None
+
+
+def guard_rails(settings: ApiSettings) -> GuardRails:
+    """The guard rails of the cluster; an organisation's own go on top."""
+    return GuardRails(
+        ingress_class=settings.ingress_class,
+        ingress_namespace=settings.ingress_namespace,
+        base_domain=settings.base_domain,
+    )
+
+
+async def accept_environment(
+    session: AsyncSession, state: AppState, actor: Actor, blueprint: Blueprint, plan: str | None
+) -> tuple[Accepted, EnvironmentOut]:
+    """Accept a new environment; shape it as it is answered."""
+    accepted = await acceptance.create_environment(
+        session,
+        actor,
+        blueprint,
+        cluster=state.settings.cluster,
+        plan=plan,
+        installation_id=await installation_id(session),
+        keys=state.master_keys,
+        guard_rails=guard_rails(state.settings),
+    )
+    shaped = environment_out(state.settings, accepted.environment, blueprint, operation=accepted.operation)
+    return accepted, shaped
+
+
+async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outcome[Accepted] | Replayed:
+    """Create an environment and start its provision."""
+
+    async def work(session: AsyncSession) -> Outcome[Accepted]:
+        accepted, shaped = await accept_environment(session, caller.state, caller.actor, blueprint, plan)
+        return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
+
+    return await _accept(caller, work)
+
+
+async def delete(caller: Caller, environment_id: str, *, force: bool) -> Outcome[Accepted] | Replayed:
+    """Ask for an environment's deletion; a deletion that runs already is answered again."""
+
+    async def work(session: AsyncSession) -> Outcome[Accepted]:
+        accepted = await acceptance.delete_environment(session, caller.actor, environment_id, force=force)
+        return _accepted_operation(caller.state, accepted)
+
+    return await _accept(caller, work)
+
+
+async def retry(caller: Caller, environment_id: str) -> Outcome[Accepted] | Replayed:
+    """Try the environment's last operation again, from where it failed."""
+
+    async def work(session: AsyncSession) -> Outcome[Accepted]:
+        accepted = await acceptance.retry_environment(
+            session, caller.actor, environment_id, keys=caller.state.master_keys
+        )
+        return _accepted_operation(caller.state, accepted)
+
+    return await _accept(caller, work)
+
+
+def location(operation: OperationRecord) -> dict[str, str]:
+    """The header that says where an accepted operation is followed."""
+    return {"Location": f"{OPERATIONS_PATH}/{operation.id}"}
+
+
+async def get(state: AppState, organization_id: str, environment_id: str) -> EnvironmentOut:
+    """Return one environment with what the cluster says about its services. Raises NotFound."""
+    status = await state.live.status(organization_id, environment_id)
+    return EnvironmentOut.model_construct(
+        **{name: getattr(status, name) for name in EnvironmentOut.model_fields}
+    )
+
+
+async def find(
+    state: AppState,
+    organization_id: str,
+    *,
+    limit: int,
+    cursor: str | None,
+    name: str | None,
+    phases: Sequence[EnvironmentPhase],
+) -> tuple[list[EnvironmentOut], str | None]:
+    """Return a page of environments, newest first, without live numbers. Raises InvalidCursor."""
+    async with state.database.reading() as session:
+        page: Page[EnvironmentRecord] = await environments.list_environments(
+            session, organization_id, limit=limit, cursor=cursor, name=name, phases=phases
+        )
+        revisions_of = [(record.id, record.revision) for record in page.items]
+        blueprints = await current_blueprints(session, organization_id, revisions_of)
+        latest = await operations.latest(session, organization_id, [record.id for record in page.items])
+    shaped = [
+        environment_out(
+            state.settings, record, read_blueprint(blueprints[record.id]), operation=latest.get(record.id)
+        )
+        for record in page.items
+    ]
+    return shaped, page.next_cursor
+
+
+async def known_blueprint(
+    state: AppState, organization_id: str, environment_id: str
+) -> tuple[EnvironmentRecord, Blueprint]:
+    """Return an environment and its current Blueprint. Raises NotFound."""
+    async with state.database.reading() as session:
+        record = await environments.get_environment(session, organization_id, environment_id)
+        revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
+    return record, read_blueprint(revision.blueprint)
+
+
+def _accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted]:
+    shaped: OperationOut = operation_out(
+        state.settings, accepted.operation, environment_name=accepted.environment.name
+    )
+    return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
+
+
+async def _accept(caller: Caller, work: Work) -> Outcome[Accepted] | Replayed:
+    outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
+    if isinstance(outcome, Outcome):
+        await start_workflow(caller.state, outcome.result)
+    return outcome

@@ -1,0 +1,257 @@
+"""The event log as streams: one tail per process reads the database, however many clients listen.
+
+An event's number is per environment and given out under the lock of its row, so that a reader which goes on
+after a number misses nothing. A subscriber first reads what is behind it, then what the tail hands on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+from pydantic_core import to_json
+
+from activities.db.engine import Database
+from activities.db.records import EventRecord
+from activities.db.repositories.bulk import last_event_numbers
+from activities.db.repositories.events import after as events_after
+from activities.db.tables import EventType
+from workflows.domain.operations import TERMINAL_STATES
+
+POLL_SECONDS: Final = 0.25
+PING_SECONDS: Final = 15.0
+PAGE: Final = 500
+BUFFER: Final = 2_000
+"""Events kept for a subscriber that reads slowly; beyond that it reads them from the database again."""
+_OUTAGE_SECONDS: Final = 2.0
+
+_log = structlog.get_logger("perdure.api.events")
+
+
+class EventLog(Protocol):
+    """Where events are read from."""
+
+    async def latest(self, environments: Sequence[str]) -> dict[str, int]:
+        """The number of the last event of each environment."""
+        ...
+
+    async def after(
+        self, organization_id: str, environment_id: str, number: int, limit: int
+    ) -> Sequence[EventRecord]:
+        """The events of an organisation's environment above a number, in order."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """One reader of one environment's events. `position`: the last number that it was given."""
+
+    organization_id: str
+    environment_id: str
+    position: int
+    log: EventLog
+    _buffer: deque[EventRecord] = field(default_factory=deque)
+    _behind: bool = True
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: bool = False
+
+    def offer(self, events: Sequence[EventRecord]) -> None:
+        """Take events from the tail; a full buffer is dropped, and read from the database instead."""
+        if len(self._buffer) + len(events) > BUFFER:
+            self._buffer.clear()
+            self._behind = True
+        elif not self._behind:
+            self._buffer.extend(events)
+        self._news.set()
+
+    def look_again(self) -> None:
+        """Read the database once more: the tail has only begun to follow this environment."""
+        self._behind = True
+        self._news.set()
+
+    def close(self) -> None:
+        """End the subscription: whoever waits gets an empty batch."""
+        self.closed = True
+        self._news.set()
+
+    async def next(self, seconds: float) -> Sequence[EventRecord]:
+        """Wait for events above `position`; empty after `seconds`, or when the subscription was closed."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not self.closed:
+            batch = await self._take()
+            if batch:
+                self.position = batch[-1].number
+                return batch
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                return ()
+        return ()
+
+    async def _take(self) -> Sequence[EventRecord]:
+        self._news.clear()
+        if self._behind:
+            # What arrives while this reads is in the database or in the buffer by the time it is looked for.
+            self._behind = False
+            batch = await self.log.after(self.organization_id, self.environment_id, self.position, PAGE)
+            self._behind = self._behind or len(batch) == PAGE
+            return batch
+        batch = [event for event in self._buffer if event.number > self.position]
+        self._buffer.clear()
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseLog:
+    """The event log in the database, a short reading transaction per call."""
+
+    database: Database
+
+    async def latest(self, environments: Sequence[str]) -> dict[str, int]:
+        """The number of the last event of each environment."""
+        async with self.database.reading() as session:
+            return await last_event_numbers(session, environments)
+
+    async def after(
+        self, organization_id: str, environment_id: str, number: int, limit: int
+    ) -> Sequence[EventRecord]:
+        """The events of an organisation's environment above a number, in order."""
+        async with self.database.reading() as session:
+            return await events_after(session, organization_id, environment_id, number, limit=limit)
+
+
+class EventTail:
+    """Reads new events of all environments that somebody listens to, and hands them on."""
+
+    def __init__(self, log: EventLog, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self._log = log
+        self._poll_seconds = poll_seconds
+        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._positions: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @asynccontextmanager
+    async def subscribe(
+        self, organization_id: str, environment_id: str, after: int
+    ) -> AsyncIterator[Subscription]:
+        """Listen to the events above a number of an environment, which is one of this organisation."""
+        subscription = Subscription(organization_id, environment_id, after, self._log)
+        if self._closed:
+            subscription.close()
+        self._subscriptions.setdefault(environment_id, set()).add(subscription)
+        if self._task is None and not self._closed:
+            self._task = asyncio.create_task(self._run(), name="event-tail")
+        try:
+            yield subscription
+        finally:
+            listeners = self._subscriptions[environment_id]
+            listeners.discard(subscription)
+            if not listeners:
+                del self._subscriptions[environment_id]
+                self._positions.pop(environment_id, None)
+
+    async def close(self) -> None:
+        """End all subscriptions and stop reading."""
+        self._closed = True
+        for listeners in self._subscriptions.values():
+            for subscription in listeners:
+                subscription.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while self._subscriptions:
+            try:
+                await self._look()
+            except Exception:  # noqa: BLE001 - a tail that ends would leave its listeners waiting for ever
+                _log.warning("event_tail_failed", exc_info=True)
+                await asyncio.sleep(_OUTAGE_SECONDS)
+            await asyncio.sleep(self._poll_seconds)
+        self._task = None
+
+    async def _look(self) -> None:
+        latest = await self._log.latest(list(self._subscriptions))
+        for environment_id, number in latest.items():
+            if environment_id not in self._subscriptions:
+                continue
+            known = self._positions.get(environment_id)
+            if known is None:
+                # First sight: subscribers read for themselves what is up to here, and anything they miss.
+                self._positions[environment_id] = number
+                self._hand_on(environment_id, None)
+            elif number > known:
+                organization_id = next(iter(self._subscriptions[environment_id])).organization_id
+                events = await self._log.after(organization_id, environment_id, known, PAGE)
+                if events:
+                    self._positions[environment_id] = events[-1].number
+                    self._hand_on(environment_id, events)
+
+    def _hand_on(self, environment_id: str, events: Sequence[EventRecord] | None) -> None:
+        for subscription in self._subscriptions.get(environment_id, ()):
+            if events is None:
+                subscription.look_again()
+            else:
+                subscription.offer(events)
+
+
+def ends_operation(event: EventRecord, operation_id: str) -> bool:
+    """Whether this is the last event of an operation: the one that says how it ended."""
+    return (
+        event.type is EventType.OPERATION
+        and event.operation_id == operation_id
+        and event.data.get("state") in TERMINAL_STATES
+    )
+
+
+def sse(event: EventRecord) -> bytes:
+    """Write an event for a stream: `id` is its number, `event` its type, `data` one line of JSON."""
+    data = {
+        "number": event.number,
+        "type": event.type,
+        "environmentId": event.environment_id,
+        "operationId": event.operation_id,
+        "at": event.at,
+        "data": event.data,
+    }
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.number, event.type.encode(), to_json(data))
+
+
+async def stream(
+    tail: EventTail,
+    organization_id: str,
+    environment_id: str,
+    after: int,
+    *,
+    wanted: Callable[[EventRecord], bool],
+    last: Callable[[EventRecord], bool],
+    until: int | None = None,
+    ping_seconds: float = PING_SECONDS,
+) -> AsyncIterator[bytes]:
+    """The body of an event stream: ends after what `last` picks, at `until`, or with the process."""
+    if until is not None and after >= until:
+        yield b": end\n\n"
+        return
+    async with tail.subscribe(organization_id, environment_id, after) as subscription:
+        yield b"retry: 1000\n\n"
+        while True:
+            events = await subscription.next(ping_seconds)
+            for event in events:
+                if wanted(event):
+                    yield sse(event)
+                if last(event):
+                    yield b": end\n\n"
+                    return
+            if subscription.closed:
+                yield b": the server is stopping; reconnect\n\n"
+                return
+            if not events:
+                yield b": ping\n\n"

@@ -1,0 +1,84 @@
+"""One request that changes something: its transaction, its idempotency key, its first answer given again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Header, Request
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.records import Actor, JsonObject
+from activities.db.repositories import idempotency
+from activities.db.repositories.idempotency import StoredAnswer
+from api.envelope import ApiModel
+from api.state import AppState
+
+Result = TypeVar("Result")
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Repeating a POST with the same key and body gives its first answer; kept 24 hours",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Result]):
+    """What a transaction did, and its answer. `keep`: not when the answer carries a one-time secret."""
+
+    result: Result
+    status: int
+    data: ApiModel
+    headers: Mapping[str, str] = field(default_factory=dict)
+    keep: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The first answer to the same request."""
+
+    status: int
+    data: JsonObject
+    headers: Mapping[str, str]
+
+
+async def once(
+    request: Request,
+    state: AppState,
+    actor: Actor,
+    key: str | None,
+    work: Callable[[AsyncSession], Awaitable[Outcome[Result]]],
+) -> Outcome[Result] | Replayed:
+    """Run `work` in one transaction, once for each key; it is committed when this returns.
+
+    Raises what `work` raises (nothing is kept then), IdempotencyMismatch and IdempotencyInFlight.
+    """
+    if key is None:
+        async with state.database.transaction() as session:
+            return await work(session)
+    route = _route(request)
+    body = await request.body()
+    fingerprint = hashlib.sha256(request.headers.get("content-type", "").encode() + b"\0" + body).hexdigest()
+    async with state.database.transaction() as session:
+        stored = await idempotency.claim(session, actor, route, key, fingerprint)
+        if stored is not None:
+            return Replayed(stored.status, stored.body, stored.headers)
+        outcome = await work(session)
+        if outcome.keep:
+            data = json.loads(outcome.data.model_dump_json(exclude_none=True))
+            answer = StoredAnswer(status=outcome.status, body=data, headers=dict(outcome.headers))
+            await idempotency.keep(session, actor, route, key, answer)
+    return outcome
+
+
+def _route(request: Request) -> str:
+    """Method and canonical path: a request by another spelling of its address is the same."""
+    return f"{request.method} {request.scope['path']}"

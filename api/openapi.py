@@ -1,0 +1,113 @@
+"""The OpenAPI document: FastAPI's, with the schemas, security and problems that its models do not show.
+
+`python -m api.openapi` writes `openapi.json`; a test compares.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.environments.schemas import CreateEnvironment, ImportCompose, ValidateBlueprint
+from api.operations.schemas import CancelOperation, EventOut
+from api.problems import Problem
+from api.registry_credentials.schemas import CreateRegistryCredential
+
+FILE: Final = Path(__file__).parent.parent / "openapi.json"
+_MODELS: Final[tuple[type[BaseModel], ...]] = (
+    Problem,
+    CreateEnvironment,
+    ValidateBlueprint,
+    ImportCompose,
+    CancelOperation,
+    CreateRegistryCredential,
+    EventOut,
+)
+_SCHEME: Final = "apiKey"
+_OWN_ERROR_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer this document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = build(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def build(app: FastAPI) -> dict[str, Any]:
+    """Build the document."""
+    schema = get_openapi(
+        title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+    )
+    components = schema.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    _, extra = models_json_schema(
+        [(model, "serialization") for model in _MODELS], ref_template="#/components/schemas/{model}"
+    )
+    schemas.update(extra["$defs"])
+    for name in _OWN_ERROR_SCHEMAS:
+        schemas.pop(name, None)
+    components["securitySchemes"] = {
+        _SCHEME: {"type": "http", "scheme": "bearer", "description": "An API key, `pdr_...`"}
+    }
+    roles = least_roles(app)
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            role = roles.get((method.upper(), path))
+            if role is not None:
+                operation["security"] = [{_SCHEME: []}]
+                operation["x-least-role"] = role
+    components["schemas"] = dict(sorted(schemas.items()))
+    return schema
+
+
+def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:
+    """The least role of every route by method and path; None for those that are open to all."""
+    roles: dict[tuple[str, str], str | None] = {}
+    for route in api_routes(app):
+        role = next(
+            (
+                str(found)
+                for dependant in route.dependant.dependencies
+                if (found := getattr(dependant.call, "least_role", None)) is not None
+            ),
+            None,
+        )
+        for method in route.methods or ():
+            roles[method, route.path] = role
+    return roles
+
+
+def api_routes(app: FastAPI) -> list[APIRoute]:
+    """All routes of the application with their full paths."""
+    return [route for route in app.routes if isinstance(route, APIRoute)]
+
+
+def rendered() -> str:
+    """The document as `openapi.json` holds it."""
+    from api.app import create_app  # noqa: PLC0415 - the application installs this module
+    from api.settings import ApiSettings  # noqa: PLC0415
+
+    return json.dumps(build(create_app(ApiSettings.model_construct())), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write `openapi.json`."""
+    FILE.write_text(rendered())
+    sys.stdout.write(f"wrote {FILE.name}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Answers about operations: accepted, waited for, read in full."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from fastapi import Request, Response
+from pydantic import JsonValue
+
+from activities.db.acceptance import Accepted
+from activities.db.records import OperationRecord, StepRecord
+from activities.db.repositories import environments, operations
+from api.deferred import wait_for_end
+from api.envelope import answer, answer_stored
+from api.idempotency import Outcome, Replayed
+from api.operations.schemas import OperationOut
+from api.operations.shapes import operation_out
+from api.state import AppState
+
+_log = structlog.get_logger("perdure.api")
+
+
+async def answer_accepted(
+    request: Request, state: AppState, outcome: Outcome[Accepted] | Replayed, wait: int
+) -> Response:
+    """Answer 202 with the operation; after waiting for its end 200 with how it ended."""
+    if isinstance(outcome, Replayed):
+        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
+    accepted = outcome.result
+    operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
+    if wait and operation.ended:
+        shaped = await read_operation(state, operation.organization_id, operation.id)
+        return answer(request, shaped, headers=outcome.headers)
+    return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
+
+
+async def read_operation(state: AppState, organization_id: str, operation_id: str) -> OperationOut:
+    """Read an operation with its steps and its evidence. Raises NotFound."""
+    async with state.database.reading() as session:
+        record = await operations.get_operation(session, organization_id, operation_id)
+        environment = await environments.get_environment(session, organization_id, record.environment_id)
+        steps = await operations.steps(session, organization_id, record.id)
+    evidence = await _evidence(state, record, steps)
+    return operation_out(
+        state.settings, record, environment_name=environment.name, steps=steps, evidence=evidence
+    )
+
+
+async def _evidence(
+    state: AppState, record: OperationRecord, steps: tuple[StepRecord, ...]
+) -> dict[str, JsonValue]:
+    """Load the evidence of all failures; what the store does not give stays a key in the answer."""
+    failures = [record.failure, *(step.failure for step in steps)]
+    keys = list(dict.fromkeys(key for failure in failures if failure for key in failure.evidence))
+    documents = await asyncio.gather(*(_document(state, key) for key in keys))
+    return {key: document for key, document in zip(keys, documents, strict=True) if document is not None}
+
+
+async def _document(state: AppState, key: str) -> JsonValue:
+    try:
+        return await state.objects.get_json(key)
+    except Exception as error:  # noqa: BLE001 - a store that is away must not take the operation's answer along
+        _log.warning("evidence_unreadable", key=key, error=type(error).__name__)
+        return None

@@ -1,0 +1,137 @@
+"""Routes of operations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from activities.db.records import EventRecord
+from activities.db.repositories import environments, operations
+from api.auth import Developer, Viewer
+from api.documentation import documented, json_body
+from api.envelope import Envelope, ListEnvelope, answer, answer_list, answer_stored
+from api.events import ends_operation
+from api.idempotency import IdempotencyKey, Replayed
+from api.operations import service
+from api.operations.answers import read_operation
+from api.operations.schemas import CancelOperation, OperationOut
+from api.operations.shapes import operation_out
+from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
+from api.problems import RequestProblem
+from api.state import State
+from api.streams import After, LastEventId, event_stream, start_after
+from workflows.domain.failures import FailureKind
+from workflows.domain.operations import OperationKind, OperationState
+
+router = APIRouter(prefix="/v1/operations", tags=["operations"])
+
+
+@router.get(
+    "",
+    response_model=ListEnvelope[OperationOut],
+    summary="List operations",
+    operation_id="operations_list",
+    **documented(),
+)
+async def list_all(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+    environment_id: Annotated[str | None, Query(alias="environmentId", max_length=64)] = None,
+    kind: Annotated[list[OperationKind] | None, Query(description="May be repeated")] = None,
+    operation_state: Annotated[
+        list[OperationState] | None, Query(alias="state", description="May be repeated")
+    ] = None,
+) -> Response:
+    """Newest first; without steps."""
+    async with state.database.reading() as session:
+        page = await operations.list_operations(
+            session,
+            actor.organization_id,
+            limit=limit,
+            cursor=cursor,
+            environment_id=environment_id,
+            kinds=kind or (),
+            states=operation_state or (),
+        )
+    shaped = [operation_out(state.settings, record) for record in page.items]
+    return answer_list(request, shaped, page.next_cursor)
+
+
+@router.get(
+    "/{id}",
+    response_model=Envelope[OperationOut],
+    summary="Get one operation",
+    operation_id="operations_get",
+    **documented(),
+)
+async def get(request: Request, state: State, actor: Viewer, operation_id: Id) -> Response:
+    """The operation with its steps, and the evidence of what failed."""
+    return answer(request, await read_operation(state, actor.organization_id, operation_id))
+
+
+@router.post(
+    "/{id}/cancel",
+    status_code=202,
+    response_model=Envelope[OperationOut],
+    summary="Cancel an operation",
+    operation_id="operations_cancel",
+    **documented(
+        FailureKind.CONFLICT,
+        RequestProblem.MALFORMED_BODY,
+        RequestProblem.CONTENT_TOO_LARGE,
+        RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+        RequestProblem.IDEMPOTENCY_MISMATCH,
+        RequestProblem.IDEMPOTENCY_IN_FLIGHT,
+        body=json_body(
+            CancelOperation,
+            {"keep": {"cleanup": False}, "undo": {"cleanup": True, "reason": "wrong branch"}},
+            required=False,
+        ),
+    ),
+)
+async def cancel(
+    request: Request, state: State, actor: Developer, operation_id: Id, key: IdempotencyKey = None
+) -> Response:
+    """Stop it; with `cleanup` undo what it made. One that has not begun ends at once."""
+    outcome = await service.cancel(request, state, actor, operation_id, key)
+    if isinstance(outcome, Replayed):
+        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
+    return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
+
+
+@router.get(
+    "/{id}/events",
+    response_class=Response,
+    summary="Follow an operation's events (SSE)",
+    operation_id="operations_events",
+    **documented(stream=True),
+)
+async def events(
+    state: State, actor: Viewer, operation_id: Id, last_event_id: LastEventId = None, after: After = None
+) -> Response:
+    """Every change of the operation and its steps, from the number given on, to its end."""
+    begin = start_after(last_event_id, after)
+    async with state.database.reading() as session:
+        record = await operations.get_operation(session, actor.organization_id, operation_id)
+        environment = await environments.get_environment(
+            session, actor.organization_id, record.environment_id
+        )
+    # What had ended before this looked has no events to come: the stream ends at the log's end as of now.
+    over = environment.last_event if record.ended else None
+
+    def last(event: EventRecord) -> bool:
+        return ends_operation(event, record.id) or (over is not None and event.number >= over)
+
+    return event_stream(
+        state,
+        actor.organization_id,
+        record.environment_id,
+        begin,
+        wanted=lambda event: event.operation_id == record.id,
+        last=last,
+        until=over,
+    )

@@ -1,0 +1,103 @@
+"""Operations as the API answers them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field, JsonValue
+
+from api.envelope import ApiInput, ApiModel
+from workflows.domain.failures import FailureKind
+from workflows.domain.operations import OperationKind, OperationState, StepKind, StepState
+
+
+class BlockerOut(ApiModel):
+    """An object that holds something up, and the finalizers that keep it."""
+
+    object: str = Field(examples=["PersistentVolumeClaim/data-db-0"])
+    finalizers: list[str] = []
+
+
+class FailureOut(ApiModel):
+    """Why something failed."""
+
+    kind: FailureKind
+    message: str
+    help: str
+    step: str | None = None
+    retryable: bool
+    evidence: list[JsonValue] = Field(
+        default=[], description="Events and log lines of the pod at fault; in lists only the documents' keys"
+    )
+    blocked_by: list[BlockerOut] = []
+
+
+class StepOut(ApiModel):
+    """One step of an operation's graph."""
+
+    name: str
+    kind: StepKind
+    service: str | None = None
+    depends_on: list[str]
+    state: StepState
+    attempt: int
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    output: dict[str, JsonValue] | None = None
+    failure: FailureOut | None = None
+
+
+class ProgressOut(ApiModel):
+    """How far an operation is."""
+
+    done: int
+    total: int
+    running: list[str]
+
+
+class CleanupOut(ApiModel):
+    """How far an undo got, and what is left."""
+
+    complete: bool
+    left: list[str] = []
+
+
+class OperationOut(ApiModel):
+    """One change to an environment. `progress` and `steps` are absent in lists."""
+
+    id: str
+    kind: OperationKind
+    state: OperationState
+    environment_id: str
+    environment_name: str | None = None
+    revision: int
+    retry_of: str | None = None
+    requested_by: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: ProgressOut | None = None
+    steps: list[StepOut] | None = None
+    failure: FailureOut | None = None
+    cleanup: CleanupOut | None = None
+    cancel_requested_at: datetime | None = None
+    workflow_id: str
+    temporal_url: str
+
+
+class CancelOperation(ApiInput):
+    """What `POST /operations/{id}/cancel` may be sent."""
+
+    cleanup: bool = Field(default=False, description="Undo what the operation made")
+    reason: str = Field(default="", max_length=500)
+
+
+class EventOut(ApiModel):
+    """The `data` of one event of a stream."""
+
+    number: int
+    type: str
+    environment_id: str
+    operation_id: str
+    at: datetime
+    data: dict[str, JsonValue]

@@ -1,0 +1,102 @@
+"""From records of operations to what the API answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+from pydantic import JsonValue
+
+from activities.db.records import OperationRecord, StepRecord
+from api.operations.schemas import BlockerOut, CleanupOut, FailureOut, OperationOut, ProgressOut, StepOut
+from api.settings import ApiSettings
+from workflows.domain.failures import FAILURES, Blocker, Failure
+from workflows.domain.operations import StepState
+
+
+def operation_out(
+    settings: ApiSettings,
+    record: OperationRecord,
+    *,
+    environment_name: str | None = None,
+    steps: Sequence[StepRecord] | None = None,
+    evidence: Mapping[str, JsonValue] | None = None,
+) -> OperationOut:
+    """Shape an operation; with `steps` its graph and progress too, with `evidence` the documents by key."""
+    documents = evidence or {}
+    return OperationOut(
+        id=record.id,
+        kind=record.kind,
+        state=record.state,
+        environment_id=record.environment_id,
+        environment_name=environment_name,
+        revision=record.revision,
+        retry_of=record.retry_of,
+        requested_by=record.requested_by,
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        progress=None if steps is None else progress(steps),
+        steps=None if steps is None else [_step_out(step, documents) for step in steps],
+        failure=failure_out(record.failure, documents),
+        cleanup=(
+            CleanupOut(complete=record.cleanup.complete, left=list(record.cleanup.left))
+            if record.cleanup
+            else None
+        ),
+        cancel_requested_at=record.cancel.at if record.cancel else None,
+        workflow_id=record.workflow_id,
+        temporal_url=temporal_url(settings, record.workflow_id),
+    )
+
+
+def temporal_url(settings: ApiSettings, workflow_id: str) -> str:
+    """The address of a workflow in the Temporal UI."""
+    base = settings.temporal_ui_url.rstrip("/")
+    namespace = quote(settings.temporal_namespace, safe="")
+    return f"{base}/namespaces/{namespace}/workflows/{quote(workflow_id, safe='')}"
+
+
+def progress(steps: Sequence[StepRecord]) -> ProgressOut:
+    """Steps that are over (well or skipped) of all steps, and the names of those that run."""
+    over = {StepState.SUCCEEDED, StepState.SKIPPED}
+    return ProgressOut(
+        done=sum(step.state in over for step in steps),
+        total=len(steps),
+        running=[step.name for step in steps if step.state is StepState.RUNNING],
+    )
+
+
+def failure_out(failure: Failure | None, evidence: Mapping[str, JsonValue]) -> FailureOut | None:
+    """Shape a failure with its help; evidence that could not be loaded stays as its key."""
+    if failure is None:
+        return None
+    return FailureOut(
+        kind=failure.kind,
+        message=failure.message,
+        help=FAILURES[failure.kind].help,
+        step=failure.step,
+        retryable=failure.retryable,
+        evidence=[evidence.get(key, key) for key in failure.evidence],
+        blocked_by=[blocker_out(blocker) for blocker in failure.blocked_by],
+    )
+
+
+def blocker_out(blocker: Blocker) -> BlockerOut:
+    """Shape what holds something up."""
+    return BlockerOut(object=blocker.object, finalizers=list(blocker.finalizers))
+
+
+def _step_out(step: StepRecord, evidence: Mapping[str, JsonValue]) -> StepOut:
+    return StepOut(
+        name=step.name,
+        kind=step.kind,
+        service=step.service,
+        depends_on=list(step.depends_on),
+        state=step.state,
+        attempt=step.attempt,
+        started_at=step.started_at,
+        finished_at=step.finished_at,
+        output=step.output,
+        failure=failure_out(step.failure, evidence),
+    )

@@ -1,0 +1,14 @@
+"""Parameters that many routes share; the cursor itself is the repositories' (keyset, opaque)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Path, Query
+
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows on one page")]
+Cursor = Annotated[str | None, Query(max_length=300, description="`meta.nextCursor` of the page before")]
+Id = Annotated[str, Path(alias="id", description="Id of the thing")]

@@ -1,0 +1,181 @@
+"""From exceptions to problem answers: the one place that knows both."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from activities.db.errors import (
+    AlreadyEnded,
+    Busy,
+    CapExceeded,
+    DomainError,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    InvalidCursor,
+    InvalidReferences,
+    NameTaken,
+    NotFound,
+    Unauthenticated,
+)
+from activities.secrets import SecretsError
+from activities.temporal import TemporalError
+from api.environments.documents import problem_field
+from api.environments.shapes import field_problems
+from api.middleware import BodyTooLarge, too_large, unforeseen
+from api.problems import (
+    MEDIA_TYPE,
+    ProblemError,
+    ProblemField,
+    ProblemKind,
+    RequestProblem,
+    not_found,
+    problem_body,
+)
+from clusters.errors import ClusterError, Throttled
+from workflows.domain.blueprint import BlueprintInvalid
+from workflows.domain.failures import FailureKind
+
+Fault = TypeVar("Fault", bound=Exception)
+RETRY_SECONDS = "2"
+
+_log = structlog.get_logger("perdure.api")
+_BY_STATUS: dict[int, ProblemKind] = {
+    401: RequestProblem.UNAUTHENTICATED,
+    403: FailureKind.FORBIDDEN,
+    404: RequestProblem.NOT_FOUND,
+    405: RequestProblem.METHOD_NOT_ALLOWED,
+    413: RequestProblem.CONTENT_TOO_LARGE,
+    415: RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+    503: RequestProblem.UNAVAILABLE,
+}
+
+
+def install(app: FastAPI) -> None:
+    """Register all handlers."""
+    _on(app, ProblemError, lambda error, _: error)
+    _on(app, DomainError, _domain)
+    _on(app, BlueprintInvalid, _blueprint_invalid)
+    _on(app, ClusterError, _cluster)
+    _on(app, TemporalError, lambda error, _: _unavailable("Temporal does not answer.", error))
+    _on(app, RequestValidationError, _request_invalid)
+    _on(app, HTTPException, _http)
+    _on(app, SecretsError, _unforeseen)
+    for kind in (OperationalError, InterfaceError, PoolTimeout):
+        _on(app, kind, _database)
+    _on(app, DBAPIError, _database_fault)
+    _on(app, ConnectionError, lambda error, _: _unavailable("The database does not answer.", error))
+
+
+def answer_problem(request: Request, error: ProblemError) -> Response:
+    """Write a problem answer."""
+    body = problem_body(error, instance=request.state.path, request_id=request.state.request_id)
+    return Response(to_json(body), error.status, error.headers, MEDIA_TYPE)
+
+
+def _on(app: FastAPI, kind: type[Fault], translate: Callable[[Fault, Request], ProblemError]) -> None:
+    async def handle(request: Request, error: Exception) -> Response:
+        assert isinstance(error, kind)  # noqa: S101 - Starlette calls a handler for its own kind only
+        return answer_problem(request, translate(error, request))
+
+    handler: Callable[[Request, Exception], Awaitable[Response]] = handle
+    app.add_exception_handler(kind, handler)
+
+
+def _domain(error: DomainError, _: Request) -> ProblemError:
+    detail = f"{str(error)[:1].upper()}{str(error)[1:]}."
+    kind: ProblemKind = error.kind
+    status: int | None = error.http_status
+    errors: list[ProblemField] = []
+    match error:
+        case NotFound():
+            return not_found(error.resource, error.identifier)
+        case Unauthenticated():
+            kind = RequestProblem.UNAUTHENTICATED
+        case InvalidReferences():
+            detail, errors = "The Blueprint refers to what is not there.", field_problems(error.errors)
+        case InvalidCursor():
+            kind = RequestProblem.VALIDATION_FAILED
+            errors = [
+                ProblemField(path="query.cursor", message="is not one", suggestion="use meta.nextCursor")
+            ]
+        case IdempotencyMismatch():
+            kind = RequestProblem.IDEMPOTENCY_MISMATCH
+        case IdempotencyInFlight():
+            kind = RequestProblem.IDEMPOTENCY_IN_FLIGHT
+    return ProblemError(kind, detail, errors=errors, extensions=_extensions(error), status=status)
+
+
+def _extensions(error: DomainError) -> dict[str, str | int]:
+    match error:
+        case Busy():
+            return {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
+        case AlreadyEnded():
+            return {"operationId": error.operation_id, "state": error.state.value}
+        case NameTaken():
+            return {"existingId": error.existing_id}
+        case CapExceeded():
+            return {"cap": error.cap, "limit": error.limit, "used": error.used, "asked": error.asked}
+    return {}
+
+
+def _blueprint_invalid(error: BlueprintInvalid, _: Request) -> ProblemError:
+    return ProblemError(
+        FailureKind.BLUEPRINT_INVALID, "The Blueprint is not valid.", errors=field_problems(error.errors)
+    )
+
+
+def _cluster(error: ClusterError, _: Request) -> ProblemError:
+    seconds = str(max(1, round(error.retry_after))) if isinstance(error, Throttled) else RETRY_SECONDS
+    kind = error.kind
+    if kind is FailureKind.INTERNAL:
+        _log.error("cluster_fault", exc_info=error)
+        return unforeseen()
+    headers = {"Retry-After": seconds} if kind is FailureKind.CLUSTER_UNAVAILABLE else {}
+    return ProblemError(kind, f"The cluster: {error}", headers=headers)
+
+
+def _unavailable(detail: str, error: Exception) -> ProblemError:
+    _log.warning("part_unavailable", detail=detail, error=type(error).__name__)
+    return ProblemError(RequestProblem.UNAVAILABLE, detail, headers={"Retry-After": RETRY_SECONDS})
+
+
+def _database(error: Exception, _: Request) -> ProblemError:
+    return _unavailable("The database does not answer.", error)
+
+
+def _database_fault(error: DBAPIError, request: Request) -> ProblemError:
+    if error.connection_invalidated:
+        return _database(error, request)
+    return _unforeseen(error, request)
+
+
+def _unforeseen(error: Exception, request: Request) -> ProblemError:
+    _log.error("request_failed", requestId=request.state.request_id, exc_info=error)
+    return unforeseen()
+
+
+def _request_invalid(error: RequestValidationError, _: Request) -> ProblemError:
+    errors = [problem_field(detail) for detail in error.errors()]
+    return ProblemError(RequestProblem.VALIDATION_FAILED, "The request is not valid.", errors=errors)
+
+
+def _http(error: HTTPException, request: Request) -> ProblemError:
+    if isinstance(error, BodyTooLarge):
+        return too_large(error.limit)
+    kind = _BY_STATUS.get(error.status_code, RequestProblem.BAD_REQUEST)
+    headers: dict[str, Any] = dict(error.headers or {})
+    detail = str(error.detail)
+    if kind is RequestProblem.NOT_FOUND:
+        detail = f"There is nothing at {request.state.path[:200]}."
+    elif kind is RequestProblem.METHOD_NOT_ALLOWED:
+        detail = f"{request.method} is not possible here."
+    return ProblemError(kind, detail, headers=headers, status=error.status_code)

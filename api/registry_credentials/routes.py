@@ -1,0 +1,105 @@
+"""Routes of registry credentials: what `imagePullSecrets` of a Blueprint names."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.records import RegistryCredentialRecord
+from activities.db.repositories import registry_credentials
+from api.auth import Admin, Viewer
+from api.bodies import read_document
+from api.documentation import documented, json_body
+from api.envelope import Envelope, ListEnvelope, answer, answer_list, answer_stored
+from api.environments.documents import validated
+from api.idempotency import IdempotencyKey, Outcome, Replayed, once
+from api.parameters import Id
+from api.problems import RequestProblem, not_found
+from api.registry_credentials.schemas import CreateRegistryCredential, RegistryCredentialOut
+from api.state import State
+from workflows.domain.failures import FailureKind
+
+router = APIRouter(prefix="/v1/registry-credentials", tags=["registry credentials"])
+
+_EXAMPLE = {"corp": {"name": "corp", "registry": "ghcr.io", "username": "robot", "password": "a token"}}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Envelope[RegistryCredentialOut],
+    summary="Store a login for a container registry",
+    operation_id="registry_credentials_create",
+    **documented(
+        FailureKind.CONFLICT,
+        RequestProblem.MALFORMED_BODY,
+        RequestProblem.CONTENT_TOO_LARGE,
+        RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+        RequestProblem.IDEMPOTENCY_MISMATCH,
+        RequestProblem.IDEMPOTENCY_IN_FLIGHT,
+        body=json_body(CreateRegistryCredential, _EXAMPLE),
+    ),
+)
+async def create(request: Request, state: State, actor: Admin, key: IdempotencyKey = None) -> Response:
+    """The password is stored encrypted and never answered again."""
+    wish = validated(CreateRegistryCredential, await read_document(request, allow_yaml=False))
+
+    async def work(session: AsyncSession) -> Outcome[None]:
+        record = await registry_credentials.create_registry_credential(
+            session,
+            actor,
+            name=wish.name,
+            host=wish.registry,
+            username=wish.username,
+            password=wish.password.get_secret_value(),
+            keys=state.master_keys,
+        )
+        return Outcome(None, 201, _out(record))
+
+    outcome = await once(request, state, actor, key, work)
+    if isinstance(outcome, Replayed):
+        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
+    return answer(request, outcome.data, status=outcome.status)
+
+
+@router.get(
+    "",
+    response_model=ListEnvelope[RegistryCredentialOut],
+    summary="List registry credentials",
+    operation_id="registry_credentials_list",
+    **documented(),
+)
+async def list_all(request: Request, state: State, actor: Viewer) -> Response:
+    """All of the organisation's, by name."""
+    async with state.database.reading() as session:
+        records = await registry_credentials.list_registry_credentials(session, actor.organization_id)
+    return answer_list(request, [_out(record) for record in records])
+
+
+@router.delete(
+    "/{id}",
+    response_model=Envelope[RegistryCredentialOut],
+    summary="Remove a registry credential",
+    operation_id="registry_credentials_delete",
+    **documented(),
+)
+async def delete(request: Request, state: State, actor: Admin, credential: Id) -> Response:
+    """By id or by name. Environments that run keep what they have."""
+    async with state.database.transaction() as session:
+        records = await registry_credentials.list_registry_credentials(session, actor.organization_id)
+        found = next((record for record in records if credential in (record.id, record.name)), None)
+        if found is None:
+            raise not_found("registry credential", credential)
+        await registry_credentials.delete_registry_credential(session, actor, found.id)
+    return answer(request, _out(found))
+
+
+def _out(record: RegistryCredentialRecord) -> RegistryCredentialOut:
+    return RegistryCredentialOut(
+        id=record.id,
+        name=record.name,
+        registry=record.host,
+        username=record.username,
+        created_by=record.created_by,
+        created_at=record.created_at,
+    )

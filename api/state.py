@@ -1,0 +1,125 @@
+"""What a running API holds: built once at start, handed to every request as `request.state.app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Protocol, cast
+
+from fastapi import Depends, Request
+from pydantic import JsonValue
+
+from activities.db.engine import Database
+from activities.secrets import MasterKeys
+from activities.temporal import PayloadKeys, TemporalStarter, WorkflowStarter, connect
+from api.auth import KeyCache
+from api.clusters import Clusters, OpenedClusters
+from api.events import DatabaseLog, EventTail
+from api.metrics import Metrics
+from api.settings import ApiSettings
+
+if TYPE_CHECKING:
+    from api.environments.live import LiveStatus
+
+
+class Objects(Protocol):
+    """Documents outside the database."""
+
+    async def get_json(self, key: str) -> JsonValue:
+        """Return a stored document."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What the API stands on. Tests hand in their own; `open_dependencies` makes the real ones."""
+
+    database: Database
+    starter: WorkflowStarter
+    clusters: Clusters
+    objects: Objects
+    master_keys: MasterKeys
+    codec: PayloadKeys | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """Dependencies, and what this process keeps beside them."""
+
+    settings: ApiSettings
+    database: Database
+    starter: WorkflowStarter
+    clusters: Clusters
+    objects: Objects
+    master_keys: MasterKeys
+    codec: PayloadKeys | None
+    keys: KeyCache
+    tail: EventTail
+    metrics: Metrics
+    live: LiveStatus
+
+
+@asynccontextmanager
+async def open_dependencies(settings: ApiSettings) -> AsyncIterator[Dependencies]:
+    """Open what the settings name. Nothing is connected yet: each part is asked at its first use."""
+    # Late: only a process that serves needs the object store.
+    from activities.storage.objects import ObjectStore  # noqa: PLC0415
+
+    codec = settings.payload_codec
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.dispose)
+        clusters = OpenedClusters(settings.all_clusters)
+        stack.push_async_callback(clusters.close)
+        client = await connect(
+            settings.temporal_address,
+            settings.temporal_namespace,
+            codec=codec,
+            lazy=True,
+            identity="perdure-api",
+            tls=settings.temporal_tls,
+            api_key=settings.temporal_api_key.get_secret_value() if settings.temporal_api_key else None,
+        )
+        yield Dependencies(
+            database=database,
+            starter=TemporalStarter(client),
+            clusters=clusters,
+            objects=ObjectStore(settings.object_store),
+            master_keys=settings.open_master_keys(),
+            codec=codec,
+        )
+
+
+@asynccontextmanager
+async def running(
+    settings: ApiSettings, dependencies: Dependencies, metrics: Metrics
+) -> AsyncIterator[AppState]:
+    """Build the state on its dependencies; streams end when the context does."""
+    from api.environments.live import LiveStatus  # noqa: PLC0415 - it stands on this module's types
+
+    tail = EventTail(DatabaseLog(dependencies.database))
+    try:
+        yield AppState(
+            settings=settings,
+            database=dependencies.database,
+            starter=dependencies.starter,
+            clusters=dependencies.clusters,
+            objects=dependencies.objects,
+            master_keys=dependencies.master_keys,
+            codec=dependencies.codec,
+            keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
+            tail=tail,
+            metrics=metrics,
+            live=LiveStatus(settings, dependencies.database, dependencies.clusters),
+        )
+    finally:
+        await tail.close()
+
+
+def app_state(request: Request) -> AppState:
+    """Return the state of the application that serves this request."""
+    return cast(AppState, request.state.app)
+
+
+State = Annotated[AppState, Depends(app_state)]

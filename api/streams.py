@@ -1,0 +1,60 @@
+"""Event streams over HTTP (SSE): where they begin, and how they go out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated
+
+from fastapi import Header, Query, Response
+from starlette.responses import StreamingResponse
+
+from activities.db.records import EventRecord
+from api.events import stream
+from api.problems import ProblemError, ProblemField, RequestProblem
+from api.state import AppState
+
+LastEventId = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="Number of the last event that was received")
+]
+After = Annotated[int | None, Query(ge=0, description="The same, for clients that cannot set headers")]
+
+
+def start_after(last_event_id: str | None, after: int | None) -> int:
+    """The number to go on from; the header wins: browsers set it as they reconnect. Raises ProblemError."""
+    if last_event_id is None or last_event_id == "":
+        return after or 0
+    if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) < 16:
+        return int(last_event_id)
+    raise ProblemError(
+        RequestProblem.VALIDATION_FAILED,
+        "Last-Event-ID is the number of an event.",
+        errors=[ProblemField(path="header.Last-Event-ID", message="is not a number")],
+    )
+
+
+def event_stream(
+    state: AppState,
+    organization_id: str,
+    environment_id: str,
+    after: int,
+    *,
+    wanted: Callable[[EventRecord], bool],
+    last: Callable[[EventRecord], bool],
+    until: int | None = None,
+) -> Response:
+    """Answer with an environment's events, from those that `wanted` picks to the one that `last` picks.
+
+    `until`: there is nothing to come after this number, so that a reader which has it gets the end at once.
+    """
+    body = stream(state.tail, organization_id, environment_id, after, wanted=wanted, last=last, until=until)
+    return StreamingResponse(
+        _counted(state, body),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _counted(state: AppState, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    with state.metrics.streams.track_inprogress():
+        async for part in body:
+            yield part

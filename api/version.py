@@ -1,0 +1,16 @@
+"""The version of this installation."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+
+def _version() -> str:
+    try:
+        return version("perdure")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+VERSION: Final = _version()
