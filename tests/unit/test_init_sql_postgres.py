@@ -75,7 +75,7 @@ def serve(data: Path) -> Iterator[Server]:
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
     env = {"PATH": f"{BIN}:{os.environ['PATH']}", "LANG": "C.UTF-8", "HOME": str(data)}
-    cluster = data / "cluster"
+    cluster = str(data / "cluster")
     initdb = [
         "initdb",
         "-D",
@@ -85,7 +85,7 @@ def serve(data: Path) -> Iterator[Server]:
         "-A",
         "scram-sha-256",
         "--pwfile",
-        secret,
+        str(secret),
         "--no-sync",
         "-E",
         "UTF8",
@@ -94,7 +94,7 @@ def serve(data: Path) -> Iterator[Server]:
     options = f"-p {port} -k '' -c listen_addresses=127.0.0.1 -c fsync=off"
     control = [*as_user, "pg_ctl", "-D", cluster, "-w"]
     subprocess.run(
-        [*control, "-l", data / "log", "-o", options, "start"],
+        [*control, "-l", str(data / "log"), "-o", options, "start"],
         env=env,
         check=True,
         stdout=subprocess.DEVNULL,

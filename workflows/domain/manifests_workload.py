@@ -23,7 +23,6 @@ from workflows.domain.manifests_common import (
     selector_labels,
     service_labels,
     service_object,
-    shortened,
 )
 from workflows.domain.manifests_pod import container, file_keys, pod_spec, pod_template
 
@@ -49,7 +48,6 @@ def service(
     digests = secret_digests or {}
     return (
         *_config_map(context, running),
-        *_claims_of_job(context, running),
         *_services(context, running),
         _workload(context, running, desired_replicas(running, overrides), digests),
     )
@@ -116,28 +114,6 @@ def _config_map(context: EnvironmentContext, service: Service) -> list[Manifest]
         keys[volume.name, path]: text for volume in service.volumes for path, text in volume.files.items()
     }
     return [service_object("v1", "ConfigMap", service.name, context, service.name, {"data": data})]
-
-
-def _claims_of_job(context: EnvironmentContext, service: Service) -> list[Manifest]:
-    """Claims that stand alone: only a Job needs them, a StatefulSet makes its own."""
-    if service.kind is not ServiceKind.JOB:
-        return []
-    return [
-        service_object(
-            "v1",
-            "PersistentVolumeClaim",
-            _claim_name(service, volume),
-            context,
-            service.name,
-            {"spec": _claim_spec(volume)},
-        )
-        for volume in service.volumes
-        if volume.type is VolumeType.PVC
-    ]
-
-
-def _claim_name(service: Service, volume: Volume) -> str:
-    return shortened(f"{volume.name}-{service.name}")
 
 
 def _claim_spec(volume: Volume) -> dict[str, JsonValue]:
@@ -243,20 +219,12 @@ def _stateful_set(context: EnvironmentContext, service: Service, common: dict[st
 def _job(
     context: EnvironmentContext, service: Service, replicas: int, template: dict[str, JsonValue]
 ) -> Manifest:
-    claims: list[JsonValue] = [
-        {"name": volume.name, "persistentVolumeClaim": {"claimName": _claim_name(service, volume)}}
-        for volume in service.volumes
-        if volume.type is VolumeType.PVC
-    ]
-    pod = pod_spec(service, restart_policy="Never")
-    declared = pod.get("volumes")
-    volumes = [*(declared if isinstance(declared, list) else []), *claims]
     spec: dict[str, JsonValue] = {
-        # Stopping a Job suspends it; its size stays, completions are immutable.
+        # Stopping a Job suspends it: its template and completions are immutable.
         "suspend": replicas == 0,
         "backoffLimit": service.startup.tolerate_restarts,
-        "completions": max(service.replicas, 1),
-        "parallelism": max(service.replicas, 1),
-        "template": {**template, "spec": {**pod, **({"volumes": volumes} if volumes else {})}},
+        "completions": 1,
+        "parallelism": 1,
+        "template": {**template, "spec": pod_spec(service, restart_policy="Never")},
     }
     return service_object("batch/v1", "Job", service.name, context, service.name, {"spec": spec})

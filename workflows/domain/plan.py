@@ -57,7 +57,7 @@ def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None
 
 def plan_delete() -> tuple[PlannedStep, ...]:
     """The steps of a delete: one after the other."""
-    order = (StepKind.CANCEL_RUNNING, StepKind.DELETE_NAMESPACE, StepKind.RELEASE)
+    order = (StepKind.CANCEL_RUNNING, StepKind.DELETE_NAMESPACE)
     return tuple(
         PlannedStep(name=kind.value, kind=kind, depends_on=(order[place - 1].value,) if place else ())
         for place, kind in enumerate(order)
