@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
@@ -26,17 +27,25 @@ class WorkerStopping(Exception):
     """The worker is shutting down: another attempt, elsewhere, goes on from what the cluster shows."""
 
 
+@dataclass(slots=True)
+class Life:
+    """An activity attempt that is under way. `progress` goes out with the next heartbeat."""
+
+    lease: Lease
+    progress: str = ""
+
+
 @asynccontextmanager
-async def alive() -> AsyncIterator[Lease]:
-    """Beat for as long as the body runs; the lease it yields ends when this process stands still.
+async def alive() -> AsyncIterator[Life]:
+    """Beat for as long as the body runs; the lease in what it yields ends when this process stands still.
 
     The body is left with `WorkerStopping` when the worker is told to stop, so that a long wait does not hold
     up a shutdown.
     """
 
-    async def beat() -> None:
+    async def beat(life: Life) -> None:
         while True:
-            activity.heartbeat()
+            activity.heartbeat(life.progress)
             await asyncio.sleep(BEAT_SECONDS)
 
     body = asyncio.current_task()
@@ -49,10 +58,12 @@ async def alive() -> AsyncIterator[Lease]:
         if body is not None:
             body.cancel()
 
-    helpers = [asyncio.create_task(beat()), asyncio.create_task(leave_when_stopping())]
+    helpers = [asyncio.create_task(leave_when_stopping())]
     try:
         async with Lease() as lease:
-            yield lease
+            life = Life(lease)
+            helpers.append(asyncio.create_task(beat(life)))
+            yield life
     except asyncio.CancelledError:
         if stopping and body is not None and not activity.is_cancelled():
             body.uncancel()
@@ -66,9 +77,9 @@ async def alive() -> AsyncIterator[Lease]:
                 await helper
 
 
-def fail(reason: Failure) -> NoReturn:
-    """End the activity with `reason`: the engine tries again only where its kind says that this can help."""
-    raise _application_error(reason)
+def fail(reason: Failure, *, final: bool = False) -> NoReturn:
+    """End the activity with `reason`: tried again only where its kind allows it, never if `final`."""
+    raise _application_error(reason, final=final)
 
 
 def reports_failures(
@@ -90,7 +101,7 @@ def reports_failures(
     return translated
 
 
-def _application_error(reason: Failure) -> ApplicationError:
+def _application_error(reason: Failure, *, final: bool = False) -> ApplicationError:
     return ApplicationError(
-        reason.message, reason, type=reason.kind, non_retryable=not FAILURES[reason.kind].retryable
+        reason.message, reason, type=reason.kind, non_retryable=final or not FAILURES[reason.kind].retryable
     )

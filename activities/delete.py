@@ -76,8 +76,8 @@ class ClusterDelete(DeleteActivities):
     @reports_failures
     async def delete_namespace(self, request: DeleteNamespace) -> NamespaceDeleted:
         """See `DeleteActivities`. Safe to run twice: fence and delete are both by what is there."""
-        async with alive() as lease:
-            return await remove_namespace(self.cluster, lease, request)
+        async with alive() as life:
+            return await remove_namespace(self.cluster, life.lease, request)
 
 
 async def remove_namespace(cluster: Cluster, lease: Lease, request: DeleteNamespace) -> NamespaceDeleted:

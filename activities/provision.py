@@ -15,7 +15,7 @@ from temporalio import activity
 
 from activities._evidence import EvidenceCollector
 from activities._init import run_init
-from activities._readiness import wait_until
+from activities._readiness import Wait
 from activities._step import alive, fail, reports_failures
 from activities.delete import remove_namespace
 from activities.secrets import Opener
@@ -66,8 +66,8 @@ class ClusterProvision(ProvisionActivities):
     @reports_failures
     async def prepare_namespace(self, request: PrepareNamespace) -> NamespacePrepared:
         """See `ProvisionActivities`. Twice gives the same answer: its creator is noted on the namespace."""
-        async with alive() as lease:
-            cluster = self.cluster.fenced(lease)
+        async with alive() as life:
+            cluster = self.cluster.fenced(life.lease)
             live, created = await _take_namespace(cluster, request)
             existed = text(live, "metadata", "annotations", CREATED_BY) != request.context.operation_id
             if not created:
@@ -85,8 +85,8 @@ class ClusterProvision(ProvisionActivities):
     async def apply_secrets(self, request: ApplySecrets) -> None:
         """See `ProvisionActivities`. Values are opened here and nowhere before."""
         context = request.context
-        async with alive() as lease:
-            cluster = self.cluster.fenced(lease)
+        async with alive() as life:
+            cluster = self.cluster.fenced(life.lease)
             rendered = [
                 manifests.secret_manifest(
                     context, name, {key: self.opener.open(value) for key, value in sealed.items()}
@@ -104,14 +104,22 @@ class ClusterProvision(ProvisionActivities):
     async def deploy_service(self, request: DeployService) -> ServiceDeployed:
         """See `ProvisionActivities`. A second attempt applies the same again and goes on waiting."""
         started = time.monotonic()
-        async with alive() as lease:
-            cluster = self.cluster.fenced(lease)
+        async with alive() as life:
+            cluster = self.cluster.fenced(life.lease)
             async with cluster.view(request.context.namespace) as view:
                 workload = await _apply_service(cluster, request.manifests)
-                evidence = EvidenceCollector(cluster, self.objects)
-                ready = await wait_until(request, workload, view, evidence)
+                waiting = Wait(
+                    context=request.context,
+                    service=request.service,
+                    view=view,
+                    life=life,
+                    evidence=EvidenceCollector(cluster, self.objects),
+                    deadline=request.deadline,
+                    tolerate_restarts=request.tolerate_restarts,
+                )
+                ready = await waiting.until(request.until, workload)
                 if request.init is not None:
-                    await run_init(cluster, request, workload, view, evidence)
+                    await run_init(cluster, request.init, workload, waiting)
             return ServiceDeployed(
                 workload=ObjectIdentity(kind=workload.ref.kind, name=workload.ref.name, uid=workload.uid),
                 ready=ready.ready,
@@ -123,8 +131,8 @@ class ClusterProvision(ProvisionActivities):
     @reports_failures
     async def verify_endpoints(self, request: VerifyEndpoints) -> None:
         """See `ProvisionActivities`. A service without a ready endpoint by the deadline is a time-out."""
-        async with alive() as lease:
-            cluster = self.cluster.fenced(lease)
+        async with alive() as life:
+            cluster = self.cluster.fenced(life.lease)
             await asyncio.gather(*(cluster.apply(manifest) for manifest in request.manifests))
             async with cluster.view(request.context.namespace) as view:
                 await view.include("EndpointSlice")
@@ -135,10 +143,10 @@ class ClusterProvision(ProvisionActivities):
     @reports_failures
     async def undo(self, request: Undo) -> Cleanup:
         """See `ProvisionActivities`. Goes on when one object resists, and says which are left."""
-        async with alive() as lease:
+        async with alive() as life:
             if request.pre_image is None or not request.pre_image.namespace_existed:
-                return await self._undo_namespace(lease, request.context)
-            return await self._undo_objects(lease, request)
+                return await self._undo_namespace(life.lease, request.context)
+            return await self._undo_objects(life.lease, request)
 
     async def _undo_namespace(self, lease: Lease, context: EnvironmentContext) -> Cleanup:
         """Delete the namespace, if this operation created it."""

@@ -19,10 +19,23 @@ HEARTBEAT_THROTTLE: Final = timedelta(seconds=1)
 """Heartbeats reach the server this often, so that a cancel reaches the activity within about a second."""
 
 
+PASSED_THROUGH: Final = (
+    "workflows.contracts",
+    "workflows.domain",
+    # What the workflow modules share: under this policy a module is either the workflow's own or named here.
+    "workflows._cluster",
+    "workflows._graph",
+    "workflows._ledger",
+    "workflows._operation",
+    "workflows._options",
+)
+"""Modules that workflows share with the process instead of importing them anew for each run."""
+
+
 def sandbox() -> SandboxedWorkflowRunner:
-    """Return the sandbox: contracts and domain pass through, anything unplanned stops the worker at start."""
+    """Return the sandbox: what is named passes through, anything unplanned stops the worker at start."""
     restrictions = SandboxRestrictions.default.with_passthrough_modules(
-        "workflows.contracts", "workflows.domain"
+        *PASSED_THROUGH
     ).with_import_notification_policy(
         SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
         | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH

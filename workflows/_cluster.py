@@ -1,11 +1,12 @@
 """How a workflow asks a cluster's workers for something, and what it learns when that fails."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 from temporalio.workflow import ActivityCancellationType
 
@@ -62,6 +63,8 @@ async def on_cluster(
                 summary=summary,
             )
         except ActivityError as error:
+            if _being_cancelled(error):
+                raise asyncio.CancelledError from error
             if _nobody_serves(error) and waited < SCHEDULE_TO_START_ATTEMPTS:
                 continue
             raise StepFailed(as_failure(error, step, cluster)) from error
@@ -85,6 +88,12 @@ def as_failure(error: ActivityError, step: str, cluster: str) -> Failure:
     if isinstance(error.cause, ActivityTimeout):
         return failure(FailureKind.TIMEOUT, "The step did not end within its time.", step=step)
     return failure(FailureKind.INTERNAL, f"The step ended unexpectedly: {error.cause}", step=step)
+
+
+def _being_cancelled(error: ActivityError) -> bool:
+    """Whether the activity ended because this step is being cancelled: confirmed, or its worker was dead."""
+    task = asyncio.current_task()
+    return is_cancelled_exception(error) or (task is not None and task.cancelling() > 0)
 
 
 def _nobody_serves(error: ActivityError) -> bool:

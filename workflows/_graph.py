@@ -10,6 +10,14 @@ from workflows.domain.operations import PlannedStep
 RunStep = Callable[[PlannedStep], Awaitable[None]]
 
 
+async def _stop(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel what still runs and wait for it. In order: it is the order of commands in history."""
+    for task in tasks:
+        if not task.done():
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def run_graph(steps: Sequence[PlannedStep], run: RunStep) -> None:
     """Run every step of `steps` by `run`, in the order that `depends_on` demands and no stricter.
 
@@ -29,12 +37,10 @@ async def run_graph(steps: Sequence[PlannedStep], run: RunStep) -> None:
     pending = list(tasks.values())
     try:
         await workflow.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        # A list, never a set: the order of cancels is the order of commands in history.
-        for task in pending:
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+    except asyncio.CancelledError:
+        await _stop(pending)
+        raise
+    await _stop(pending)
     for task in pending:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error

@@ -77,7 +77,7 @@ class OperationFrame(ABC):
         except StepFailed as failed:
             self.note(StepChange(step=step.name, state=StepState.FAILED, failure=failed.failure))
             raise
-        except BaseException:
+        except asyncio.CancelledError:
             self.note(StepChange(step=step.name, state=StepState.CANCELLED))
             raise
         self.note(StepChange(step=step.name, state=StepState.SUCCEEDED, output=output))

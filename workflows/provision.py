@@ -9,7 +9,6 @@ from typing import assert_never
 
 from pydantic import JsonValue
 from temporalio import workflow
-from temporalio.common import VersioningBehavior
 
 from workflows._cluster import StepFailed, on_cluster
 from workflows._graph import run_graph
@@ -24,17 +23,16 @@ from workflows._options import (
 from workflows.contracts.operation import (
     CANCEL_SIGNAL,
     CancelRequest,
-    InitScript,
     OperationInput,
     OperationPlan,
     OperationResult,
     PreImage,
-    Until,
 )
 from workflows.contracts.provision import (
     PROVISION_ENVIRONMENT,
     ApplySecrets,
     DeployService,
+    InitScript,
     NamespacePrepared,
     PrepareNamespace,
     ProvisionActivities,
@@ -43,12 +41,13 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.domain import manifests
-from workflows.domain.blueprint import Blueprint, Condition, ServiceKind
+from workflows.domain.blueprint import Blueprint, Condition, InitType, Service, ServiceKind
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepChange, StepKind, StepState
+from workflows.domain.readiness import Until
 
 
-@workflow.defn(name=PROVISION_ENVIRONMENT, versioning_behavior=VersioningBehavior.PINNED)
+@workflow.defn(name=PROVISION_ENVIRONMENT)
 class ProvisionEnvironment(OperationFrame):
     """Runs one provision, or a retry of one."""
 
@@ -122,7 +121,7 @@ class ProvisionEnvironment(OperationFrame):
                 await self._service(plan, step)
             case StepKind.ENDPOINTS:
                 await self.noted(step, lambda: self._verify_endpoints(plan, step))
-            case StepKind.CANCEL_RUNNING | StepKind.DELETE_NAMESPACE | StepKind.RELEASE:
+            case StepKind.CANCEL_RUNNING | StepKind.DELETE_NAMESPACE:
                 raise AssertionError(f"{step.kind} is not a step of a provision")
             case _:
                 assert_never(step.kind)
@@ -225,14 +224,7 @@ class ProvisionEnvironment(OperationFrame):
         self, plan: OperationPlan, step: PlannedStep, until: Until, deadline: datetime
     ) -> ServiceDeployed:
         service = self._blueprint.service(step.service or "")
-        init = None
-        if service.init is not None and until is not Until.STARTED:
-            init = InitScript(
-                type=service.init.type,
-                script=service.init.script,
-                store=service.store,
-                key=f"{plan.context.environment_id}/{service.name}",
-            )
+        init = None if until is Until.STARTED else _init(plan, service)
         return await on_cluster(
             ProvisionActivities.deploy_service,
             DeployService(
@@ -287,6 +279,22 @@ class ProvisionEnvironment(OperationFrame):
             )
         ]
         return tuple(manifest for manifest in rendered if _existed(manifest, pre_image.objects))
+
+
+def _init(plan: OperationPlan, service: Service) -> InitScript | None:
+    """Return a service's init as the cluster's worker takes it."""
+    if service.init is None:
+        return None
+    key = f"{plan.context.environment_id}/{service.name}"
+    match service.init.type:
+        case InitType.SQL:
+            return InitScript(key=key, sql=service.init.script, store=service.store)
+        case InitType.SHELL:
+            return InitScript(
+                key=key, job=manifests.shell_job(plan.context, service, service.init.script, key)
+            )
+        case _:
+            assert_never(service.init.type)
 
 
 def _existed(manifest: manifests.Manifest, objects: tuple[ObjectIdentity, ...]) -> bool:

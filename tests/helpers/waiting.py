@@ -22,6 +22,15 @@ def eventually(condition: Callable[[], Found | bool | None], what: str, *, withi
         time.sleep(_POLL_SECONDS)
 
 
+async def until(condition: Callable[[], bool], what: str, *, within: float = 20.0) -> None:
+    """Return once `condition` holds; fail with `what` after `within` seconds. Leaves the event loop free."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within:g} s: {what}")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
 async def eventually_async(
     condition: Callable[[], Awaitable[Found | None]], what: str, *, within: float = 30.0
 ) -> Found:

@@ -4,10 +4,9 @@ The ledger activities run as *local* activities on the control worker: one short
 """
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 from temporalio import activity
 
 from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectIdentity, Overrides
@@ -133,20 +132,3 @@ class LedgerActivities:
     async def finish(self, result: OperationResult) -> OperationResult:
         """End the operation (compare-and-set, the first end wins) and return the end that holds."""
         raise NotImplementedError
-
-
-class Until(StrEnum):
-    """How far a service has to get before its activity returns."""
-
-    STARTED = "started"
-    READY = "ready"
-    COMPLETED = "completed"
-
-
-class InitScript(WireModel):
-    """A service's init, run once by `type`: `sql` in the pod together with a marker row, `shell` as a Job."""
-
-    type: str
-    script: str
-    store: str | None = None
-    key: str = Field(description="Marker that makes it run once: the environment's id and the service's name")

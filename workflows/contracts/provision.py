@@ -6,10 +6,12 @@ from typing import Final
 from pydantic import JsonValue
 from temporalio import activity
 
-from workflows.contracts.operation import InitScript, PreImage, Until
+from workflows.contracts.operation import PreImage
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity
 from workflows.domain.failures import WireModel
 from workflows.domain.operations import Cleanup
+from workflows.domain.readiness import Until
 
 PROVISION_ENVIRONMENT: Final = "ProvisionEnvironment"
 
@@ -38,6 +40,19 @@ class ApplySecrets(WireModel):
     """Kubernetes Secret name -> key -> sealed value."""
     pull_secrets: dict[str, str] = {}
     """Kubernetes Secret name -> sealed `.dockerconfigjson`."""
+
+
+class InitScript(WireModel):
+    """A service's init, run once: SQL in the service's own pod, or a Job that the cluster remembers.
+
+    Exactly one of `sql` and `job` is given. `key` is the marker of the run: environment id and service name.
+    """
+
+    key: str
+    sql: str | None = None
+    store: DataStore | None = None
+    """Which database `sql` is for."""
+    job: dict[str, JsonValue] | None = None
 
 
 class DeployService(WireModel):

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from workflows.domain.blueprint_models import OnFailure as OnFailure  # part of this vocabulary too
+from workflows.domain.blueprint_models import OnFailure as OnFailure  # noqa: PLC0414 - part of this vocabulary too
 from workflows.domain.failures import Blocker, Failure, WireModel
 
 
@@ -45,7 +45,6 @@ class StepKind(StrEnum):
     ENDPOINTS = "endpoints"
     CANCEL_RUNNING = "cancel_running"
     DELETE_NAMESPACE = "delete_namespace"
-    RELEASE = "release"
 
 
 class EnvironmentPhase(StrEnum):

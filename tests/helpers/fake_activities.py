@@ -1,0 +1,195 @@
+"""Activities without a world behind them, by the same interfaces: workflow tests script and read them."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from workflows.contracts.delete import (
+    DeleteActivities,
+    DeleteNamespace,
+    NamespaceDeleted,
+    RunningCancelled,
+)
+from workflows.contracts.operation import (
+    LedgerActivities,
+    LedgerEntry,
+    OperationInput,
+    OperationPlan,
+    OperationResult,
+    PreImage,
+    RecordedPreImage,
+    SealedSecrets,
+)
+from workflows.contracts.provision import (
+    ApplySecrets,
+    DeployService,
+    NamespacePrepared,
+    PrepareNamespace,
+    ProvisionActivities,
+    ServiceDeployed,
+    Undo,
+    VerifyEndpoints,
+)
+from workflows.domain.blueprint import parse_blueprint
+from workflows.domain.environment import EnvironmentContext, ObjectIdentity
+from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
+from workflows.domain.operations import Cleanup, OnFailure, StepState
+from workflows.domain.plan import plan_delete, plan_provision
+from workflows.domain.readiness import Until
+
+CONTEXT = EnvironmentContext(
+    environment_id="env_01",
+    environment_name="shop",
+    organization_id="org_01",
+    installation_id="8c7d6b1e-0000-4000-8000-000000000001",
+    operation_id="op_01",
+    cluster="test",
+    namespace="shop-12345678",
+    revision=1,
+    fence=1,
+)
+
+
+def provision_plan(
+    services: dict[str, object], *, on_failure: OnFailure = OnFailure.KEEP, **changes: object
+) -> OperationPlan:
+    """Return the plan of a provision of these services (name -> their fields, image filled in)."""
+    document = {
+        "name": "shop",
+        "services": {
+            name: {"image": f"registry.test/{name}:1", **(fields if isinstance(fields, dict) else {})}
+            for name, fields in services.items()
+        },
+    }
+    blueprint = parse_blueprint(document)
+    return OperationPlan(
+        proceed=True,
+        context=CONTEXT,
+        blueprint=blueprint.model_dump(mode="json", by_alias=True),
+        steps=plan_provision(blueprint),
+        on_failure=on_failure,
+    ).model_copy(update=changes)
+
+
+def delete_plan(**changes: object) -> OperationPlan:
+    """Return the plan of a delete."""
+    return OperationPlan(proceed=True, context=CONTEXT, steps=plan_delete()).model_copy(update=changes)
+
+
+@dataclass
+class FakeLedger(LedgerActivities):
+    """Keeps what the workflow writes, in order."""
+
+    plan: OperationPlan
+    entries: list[LedgerEntry] = field(default_factory=list)
+    ended: OperationResult | None = None
+    recorded: PreImage | None = None
+    record_failures: int = 0
+
+    @activity.defn(name="operation.begin")
+    async def begin(self, operation: OperationInput) -> OperationPlan:
+        return self.plan
+
+    @activity.defn(name="operation.record")
+    async def record(self, entry: LedgerEntry) -> None:
+        if self.record_failures:
+            self.record_failures -= 1
+            raise ConnectionError("the database is away")
+        self.entries.append(entry)
+        self.recorded = entry.pre_image or self.recorded
+
+    @activity.defn(name="operation.pre_image")
+    async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
+        return RecordedPreImage(pre_image=self.recorded, blueprint=self.plan.blueprint)
+
+    @activity.defn(name="operation.seal_secrets")
+    async def seal_secrets(self, operation: OperationInput) -> SealedSecrets:
+        return SealedSecrets(values={"db-password": "c2VhbGVk"})
+
+    @activity.defn(name="operation.finish")
+    async def finish(self, result: OperationResult) -> OperationResult:
+        self.ended = self.ended or result
+        return self.ended
+
+    def states(self, step: str) -> list[StepState]:
+        """Return the states that a step went through."""
+        return [change.state for entry in self.entries for change in entry.changes if change.step == step]
+
+
+@dataclass
+class FakeCluster(ProvisionActivities, DeleteActivities):
+    """Answers at once, unless told to fail or to hang until cancelled."""
+
+    failing: dict[str, Failure] = field(default_factory=dict)
+    """By service or activity: raised in place of an answer."""
+    hanging: set[str] = field(default_factory=set)
+    """Services that wait until they are cancelled."""
+    existing: tuple[ObjectIdentity, ...] = ()
+    blockers: list[tuple[Blocker, ...]] = field(default_factory=list)
+    """What each call to delete the namespace finds; then it is gone."""
+    calls: list[str] = field(default_factory=list)
+    requests: dict[str, object] = field(default_factory=dict)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    left: tuple[str, ...] = ()
+
+    @activity.defn(name="environment.prepare_namespace")
+    async def prepare_namespace(self, request: PrepareNamespace) -> NamespacePrepared:
+        await self._call("namespace", request)
+        return NamespacePrepared(uid="ns-uid", existed=bool(self.existing), objects=self.existing)
+
+    @activity.defn(name="environment.apply_secrets")
+    async def apply_secrets(self, request: ApplySecrets) -> None:
+        await self._call("secrets", request)
+
+    @activity.defn(name="service.deploy")
+    async def deploy_service(self, request: DeployService) -> ServiceDeployed:
+        started = request.until is Until.STARTED
+        await self._call(f"{request.service}:started" if started else request.service, request)
+        return ServiceDeployed(
+            workload=ObjectIdentity(kind="Deployment", name=request.service, uid=f"{request.service}-uid"),
+            ready=1,
+            restarts=0,
+            seconds=0.1,
+        )
+
+    @activity.defn(name="environment.verify_endpoints")
+    async def verify_endpoints(self, request: VerifyEndpoints) -> None:
+        await self._call("endpoints", request)
+
+    @activity.defn(name="environment.undo")
+    async def undo(self, request: Undo) -> Cleanup:
+        await self._call("undo", request)
+        return Cleanup(complete=not self.left, left=self.left)
+
+    @activity.defn(name="environment.cancel_running")
+    async def cancel_running(self, operation: OperationInput) -> RunningCancelled:
+        await self._call("cancel_running", operation)
+        return RunningCancelled()
+
+    @activity.defn(name="environment.delete_namespace")
+    async def delete_namespace(self, request: DeleteNamespace) -> NamespaceDeleted:
+        await self._call("delete_namespace", request)
+        if self.blockers:
+            return NamespaceDeleted(gone=False, blocked_by=self.blockers.pop(0))
+        return NamespaceDeleted(gone=True)
+
+    async def _call(self, name: str, request: object) -> None:
+        self.calls.append(name)
+        self.requests[name] = request
+        if name in self.failing:
+            reason = self.failing[name]
+            raise ApplicationError(
+                reason.message, reason, type=reason.kind, non_retryable=not FAILURES[reason.kind].retryable
+            )
+        if name in self.hanging:
+            self.reached.set()
+            while True:
+                activity.heartbeat()
+                await asyncio.sleep(0.05)
+
+
+def fails(kind: FailureKind, message: str = "as scripted") -> Failure:
+    """Return a failure to script."""
+    return failure(kind, message)

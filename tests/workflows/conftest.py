@@ -1,0 +1,122 @@
+"""A real Temporal dev server with virtual time, one for all workflow tests."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest_asyncio
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+
+from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from worker.devserver import executable, read
+from worker.runner import cluster_worker, control_worker
+from workflows.contracts.operation import OperationInput
+from workflows.contracts.search_attributes import ALL
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def temporal() -> AsyncIterator[WorkflowEnvironment]:
+    """The server, with the dynamic configuration of `temporal-dev.yaml`."""
+    flags = [flag for flag in read().flags() if flag.startswith("--dynamic-config-value")]
+    async with await WorkflowEnvironment.start_time_skipping_v2(
+        dev_server_existing_path=executable(),
+        dev_server_extra_args=flags,
+        search_attributes=ALL,
+        data_converter=pydantic_data_converter,
+    ) as environment:
+        yield environment
+
+
+@dataclass
+class Bench:
+    """One test's workers, with fakes behind them, on queues of its own."""
+
+    client: Client
+    queue: str
+    ledger: FakeLedger
+    cluster: FakeCluster
+
+    handles: list[WorkflowHandle[Any, Any]] = field(default_factory=list)
+
+    async def start(self, workflow: str) -> WorkflowHandle[Any, Any]:
+        """Start an operation's workflow."""
+        handle = await self.client.start_workflow(
+            workflow,
+            OperationInput(operation_id="op_01"),
+            id=f"{workflow}/{self.queue}",
+            task_queue=self.queue,
+            execution_timeout=timedelta(days=400),
+        )
+        self.handles.append(handle)
+        return handle
+
+    async def terminate(self) -> None:
+        """End what a test left running."""
+        for handle in self.handles:
+            if (await handle.describe()).status is WorkflowExecutionStatus.RUNNING:
+                await handle.terminate(reason="the test is over")
+
+
+@asynccontextmanager
+async def bench(
+    environment: WorkflowEnvironment,
+    ledger: FakeLedger,
+    cluster: FakeCluster,
+    *,
+    max_cached_workflows: int = 100,
+    serve_cluster: bool = True,
+) -> AsyncIterator[Bench]:
+    """Run workers for one test; the plan's cluster gets a name of its own, so its queue is too."""
+    name = uuid.uuid4().hex
+    plan = ledger.plan
+    ledger.plan = plan.model_copy(update={"context": plan.context.model_copy(update={"cluster": name})})
+    async with AsyncExitStack() as stack:
+        workers = _workers(environment.client, name, ledger, cluster, max_cached_workflows)
+        for worker in workers if serve_cluster else workers[:1]:
+            await stack.enter_async_context(worker)
+        this = Bench(environment.client, name, ledger, cluster)
+        yield this
+        await this.terminate()
+
+
+def _workers(
+    client: Client, name: str, ledger: FakeLedger, cluster: FakeCluster, max_cached_workflows: int
+) -> list[Worker]:
+    """Return the control worker and the cluster's."""
+    no_wait = timedelta(0)
+    return [
+        control_worker(
+            client,
+            [
+                ledger.begin,
+                ledger.record,
+                ledger.pre_image,
+                ledger.seal_secrets,
+                ledger.finish,
+                cluster.cancel_running,
+            ],
+            graceful_shutdown=no_wait,
+            max_cached_workflows=max_cached_workflows,
+            task_queue=name,
+        ),
+        cluster_worker(
+            client,
+            name,
+            [
+                cluster.prepare_namespace,
+                cluster.apply_secrets,
+                cluster.deploy_service,
+                cluster.verify_endpoints,
+                cluster.undo,
+                cluster.delete_namespace,
+            ],
+            graceful_shutdown=no_wait,
+            max_concurrent_activities=100,
+        ),
+    ]
