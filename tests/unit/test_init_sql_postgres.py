@@ -198,9 +198,27 @@ def test_takes_a_dump_with_inline_data(server: Server) -> None:
     assert server.ask("select count(*), min(note) from public.dumped") == "2|it's; COMMIT;"
 
 
-def test_finds_its_mark_behind_any_amount_of_output(server: Server) -> None:
+def test_says_nothing_but_how_it_went(server: Server) -> None:
+    # Whoever reads the output keeps so much of it only: the mark must not drown.
     command = init("select repeat('x', 100) from generate_series(1, 50000)", "talk")
-    assert server.run(command) == (InitOutcome.APPLIED, "")
+    done = subprocess.run(
+        command.command, input=command.stdin, env=server.env, capture_output=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"perdure-init: applied\n", b"")
+
+
+def test_reads_its_input_to_the_end_when_there_is_nothing_to_do(server: Server) -> None:
+    command = init("-- much to read\n" * 100_000, "long")
+    assert server.run(command)[0] is InitOutcome.APPLIED
+    with subprocess.Popen(
+        command.command, env=server.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as again:
+        assert again.stdin is not None
+        # A broken pipe here is a sender that hangs over exec.
+        again.stdin.write(command.stdin)
+        again.stdin.close()
+        assert again.stdout is not None
+        assert outcome(again.wait(60), again.stdout.read()) is InitOutcome.ALREADY
 
 
 def test_says_not_yet_while_nothing_listens(server: Server) -> None:
