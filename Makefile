@@ -69,7 +69,7 @@ audit: setup ## Known vulnerabilities of the locked dependencies
 
 ##@ Generated files
 openapi: setup ## Write openapi.json from the routes
-	$(PY) -m api.openapi > openapi.json
+	$(PY) -m api.openapi
 
 histories: setup ## Record the workflow histories that the replay tests read
 	$(PY) -m tests.replay.record
