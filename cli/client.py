@@ -41,6 +41,8 @@ STREAM_SILENCE_SECONDS: Final = 45.0
 """The API pings every 15 s: three missed pings and the connection is taken for dead."""
 ATTEMPTS: Final = 4
 LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
+LONGEST_OUTAGE_WAIT_SECONDS: Final = 1.0
+"""Somebody waits for the answer, even if it is that the API has a fault."""
 PAGE: Final = 200
 IN_FLIGHT: Final = "idempotency_in_flight"
 
@@ -295,7 +297,8 @@ class ApiClient:
             # Refused before anything was done: any method may be repeated.
             return after if after is not None else self.backoff.seconds(attempt)
         if response.status_code in _GATEWAY_STATUSES and method == "GET":
-            return after if after is not None else self.backoff.seconds(attempt)
+            wait = after if after is not None else self.backoff.seconds(attempt)
+            return min(wait, LONGEST_OUTAGE_WAIT_SECONDS)
         if response.status_code == 409 and error_of(response).code == IN_FLIGHT:
             # The key is ours alone, so what is in flight is our own earlier try, whose answer was lost.
             return after if after is not None else self.backoff.seconds(attempt + 1)

@@ -1,0 +1,241 @@
+"""The command line against the real API: FastAPI, SQLite and the event log; the workflow is played here."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import uvicorn
+from pydantic import JsonValue
+from structlog.testing import capture_logs
+from typer.testing import Result
+
+from activities.db.engine import Database
+from activities.temporal import OperationStart
+from api.app import create_app
+from api.settings import ApiSettings
+from api.state import Dependencies
+from clusters.errors import Unavailable
+from tests.cli.conftest import Run, stdout_json
+from tests.helpers.databases import sqlite_template, sqlite_url
+from tests.helpers.tenants import KEYS, PLANTED, begin, finish, make_tenant, record
+from tests.helpers.waiting import eventually
+from workflows.contracts.operation import CancelRequest
+from workflows.domain.failures import Failure, FailureKind, failure
+from workflows.domain.operations import OperationState, StepChange, StepState
+
+__all__ = ["sqlite_template", "sqlite_url"]
+
+EVIDENCE: JsonValue = {
+    "pod": "api-1",
+    "container": "api",
+    "collectedAt": "2026-11-22T10:00:00Z",
+    "events": [],
+    "log": "cannot reach db",
+    "previousLog": "",
+}
+BLUEPRINT = f"""
+name: shop
+services:
+  - name: api
+    image: registry.test/api:1
+    dependsOn: [db]
+    secrets: [{{name: token, envKey: TOKEN, value: {PLANTED}}}]
+  - {{name: db, image: "registry.test/db:1"}}
+"""
+
+
+@dataclass
+class PlayedWorkflows:
+    """Plays each operation that is started: all steps succeed, save `failing`."""
+
+    database: Database
+    failing: str | None = None
+    hold: bool = False
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+
+    async def start(self, operation: OperationStart) -> None:
+        if not self.hold:
+            task = asyncio.create_task(self._play(operation))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
+        return False
+
+    async def check(self) -> None:
+        return
+
+    async def _play(self, operation: OperationStart) -> None:
+        begun = await begin(self.database, operation.operation_id)
+        for step in begun.steps:
+            await record(
+                self.database,
+                operation.operation_id,
+                StepChange(step=step.name, state=StepState.RUNNING, attempt=1),
+            )
+            if step.name == self.failing:
+                reason = failure(
+                    FailureKind.CRASH_LOOP, "It exits with 1.", step=step.name, evidence=("e/1.json",)
+                )
+                await self._change(operation, step.name, StepState.FAILED, reason)
+                await finish(self.database, operation.operation_id, OperationState.FAILED, failure=reason)
+                return
+            await self._change(operation, step.name, StepState.SUCCEEDED)
+        await finish(self.database, operation.operation_id, OperationState.SUCCEEDED)
+
+    async def _change(
+        self, operation: OperationStart, step: str, state: StepState, reason: Failure | None = None
+    ) -> None:
+        change = StepChange(step=step, state=state, attempt=1, failure=reason)
+        await record(self.database, operation.operation_id, change)
+
+
+class NoCluster:
+    """Every cluster is away."""
+
+    async def get(self, name: str) -> NoReturn:
+        raise Unavailable(f"cluster {name} is away")
+
+
+class OneDocument:
+    """An object store that holds the evidence."""
+
+    async def get_json(self, key: str) -> JsonValue:
+        return EVIDENCE
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running API with somebody who may use it."""
+
+    url: str
+    token: str
+    workflows: PlayedWorkflows
+
+
+@pytest.fixture
+def served(sqlite_url: str) -> Iterator[Served]:
+    database = Database(sqlite_url)
+    workflows = PlayedWorkflows(database)
+    tokens: list[str] = []
+
+    @asynccontextmanager
+    async def dependencies(_: ApiSettings) -> AsyncIterator[Dependencies]:
+        tokens.append((await make_tenant(database)).token)
+        yield Dependencies(database, workflows, NoCluster(), OneDocument(), KEYS)
+        await database.dispose()
+
+    app = create_app(ApiSettings(database_url=sqlite_url), dependencies=dependencies)
+    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=2)
+    # The API's log lines would stand in the standard output that the tests look at.
+    with capture_logs(), serving(uvicorn.Server(config)) as url:
+        yield Served(url, tokens[0], workflows)
+
+
+@contextmanager
+def serving(server: uvicorn.Server) -> Iterator[str]:
+    """Run a server in a thread; yields its address."""
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        eventually(lambda: server.started or not thread.is_alive(), "the API serves")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def perdure(run: Run, served: Served) -> Run:
+    """Run `perdure` against the real API; no secret is ever in what it prints."""
+
+    def invoke(*arguments: str, stdin: str | None = None) -> Result:
+        result = run(*arguments, stdin=stdin, PERDURE_URL=served.url, PERDURE_API_KEY=served.token)
+        assert PLANTED not in result.output
+        assert served.token not in result.output
+        return result
+
+    return invoke
+
+
+def test_from_blueprint_to_deleted(perdure: Run, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(BLUEPRINT, encoding="utf-8")
+    assert perdure("blueprint", "validate", "-f", str(path)).exit_code == 0
+    created = perdure("env", "create", "-f", str(path), "--timeout", "30s", "-o", "json")
+    assert created.exit_code == 0, created.stderr
+    environment = stdout_json(created)
+    assert environment["name"] == "shop"
+    assert "succeeded  service/api" in created.stderr
+    assert [each["id"] for each in stdout_json(perdure("env", "list", "-o", "json"))] == [environment["id"]]
+    (operation,) = stdout_json(perdure("op", "list", "-e", "shop", "-o", "json"))
+    assert perdure("op", "watch", operation["id"]).exit_code == 0
+    assert "service/db" in perdure("op", "get", operation["id"]).stdout
+    assert "api" in perdure("env", "topology", "shop").stdout
+    status = perdure("env", "status", "shop")
+    assert (status.exit_code, "last known" in status.stdout) == (0, True)
+    assert perdure("env", "logs", "shop").exit_code == 1
+    deleted = perdure("env", "delete", "shop", "--yes", "--timeout", "30s")
+    assert deleted.exit_code == 0, deleted.stderr
+    assert perdure("env", "get", "shop").exit_code == 6
+
+
+def test_a_failure_and_its_retry(perdure: Run, served: Served) -> None:
+    served.workflows.failing = "service/api"
+    failed = perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT)
+    assert failed.exit_code == 1
+    for expected in (
+        "crash_loop in step service/api",
+        "keeps exiting",
+        "cannot reach db",
+        "perdure env retry shop",
+    ):
+        assert expected in failed.stderr
+    served.workflows.failing = None
+    assert perdure("env", "retry", "shop", "--timeout", "30s").exit_code == 0
+
+
+def test_one_that_has_not_begun_is_cancelled_at_once(perdure: Run, served: Served) -> None:
+    served.workflows.hold = True
+    accepted = perdure("env", "create", "-f", "-", "--no-wait", "-o", "json", stdin=BLUEPRINT)
+    operation = json.loads(accepted.stdout)["operation"]["id"]
+    assert perdure("op", "watch", operation, "--timeout", "0.2s").exit_code == 5
+    assert perdure("op", "cancel", operation).exit_code == 0
+    assert perdure("op", "watch", operation).exit_code == 1
+
+
+def test_a_bad_blueprint_lists_all_faults(perdure: Run) -> None:
+    result = perdure("env", "create", "-f", "-", stdin="name: Shop!\nservices: [{name: a, imgae: x}]\n")
+    assert result.exit_code == 2
+    assert "imgae" in result.stderr
+    assert "Shop!" in result.stderr or "name" in result.stderr
+    malformed = perdure("env", "create", "-f", "-", stdin="a: [")
+    assert (malformed.exit_code, "line" in malformed.stderr) == (2, True)
+    assert perdure("env", "list", "-o", "json").stdout == "[]\n"
+
+
+def test_registry_credentials(perdure: Run) -> None:
+    arguments = ("registry", "add", "corp", "--registry", "registry.test:5000", "-u", "bot")
+    assert perdure(*arguments, "--password-stdin", stdin=PLANTED).exit_code == 0
+    assert "registry.test:5000" in perdure("registry", "list").stdout
+    assert perdure("registry", "remove", "corp").exit_code == 0
+    assert perdure("registry", "remove", "corp").exit_code == 6
+
+
+def test_compose_becomes_a_blueprint(perdure: Run) -> None:
+    compose = "services:\n  web:\n    image: example/web:1\n    volumes: ['./src:/src']\n"
+    result = perdure("blueprint", "import", "-f", "-", "--name", "shop", stdin=compose)
+    assert result.exit_code == 0, result.stderr
+    assert "name: shop" in result.stdout
+    assert "not carried over" in result.stderr
+
+
+def test_another_key_is_refused(run: Run, served: Served) -> None:
+    result = run("env", "list", PERDURE_URL=served.url, PERDURE_API_KEY="pdr_wrong")
+    assert (result.exit_code, "PERDURE_API_KEY" in result.stderr) == (1, True)
