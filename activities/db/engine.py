@@ -3,6 +3,8 @@
 A writing transaction on SQLite begins with BEGIN IMMEDIATE, and only one at a time begins in this process: a
 deferred one that turns into a writer fails at once when somebody wrote meanwhile, and writers that poll for
 the file lock starve each other. Postgres takes row locks where the code asks for them (`FOR NO KEY UPDATE`).
+
+Errors of the driver never show the parameters of a statement: they end up in logs.
 """
 
 import asyncio
@@ -55,7 +57,11 @@ class Database:
             self._reader = _sqlite_engine(address, "BEGIN", pool_size=_SQLITE_READERS)
         else:
             self._writer = create_async_engine(
-                address, pool_size=_POOL_SIZE, max_overflow=_POOL_SIZE, pool_pre_ping=True
+                address,
+                pool_size=_POOL_SIZE,
+                max_overflow=_POOL_SIZE,
+                pool_pre_ping=True,
+                hide_parameters=True,
             )
             self._reader = self._writer
         self._write_session = _sessions(self._writer)
@@ -96,7 +102,7 @@ def migration_engine(url: str) -> AsyncEngine:
     address = async_url(url)
     if address.startswith("sqlite"):
         return _sqlite_engine(address, "BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
-    return create_async_engine(address, poolclass=NullPool)
+    return create_async_engine(address, poolclass=NullPool, hide_parameters=True)
 
 
 def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
@@ -104,7 +110,7 @@ def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 
 
 def _sqlite_engine(address: str, begin: str, *, pool_size: int, foreign_keys: bool = True) -> AsyncEngine:
-    engine = create_async_engine(address, pool_size=pool_size, max_overflow=0)
+    engine = create_async_engine(address, pool_size=pool_size, max_overflow=0, hide_parameters=True)
 
     def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         # The driver would begin transactions by itself, and always deferred ones.

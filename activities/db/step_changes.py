@@ -4,6 +4,7 @@ Changes may come twice, and an old one after a newer one (a twin of the writer o
 ever goes up in the order (attempt, rank of the state), where pending < running < any terminal state. So
 
 - a terminal state is left only by a higher attempt; of two terminal states of one attempt the first holds;
+- no change leads back to pending: a new attempt begins with running;
 - a change without an attempt belongs to the step's current one (the first, if it never ran);
 - while running, `output` only gains keys, and `blocked_by` is what was said last;
 - a change that does not go up changes nothing, and gives no event.
@@ -23,7 +24,7 @@ _RANKS: Final = {StepState.PENDING: 0, StepState.RUNNING: 1} | dict.fromkeys(TER
 def take_change(row: Step, change: StepChange, now: datetime) -> bool:
     """Apply a change to a step's row; return whether anything changed."""
     attempt = max(row.attempt, 1) if change.attempt is None else change.attempt
-    if row.attempt == 0 and change.state is StepState.PENDING:
+    if change.state is StepState.PENDING:
         return False
     before, after = (row.attempt, _RANKS[row.state]), (attempt, _RANKS[change.state])
     if after < before:
