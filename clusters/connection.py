@@ -123,20 +123,22 @@ class Connection:
                     server_hostname=self._endpoint.server_name,
                     proxy=self._endpoint.proxy,
                 )
-            async with response:
+            try:
                 if response.status >= 400:
                     async with asyncio.timeout(self.config.request_timeout):
                         content = await response.read()
                     answer = read_answer(response.status, response.headers, content)
                     raise await self._refusal(answer)
                 yield response.content
+            finally:
+                _abandon(response)
 
     @asynccontextmanager
     async def websocket(
         self, path: str, params: list[tuple[str, str]], *, protocol: str, before: Callable[[], None] | None
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """Open a websocket, never twice. Raises `HandshakeRefused` when the server does not want it."""
-        headers = await self._headers(Call("GET", path))
+        headers = await self._headers(Call("GET", path, accept="*/*"))
         if before is not None:
             before()
         with _translated():
@@ -237,6 +239,14 @@ def _translated() -> Iterator[None]:
         raise Unavailable("no answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
         raise Unavailable(bounded(f"the connection broke: {error!r}")) from error
+
+
+def _abandon(response: aiohttp.ClientResponse) -> None:
+    """Drop what is left of a stream, without the farewell of TLS that nobody would wait for."""
+    unfinished = response.connection
+    if unfinished is not None and unfinished.transport is not None:
+        unfinished.transport.abort()
+    response.close()
 
 
 def _session(endpoint: Endpoint, limit: int) -> aiohttp.ClientSession:

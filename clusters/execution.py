@@ -34,28 +34,31 @@ n=$1; shift
 read -r _ _ _ _ group _ </proc/$$/stat || group=
 exec 3<&0
 {
-  [ "$n" = 0 ] || head -c "$n"
-  exec >/dev/null
-  cat
-  kill -0 $$ || exit 0
-  trap '' TERM
-  [ "$group" = $$ ] || exec kill -9 $$
-  kill -TERM 0; sleep 2; kill -KILL 0
-} <&3 2>/dev/null | {
+  {
+    [ "$n" = 0 ] || head -c "$n"
+    exec >/dev/null
+    cat
+    kill -0 $$ || exit 0
+    [ "$group" = $$ ] || exec kill -9 $$
+    trap '' TERM
+    kill -TERM 0; sleep 2; kill -KILL 0
+  } <&3 2>/dev/null &
+} | {
   exec 3<&-
   "$@"
   status=$?
   cat >/dev/null 2>&1
   exit $status
-} &
-exec 3<&- </dev/null
-wait $!
+}
 """
 """Runs a command on as many bytes of stdin as the first argument says, and kills it when stdin ends then.
 
 The connection's end is the end of stdin, also when its other side was killed: a command that nobody hears is
 over. The runtime makes each exec the leader of a process group, so the command's children end with it. What
 the command leaves unread is read for it: a websocket with unread input does not close.
+
+The watching part runs in the background of the pipeline's first half, it is not the half itself: some shells
+wait for all of a pipeline before they are done.
 """
 
 

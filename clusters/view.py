@@ -23,7 +23,7 @@ _REMEMBERED: Final = 512
 _LINGER: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Waiter:
     labels: Mapping[str, str] | None
     woken: asyncio.Future[None]
