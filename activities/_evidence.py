@@ -4,7 +4,6 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
 
 from temporalio import activity
 
@@ -13,12 +12,9 @@ from clusters.errors import ClusterError
 from clusters.gateway import Cluster
 from clusters.objects import Manifest, mapping, number, text
 from workflows.domain.environment import EnvironmentContext
-from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_log, evidence_key
+from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_events, bounded_log, evidence_key
 from workflows.domain.names import ENVIRONMENT
 from workflows.domain.redaction import Redactor
-
-EVENT_LIMIT: Final = 20
-"""The latest events of a pod that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +40,8 @@ class EvidenceCollector:
         """
         redactor = await self.redactor(context)
         evidence = Evidence(
-            pod=pod,
-            container=container,
+            pod=pod or "",
+            container=container or "",
             collected_at=datetime.now(UTC),
             events=await self._events(context.namespace, uid, redactor),
             log=await self._log(context.namespace, pod, container, redactor, previous=False),
@@ -54,17 +50,15 @@ class EvidenceCollector:
         return await self.store(context, step, evidence)
 
     async def of_output(
-        self, context: EnvironmentContext, step: str, *, pod: str, output: str
+        self, context: EnvironmentContext, step: str, *, pod: str, container: str, output: str
     ) -> tuple[str, ...]:
         """Store the output of a script as evidence; return the keys."""
         redactor = await self.redactor(context)
         evidence = Evidence(
             pod=pod,
-            container=None,
+            container=container,
             collected_at=datetime.now(UTC),
-            events=(),
             log=bounded_log(redactor.redact(output)),
-            previous_log="",
         )
         return await self.store(context, step, evidence)
 
@@ -95,8 +89,7 @@ class EvidenceCollector:
             listing = await self.cluster.list("Event", namespace, fields={"involvedObject.uid": uid})
         except ClusterError:
             return ()
-        events = sorted(listing.items, key=_event_time)
-        return tuple(_event(each, redactor) for each in events[-EVENT_LIMIT:])
+        return bounded_events(tuple(_event(each, redactor) for each in listing.items))
 
     async def _log(
         self, namespace: str, pod: str | None, container: str | None, redactor: Redactor, *, previous: bool
@@ -120,15 +113,13 @@ def _values(secret: Manifest) -> list[str]:
     return values
 
 
-def _event_time(event: Manifest) -> str:
-    return text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "firstTimestamp")
-
-
 def _event(event: Manifest, redactor: Redactor) -> EvidenceEvent:
+    at = text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "firstTimestamp")
     return EvidenceEvent(
-        at=_event_time(event),
+        at=datetime.fromisoformat(at) if at else None,
         type=text(event, "type"),
         reason=text(event, "reason"),
+        object=f"{text(event, 'involvedObject', 'kind')}/{text(event, 'involvedObject', 'name')}",
         message=redactor.redact(text(event, "message")),
         count=max(1, number(event, "count")),
     )

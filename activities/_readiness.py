@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Final, NoReturn, assert_never
 
 from activities._evidence import EvidenceCollector
 from activities._step import Life, fail
@@ -74,7 +74,7 @@ class Wait:
                 case _:
                     assert_never(verdict)
 
-    async def fail(self, verdict: Failed) -> None:
+    async def fail(self, verdict: Failed) -> NoReturn:
         """End the activity with the verdict, its evidence gathered first."""
         pod = self.view.get("Pod", verdict.pod) if verdict.pod else None
         keys = await self.evidence.of_pod(
@@ -86,7 +86,7 @@ class Wait:
         )
         fail(failure(verdict.kind, verdict.message, evidence=keys), final=True)
 
-    async def _give_up(self, seen: ServiceView) -> None:
+    async def _give_up(self, seen: ServiceView) -> NoReturn:
         outage = self.view.outage
         if outage is not None:
             fail(

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import wraps
-from typing import Concatenate, Final, NoReturn, ParamSpec, TypeVar
+from functools import update_wrapper
+from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -83,11 +83,10 @@ def fail(reason: Failure, *, final: bool = False) -> NoReturn:
 
 
 def reports_failures(
-    method: Callable[Concatenate[Self_, Parameters], Awaitable[Answer]],
-) -> Callable[Concatenate[Self_, Parameters], Awaitable[Answer]]:
+    method: Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]],
+) -> Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]]:
     """Translate what a cluster refuses into failures with a kind; nothing else leaves an activity."""
 
-    @wraps(method)
     async def translated(self: Self_, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
         try:
             return await method(self, *args, **kwargs)
@@ -98,6 +97,8 @@ def reports_failures(
                 failure(FailureKind.CLUSTER_UNAVAILABLE, "The worker was told to stop.")
             ) from error
 
+    # The engine reads name, types and docstring of what it registers from the method itself.
+    update_wrapper(translated, method)
     return translated
 
 

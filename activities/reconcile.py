@@ -11,7 +11,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities._step import alive
 from activities.db import ledger
 from activities.db.engine import Database
-from activities.db.records import OperationRecord
+from activities.db.repositories import operations
+from activities.db.repositories.operations import OperationRef
 from activities.temporal import OperationStart, TemporalStarter
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.domain.failures import FailureKind, failure
@@ -38,16 +39,15 @@ class ControlReconcile(ReconcileActivities):
         started = delivered = failed = 0
         async with alive():
             async with self.database.reading() as session:
-                lost_starts = await ledger.lost_starts(session, now - START_GRACE)
-                running = await ledger.live_running(session)
+                lost_starts = await operations.lost_starts(session, now - START_GRACE)
+                cancels = await operations.undelivered_cancels(session)
+                running = await operations.live_running(session)
             for operation in lost_starts:
                 await starter.start(_start(operation))
                 started += 1
-            for operation in running:
-                if operation.cancel is not None and await starter.cancel(
-                    operation.workflow_id, operation.cancel.request()
-                ):
-                    delivered += 1
+            for operation in cancels:
+                delivered += await self._deliver(starter, operation)
+            for operation in (*lost_starts, *running):
                 if await self._lost(operation, now):
                     failed += await self._close(operation)
         return Reconciled(
@@ -57,10 +57,16 @@ class ControlReconcile(ReconcileActivities):
             failed=failed,
         )
 
-    async def _lost(self, operation: OperationRecord, now: datetime) -> bool:
-        """Whether the operation claims to run while its workflow has ended, or was never there."""
-        if operation.started_at is not None and now - operation.started_at < LOST_GRACE:
+    async def _deliver(self, starter: TemporalStarter, operation: OperationRef) -> bool:
+        """Tell a workflow of a cancel whose signal was lost."""
+        if operation.cancel is None or not await starter.cancel(operation.workflow_id, operation.cancel):
             return False
+        async with self.database.transaction() as session:
+            await ledger.mark_cancel_delivered(session, operation.operation_id)
+        return True
+
+    async def _lost(self, operation: OperationRef, now: datetime) -> bool:
+        """Whether the operation claims to live while its workflow has ended, or was never there."""
         try:
             description = await self.client.get_workflow_handle(operation.workflow_id).describe()
         except RPCError as error:
@@ -71,12 +77,12 @@ class ControlReconcile(ReconcileActivities):
             return False
         return now - description.close_time >= LOST_GRACE
 
-    async def _close(self, operation: OperationRecord) -> bool:
+    async def _close(self, operation: OperationRef) -> bool:
         """End a lost operation as failed. Never started anew: nobody knows how far it got."""
         async with self.database.transaction() as session:
             return await ledger.close_lost(
                 session,
-                operation.id,
+                operation.operation_id,
                 failure(
                     FailureKind.INTERNAL,
                     "The workflow of this operation ended without telling the ledger (terminated, or its "
@@ -85,13 +91,12 @@ class ControlReconcile(ReconcileActivities):
             )
 
 
-def _start(operation: OperationRecord) -> OperationStart:
+def _start(operation: OperationRef) -> OperationStart:
     return OperationStart(
         kind=operation.kind,
         workflow_id=operation.workflow_id,
-        operation_id=operation.id,
+        operation_id=operation.operation_id,
         organization_id=operation.organization_id,
         environment_id=operation.environment_id,
-        # The id was made from the environment's name: kind/name/operation.
-        environment_name=operation.workflow_id.split("/")[1],
+        environment_name=operation.environment_name,
     )

@@ -13,7 +13,7 @@ from temporalio.worker import Worker
 
 from activities.db.engine import Database
 from activities.registry import cluster_activities, control_activities
-from activities.secrets import MasterKeys, Opener, Sealer
+from activities.secrets import Opener, Sealer
 from activities.storage.objects import ObjectStore
 from clusters.gateway import ClusterConfig, open_cluster
 from worker import schedules, search_attributes
@@ -57,7 +57,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
 @asynccontextmanager
 async def _control(settings: WorkerSettings, client: Client) -> AsyncIterator[Worker]:
     database = Database(settings.database_url)
-    keys = MasterKeys.read(settings.master_keys, settings.master_keys_file)
+    keys = settings.open_master_keys()
     sealers = {cluster: Sealer(key) for cluster, key in settings.seal_public_keys.items()}
     try:
         yield control_worker(
@@ -84,7 +84,7 @@ async def _cluster(settings: WorkerSettings, client: Client) -> AsyncIterator[Wo
             settings.cluster,
             cluster_activities(
                 cluster=cluster,
-                opener=Opener.read(settings.seal_private_key_file),
+                opener=Opener(settings.seal_private_key_file.read_text().strip()),
                 objects=ObjectStore(settings.object_store),
             ),
             graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),

@@ -7,6 +7,8 @@ from typing import Annotated, Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
+from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys
 
 DEV_STATE: Final = Path(".dev")
@@ -85,6 +87,16 @@ class WorkerSettings(BaseSettings):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def open_master_keys(self) -> MasterKeys:
+        """The master keys. Raises KeyringInvalidError."""
+        if self.master_keys is not None:
+            ring = parse_keyring(self.master_keys.get_secret_value())
+        elif self.master_keys_file is not None:
+            ring = load_keyring(self.master_keys_file, create=False)
+        else:
+            raise KeyringInvalidError("the control role has no master keys")
+        return MasterKeys(current_id=ring.current, keys=ring.keys)
 
     @property
     def payload_codec(self) -> PayloadKeys | None:

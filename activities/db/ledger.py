@@ -136,12 +136,12 @@ async def finish(session: AsyncSession, result: OperationResult) -> OperationRes
 
 
 async def close_lost(session: AsyncSession, operation_id: str, reason: Failure) -> bool:
-    """End a running operation whose workflow is gone as failed; False: it had ended, or not begun.
+    """End a live operation whose workflow is gone as failed; False: it had ended already.
 
     Raises NotFound.
     """
     environment, operation = await locked_operation(session, operation_id)
-    if operation.state is not OperationState.RUNNING:
+    if operation.state in TERMINAL_STATES:
         return False
     await _end(session, environment, operation, OperationState.FAILED, reason=reason, cleanup=None)
     return True
