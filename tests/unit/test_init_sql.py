@@ -100,6 +100,16 @@ class TestSqlInit:
         assert "planted-value" not in " ".join(command.command)
         assert b"'it''s'" in command.stdin
 
+    @pytest.mark.parametrize(
+        ("script", "ending"),
+        [
+            ("select 1", b"select 1\n;\nDELIMITER ;\n"),
+            ("delimiter //\ncall p()//", b"call p()//\n//\nDELIMITER ;\n"),
+        ],
+    )
+    def test_ends_the_last_mysql_statement_as_the_script_does(self, script: str, ending: bytes) -> None:
+        assert ending in sql_init(DataStore.MYSQL, script, "k", "d").stdin
+
     def test_locks_by_key(self) -> None:
         stdin = {sql_init(DataStore.POSTGRES, "select 1", key, "d").stdin for key in ("a", "b")}
         assert len(stdin) == 2

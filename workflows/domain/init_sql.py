@@ -11,6 +11,7 @@ Passwords are read from the container's own environment inside it, never put on 
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
@@ -168,6 +169,9 @@ sql ${{db:+"--database=$db"}} | tail -n 1
 """
 
 
+_MYSQL_DELIMITER: Final = re.compile(r"^[ \t]*DELIMITER[ \t]+(\S+)", re.IGNORECASE | re.MULTILINE)
+
+
 def _mysql(script: str, key: str, digest: str) -> str:
     """One session that holds a named lock; the insert fails on a marker that is there, which ends it.
 
@@ -177,6 +181,8 @@ def _mysql(script: str, key: str, digest: str) -> str:
     name, version = _mysql_quoted(key), _mysql_quoted(digest)
     lock = "perdure-" + hashlib.sha256(f"perdure-init {key}".encode()).hexdigest()[:40]
     place = f"WHERE name = {name}"
+    # The client knows its command only where a statement begins, so the last one has to be ended first.
+    delimiter = (_MYSQL_DELIMITER.findall(script) or [";"])[-1]
     return f"""\
 DO GET_LOCK('{lock}', 31536000);
 CREATE DATABASE IF NOT EXISTS perdure;
@@ -187,8 +193,8 @@ SELECT IF(state = 'done', '{_ALREADY}', '{_HALF}') FROM {MARKER_TABLE} {place};
 START TRANSACTION;
 INSERT INTO {MARKER_TABLE} (name, digest, state) VALUES ({name}, {version}, 'begun');
 {script}
+{delimiter}
 DELIMITER ;
-;
 UPDATE {MARKER_TABLE} SET state = 'done' {place};
 COMMIT;
 SELECT '{_APPLIED}';
