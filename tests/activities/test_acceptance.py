@@ -5,6 +5,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 from sqlmodel import col, select
 
 from activities.db.acceptance import (
@@ -28,7 +29,7 @@ from activities.db.errors import (
     Protected,
 )
 from activities.db.inserts import insert_operation
-from activities.db.records import Caps
+from activities.db.records import Caps, EnvironmentRecord, OperationRecord
 from activities.db.repositories import audit, environments, events, operations, revisions, secrets
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.registry_credentials import create_registry_credential
@@ -59,14 +60,12 @@ async def cancel(
         )
 
 
-async def environment_of(
-    database: Database, tenant: Tenant, environment_id: str
-) -> environments.EnvironmentRecord:
+async def environment_of(database: Database, tenant: Tenant, environment_id: str) -> EnvironmentRecord:
     async with database.reading() as session:
         return await environments.get_environment(session, tenant.id, environment_id)
 
 
-async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> operations.OperationRecord:
+async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> OperationRecord:
     async with database.reading() as session:
         return await operations.get_operation(session, tenant.id, operation_id)
 
@@ -189,7 +188,7 @@ async def test_references_to_the_organisation_are_found(database: Database) -> N
         await create_registry_credential(
             session, tenant.actor, name="corp", host="r.test", username="u", password="p", keys=KEYS
         )
-    service = {
+    service: dict[str, JsonValue] = {
         "name": "api",
         "image": "registry.test/api:1",
         "imagePullSecrets": ["corp"],

@@ -10,6 +10,7 @@ from activities.db import ledger
 from activities.db.acceptance import Accepted, cancel_operation, delete_environment, retry_environment
 from activities.db.engine import Database
 from activities.db.errors import NotFound
+from activities.db.records import EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, events, operations, secrets
 from activities.db.repositories._rows import locked_environment
 from activities.db.tables import EventType, Secret
@@ -59,14 +60,12 @@ async def log_of(database: Database, tenant: Tenant, environment_id: str) -> lis
     return [(row.number, str(row.data.get("step", row.type)), row.data["state"]) for row in rows]
 
 
-async def environment_of(
-    database: Database, tenant: Tenant, environment_id: str
-) -> environments.EnvironmentRecord:
+async def environment_of(database: Database, tenant: Tenant, environment_id: str) -> EnvironmentRecord:
     async with database.reading() as session:
         return await environments.get_environment(session, tenant.id, environment_id)
 
 
-async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> operations.OperationRecord:
+async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> OperationRecord:
     async with database.reading() as session:
         return await operations.get_operation(session, tenant.id, operation_id)
 
