@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -69,11 +70,20 @@ def listener(port: int) -> str:
         inodes |= {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for folder in Path("/proc").glob("[0-9]*/fd") if wanted else ():
-        try:
-            held = {str(link.readlink()) for link in folder.iterdir()}
-            name = (folder.parent / "comm").read_text().strip()
-        except OSError:
-            continue
-        if held & wanted:
-            return f"{name} (pid {folder.parent.name})"
+        if wanted & _held(folder):
+            pid = folder.parent.name
+            return f"{Path(command_of(int(pid)).partition(' ')[0]).name} (pid {pid})"
     return ""
+
+
+def _held(folder: Path) -> set[str]:
+    """Return what a process has open; of one that is somebody else's, or gone by now, nothing."""
+    held = set()
+    try:
+        for link in folder.iterdir():
+            # One of them is this very look, gone when it is read.
+            with suppress(FileNotFoundError):
+                held.add(str(link.readlink()))
+    except OSError:
+        return set()
+    return held

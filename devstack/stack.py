@@ -133,9 +133,7 @@ class Up:
         def look() -> str | None:
             program = self._runner.program(name)
             if not program.running:
-                raise DevstackError(
-                    f"{name} {program.note}; the end of its log:\n{self._runner.tail(name)}"
-                )
+                raise DevstackError(f"{name} {program.note}; the end of its log:\n{self._runner.tail(name)}")
             return missing(program.pid)
 
         left = wait_until(name, look, seconds=_READY_SECONDS)

@@ -1,0 +1,44 @@
+"""What README and lock files promise, held against the code."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from api.settings import ApiSettings
+from worker.settings import WorkerSettings
+
+REPO = Path(__file__).resolve().parent.parent.parent
+
+
+def test_the_readme_lists_every_setting_and_no_other() -> None:
+    table = (REPO / "README.md").read_text().partition("## Configuration")[2].partition("\n## ")[0]
+    first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
+    assert listed == {name.upper() for name in (*WorkerSettings.model_fields, *ApiSettings.model_fields)}
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-bootstrap.lock"])
+def test_lock_files_have_hashes_and_name_no_host(name: str) -> None:
+    text = (REPO / name).read_text()
+    assert not re.search(r"://|--(?:extra-)?index-url|--find-links| @ ", text)
+    packages = re.findall(r"^[a-z0-9][^\n]*$(?:\n    [^\n]*)*", text, re.MULTILINE)
+    assert packages
+    assert all("--hash=sha256:" in package for package in packages)
+
+
+def test_every_target_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"\bmake ([a-z][a-z-]*)", (REPO / "README.md").read_text()))
+    listing = subprocess.run(["make", "help"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+    assert named - set(re.findall(r"make ([a-z-]+)", listing)) == set()
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(REPO.glob("docs/**/*.md")), REPO / "README.md"], ids=lambda p: p.name
+)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text())
+    # Written by `make bench` when it has run.
+    missing = [link for link in links if not (path.parent / link).exists() and link != "benchmarks.md"]
+    assert missing == []
