@@ -295,6 +295,19 @@ class TestExits:
         ends = {"restarts": 1, "last": terminated(1, 40, ran=1)}
         failed(judge(view(pod(ended(1, 41, **ends), probe=False))), FailureKind.CRASH_LOOP)  # type: ignore[arg-type]
 
+    def test_a_command_that_cannot_be_started_never_ran(self) -> None:
+        one, two = (
+            {
+                **terminated(128, n, "StartError"),
+                "startedAt": "1970-01-01T00:00:00Z",
+                "message": "no such file",
+            }
+            for n in (1, 2)
+        )
+        crashed = status({"terminated": two}, restarts=1, last=one)
+        verdict = failed(judge(view(pod(crashed, probe=False))), FailureKind.CRASH_LOOP)
+        assert verdict.message.endswith("exited with code 128 (StartError): no such file.")
+
     @pytest.mark.parametrize(
         ("tolerated", "exits", "fails"), [(2, 3, False), (2, 4, True), (1, 2, False), (1, 3, True)]
     )

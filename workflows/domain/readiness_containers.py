@@ -29,8 +29,11 @@ class Exit:
 
     @property
     def seconds(self) -> float:
-        """How long the run lasted; 0 when that is not known."""
+        """How long the run lasted; 0 when that is not known, or when it never began."""
         if self.started_at is None or self.finished_at is None:
+            return 0.0
+        # A process that could not be started (StartError) is shown as started in 1970.
+        if self.started_at.timestamp() <= 0:
             return 0.0
         return (self.finished_at - self.started_at).total_seconds()
 
