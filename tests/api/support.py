@@ -1,0 +1,253 @@
+"""What the API tests stand on."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+from pydantic import JsonValue
+from sqlmodel import SQLModel, func, select
+
+from activities.db import tables
+from activities.db.engine import Database
+from activities.temporal import OperationStart, PayloadKeys, TemporalUnavailable
+from api.app import create_app
+from api.settings import ApiSettings
+from api.state import AppState, Dependencies
+from clusters.errors import ClusterError, Invalid, Unavailable
+from clusters.gateway import Cluster
+from clusters.objects import Manifest
+from clusters.values import Listing
+from tests.helpers.tenants import KEYS, Tenant
+from workflows.contracts.operation import CancelRequest
+from workflows.domain.failures import Blocker
+from workflows.domain.names import ENVIRONMENT, NAME
+
+
+@dataclass
+class Recorder:
+    """Stands in for Temporal: notes what it was asked; `away` makes it refuse."""
+
+    started: list[OperationStart] = field(default_factory=list)
+    cancelled: list[tuple[str, CancelRequest]] = field(default_factory=list)
+    away: bool = False
+
+    async def start(self, operation: OperationStart) -> None:
+        """Note a start."""
+        self._refuse()
+        self.started.append(operation)
+
+    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
+        """Note a cancel."""
+        self._refuse()
+        self.cancelled.append((workflow_id, request))
+        return True
+
+    async def check(self) -> None:
+        """Answer, or not."""
+        self._refuse()
+
+    def _refuse(self) -> None:
+        if self.away:
+            raise TemporalUnavailable("Temporal does not answer (unavailable)")
+
+
+@dataclass
+class FakeCluster(Cluster):
+    """A cluster that has the pods it is given."""
+
+    pods: list[Manifest] = field(default_factory=list)
+    log_text: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By pod and container."""
+    held_by: tuple[Blocker, ...] = ()
+    away: bool = False
+    lists: int = 0
+
+    async def get(self, name: str) -> "FakeCluster":  # type: ignore[override]
+        """Be the pool of clusters too: there is one."""
+        if name != "local":
+            raise Unavailable(f"no settings for {name}")
+        return self
+
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> Listing:
+        """Return the pods with these labels."""
+        self._refuse()
+        self.lists += 1
+        found = [
+            pod
+            for pod in self.pods
+            if all(pod["metadata"]["labels"].get(key) == value for key, value in (labels or {}).items())  # type: ignore[index,call-overload,union-attr]
+        ]
+        return Listing(items=tuple(found), resource_version="1")
+
+    async def logs(self, namespace: str, pod: str, *, container: str | None = None, **_: object) -> str:  # type: ignore[override]
+        """Return a container's log."""
+        self._refuse()
+        text = self.log_text.get((pod, container or ""))
+        if text is None:
+            raise Invalid("the container has no log yet")
+        return text
+
+    async def blockers(self, namespace: str) -> tuple[Blocker, ...]:
+        """Return what was planted."""
+        return self.held_by
+
+    async def ping(self) -> None:
+        """Answer, or not."""
+        self._refuse()
+
+    def _refuse(self) -> None:
+        if self.away:
+            raise Unavailable("connection refused")
+
+
+def pod(
+    environment_id: str, service: str, *, ready: bool = True, restarts: int = 0, waiting: str | None = None
+) -> Manifest:
+    """A pod of a service."""
+    state: dict[str, JsonValue] = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
+    return {
+        "metadata": {"name": f"{service}-0", "labels": {ENVIRONMENT: environment_id, NAME: service}},
+        "spec": {"containers": [{"name": service, "image": f"registry.test/{service}:live"}]},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "containerStatuses": [{"name": service, "restartCount": restarts, "state": state}],
+        },
+    }
+
+
+@dataclass
+class FakeObjects:
+    """Documents by key; a missing one raises like the real store."""
+
+    documents: dict[str, JsonValue] = field(default_factory=dict)
+
+    async def get_json(self, key: str) -> JsonValue:
+        """Return a document."""
+        return self.documents[key]
+
+
+@dataclass
+class Api:
+    """A running API, and what stands behind it."""
+
+    app: FastAPI
+    client: httpx2.AsyncClient
+    state: AppState
+    recorder: Recorder
+    cluster: FakeCluster
+    objects: FakeObjects
+
+    @property
+    def database(self) -> Database:
+        """Its database."""
+        return self.state.database
+
+    def use(self, tenant: Tenant) -> None:
+        """Send this tenant's key from now on."""
+        self.client.headers["Authorization"] = f"Bearer {tenant.token}"
+
+    async def row_counts(self) -> dict[str, int]:
+        """How many rows each table has."""
+        counts = {}
+        async with self.database.reading() as session:
+            for table in _tables():
+                counts[table.__name__] = (await session.exec(select(func.count()).select_from(table))).one()
+        return counts
+
+
+def _tables() -> list[type[SQLModel]]:
+    return [
+        table
+        for table in vars(tables).values()
+        if isinstance(table, type) and issubclass(table, tables.Table) and hasattr(table, "__table__")
+    ]
+
+
+@asynccontextmanager
+async def running_api(settings: ApiSettings, *, codec: PayloadKeys | None = None) -> AsyncIterator[Api]:
+    """Run the application in this process, its lifespan included."""
+    recorder, cluster, objects = Recorder(), FakeCluster(), FakeObjects()
+
+    @asynccontextmanager
+    async def dependencies(chosen: ApiSettings) -> AsyncIterator[Dependencies]:
+        database = Database(chosen.database_url)
+        yield Dependencies(
+            database=database,
+            starter=recorder,
+            clusters=cluster,  # type: ignore[arg-type]
+            objects=objects,
+            master_keys=KEYS,
+            codec=codec,
+        )
+        await database.dispose()
+
+    app = create_app(settings, dependencies=dependencies)
+    async with app.router.lifespan_context(app) as lifespan:
+        state: AppState = lifespan["app"]  # type: ignore[index]
+
+        async def with_state(scope: Any, receive: Any, send: Any) -> None:
+            await app({**scope, "state": {"app": state}}, receive, send)
+
+        transport = httpx2.ASGITransport(app=with_state)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://api.test") as client:
+            yield Api(app, client, state, recorder, cluster, objects)
+
+
+def shop_document(name: str = "shop") -> dict[str, Any]:
+    """A Blueprint as a user sends it."""
+    return {
+        "name": name,
+        "services": {
+            "web": {
+                "image": "registry.test/web:1",
+                "ports": [{"containerPort": 8080}],
+                "expose": True,
+                "dependsOn": ["db"],
+                "secrets": [{"name": "token", "envKey": "TOKEN", "value": "planted-7d1f-value"}],
+            },
+            "db": {"image": "registry.test/postgres:16", "ports": [{"containerPort": 5432}]},
+        },
+    }
+
+
+async def create(api: Api, name: str = "shop", **headers: str) -> dict[str, Any]:
+    """Create an environment; return it as answered."""
+    response = await api.client.post(
+        "/v1/environments", json={"blueprint": shop_document(name)}, headers=headers
+    )
+    assert response.status_code == 202, response.text
+    data: dict[str, Any] = response.json()["data"]
+    return data
+
+
+def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    """Check that an answer is a whole problem of this kind; return it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["code"] == code
+    assert body["status"] == status
+    assert body["type"] == f"/problems/{code}"
+    assert body["title"]
+    assert body["detail"]
+    assert body["instance"].startswith("/")
+    assert body["requestId"] == response.headers["x-request-id"]
+    return body
+
+
+def event_data(stream: str) -> list[dict[str, Any]]:
+    """The data of all events in the text of a stream."""
+    return [json.loads(line[6:]) for line in stream.splitlines() if line.startswith("data: ")]

@@ -1,0 +1,138 @@
+"""Who may do what: keys, organisations and roles, on every route."""
+
+import datetime
+
+import pytest
+
+from activities.db.repositories.keys import create_key, revoke_key
+from activities.db.tables import Role
+from api.openapi import least_roles
+from api.settings import ApiSettings
+from tests.api.support import Api, create, problem, running_api
+from tests.helpers.tenants import Tenant, make_tenant
+
+OPEN = {
+    ("GET", "/health"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/health/details"),
+    ("GET", "/ready"),
+    ("GET", "/metrics"),
+    ("GET", "/problems"),
+    ("GET", "/problems/{kind}"),
+}
+BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}
+
+
+async def token_with(api: Api, tenant: Tenant, role: Role) -> str:
+    """Make another key of the tenant's principal."""
+    async with api.database.transaction() as session:
+        made = await create_key(
+            session, tenant.id, tenant.actor.principal_id, name=role.value, role=role
+        )
+    return made.token
+
+
+async def test_every_route_takes_its_least_role_and_no_less(api: Api, tenant: Tenant) -> None:
+    routes = least_roles(api.app)
+    assert {route for route, role in routes.items() if role is None} == OPEN
+    below = {role: await token_with(api, tenant, under) for role, under in BELOW.items()}
+    for (method, template), role in routes.items():
+        if role is None:
+            continue
+        path = template.replace("{id}", "env_unknown")
+        api.client.headers.pop("Authorization", None)
+        unknown = await api.client.request(method, path)
+        problem(unknown, 401, "unauthenticated")
+        assert unknown.headers["www-authenticate"].startswith("Bearer")
+        if role in below:
+            headers = {"Authorization": f"Bearer {below[Role(role)]}"}
+            body = problem(await api.client.request(method, path, headers=headers), 403, "policy_denied")
+            assert body["requiredRole"] == role
+            assert role in body["detail"]
+        api.use(tenant)
+        assert (await api.client.request(method, path)).status_code not in (401, 403), path
+
+
+@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "Bearer pdr_wrong", "pdr_x", "Bearer \xe9"])
+async def test_other_authorizations_are_refused(api: Api, header: str) -> None:
+    response = await api.client.get("/v1/environments", headers={"Authorization": header.encode("latin-1")})
+    problem(response, 401, "unauthenticated")
+
+
+async def test_another_organisations_things_look_like_none(api: Api, tenant: Tenant, stranger: Tenant) -> None:
+    created = await create(api)
+    operation = created["operation"]
+    credential = await api.client.post(
+        "/v1/registry-credentials",
+        json={"name": "corp", "registry": "ghcr.io", "username": "robot", "password": "planted-pass"},
+    )
+    assert credential.status_code == 201
+    ids = {
+        "/v1/environments": created["id"],
+        "/v1/operations": operation["id"],
+        "/v1/registry-credentials": credential.json()["data"]["id"],
+    }
+    before = await api.row_counts()
+    api.use(stranger)
+    checked = 0
+    for method, template in least_roles(api.app):
+        if "{id}" not in template or template.startswith("/problems"):
+            continue
+        resource = template.partition("/{id}")[0]
+        theirs = await api.client.request(method, template.replace("{id}", ids[resource]))
+        nobodys = await api.client.request(method, template.replace("{id}", "env_01JZX5Q0V6H2M9K4T7B3C8D1EF"))
+        found, missing = problem(theirs, 404, "not_found"), problem(nobodys, 404, "not_found")
+        assert found["title"] == missing["title"]
+        assert found["detail"].replace(ids[resource], "") == missing["detail"].replace(
+            "env_01JZX5Q0V6H2M9K4T7B3C8D1EF", ""
+        )
+        checked += 1
+    assert checked >= 11
+    assert (await api.client.get("/v1/environments")).json()["data"] == []
+    assert (await api.client.get("/v1/operations")).json()["data"] == []
+    filtered = await api.client.get(f"/v1/operations?environmentId={created['id']}")
+    assert filtered.json()["data"] == []
+    assert (await api.client.get("/v1/registry-credentials")).json()["data"] == []
+    by_name = await api.client.delete("/v1/registry-credentials/corp")
+    problem(by_name, 404, "not_found")
+    assert await api.row_counts() == before
+    problem(
+        await api.client.get("/v1/environments", headers={"X-Organization-ID": tenant.id}), 404, "not_found"
+    )
+    own = await api.client.get("/v1/environments", headers={"X-Organization-ID": stranger.id})
+    assert own.status_code == 200
+
+
+async def test_a_name_of_another_organisation_is_free(api: Api, tenant: Tenant, stranger: Tenant) -> None:
+    first = await create(api)
+    api.use(stranger)
+    second = await create(api)
+    assert first["namespace"] != second["namespace"]
+
+
+async def test_a_revoked_key_is_refused_within_the_cache_time(settings: ApiSettings) -> None:
+    async with running_api(settings.model_copy(update={"auth_cache_seconds": 30.0})) as api:
+        tenant = await make_tenant(api.database)
+        api.use(tenant)
+        assert (await api.client.get("/v1/environments")).status_code == 200
+        async with api.database.transaction() as session:
+            assert tenant.actor.key_id is not None
+            await revoke_key(session, tenant.id, tenant.actor.key_id)
+        assert (await api.client.get("/v1/environments")).status_code == 200, "remembered"
+        api.state.keys.forget()
+        problem(await api.client.get("/v1/environments"), 401, "unauthenticated")
+
+
+async def test_an_expired_key_is_refused(api: Api, tenant: Tenant) -> None:
+    async with api.database.transaction() as session:
+        made = await create_key(
+            session,
+            tenant.id,
+            tenant.actor.principal_id,
+            name="old",
+            role=Role.OWNER,
+            expires_at=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
+        )
+    headers = {"Authorization": f"Bearer {made.token}"}
+    problem(await api.client.get("/v1/environments", headers=headers), 401, "unauthenticated")
