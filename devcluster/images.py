@@ -61,6 +61,9 @@ def ensure_archive(layout: Layout, name: str, progress: Progress) -> Path:
         unfinished = archive.with_name(f"{archive.name}.{os.getpid()}")
         builder.build(context, reference(name), unfinished)
         unfinished.replace(archive)
+    for older in archive.parent.glob(f"{name}-{'?' * 16}.tar"):
+        if older != archive:
+            older.unlink()
     return archive
 
 
@@ -128,3 +131,5 @@ class _Buildah:
             *("--build-arg", f"BASE={BASE}", "--tag", name, context),
         )
         self._run("push", "--quiet", name, f"oci-archive:{archive}:{name}")
+        # The archive is what is kept; in the store only the base is of use for the next build.
+        self._run("rmi", name)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -45,17 +44,23 @@ class Processes:
         log = self.log_file(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.pid_file(name).parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as out:
-            child = subprocess.Popen(
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            # Not subprocess: nobody here waits for the end of these.
+            pid = os.posix_spawnp(
+                str(argv[0]),
                 [str(word) for word in argv],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=self.state,
-                env={**clean_environment(), **(env or {}), MARK: str(self.state)},
+                {**clean_environment(), **(env or {}), MARK: str(self.state)},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsid=True,
             )
-        self.pid_file(name).write_text(f"{child.pid}\n")
+        finally:
+            os.close(output)
+        self.pid_file(name).write_text(f"{pid}\n")
         return True
 
     def stop(self, name: str, grace: float) -> None:
