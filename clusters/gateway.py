@@ -1,7 +1,7 @@
 """The cluster as the rest of the product sees it: apply, read, delete, logs, exec, rights."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
@@ -12,14 +12,9 @@ from clusters.credentials import Credentials
 from clusters.discovery import Discovery
 from clusters.errors import (
     Conflict,
-    Forbidden,
     Invalid,
     NotFound,
 )
-from clusters.execution import execute
-from clusters.fencing import Fencing, fence_of
-from clusters.lease import Lease
-from clusters.logs import follow, log_call
 from clusters.objects import (
     OURS,
     Kind,
@@ -32,6 +27,7 @@ from clusters.objects import (
     text,
 )
 from clusters.paging import read_pages
+from clusters.pods import PodAccess
 from clusters.second_look import check_uid, explain_apply, explain_delete, without_finalizers
 from clusters.values import (
     Applied,
@@ -60,7 +56,7 @@ __all__ = [
 _FINALIZER_TRIES = 5
 
 
-class Cluster:
+class Cluster(PodAccess):
     """One cluster. Every method raises `clusters.errors` only. Made by `open_cluster`.
 
     Anything in a namespace that does not exist gives `NotFound` (or None, False, nothing, where that is an
@@ -68,23 +64,14 @@ class Cluster:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._discovery = Discovery(connection)
-        self._fencing = Fencing(connection)
         self._views = ViewPool(self)
-        self._lease: Lease | None = None
 
     @property
     def name(self) -> str:
         """Return the cluster's name, as configured."""
         return self._connection.config.name
-
-    def fenced(self, lease: Lease) -> "Cluster":
-        """Return the same cluster, whose every write calls `lease.check()` directly before it is sent."""
-        twin = object.__new__(Cluster)
-        twin.__dict__.update(self.__dict__)
-        twin._lease = lease
-        return twin
 
     async def close(self) -> None:
         """End all views and connections."""
@@ -193,14 +180,6 @@ class Cluster:
 
     # Reading
 
-    async def get(self, ref: ObjectRef) -> Manifest | None:
-        """Return the live object, None when there is none."""
-        call = Call("GET", kind_of(ref.kind).path(ref.namespace, ref.name), idempotent=True)
-        try:
-            return (await self._send(call, namespace=ref.namespace)).body
-        except NotFound:
-            return None
-
     async def list(
         self,
         kind: str,
@@ -253,91 +232,6 @@ class Cluster:
         """
         return await find_blockers(self._connection, self._discovery, namespace)
 
-    # Pods
-
-    async def logs(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str | None = None,
-        previous: bool = False,
-        tail_lines: int | None = 200,
-        limit_bytes: int | None = 32_768,
-        since_seconds: int | None = None,
-        timestamps: bool = False,
-    ) -> str:
-        """Return a container's log, undecodable bytes replaced.
-
-        `NotFound` when there is no such pod; `Invalid` when the container has no log: not yet, or no
-        previous run.
-        """
-        options: dict[str, str | int | bool | None] = {
-            "container": container,
-            "previous": previous,
-            "tailLines": tail_lines,
-            "limitBytes": limit_bytes,
-            "sinceSeconds": since_seconds,
-            "timestamps": timestamps,
-        }
-        return (await self._send(log_call(namespace, pod, options), namespace=namespace)).content
-
-    def follow_logs(
-        self,
-        namespace: str,
-        pod: str,
-        *,
-        container: str | None = None,
-        tail_lines: int | None = None,
-        since: str | None = None,
-    ) -> AsyncIterator[LogLine]:
-        """Yield a container's log lines until it ends.
-
-        `since`: go on after the line with this `at`. `Unavailable` when the stream is cut: call again with
-        the last line's `at`.
-        """
-        options: dict[str, str | int | bool | None] = {
-            "container": container,
-            "follow": True,
-            "timestamps": True,
-            "tailLines": tail_lines,
-            "sinceTime": since,
-        }
-        return follow(self._connection, log_call(namespace, pod, options), since)
-
-    async def execute(
-        self,
-        namespace: str,
-        pod: str,
-        command: Sequence[str],
-        *,
-        container: str | None = None,
-        stdin: bytes = b"",
-        timeout: float,  # noqa: ASYNC109 - running out kills the command, and is an answer
-        output_limit: int = 1_048_576,
-    ) -> ExecResult:
-        """Run a command in a running container and return how it ended.
-
-        The container needs `sh`, `cat`, and with stdin `head`. The command ends with its caller: when this
-        process dies or the time (seconds) is over, the command and its children are killed. `output_limit`:
-        bytes kept of each stream. Never tried twice. `Unavailable` when no exit status arrived: it may have
-        run; `TimedOut` after `timeout`; `NotFound` without the pod; `NotStarted` when it cannot be run there.
-        """
-        try:
-            return await execute(
-                self._connection,
-                namespace,
-                pod,
-                command,
-                container=container,
-                stdin=stdin,
-                seconds=timeout,
-                output_limit=output_limit,
-                before=self._guard,
-            )
-        except Forbidden as error:
-            raise await self._fencing.explain(error, namespace, None) from error
-
     # The cluster itself
 
     async def allowed(
@@ -384,38 +278,6 @@ class Cluster:
         """Share the live picture of a namespace: `async with cluster.view(namespace) as view`."""
         return self._views.open(namespace)
 
-    @property
-    def connection(self) -> Connection:
-        """Return the connection, for this package only."""
-        return self._connection
-
-    # Inside
-
-    @property
-    def _guard(self) -> Callable[[], None] | None:
-        return None if self._lease is None else self._lease.check
-
-    async def _check_fence(self, manifest: Manifest) -> None:
-        namespace = _home(manifest)
-        if namespace:
-            await self._fencing.check(namespace, fence_of(manifest))
-
-    async def _send(
-        self, call: Call, written: Manifest | None = None, *, namespace: str | None = None
-    ) -> Answer:
-        """Send a request; explain a refusal by the state of the namespace that it was about."""
-        manifest = written or {}
-        where = namespace or _home(manifest)
-        try:
-            return await self._connection.request(call)
-        except Forbidden as error:
-            if not where or type(error) is not Forbidden:
-                raise
-            explained = await self._fencing.explain(error, where, fence_of(manifest))
-            if isinstance(explained, NotFound) and text(manifest, "kind") == "Namespace":
-                raise
-            raise explained from error
-
 
 @asynccontextmanager
 async def open_cluster(config: ClusterConfig) -> AsyncIterator[Cluster]:
@@ -436,12 +298,6 @@ def _kind(manifest: Manifest) -> Kind:
             f"{kind.kind} has to be of {kind.api_version}", (("apiVersion", f"must be {kind.api_version}"),)
         )
     return kind
-
-
-def _home(manifest: Manifest) -> str:
-    """Return the namespace whose fence a manifest is under: of a Namespace, itself."""
-    own = "name" if text(manifest, "kind") == "Namespace" else "namespace"
-    return text(manifest, "metadata", own)
 
 
 def _applied(ref: ObjectRef, answer: Answer) -> Applied:

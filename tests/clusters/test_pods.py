@@ -230,7 +230,9 @@ class TestExecute:
 
 class TestLogs:
     async def test_current_and_previous(self, perdure: Cluster, environment: Environment) -> None:
-        pod = await environment.running_pod("echo one; echo two; printf '\\377\\n'; sleep 2; exit 1", backoff=6)
+        pod = await environment.running_pod(
+            "echo one; echo two; printf '\\377\\n'; sleep 2; exit 1", backoff=6
+        )
 
         async def restarted() -> bool:
             live = await perdure.get(environment.ref("Pod", pod))

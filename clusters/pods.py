@@ -1,0 +1,109 @@
+"""What is inside pods: their logs, and commands in their containers."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from clusters.core import ClusterCore
+from clusters.errors import Forbidden, NotStarted, Unavailable
+from clusters.execution import execute
+from clusters.logs import follow, log_call
+from clusters.objects import ObjectRef, children, mapping, text
+from clusters.values import ExecResult, LogLine
+
+
+class PodAccess(ClusterCore):
+    """Logs and commands."""
+
+    async def logs(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str | None = None,
+        previous: bool = False,
+        tail_lines: int | None = 200,
+        limit_bytes: int | None = 32_768,
+        since_seconds: int | None = None,
+        timestamps: bool = False,
+    ) -> str:
+        """Return a container's log, undecodable bytes replaced.
+
+        `NotFound` when there is no such pod; `Invalid` when the container has no log: not yet, or no
+        previous run.
+        """
+        options: dict[str, str | int | bool | None] = {
+            "container": container,
+            "previous": previous,
+            "tailLines": tail_lines,
+            "limitBytes": limit_bytes,
+            "sinceSeconds": since_seconds,
+            "timestamps": timestamps,
+        }
+        return (await self._send(log_call(namespace, pod, options), namespace=namespace)).content
+
+    def follow_logs(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str | None = None,
+        tail_lines: int | None = None,
+        since: str | None = None,
+    ) -> AsyncIterator[LogLine]:
+        """Yield a container's log lines until it ends.
+
+        `since`: go on after the line with this `at`. `Unavailable` when the stream is cut: call again with
+        the last line's `at`.
+        """
+        options: dict[str, str | int | bool | None] = {
+            "container": container,
+            "follow": True,
+            "timestamps": True,
+            "tailLines": tail_lines,
+            "sinceTime": since,
+        }
+        return follow(self._connection, log_call(namespace, pod, options), since)
+
+    async def execute(
+        self,
+        namespace: str,
+        pod: str,
+        command: Sequence[str],
+        *,
+        container: str | None = None,
+        stdin: bytes = b"",
+        timeout: float,  # noqa: ASYNC109 - running out kills the command, and is an answer
+        output_limit: int = 1_048_576,
+    ) -> ExecResult:
+        """Run a command in a running container and return how it ended.
+
+        The container needs `sh`, `cat`, and with stdin `head`. The command ends with its caller: when this
+        process dies or the time (seconds) is over, the command and its children are killed. `output_limit`:
+        bytes kept of each stream. Never tried twice. `Unavailable` when no exit status arrived: it may have
+        run; `TimedOut` after `timeout`; `NotFound` without the pod; `NotStarted` when it cannot be run there.
+        """
+        try:
+            return await execute(
+                self._connection,
+                namespace,
+                pod,
+                command,
+                container=container,
+                stdin=stdin,
+                seconds=timeout,
+                output_limit=output_limit,
+                before=self._guard,
+            )
+        except Forbidden as error:
+            raise await self._fencing.explain(error, namespace, None) from error
+        except NotStarted as error:
+            # A container on its way down refuses too; that says nothing about the command.
+            if not await self._runs(namespace, pod, container):
+                raise Unavailable(f"pod {namespace}/{pod} is not running: {error}", sent=False) from error
+            raise
+
+    async def _runs(self, namespace: str, pod: str, container: str | None) -> bool:
+        live = await self.get(ObjectRef("Pod", pod, namespace)) or {}
+        statuses = children(live, "status", "containerStatuses")
+        known = [status for status in statuses if container in (None, text(status, "name"))]
+        # A container that the pod does not have will not come either: that is for the caller to hear.
+        return bool(statuses) and all(mapping(status, "state", "running") for status in known)

@@ -1,0 +1,95 @@
+"""The shell around each command, in every shell that this machine has."""
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from clusters.execution import _DEAD_MAN
+
+SHELLS = [
+    pytest.param(command, id=command[0])
+    for command in (["dash"], ["bash"], ["busybox", "sh"])
+    if shutil.which(command[0])
+]
+
+
+@asynccontextmanager
+async def wrapped(
+    shell: list[str], command: list[str], stdin: bytes, *, leader: bool = True
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a command in the wrapper, as the runtime does: leader of a session, stdin left open."""
+    process = await asyncio.create_subprocess_exec(
+        *shell,
+        "-c",
+        _DEAD_MAN,
+        "perdure",
+        str(len(stdin)),
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=leader,
+    )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(stdin)
+        yield process
+    finally:
+        process.stdin.close()
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def output(process: asyncio.subprocess.Process) -> tuple[int, bytes, bytes]:
+    """Return exit code, stdout and stderr, without closing stdin."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(10):
+        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+        return await process.wait(), out, err
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+class TestDeadMan:
+    async def test_is_not_noticed_by_the_command(self, shell: list[str]) -> None:
+        data = os.urandom(200_000)
+        for command, stdin, expected in (
+            (["sh", "-c", "exit 3"], b"", (3, b"", b"")),
+            (["cat"], data, (0, data, b"")),
+            (["sh", "-c", "head -c 2; echo e >&2; exit 7"], data, (7, data[:2], b"e\n")),
+            (["sh", "-c", 'printf "%s|" "$@"', "x", "a b", "*", "'"], b"", (0, b"a b|*|'|", b"")),
+        ):
+            async with wrapped(shell, command, stdin) as process:
+                assert await output(process) == expected
+
+    async def test_missing_command(self, shell: list[str]) -> None:
+        async with wrapped(shell, ["no-such-tool"], b"") as process:
+            assert (await output(process))[0] == 127
+
+    @pytest.mark.parametrize("stdin", [b"", b"input"])
+    async def test_end_of_stdin_ends_command_and_children(self, shell: list[str], stdin: bytes) -> None:
+        command = ["sh", "-c", "sleep 100 & echo $$ $!; sleep 100"]
+        async with wrapped(shell, command, stdin) as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            pids = [int(pid) for pid in (await process.stdout.readline()).split()]
+            process.stdin.close()
+            # The streams end when the last process that holds them has ended.
+            code, _, _ = await output(process)
+        assert code == -signal.SIGTERM
+        assert len(pids) == 2
+
+    async def test_command_that_ignores_the_request_is_killed(self, shell: list[str]) -> None:
+        command = ["sh", "-c", "trap '' TERM; echo ready; sleep 100; sleep 100; sleep 100"]
+        async with wrapped(shell, command, b"") as process:
+            assert process.stdout is not None
+            assert process.stdin is not None
+            await process.stdout.readline()
+            process.stdin.close()
+            await output(process)
