@@ -45,7 +45,7 @@ def demo(stack: Stack) -> None:
     perdure = Perdure(stack)
     if (status := perdure.status_of(NAME)) is not None:
         chapter(f"An environment `{NAME}` is left from an earlier demo ({status}): it is deleted first")
-        perdure.show("env", "delete", NAME, "--force", "--wait", "--timeout", "5m")
+        perdure.show("env", "delete", NAME, "--yes", "--wait", "--timeout", "5m")
     chapter(f"{BLUEPRINT} becomes a running environment: perdure env create -f {BLUEPRINT} --wait")
     perdure.show("env", "create", "-f", BLUEPRINT, "--wait", "--timeout", "10m")
     environment = perdure.ask("env", "get", NAME)
