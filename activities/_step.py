@@ -87,7 +87,7 @@ def reports_failures(
 ) -> Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]]:
     """Translate what a cluster refuses into failures with a kind; nothing else leaves an activity."""
 
-    async def translated(self: Self_, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+    async def translated(self: Self_, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
         try:
             return await method(self, *args, **kwargs)
         except ClusterError as error:

@@ -12,7 +12,7 @@ import re
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -156,10 +156,12 @@ class KubeGate:
             if hold is not None:
                 await self._held(hold)
             out = web.StreamResponse(status=answer.status, headers=kept)
-            await out.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await out.write(chunk)
-            await out.write_eof()
+            # A watch ends when the worker goes away, in the middle of whatever it is told.
+            with suppress(ConnectionResetError):
+                await out.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await out.write(chunk)
+                await out.write_eof()
             return out
 
     async def _websocket(self, request: web.Request, line: str) -> web.StreamResponse:

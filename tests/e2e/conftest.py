@@ -1,0 +1,66 @@
+"""The real cluster, and one whole stack per test module."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.stack import ROOT, Stack, running_stack
+
+TINY = "10.111.0.1:5000/perdure/tiny:1"
+
+
+@pytest.fixture(scope="session")
+def cluster_files() -> tuple[Path, Path]:
+    """The kubeconfigs of the worker's service account and of the administrator."""
+    directory = ROOT / ".dev" / "cluster"
+    ours, admin = directory / "perdure.kubeconfig", directory / "admin.kubeconfig"
+    if given := os.environ.get("PERDURE_TEST_KUBECONFIG"):
+        ours = admin = Path(given)
+    if not ours.exists():
+        message = "no Kubernetes cluster: run `make dev-up`, or set PERDURE_TEST_KUBECONFIG"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return ours, admin
+
+
+@pytest.fixture(scope="session")
+def registry() -> dict[str, Any]:
+    """The development cluster's registry: addresses and the login of its private half."""
+    path = ROOT / ".dev" / "cluster" / "registry.json"
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
+    """A stack of this module's own."""
+    ours, admin = cluster_files
+    with running_stack(
+        tmp_path_factory.mktemp("stack"), kubeconfig=ours, admin_kubeconfig=admin
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for an environment that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(autouse=True)
+def _all_well_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test: nothing is held, every process runs."""
+    yield
+    if "stack" in request.fixturenames:
+        stack: Stack = request.getfixturevalue("stack")
+        stack.gate.open()
+        stack.gate.release_all()
+        stack.start_temporal()
+        stack.start_api()
+        stack.worker.start()

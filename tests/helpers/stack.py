@@ -1,0 +1,347 @@
+"""A whole Perdure of a test's own: Temporal server, API and workers as processes, the worker behind a gate.
+
+Only the Kubernetes cluster is shared. Every process can be killed, frozen and started again; state is kept in
+a directory, so that what survives is what would survive outside.
+"""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from activities.secrets import Opener, new_private_key
+from tests.helpers.kube_gate import KubeGate
+from tests.helpers.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = "local"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Process:
+    """One process of the stack, in a process group of its own."""
+
+    name: str
+    argv: list[str]
+    env: Mapping[str, str]
+    log: Path
+    handle: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.handle is not None and self.handle.poll() is None
+
+    def start(self) -> None:
+        """Start it; nothing happens when it runs already."""
+        if self.alive:
+            return
+        with self.log.open("ab") as log:
+            self.handle = subprocess.Popen(
+                self.argv, env=dict(self.env), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        """`kill -9`, and wait until it is gone."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask it to end in good order, and wait."""
+        self._signal(signal.SIGTERM)
+
+    def freeze(self) -> None:
+        """SIGSTOP: it stands still, its connections stay open."""
+        assert self.handle is not None
+        os.kill(self.handle.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it stood."""
+        assert self.handle is not None
+        os.kill(self.handle.pid, signal.SIGCONT)
+
+    def text(self) -> str:
+        """Return its log."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.handle is None:
+            return
+        if self.alive:
+            os.kill(self.handle.pid, number)
+        self.handle.wait(timeout=60)
+
+
+@dataclass
+class Stack:
+    """The running stack."""
+
+    directory: Path
+    gate: KubeGate
+    temporal: Process
+    api: Process
+    worker: Process
+    client: httpx2.Client
+    environment: Mapping[str, str]
+    kubeconfig: Path
+    """The administrator's, to look at the cluster with."""
+    temporal_address: str
+    spare: list[Process] = field(default_factory=list)
+
+    def another_worker(self) -> Process:
+        """Start a second worker beside the first."""
+        number = len(self.spare) + 2
+        worker = Process(
+            f"worker-{number}",
+            [sys.executable, "-m", "worker"],
+            self.environment,
+            self.directory / f"worker-{number}.log",
+        )
+        self.spare.append(worker)
+        worker.start()
+        return worker
+
+    def start_api(self) -> None:
+        """Start the API and wait until it answers."""
+        self.api.start()
+        eventually(self._api_answers, f"the API answers; its log: {self.api.log}", within=60)
+
+    def start_temporal(self) -> None:
+        """Start the Temporal server and wait until it listens."""
+        self.temporal.start()
+        host, _, port = self.temporal_address.partition(":")
+        eventually(lambda: _listens(host, int(port)), "Temporal listens", within=60)
+
+    def create(self, document: dict[str, Any]) -> "Handle":
+        """Ask for an environment and return a handle on it."""
+        answer = self.client.post("/v1/environments", json={"blueprint": document})
+        assert answer.status_code == 202, answer.text
+        data = answer.json()["data"]
+        return Handle(self, data["id"], data["namespace"], data["operation"]["id"])
+
+    def kubectl(self, *arguments: str, check: bool = True) -> str:
+        """Run kubectl as the administrator and return what it prints."""
+        done = subprocess.run(
+            ["kubectl", "--kubeconfig", str(self.kubeconfig), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done.stdout
+
+    def objects(self, namespace: str, kinds: str, labels: str = "") -> list[dict[str, Any]]:
+        """Return live objects as the administrator sees them."""
+        selector = ["-l", labels] if labels else []
+        items: list[dict[str, Any]] = json.loads(
+            self.kubectl("-n", namespace, "get", kinds, "-o", "json", *selector)
+        )["items"]
+        return items
+
+    def namespace_exists(self, namespace: str) -> bool:
+        """Whether the namespace is there, Terminating included."""
+        return bool(self.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name"))
+
+    def _api_answers(self) -> bool:
+        assert self.api.alive, f"the API ended: {self.api.text()[-2000:]}"
+        try:
+            return self.client.get("/health/live").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+
+@dataclass
+class Handle:
+    """One environment and the operation that is looked at."""
+
+    stack: Stack
+    environment_id: str
+    namespace: str
+    operation_id: str
+
+    def operation(self) -> dict[str, Any]:
+        """Return the operation."""
+        answer = self.stack.client.get(f"/v1/operations/{self.operation_id}")
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def status(self) -> dict[str, Any]:
+        """Return the environment's live status."""
+        answer = self.stack.client.get(f"/v1/environments/{self.environment_id}/status")
+        assert answer.status_code == 200, answer.text
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def step(self, name: str) -> dict[str, Any]:
+        """Return one step of the operation."""
+        found: dict[str, Any] = next(each for each in self.operation()["steps"] if each["name"] == name)
+        return found
+
+    def ended(self, within: float = 120.0) -> dict[str, Any]:
+        """Return the operation once it has ended."""
+
+        def look() -> dict[str, Any] | None:
+            operation = self.operation()
+            return operation if operation["state"] not in ("accepted", "running") else None
+
+        return eventually(look, f"operation {self.operation_id} ends", within=within)
+
+    def succeeded(self, within: float = 120.0) -> dict[str, Any]:
+        """Return the operation once it has ended, which has to be well."""
+        operation = self.ended(within)
+        assert operation["state"] == "succeeded", json.dumps(operation["failure"])
+        return operation
+
+    def step_reaches(self, name: str, state: str, within: float = 60.0) -> dict[str, Any]:
+        """Return a step once it is in `state`."""
+
+        def look() -> dict[str, Any] | None:
+            step = self.step(name)
+            return step if step["state"] == state else None
+
+        return eventually(look, f"step {name} is {state}", within=within)
+
+    def delete(self) -> "Handle":
+        """Ask for the environment's deletion and return a handle on that operation."""
+        answer = self.stack.client.delete(f"/v1/environments/{self.environment_id}")
+        assert answer.status_code == 202, answer.text
+        return Handle(self.stack, self.environment_id, self.namespace, answer.json()["data"]["id"])
+
+    def retry(self) -> "Handle":
+        """Ask for a retry and return a handle on it."""
+        answer = self.stack.client.post(f"/v1/environments/{self.environment_id}/retry")
+        assert answer.status_code == 202, answer.text
+        return Handle(self.stack, self.environment_id, self.namespace, answer.json()["data"]["id"])
+
+    def cancel(self, *, cleanup: bool) -> None:
+        """Ask for the operation to be cancelled."""
+        answer = self.stack.client.post(
+            f"/v1/operations/{self.operation_id}/cancel", json={"cleanup": cleanup}
+        )
+        assert answer.status_code == 202, answer.text
+
+
+@contextmanager
+def running_stack(
+    directory: Path, *, kubeconfig: Path, admin_kubeconfig: Path, extra: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Start a stack in `directory`; everything ends with the body. `extra`: more settings of ours."""
+    with ExitStack() as cleanup:
+        gate = cleanup.enter_context(KubeGate(kubeconfig))
+        ports = {"api": free_port(), "temporal": free_port()}
+        environment = _environment(directory, gate, ports, kubeconfig) | dict(extra or {})
+        token = _bootstrap(environment)
+        temporal = Process(
+            "temporal",
+            [
+                *(sys.executable, "-m", "worker.devserver", "--state", str(directory)),
+                *("--port", str(ports["temporal"]), "--ui-port", str(free_port())),
+            ],
+            environment,
+            directory / "temporal.log",
+        )
+        # The API reads the cluster directly: the gate stands before the worker only.
+        api = Process(
+            "api",
+            [sys.executable, "-m", "api"],
+            {**environment, "PERDURE_CLUSTER_KUBECONFIG": str(kubeconfig)},
+            directory / "api.log",
+        )
+        worker = Process("worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log")
+        client = cleanup.enter_context(
+            httpx2.Client(
+                base_url=f"http://127.0.0.1:{ports['api']}",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=90,
+            )
+        )
+        stack = Stack(
+            directory,
+            gate,
+            temporal,
+            api,
+            worker,
+            client,
+            environment,
+            admin_kubeconfig,
+            f"127.0.0.1:{ports['temporal']}",
+        )
+        cleanup.callback(_end, stack)
+        stack.start_temporal()
+        stack.start_api()
+        worker.start()
+        yield stack
+
+
+def _environment(
+    directory: Path, gate: KubeGate, ports: Mapping[str, int], kubeconfig: Path
+) -> dict[str, str]:
+    private = new_private_key()
+    seal_key = directory / "seal.key"
+    seal_key.write_text(private)
+    master = base64.b64encode(os.urandom(32)).decode()
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PERDURE_")}
+    return inherited | {
+        "PERDURE_ENVIRONMENT": "dev",
+        "PERDURE_DATABASE_URL": f"sqlite+aiosqlite:///{directory}/perdure.db",
+        "PERDURE_OBJECT_STORE": str(directory / "objects"),
+        "PERDURE_MASTER_KEYS": f"test:{master}",
+        "PERDURE_SEAL_PUBLIC_KEYS": json.dumps({CLUSTER: Opener(private).public_key}),
+        "PERDURE_SEAL_PRIVATE_KEY_FILE": str(seal_key),
+        "PERDURE_CLUSTER": CLUSTER,
+        "PERDURE_CLUSTER_KUBECONFIG": str(gate.kubeconfig(directory / "gate.kubeconfig")),
+        "PERDURE_TEMPORAL_ADDRESS": f"127.0.0.1:{ports['temporal']}",
+        "PERDURE_HOST": "127.0.0.1",
+        "PERDURE_PORT": str(ports["api"]),
+        "PERDURE_RECONCILE_EVERY_SECONDS": "5",
+        "PERDURE_GRACEFUL_SHUTDOWN_SECONDS": "5",
+    }
+
+
+def _bootstrap(environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "worker.bootstrap"),
+            *("--organization", f"test-{uuid.uuid4().hex[:8]}", "--key-name", "test"),
+        ],
+        env=dict(environment),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return next(line for line in done.stdout.split() if line.startswith("pdr_"))
+
+
+def _listens(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex((host, port)) == 0
+
+
+def _end(stack: Stack) -> None:
+    for process in (*stack.spare, stack.worker, stack.api, stack.temporal):
+        if process.alive and process.handle is not None:
+            os.kill(process.handle.pid, signal.SIGCONT)
+        process.kill()
