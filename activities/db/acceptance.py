@@ -5,6 +5,7 @@ lost between the two is made good by the reconciler. Locks are taken in one orde
 operation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,18 +40,19 @@ from activities.db.records import (
     operation_record,
 )
 from activities.db.references import missing_references
-from activities.db.repositories import events
+from activities.db.repositories import environments, events, secrets
 from activities.db.repositories._rows import locked_environment, locked_operation, locked_organization
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import apply_phase, find_environment
 from activities.db.repositories.operations import live_rows
-from activities.db.tables import Environment, Operation, Organization, Revision
+from activities.db.secret_material import secret_material
+from activities.db.tables import Environment, Operation, Organization, Revision, Step
 from activities.db.transitions import cancel_at_once, operation_changed, ready, step_rows
 from activities.db.types import utc_now
-from activities.db.usage import exceeded, usage_of, used_by
+from activities.db.usage import Usage, exceeded, usage_of, used_by
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, without_literals
-from workflows.domain.environment import GuardRails
+from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.errors import FieldError
 from workflows.domain.operations import TERMINAL_STATES, EnvironmentPhase, OperationKind, OperationState
 from workflows.domain.plan import plan_delete
@@ -109,12 +111,17 @@ async def create_environment(
         now=now,
     )
     await insert_first_revision(session, actor, environment, blueprint, now)
-    await insert_secrets(session, environment, blueprint, keys)
-    steps = await provision_steps(session, environment_record(environment), without_literals(blueprint), keys)
-    operation = await insert_operation(
+    key = await secrets.data_key(session, environment.organization_id, keys)
+    await insert_secrets(session, environment, blueprint, key)
+    kept = without_literals(blueprint)
+    material = await secret_material(session, environment.organization_id, environment.id, kept, keys)
+    steps = provision_steps(environment_record(environment), kept, Overrides(), material, key.hash_key())
+    operation, rows = await insert_operation(
         session, actor, environment, OperationKind.PROVISION, steps, on_failure=blueprint.on_failure
     )
-    await _announce(session, actor, environment, operation, "environment.create", {"name": environment.name})
+    await _announce(
+        session, actor, environment, operation, rows, "environment.create", {"name": environment.name}
+    )
     return _accepted(environment, operation)
 
 
@@ -139,8 +146,11 @@ async def retry_environment(
         raise NotRetryable("its last operation did not fail", None if last is None else last.state)
     revision = await session.get_one(Revision, (environment.id, environment.revision))
     blueprint = Blueprint.model_validate(revision.blueprint)
-    steps = await provision_steps(session, environment_record(environment), blueprint, keys)
-    operation = await insert_operation(
+    key = await secrets.data_key(session, environment.organization_id, keys)
+    material = await secret_material(session, environment.organization_id, environment.id, blueprint, keys)
+    overrides = await environments.overrides(session, environment.organization_id, environment.id)
+    steps = provision_steps(environment_record(environment), blueprint, overrides, material, key.hash_key())
+    operation, rows = await insert_operation(
         session,
         actor,
         environment,
@@ -155,7 +165,7 @@ async def retry_environment(
         ready("False", "Provisioning", "", operation.created_at),
         operation.created_at,
     )
-    await _announce(session, actor, environment, operation, "environment.retry", {"retryOf": last.id})
+    await _announce(session, actor, environment, operation, rows, "environment.retry", {"retryOf": last.id})
     return _accepted(environment, operation)
 
 
@@ -191,10 +201,10 @@ async def delete_environment(
         await _ask_to_cancel(
             session, environment, other, cleanup=False, reason="The environment is being deleted.", now=now
         )
-    operation = await insert_operation(
+    operation, rows = await insert_operation(
         session, actor, environment, OperationKind.DELETE, plan_delete(), force=force
     )
-    await _announce(session, actor, environment, operation, "environment.delete", {"force": force})
+    await _announce(session, actor, environment, operation, rows, "environment.delete", {"force": force})
     return _accepted(environment, operation)
 
 
@@ -253,8 +263,9 @@ async def _refuse_faults(
         taken = NameTaken("environment", holder.name, holder.id)
         faults.append(taken)
         places.append(FieldError(path=("name",), message=str(taken)))
-    used = await used_by(session, organization.id)
-    for over in exceeded(Caps.model_validate(organization.caps), used, usage_of(blueprint, guard_rails)):
+    caps = Caps.model_validate(organization.caps)
+    used = await used_by(session, organization.id) if caps != Caps() else Usage()
+    for over in exceeded(caps, used, usage_of(blueprint, guard_rails)):
         faults.append(over)
         places.append(FieldError(path=(), message=str(over)))
     missing = await missing_references(session, organization.id, blueprint)
@@ -275,11 +286,12 @@ async def _announce(
     actor: Actor,
     environment: Environment,
     operation: Operation,
+    steps: Sequence[Step],
     action: str,
     data: JsonObject,
 ) -> None:
-    """Write event and audit entry of an operation that was just accepted."""
-    await operation_changed(session, environment, operation, await step_rows(session, operation.id))
+    """Write steps, fence, event and audit entry of an operation that was just accepted."""
+    await operation_changed(session, environment, operation, steps)
     await add_entry(session, actor, action, environment.id, {"operation": operation.id, **data})
     await events.announce(session, environment.id)
     await session.flush()

@@ -8,7 +8,7 @@ Errors of the driver never show the parameters of a statement: they end up in lo
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Final
 
@@ -82,6 +82,27 @@ class Database:
         """One reading transaction; whatever it writes is rolled back. Never waits for writers."""
         async with self._read_session() as session:
             yield session
+
+    @asynccontextmanager
+    async def listening(self, channel: str, notice: Callable[[], None]) -> AsyncIterator[None]:
+        """Call `notice` for each Postgres notification on a channel; on SQLite it is never called."""
+        if self.is_sqlite:
+            yield
+            return
+
+        def notified(*_: object) -> None:
+            notice()
+
+        async with self._reader.connect() as connection:
+            # Outside a transaction: an open one would hold notifications back.
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None  # noqa: S101 - it was opened just now; for the type checker
+            await driver.add_listener(channel, notified)
+            try:
+                yield
+            finally:
+                await driver.remove_listener(channel, notified)
 
     async def ping(self) -> None:
         """Ask the database for an answer. Raises what the driver raises when there is none."""

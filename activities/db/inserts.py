@@ -6,17 +6,16 @@ from datetime import datetime
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.errors import Busy, NameTaken
+from activities.db.errors import Busy
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor
 from activities.db.repositories import secrets
-from activities.db.repositories.environments import find_environment
 from activities.db.repositories.operations import live_rows
 from activities.db.tables import Environment, Operation, Revision, Step
 from activities.db.transitions import ready
 from activities.db.types import utc_now
 from activities.db.usage import usage_of
-from activities.secrets import MasterKeys, generate_secret
+from activities.secrets import DataKey, generate_secret
 from workflows.domain.blueprint import (
     Blueprint,
     SecretSourceKind,
@@ -49,7 +48,10 @@ async def insert_environment(
     guard_rails: GuardRails,
     now: datetime,
 ) -> Environment:
-    """Insert an environment that is about to be provisioned. Raises NameTaken."""
+    """Insert an environment that is about to be provisioned.
+
+    The caller holds the organisation's lock and has seen that the name is free.
+    """
     usage = usage_of(blueprint, guard_rails)
     identifier = new_id(IdPrefix.ENVIRONMENT)
     row = Environment(
@@ -76,14 +78,8 @@ async def insert_environment(
         created_at=now,
         updated_at=now,
     )
-    try:
-        async with session.begin_nested():
-            session.add(row)
-    except IntegrityError:
-        holder = await find_environment(session, actor.organization_id, blueprint.name)
-        if holder is None:
-            raise
-        raise NameTaken("environment", holder.name, holder.id) from None
+    session.add(row)
+    await session.flush()
     return row
 
 
@@ -106,10 +102,9 @@ async def insert_first_revision(
 
 
 async def insert_secrets(
-    session: AsyncSession, environment: Environment, blueprint: Blueprint, keys: MasterKeys
+    session: AsyncSession, environment: Environment, blueprint: Blueprint, key: DataKey
 ) -> None:
-    """Store literal and generated secret values of an environment, encrypted."""
-    key = await secrets.data_key(session, environment.organization_id, keys)
+    """Store literal and generated secret values of an environment, encrypted with the organisation's key."""
     literals = literal_secrets(blueprint)
     for name, source in secret_sources(blueprint).items():
         if source.kind is SecretSourceKind.STORED:
@@ -136,8 +131,11 @@ async def insert_operation(
     on_failure: OnFailure = OnFailure.KEEP,
     retry_of: str | None = None,
     force: bool = False,
-) -> Operation:
-    """Insert an accepted operation with its steps and the environment's next fence. Raises Busy."""
+) -> tuple[Operation, Sequence[Step]]:
+    """Insert an accepted operation with its steps, and give it the environment's next fence. Raises Busy.
+
+    Steps and fence are written with the caller's next flush.
+    """
     identifier = new_id(IdPrefix.OPERATION)
     fence = environment.last_fence + 1
     row = Operation(
@@ -168,9 +166,9 @@ async def insert_operation(
             raise
         raise Busy(rivals[0].id, rivals[0].kind) from None
     environment.last_fence += FENCES_PER_OPERATION
-    session.add_all(_step(row, position, step) for position, step in enumerate(steps))
-    await session.flush()
-    return row
+    rows = [_step(row, position, step) for position, step in enumerate(steps)]
+    session.add_all(rows)
+    return row, rows
 
 
 def _step(operation: Operation, position: int, step: PlannedStep) -> Step:

@@ -1,13 +1,9 @@
 """From rows to the plan of an operation: whose objects these are, and the steps with their input hashes."""
 
-from sqlmodel.ext.asyncio.session import AsyncSession
-
 from activities.db.records import EnvironmentRecord
-from activities.db.repositories import environments, secrets
-from activities.db.secret_material import digests, secret_material
-from activities.secrets import MasterKeys
+from activities.db.secret_material import SecretMaterial, digests
 from workflows.domain.blueprint import Blueprint
-from workflows.domain.environment import EnvironmentContext
+from workflows.domain.environment import EnvironmentContext, Overrides
 from workflows.domain.operations import PlannedStep
 from workflows.domain.plan import input_hashes, plan_provision, provision_inputs
 
@@ -29,22 +25,20 @@ def context_of(
     )
 
 
-async def provision_steps(
-    session: AsyncSession, environment: EnvironmentRecord, blueprint: Blueprint, keys: MasterKeys
+def provision_steps(
+    environment: EnvironmentRecord,
+    blueprint: Blueprint,
+    overrides: Overrides,
+    material: SecretMaterial,
+    hash_key: bytes,
 ) -> tuple[PlannedStep, ...]:
-    """Return the steps of a provision with their input hashes, over the secrets as they are stored now.
-
-    `blueprint` is the revision's. Raises SecretsError.
-    """
-    organization_id = environment.organization_id
-    hash_key = (await secrets.data_key(session, organization_id, keys)).hash_key()
-    material = await secret_material(session, organization_id, environment.id, blueprint, keys)
+    """Return the steps of a provision with their input hashes; `blueprint` is the revision's."""
     inputs = provision_inputs(
         blueprint,
         # The operation and its fence take no part in the hashes.
         context_of(environment, "", revision=environment.revision, fence=0),
         environment.guard_rails,
-        await environments.overrides(session, organization_id, environment.id),
+        overrides,
         digests(hash_key, material.values),
         digests(hash_key, material.registry_credentials),
     )

@@ -18,8 +18,12 @@ async def missing_references(
         if ref.value_from is not None
     }
     wanted_logins = {name for service in blueprint.services for name in service.image_pull_secrets}
-    known_secrets = await secrets.existing_names(session, organization_id, wanted_secrets)
-    known_logins = await registry_credentials.existing_names(session, organization_id, wanted_logins)
+    known_secrets: set[str] = set()
+    if wanted_secrets:
+        known_secrets = await secrets.existing_names(session, organization_id, wanted_secrets)
+    known_logins: set[str] = set()
+    if wanted_logins:
+        known_logins = await registry_credentials.existing_names(session, organization_id, wanted_logins)
     faults: list[FieldError] = []
     for index, service in enumerate(blueprint.services):
         for place, name in enumerate(service.image_pull_secrets):

@@ -28,8 +28,10 @@ async def secret_material(
     The environment's own secret of a name comes first (generated, or once written out), then the
     organisation's that the Blueprint refers to. What exists no more is left out. Raises SecretsError.
     """
-    own = await secrets.secret_values(session, organization_id, environment_id, keys)
     sources = secret_sources(blueprint)
+    own: dict[str, str] = {}
+    if sources:
+        own = await secrets.secret_values(session, organization_id, environment_id, keys)
     shared: dict[str, str] = {}
     if any(name not in own for name in sources):
         shared = await secrets.secret_values(session, organization_id, None, keys)
@@ -39,9 +41,9 @@ async def secret_material(
             values[name] = own[name]
         elif source.stored is not None and source.stored in shared:
             values[name] = shared[source.stored]
-    logins = await registry_credentials.docker_configs(
-        session, organization_id, pull_credential_names(blueprint), keys
-    )
+    logins: dict[str, str] = {}
+    if names := pull_credential_names(blueprint):
+        logins = await registry_credentials.docker_configs(session, organization_id, names, keys)
     return SecretMaterial(values=values, registry_credentials=logins)
 
 

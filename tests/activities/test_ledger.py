@@ -311,8 +311,6 @@ async def test_the_reconciler_finds_what_was_lost(database: Database) -> None:
     assert [(ref.operation_id, ref.environment_name, ref.workflow_id) for ref in lost] == [
         (identifier, "shop", f"provision/shop/{identifier}")
     ]
-    async with database.transaction() as session:
-        assert not await ledger.close_lost(session, identifier, CRASHED)
     await begin(database, identifier)
     async with database.transaction() as session:
         await cancel_operation(session, tenant.actor, identifier, cleanup=True, reason="")
@@ -329,6 +327,17 @@ async def test_the_reconciler_finds_what_was_lost(database: Database) -> None:
     assert (await operation_of(database, tenant, identifier)).state is S.FAILED
     async with database.transaction() as session:
         assert not await ledger.close_lost(session, identifier, CRASHED)
+
+
+async def test_an_operation_whose_workflow_ended_before_it_began_is_closed(database: Database) -> None:
+    """Its workflow id is used up: nothing would ever start it again, and it would hold the environment."""
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    async with database.transaction() as session:
+        assert await ledger.close_lost(session, accepted.operation.id, CRASHED)
+    assert (
+        await retry(database, tenant, accepted.environment.id)
+    ).operation.retry_of == accepted.operation.id
 
 
 async def test_live_beside_a_delete(database: Database) -> None:
