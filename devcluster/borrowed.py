@@ -39,6 +39,11 @@ class BorrowedCluster:
     def _kubectl(self) -> Kubectl:
         return Kubectl(kubectl_on_path(), self.layout.admin_kubeconfig)
 
+    def check(self) -> None:
+        """Raise when the kubeconfig is not there."""
+        if not Path(self.kubeconfig).expanduser().is_file():
+            raise DevclusterError(f"PERDURE_KUBECONFIG: there is no file {self.kubeconfig!r}")
+
     def up(self) -> None:
         """Copy the one context asked for, check that it answers, install the objects."""
         context = ["--context", self.context] if self.context else []

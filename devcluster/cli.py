@@ -5,7 +5,7 @@ import fcntl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devcluster.borrowed import BorrowedCluster
@@ -94,9 +94,17 @@ def _up(layout: Layout, progress: Progress, forced: ProviderName | None) -> int:
     machine = look_around() if recorded in (None, ProviderName.KUBECONFIG) else None
     name = recorded or choose(machine or look_around(), forced)
     provider = _provider(name, layout, progress, machine)
+    provider.check()
     layout.state.mkdir(parents=True, exist_ok=True, mode=0o700)
     layout.provider_file.write_text(f"{name}\n")
-    provider.up()
+    try:
+        provider.up()
+    except DevclusterError:
+        if recorded is None:
+            # Nothing half started is left; the message carries the end of the log that goes with it.
+            with suppress(DevclusterError):
+                provider.down()
+        raise
     progress.say(f"The cluster is up (provider {name}); KUBECONFIG={layout.admin_kubeconfig}")
     return 0
 

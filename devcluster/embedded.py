@@ -52,11 +52,19 @@ class EmbeddedNode:
     def _kubectl(self) -> Kubectl:
         return Kubectl(self._state / "bin" / "kubectl", self.layout.admin_kubeconfig)
 
-    def up(self) -> None:
-        """Bring everything that is missing up; what runs is left alone."""
+    def check(self) -> None:
+        """Raise when tools are missing, or when another Kubernetes runs its pods on this machine."""
         absent = missing_tools()
         if absent:
             raise DevclusterError(f"missing tools: {', '.join(absent)}; run: python -m devcluster packages")
+        if not (self.layout.state / "pki").exists() and teardown.pod_pids():
+            raise DevclusterError(
+                "pods of another Kubernetes run on this machine, and the embedded node cannot share it; "
+                "name that cluster with PERDURE_KUBECONFIG to use it, or stop it"
+            )
+
+    def up(self) -> None:
+        """Bring everything that is missing up; what runs is left alone."""
         binary = nodebinary.ensure(self.layout, self.progress)
         pause = images.ensure_archive(self.layout, "pause", self.progress)
         self._prepare(binary)
@@ -153,9 +161,7 @@ class EmbeddedNode:
             **{f"certs.d/{name}": text for name, text in nodeconfig.registry_hosts().items()},
         }
         for name, text in files.items():
-            path = state / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            write_private(state / name, text)
 
     def _start(self, name: str, flags: list[str]) -> bool:
         return self._processes.start(name, [self._state / "bin" / name, *flags])

@@ -54,6 +54,12 @@ class KindCluster:
     def _kubectl(self) -> Kubectl:
         return Kubectl(kubectl_on_path(), self.layout.admin_kubeconfig)
 
+    def check(self) -> None:
+        """Raise when kubectl, or kind and the means to build it, are missing."""
+        kubectl_on_path()
+        if shutil.which("kind") is None and shutil.which("go") is None:
+            raise DevclusterError("kind is needed (https://kind.sigs.k8s.io), or Go to build it")
+
     def up(self) -> None:
         """Create the cluster unless it exists, then the registries, then our objects."""
         (self.layout.state / "engine").write_text(self._engine + "\n")
@@ -182,8 +188,6 @@ class KindCluster:
             return Path(found)
         binary = self.layout.cache / f"kind-{KIND}" / "kind"
         if not binary.exists():
-            if shutil.which("go") is None:
-                raise DevclusterError("kind is needed (https://kind.sigs.k8s.io), or Go to build it")
             with self.progress.step("Building kind", expect="about 1 min, once"):
                 env = {
                     "GOBIN": str(binary.parent),

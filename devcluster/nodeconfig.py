@@ -16,6 +16,7 @@ from devcluster.addresses import (
 )
 
 CNI_BINARIES = "/usr/lib/cni"
+CNI_NETWORK = "perdure"
 PAUSE_IMAGE = f"{OPEN_REGISTRY}/perdure/pause:1"
 
 
@@ -87,7 +88,7 @@ def cni(state: Path) -> str:
     """
     network = {
         "cniVersion": "0.4.0",
-        "name": "perdure",
+        "name": CNI_NETWORK,
         "plugins": [
             {
                 "type": "ptp",

@@ -24,7 +24,10 @@ class Kubectl:
 
     def __call__(self, *argv: str | Path, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Run kubectl and return its output; raises ToolError when it fails."""
-        return run(self.binary, "--kubeconfig", self.kubeconfig, *argv, stdin=stdin, timeout=timeout)
+        # What it knows of this cluster must not be taken for knowledge of the next one at the same address.
+        cache = self.kubeconfig.parent / "kubectl-cache"
+        words = ("--kubeconfig", self.kubeconfig, "--cache-dir", cache, *argv)
+        return run(self.binary, *words, stdin=stdin, timeout=timeout)
 
     def holds(self, *argv: str | Path) -> bool:
         """Whether kubectl ends with status 0."""
@@ -38,7 +41,15 @@ class Kubectl:
 def install(layout: Layout, kubectl: Kubectl, extra: tuple[Path, ...] = ()) -> None:
     """Apply all objects, server-side; the same files a second time change nothing."""
     files = [word for path in (layout.manifests, *extra) for word in ("-f", str(path))]
-    kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=devcluster", *files)
+    # The server refuses unknown fields of an apply by itself; kubectl would fetch all schemas to do so.
+    kubectl(
+        "apply",
+        "--server-side",
+        "--validate=false",
+        "--force-conflicts",
+        "--field-manager=devcluster",
+        *files,
+    )
 
 
 def write_account_kubeconfig(layout: Layout, kubectl: Kubectl) -> None:

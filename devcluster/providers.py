@@ -24,6 +24,9 @@ class ProviderName(StrEnum):
 class Provider(Protocol):
     """What the command line asks of each of them."""
 
+    def check(self) -> None:
+        """Raise with what to do when it cannot work here; touches nothing."""
+
     def up(self) -> None:
         """Make the cluster run, or find that it does."""
 

@@ -38,7 +38,7 @@ def start(layout: Layout, processes: Processes) -> None:
         ("registry-private", PRIVATE_REGISTRY, users),
     ):
         config = state / "registry" / f"{name}.json"
-        config.write_text(nodeconfig.registry(state, address, name, users_file))
+        write_private(config, nodeconfig.registry(state, address, name, users_file))
         processes.start(name, ["docker-registry", "serve", config])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from devcluster import network
+from devcluster import network, nodeconfig
 from devcluster.errors import DevclusterError
 from devcluster.layout import Layout
 from devcluster.processes import Processes
@@ -20,6 +20,20 @@ _MNT_DETACH = 2
 # The controller-manager's provisioner knows no other place.
 _HOST_PATH_VOLUMES = Path("/tmp/hostpath_pv")  # noqa: S108
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+# Directories that containerd, kubelet and the network plugins make where we cannot tell them otherwise.
+_FIXED_PLACES = tuple(
+    Path(place)
+    for place in (
+        "/run/containerd/s",
+        "/run/containerd",
+        "/var/lib/cni/results",
+        "/var/lib/cni",
+        "/var/lib/kubelet/device-plugins",
+        "/var/lib/kubelet",
+        "/var/log/containers",
+    )
+)
 # The API server stays for a minute while watches are open; the others end at once, or need not be asked.
 _GRACE_SECONDS = {"etcd": 1.0, "kube-proxy": 1.0, "registry-open": 1.0, "registry-private": 1.0}
 
@@ -53,7 +67,7 @@ def remains(layout: Layout, processes: Processes) -> list[str]:
     """Everything of the cluster that is still on the machine, in words."""
     return [
         *(f"process {pid}" for pid in processes.leftovers()),
-        *(f"pod process {pid}" for pid in _pod_pids()),
+        *(f"pod process {pid}" for pid in pod_pids()),
         *(f"mount {place}" for place in mounts_below(layout.state)),
         *(f"cgroup {group}" for group in _pod_cgroups()),
         *network.remains(),
@@ -65,7 +79,7 @@ def kill_pods() -> None:
     """Kill every process of every pod of this machine's kubelet, and wait until they are gone."""
 
     def none_left() -> bool:
-        pids = _pod_pids()
+        pids = pod_pids()
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -80,7 +94,8 @@ def _pod_cgroups() -> list[Path]:
     return [path for path in candidates if path.is_dir()]
 
 
-def _pod_pids() -> set[int]:
+def pod_pids() -> set[int]:
+    """Every process that is in a pod of this machine's kubelet."""
     pids: set[int] = set()
     for top in _pod_cgroups():
         for file in top.rglob("cgroup.procs"):
@@ -133,6 +148,10 @@ def unmount_below(directory: Path) -> None:
 
 
 def _remove_files(layout: Layout) -> None:
+    for result in _CNI_RESULTS.glob(f"{nodeconfig.CNI_NETWORK}-*-eth0"):
+        sandbox = result.name.removeprefix(f"{nodeconfig.CNI_NETWORK}-").removesuffix("-eth0")
+        result.unlink()
+        (_CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
     if _CONTAINER_LOG_LINKS.is_dir():
         for link in _CONTAINER_LOG_LINKS.iterdir():
             if link.is_symlink() and str(link.readlink()).startswith(str(layout.short)):
@@ -141,3 +160,7 @@ def _remove_files(layout: Layout) -> None:
     shutil.rmtree(layout.state, ignore_errors=True)
     if layout.short.is_symlink():
         layout.short.unlink()
+    for place in _FIXED_PLACES:
+        # Only if empty: they may be others' as well.
+        with suppress(OSError):
+            place.rmdir()

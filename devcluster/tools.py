@@ -57,7 +57,12 @@ def wait_until(check: Callable[[], bool], seconds: float, what: str, hint: str =
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, never readable by others in between."""
+    """Write a file that only its owner can read, never readable by others in between.
+
+    A file that has the text already is left alone: some servers end when their configuration is written.
+    """
+    if path.exists() and path.stat().st_mode & 0o077 == 0 and path.read_text() == text:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)

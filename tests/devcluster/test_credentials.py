@@ -60,3 +60,14 @@ def test_private_files_are_private_even_when_they_replace_public_ones(tmp_path: 
     file.chmod(0o644)
     write_private(file, "new")
     assert (file.read_text(), mode(file)) == ("new", 0o600)
+
+
+def test_a_file_that_is_right_already_is_not_written_again(tmp_path: Path) -> None:
+    """kube-proxy ends when its configuration is written, the same or not."""
+    file = tmp_path / "proxy.json"
+    write_private(file, "same")
+    before = file.stat()
+    write_private(file, "same")
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    write_private(file, "other")
+    assert file.read_text() == "other"

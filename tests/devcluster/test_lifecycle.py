@@ -1,9 +1,10 @@
 """The whole life of the cluster: up, a pod, again up, down, and nothing left.
 
-It takes the shared cluster away, so it runs only where PERDURE_TEST_CLUSTER_LIFECYCLE=1 says that nobody needs it.
+It takes the cluster away, so it runs only where PERDURE_TEST_CLUSTER_LIFECYCLE=1 says that nobody needs it.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_up_and_down_leave_nothing_behind() -> None:
 
     devcluster("up")
     assert {name: processes.pid(name) for name in COMPONENTS} == pids, "what runs is left alone"
+    dead = pids["kube-scheduler"]
+    assert dead is not None
+    os.kill(dead, signal.SIGKILL)
+    eventually(lambda: processes.pid("kube-scheduler") is None, 10, "end of the scheduler")
+    devcluster("up")
+    now = {name: processes.pid(name) for name in COMPONENTS}
+    assert {name for name in COMPONENTS if now[name] != pids[name]} == {"kube-scheduler"}
     status = devcluster("status")
     for line in ("provider: embedded", "node perdure: ready", "fencing policy: installed", "NOT enforced"):
         assert line in status

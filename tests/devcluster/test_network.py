@@ -30,7 +30,8 @@ def test_our_chains_and_rules_go_and_others_stay() -> None:
     assert [line for line in lines if line.startswith("-D ")] == [
         '-D PREROUTING -m comment --comment "kubernetes service portals" -j KUBE-SERVICES',
         "-D PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
-        "-D POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -m comment --comment perdure-devcluster -j MASQUERADE",
+        "-D POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16"
+        " -m comment --comment perdure-devcluster -j MASQUERADE",
     ]
     assert [line[3:] for line in lines if line.startswith("-X ")] == [
         "KUBE-SERVICES",

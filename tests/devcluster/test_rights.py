@@ -94,7 +94,7 @@ def test_writes_below_the_namespaces_number_are_refused(perdure: Kube) -> None:
 def test_a_new_operation_shuts_the_old_one_out(perdure: Kube) -> None:
     with namespace_of(perdure, fence=9) as name:
         assert perdure.namespace(name, 10).code == 200
-        # By number and not by letters, in which 9 comes after 10; seen once the API server has noted the change.
+        # By number, not by letters, in which 9 comes after 10; once the API server has noted the change.
         eventually(lambda: refused_by_policy(perdure.config_map(name, "late", 9)), 5, "the old one shut out")
         assert perdure.config_map(name, "now", 10).code == 201
         assert refused_by_policy(perdure.namespace(name, 9))
