@@ -23,7 +23,9 @@ CONFIG: Final = Path("temporal-dev.yaml")
 class DevServer(BaseModel):
     """What `temporal-dev.yaml` may say; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, frozen=True
+    )
 
     ip: str = "127.0.0.1"
     port: int = 7233
