@@ -79,12 +79,16 @@ class Fencing:
         return error
 
     async def _probe(self, namespace: str) -> bool:
+        theirs = fence_of(await self._namespace(namespace) or {})
+        if theirs is None:
+            return False
+        below = theirs - 1
         kind = KINDS["ConfigMap"]
         name = "perdure-fence-probe"
         body: Manifest = {
             "apiVersion": kind.api_version,
             "kind": kind.kind,
-            "metadata": {"name": name, "namespace": namespace, "annotations": {FENCE: "-1"}},
+            "metadata": {"name": name, "namespace": namespace, "annotations": {FENCE: str(below)}},
         }
         call = Call(
             "PATCH",
@@ -97,7 +101,7 @@ class Fencing:
         try:
             await self._connection.request(call)
         except Forbidden as error:
-            return isinstance(await self.explain(error, namespace, -1), Fenced)
+            return isinstance(await self.explain(error, namespace, below), Fenced)
         return False
 
     async def _namespace(self, name: str) -> Manifest | None:

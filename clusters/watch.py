@@ -59,7 +59,7 @@ class WatchTimes:
     stream: float = 30.0
     grace: float = 5.0
     first_delay: float = 0.1
-    longest_delay: float = 5.0
+    longest_delay: float = 3.0
     forbidden: float = 3.0
 
 

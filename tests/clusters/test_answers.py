@@ -220,7 +220,7 @@ class TestForbidden:
         async def handler(request: web.Request) -> web.StreamResponse:
             if request.path == "/api/v1/namespaces/ns":
                 return namespace(annotations={FENCE: "7"})
-            if json.loads(await request.text())["metadata"]["annotations"][FENCE] == "-1":
+            if json.loads(await request.text())["metadata"]["annotations"][FENCE] == "6":
                 return status(403, "Forbidden", "denied", name="a")
             return web.json_response(config_map("a"), status=201)
 

@@ -1,5 +1,6 @@
 """Writing and reading on the real cluster, with the worker's own rights."""
 
+import secrets
 import time
 from contextlib import AsyncExitStack
 
@@ -208,7 +209,7 @@ class TestRights:
         assert not await perdure.allowed(None, "list", "Secret")
 
     async def test_namespace_of_others_is_never_written_to(self, perdure: Cluster, admin: Cluster) -> None:
-        name = "t-unlabelled"
+        name = f"t-{secrets.token_hex(5)}"
         labels: Manifest = {INSTALLATION: "tests", ENVIRONMENT: "x"}
         manifest: Manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await admin.apply(manifest)
