@@ -55,7 +55,17 @@ def ensure(layout: Layout, progress: Progress) -> Path:
         run("go", "mod", "download", cwd=sources)
     with progress.step("Building the embedded Kubernetes node", expect="about 9 min on 2 cores, once"):
         run(
-            *("go", "build", "-trimpath", "-ldflags", _VERSION_FLAGS, "-o", unfinished, "."),
+            *(
+                "go",
+                "build",
+                "-buildvcs=false",
+                "-trimpath",
+                "-ldflags",
+                _VERSION_FLAGS,
+                "-o",
+                unfinished,
+                ".",
+            ),
             cwd=sources,
             env={"CGO_ENABLED": "0"},
         )

@@ -36,7 +36,7 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 attempt=1
 # shellcheck disable=SC2086 # the list is meant to be split
-until apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; do
+until apt-get update -qq && apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends $missing; do
     [ "$attempt" -lt 3 ] || exit 1
     attempt=$((attempt + 1))
     echo "Trying again ($attempt of 3)"
