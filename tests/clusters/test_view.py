@@ -56,25 +56,6 @@ class TestWatch:
                         break
         assert seen == ["listed 0", "changed 1", "changed 2", "deleted watched"]
 
-    async def test_version_that_the_server_has_forgotten(
-        self, perdure: Cluster, environment: Environment, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        real, lists = perdure.list, 0
-
-        async def outdated(*args: object, **kwargs: object) -> object:
-            nonlocal lists
-            lists += 1
-            listing = await real(*args, **kwargs)  # type: ignore[arg-type]
-            return type(listing)(listing.items, "1") if lists == 1 else listing
-
-        monkeypatch.setattr(perdure, "list", outdated)
-        async with (
-            asyncio.timeout(20),
-            aclosing(watch(perdure, "ConfigMap", environment.name, times=QUICK)) as running,
-        ):
-            kinds = [type(await anext(running)) for _ in range(2)]
-        assert kinds == [Listed, Listed]
-
     async def test_frozen_wire(
         self, perdure: Cluster, environment: Environment, perdure_kubeconfig: Path, tmp_path: Path
     ) -> None:
