@@ -21,6 +21,8 @@ _MNT_DETACH = 2
 _HOST_PATH_VOLUMES = Path("/tmp/hostpath_pv")  # noqa: S108
 _CONTAINER_LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_DEVICE_PLUGIN_FILES = ("DEPRECATION", "kubelet.sock", "kubelet_internal_checkpoint")
 # Directories that containerd, kubelet and the network plugins make where we cannot tell them otherwise.
 _FIXED_PLACES = tuple(
     Path(place)
@@ -72,6 +74,8 @@ def remains(layout: Layout, processes: Processes) -> list[str]:
         *(f"cgroup {group}" for group in _pod_cgroups()),
         *network.remains(),
         *(str(path) for path in (layout.state, _HOST_PATH_VOLUMES) if path.exists()),
+        *(str(path) for path in _CNI_RESULTS.glob(f"{nodeconfig.CNI_NETWORK}-*")),
+        *(str(path) for path in _DEVICE_PLUGINS.glob("*")),
     ]
 
 
@@ -160,6 +164,8 @@ def _remove_files(layout: Layout) -> None:
     shutil.rmtree(layout.state, ignore_errors=True)
     if layout.short.is_symlink():
         layout.short.unlink()
+    for name in _DEVICE_PLUGIN_FILES:
+        (_DEVICE_PLUGINS / name).unlink(missing_ok=True)
     for place in _FIXED_PLACES:
         # Only if empty: they may be others' as well.
         with suppress(OSError):
