@@ -75,7 +75,7 @@ def remains(layout: Layout, processes: Processes) -> list[str]:
         *network.remains(),
         *(str(path) for path in (layout.state, _HOST_PATH_VOLUMES) if path.exists()),
         *(str(path) for path in _CNI_RESULTS.glob(f"{nodeconfig.CNI_NETWORK}-*")),
-        *(str(path) for path in _DEVICE_PLUGINS.glob("*")),
+        *(name for name in _DEVICE_PLUGIN_FILES if (_DEVICE_PLUGINS / name).exists()),
     ]
 
 
