@@ -8,8 +8,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from clusters.connection import APPLY, Call, Connection
-from clusters.errors import ClusterError, Fenced, Forbidden, NamespaceTerminating, NotFound
-from clusters.objects import KINDS, Manifest, text
+from clusters.errors import ClusterError, Fenced, Forbidden, NamespaceTerminating, NotFound, Throttled
+from clusters.objects import KINDS, Manifest, at, children, text
 from workflows.domain.names import FENCE, FIELD_MANAGER
 
 _ENFORCED_FOR: Final = 600.0
@@ -76,7 +76,18 @@ class Fencing:
             return _fenced(namespace, ours, theirs)
         if text(live, "metadata", "deletionTimestamp"):
             return NamespaceTerminating(f"namespace {namespace!r} is being deleted: {error}")
+        if await self._counting(namespace):
+            return Throttled(f"the quota of namespace {namespace!r} is not counted yet: {error}", 0.5)
         return error
+
+    async def _counting(self, namespace: str) -> bool:
+        """Return whether a quota has no status yet: until then it refuses all that it counts."""
+        call = Call("GET", KINDS["ResourceQuota"].path(namespace), idempotent=True)
+        try:
+            quotas = children((await self._connection.request(call)).body, "items")
+        except ClusterError:
+            return False
+        return any(at(quota, "status", "hard") != at(quota, "spec", "hard") for quota in quotas)
 
     async def _probe(self, namespace: str) -> bool:
         theirs = fence_of(await self._namespace(namespace) or {})

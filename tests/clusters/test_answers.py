@@ -242,6 +242,22 @@ class TestForbidden:
             with pytest.raises(NotFound):
                 await cluster.apply(MANIFEST)
 
+    async def test_quota_that_is_not_counted_yet_is_waited_for(self, tmp_path: Path) -> None:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if request.path == "/api/v1/namespaces/ns":
+                return namespace()
+            if request.path.endswith("/resourcequotas"):
+                return web.json_response({"items": [{"spec": {"hard": {"pods": "1"}}, "status": counted}]})
+            return status(403, "Forbidden", "status unknown for quota", name="a")
+
+        counted: dict[str, object] = {}
+        async with fake_cluster(tmp_path, handler) as (_, cluster):
+            with pytest.raises(Throttled):
+                await cluster.apply(MANIFEST)
+            counted = {"hard": {"pods": "1"}}
+            with pytest.raises(Forbidden):
+                await cluster.apply(MANIFEST)
+
     async def test_namespace_that_is_going(self, tmp_path: Path) -> None:
         async def handler(request: web.Request) -> web.StreamResponse:
             if request.path == "/api/v1/namespaces/ns":
