@@ -174,7 +174,7 @@ def test_an_image_that_does_not_exist_is_refused_by_the_registry(admin: Kube, na
         20,
         "refusal",
     )
-    assert "not found" in events(admin, namespace)
+    eventually(lambda: "not found" in events(admin, namespace), 10, "the event")
 
 
 def test_the_private_registry_wants_the_login_and_takes_it(admin: Kube, namespace: str) -> None:
@@ -186,7 +186,8 @@ def test_the_private_registry_wants_the_login_and_takes_it(admin: Kube, namespac
         20,
         "refusal",
     )
-    assert "unauthorized" in events(admin, namespace)
+    # The capital is there or not, as the registry's words or its status line are quoted.
+    eventually(lambda: "unauthorized" in events(admin, namespace).lower(), 10, "the event")
 
     login = json.loads(default_layout().registry_file.read_text())
     entry = {"username": login["username"], "password": login["password"]}
