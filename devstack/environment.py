@@ -1,5 +1,6 @@
 """The two files of settings that a stack leaves, for its processes and its user, and the keys they name."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -54,4 +55,9 @@ def user_settings(stack: Stack, admin_kubeconfig: Path, api_key: str) -> dict[st
 
 def settings_of(stack: Stack) -> dict[str, str]:
     """Make the keys and return the processes' settings for the stack's cluster."""
-    return process_settings(stack, Cluster(stack).perdure_kubeconfig, ensure_keys(stack))
+    kubeconfig = Cluster(stack).perdure_kubeconfig
+    return {
+        **process_settings(stack, kubeconfig, ensure_keys(stack)),
+        # A cluster made anew has new keys at the same place: what talks to the old one has to start anew too.
+        "PERDURE_DEV_CLUSTER_DIGEST": hashlib.sha256(kubeconfig.read_bytes()).hexdigest()[:16],
+    }

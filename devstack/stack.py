@@ -95,9 +95,12 @@ class Up:
         values = settings_of(self.stack)
         before = envfile.read(self.stack.stack_env)
         if before and before != values:
+            changed = sorted(
+                key for key in values.keys() | before.keys() if values.get(key) != before.get(key)
+            )
             for name in reversed(PROGRAMS):
                 if self._runner.program(name).running:
-                    say(f"  {name:<10} settings changed: is started anew")
+                    say(f"  {name:<10} is started anew, for {', '.join(changed)} changed")
                     self._runner.stop(name)
         envfile.write_private(self.stack.stack_env, envfile.render(values))
 
