@@ -10,6 +10,11 @@ from typing import Any
 import structlog
 from pydantic_core import to_json
 
+# Local variables hold tokens and secret values: a traceback names lines only.
+_tracebacks = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
+)
+
 
 def _render(_logger: object, _name: str, event: MutableMapping[str, Any]) -> bytes:
     return to_json({key: value for key, value in event.items() if value is not None}, fallback=str)
@@ -23,7 +28,7 @@ def configure_logging(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-            structlog.processors.dict_tracebacks,
+            _tracebacks,
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -37,7 +42,7 @@ def configure_logging(level: str) -> None:
                 structlog.stdlib.add_log_level,
                 structlog.stdlib.add_logger_name,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-                structlog.processors.dict_tracebacks,
+                _tracebacks,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
             ]

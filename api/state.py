@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from pydantic import JsonValue
 
 from activities.db.engine import Database
+from activities.db.repositories.installation import installation_id
 from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys, TemporalStarter, WorkflowStarter, connect
 from api.auth import KeyCache
@@ -43,6 +44,22 @@ class Dependencies:
     codec: PayloadKeys | None = None
 
 
+class Installation:
+    """Which installation the database belongs to: read once, as it never changes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._id: str | None = None
+
+    async def id(self) -> str:
+        """Return its UUID. The first call has a transaction of its own: never call it inside another."""
+        if self._id is None:
+            async with self._database.transaction() as session:
+                found = await installation_id(session)
+            self._id = found
+        return self._id
+
+
 @dataclass(frozen=True, slots=True)
 class AppState:
     """Dependencies, and what this process keeps beside them."""
@@ -58,6 +75,7 @@ class AppState:
     tail: EventTail
     metrics: Metrics
     live: LiveStatus
+    installation: Installation
 
 
 @asynccontextmanager
@@ -111,6 +129,7 @@ async def running(
             keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
             tail=tail,
             metrics=metrics,
+            installation=Installation(dependencies.database),
             live=LiveStatus(settings, dependencies.database, dependencies.clusters),
         )
     finally:

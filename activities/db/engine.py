@@ -19,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db import sqlite_inline
+
 BUSY_TIMEOUT_SECONDS: Final = 10
 """How long a SQLite writer waits for another process to finish writing."""
 _POOL_SIZE: Final = 10
@@ -131,7 +133,13 @@ def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
 
 
 def _sqlite_engine(address: str, begin: str, *, pool_size: int, foreign_keys: bool = True) -> AsyncEngine:
-    engine = create_async_engine(address, pool_size=pool_size, max_overflow=0, hide_parameters=True)
+    engine = create_async_engine(
+        address,
+        pool_size=pool_size,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"async_creator_fn": sqlite_inline.connect},
+    )
 
     def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         # The driver would begin transactions by itself, and always deferred ones.

@@ -182,4 +182,6 @@ def _step(operation: Operation, position: int, step: PlannedStep) -> Step:
         depends_on=list(step.depends_on),
         state=StepState.PENDING,
         input_hash=step.input_hash,
+        # Said out loud: for each default that is a factory the table's class would inspect its signature.
+        blocked_by=[],
     )

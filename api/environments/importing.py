@@ -74,9 +74,10 @@ def _import_out(carried: ComposeImport, blueprint: Blueprint) -> ImportOut:
 
 async def _create(caller: Caller, blueprint: Blueprint, shaped: ImportOut, wait: int) -> Response:
     state = caller.state
+    installation = await state.installation.id()
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
-        accepted, environment = await accept_environment(session, state, caller.actor, blueprint, None)
+        accepted, environment = await accept_environment(session, caller, blueprint, None, installation)
         data = shaped.model_copy(update={"environment": environment})
         return Outcome(accepted, 202, data, headers=location(accepted.operation))
 

@@ -14,7 +14,6 @@ from activities.db.acceptance import Accepted
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.bulk import current_blueprints
-from activities.db.repositories.installation import installation_id
 from activities.db.repositories.paging import Page
 from api.deferred import start_workflow
 from api.environments.schemas import EnvironmentOut
@@ -52,16 +51,17 @@ def guard_rails(settings: ApiSettings) -> GuardRails:
 
 
 async def accept_environment(
-    session: AsyncSession, state: AppState, actor: Actor, blueprint: Blueprint, plan: str | None
+    session: AsyncSession, caller: Caller, blueprint: Blueprint, plan: str | None, installation: str
 ) -> tuple[Accepted, EnvironmentOut]:
     """Accept a new environment; shape it as it is answered."""
+    state = caller.state
     accepted = await acceptance.create_environment(
         session,
-        actor,
+        caller.actor,
         blueprint,
         cluster=state.settings.cluster,
         plan=plan,
-        installation_id=await installation_id(session),
+        installation_id=installation,
         keys=state.master_keys,
         guard_rails=guard_rails(state.settings),
     )
@@ -71,9 +71,10 @@ async def accept_environment(
 
 async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outcome[Accepted] | Replayed:
     """Create an environment and start its provision."""
+    installation = await caller.state.installation.id()
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
-        accepted, shaped = await accept_environment(session, caller.state, caller.actor, blueprint, plan)
+        accepted, shaped = await accept_environment(session, caller, blueprint, plan, installation)
         return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 
     return await _accept(caller, work)
