@@ -31,7 +31,7 @@ if [ -z "${UV_DEFAULT_INDEX:-}${UV_INDEX_URL:-}" ]; then
     fi
 fi
 export VIRTUAL_ENV="$PWD/$venv" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-120}"
-echo "Installing $(grep -c '^[a-z]' requirements.lock) packages from requirements.lock (some 350 MB the first time)"
+echo "Installing $(grep -c '^[a-z]' requirements.lock) packages from requirements.lock (about 600 MB on disk)"
 attempt=1
 until "$venv/bin/uv" pip install --quiet --require-hashes -r requirements.lock; do
     [ "$attempt" -lt 3 ] || exit 1
