@@ -1,9 +1,9 @@
 """SQLite without a thread change for each statement.
 
-aiosqlite hands every call to a thread: four changes for one statement, ninety for one accepted environment, each
-longer than the statement itself (measured on two busy cores: 130 ms for an acceptance with, 35 ms without). A
-statement on a local file takes some ten microseconds and, in WAL mode, waits for nobody, so that it may as well
-run on the event loop. What can wait keeps its thread: connecting, and both ends of writing transactions.
+aiosqlite hands every call to a thread: four changes for one statement, ninety for one accepted environment,
+each longer than the statement itself (measured on busy cores: 130 ms for an acceptance with, 35 ms without).
+A statement on a local file takes some ten microseconds and, in WAL mode, waits for nobody, so that it may as
+well run on the event loop. What can wait keeps its thread: connecting, and both ends of writing transactions.
 """
 
 import sqlite3

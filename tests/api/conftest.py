@@ -1,16 +1,14 @@
 """The API over a real database, with a recorder in Temporal's place and a cluster of our own making."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from activities.db.engine import Database
 from activities.db.tables import Role
 from api.settings import ApiSettings
-from tests.api.support import Api, FakeCluster, FakeObjects, Recorder, running_api
+from tests.api.support import Api, running_api
 from tests.helpers.databases import postgres_server, postgres_url, sqlite_template, sqlite_url
 from tests.helpers.tenants import Tenant, make_tenant
 

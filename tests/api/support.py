@@ -17,7 +17,7 @@ from activities.temporal import OperationStart, PayloadKeys, TemporalUnavailable
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
-from clusters.errors import ClusterError, Invalid, Unavailable
+from clusters.errors import Invalid, Unavailable
 from clusters.gateway import Cluster
 from clusters.objects import Manifest
 from clusters.values import Listing
@@ -91,7 +91,7 @@ class FakeCluster(Cluster):
         ]
         return Listing(items=tuple(found), resource_version="1")
 
-    async def logs(self, namespace: str, pod: str, *, container: str | None = None, **_: object) -> str:  # type: ignore[override]
+    async def logs(self, namespace: str, pod: str, *, container: str | None = None, **_: object) -> str:
         """Return a container's log."""
         self._refuse()
         text = self.log_text.get((pod, container or ""))
@@ -187,7 +187,7 @@ async def running_api(settings: ApiSettings, *, codec: PayloadKeys | None = None
         yield Dependencies(
             database=database,
             starter=recorder,
-            clusters=cluster,  # type: ignore[arg-type]
+            clusters=cluster,
             objects=objects,
             master_keys=KEYS,
             codec=codec,

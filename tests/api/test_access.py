@@ -27,9 +27,7 @@ BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}
 async def token_with(api: Api, tenant: Tenant, role: Role) -> str:
     """Make another key of the tenant's principal."""
     async with api.database.transaction() as session:
-        made = await create_key(
-            session, tenant.id, tenant.actor.principal_id, name=role.value, role=role
-        )
+        made = await create_key(session, tenant.id, tenant.actor.principal_id, name=role.value, role=role)
     return made.token
 
 
@@ -54,13 +52,17 @@ async def test_every_route_takes_its_least_role_and_no_less(api: Api, tenant: Te
         assert (await api.client.request(method, path)).status_code not in (401, 403), path
 
 
-@pytest.mark.parametrize("header", ["Basic abc", "Bearer", "Bearer ", "Bearer pdr_wrong", "pdr_x", "Bearer \xe9"])
+@pytest.mark.parametrize(
+    "header", ["Basic abc", "Bearer", "Bearer ", "Bearer pdr_wrong", "pdr_x", "Bearer \xe9"]
+)
 async def test_other_authorizations_are_refused(api: Api, header: str) -> None:
-    response = await api.client.get("/v1/environments", headers={"Authorization": header.encode("latin-1")})
+    response = await api.client.get("/v1/environments", headers={b"Authorization": header.encode("latin-1")})
     problem(response, 401, "unauthenticated")
 
 
-async def test_another_organisations_things_look_like_none(api: Api, tenant: Tenant, stranger: Tenant) -> None:
+async def test_another_organisations_things_look_like_none(
+    api: Api, tenant: Tenant, stranger: Tenant
+) -> None:
     created = await create(api)
     operation = created["operation"]
     credential = await api.client.post(

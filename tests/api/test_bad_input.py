@@ -89,7 +89,9 @@ async def test_faults_of_the_wrapper_stand_beside_those_of_the_blueprint(api: Ap
     body = {"blueprint": {"name": "shop"}, "blueprnt": 1, "name": 7}
     found = problem(await api.client.post("/v1/environments", json=body), 422, "blueprint_invalid")
     assert {"blueprnt", "name", "services"} <= {error["path"] for error in found["errors"]}
-    found = problem(await api.client.post("/v1/environments", json={"name": "shop"}), 422, "validation_failed")
+    found = problem(
+        await api.client.post("/v1/environments", json={"name": "shop"}), 422, "validation_failed"
+    )
     assert [error["path"] for error in found["errors"]] == ["blueprint"]
 
 
@@ -161,7 +163,9 @@ async def test_a_document_that_grows_by_aliases_is_refused(api: Api) -> None:
 
 
 async def test_harmless_aliases_are_understood(api: Api) -> None:
-    text = "blueprint: {name: shop, services: {a: &a {image: 'x:1', replicas: 0.5}, b: {<<: *a, image: 'y:1'}}}"
+    text = (
+        "blueprint: {name: shop, services: {a: &a {image: 'x:1', replicas: 0.5}, b: {<<: *a, image: 'y:1'}}}"
+    )
     response = await api.client.post(
         "/v1/environments", content=text, headers={"Content-Type": "application/yaml"}
     )

@@ -1,4 +1,4 @@
-"""The edge: request ids, unknown addresses, faults, health, metrics, pages, registry credentials, the codec."""
+"""The edge: request ids, unknown addresses, faults, health, metrics, registry credentials, the codec."""
 
 import base64
 import json
@@ -130,9 +130,7 @@ async def test_registry_credentials(api: Api) -> None:
     for text in (response.text, again.text, listed.text):
         assert "planted-pass-1" not in text
     wrong = {"name": "Corp!", "registry": "https://x", "username": "", "pass": "y"}
-    found = problem(
-        await api.client.post("/v1/registry-credentials", json=wrong), 422, "validation_failed"
-    )
+    found = problem(await api.client.post("/v1/registry-credentials", json=wrong), 422, "validation_failed")
     paths = {error["path"] for error in found["errors"]}
     assert paths == {"name", "registry", "username", "password", "pass"}
     removed = await api.client.delete("/v1/registry-credentials/corp")
@@ -161,9 +159,7 @@ async def test_the_codec_opens_what_a_worker_encrypted_and_passes_on_the_rest(se
         encoded["payloads"][0]["metadata"]["encryption-key-id"] = base64.b64encode(b"k9").decode()
         found = problem(await api.client.post("/v1/codec/decode", json=encoded), 422, "validation_failed")
         assert "not known" in found["errors"][0]["message"]
-        problem(
-            await api.client.post("/v1/codec/decode", json={"payloads": 7}), 422, "validation_failed"
-        )
+        problem(await api.client.post("/v1/codec/decode", json={"payloads": 7}), 422, "validation_failed")
         preflight = await api.client.options(
             "/v1/codec/decode",
             headers={
@@ -201,7 +197,7 @@ async def test_openapi_names_every_route_and_its_problems(api: Api) -> None:
 def test_settings_refuse_what_is_unsafe(monkeypatch: pytest.MonkeyPatch) -> None:
     key = base64.b64encode(os.urandom(32)).decode()
     with pytest.raises(ValidationError, match="PERDURE_MASTER_KEYS"):
-        ApiSettings(environment="production")  # type: ignore[arg-type]
+        ApiSettings(environment="production")
     with pytest.raises(ValidationError, match="needs PERDURE_PAYLOAD_KEYS"):
         ApiSettings(payload_encryption=True)
     with pytest.raises(ValidationError, match="one process"):

@@ -168,7 +168,9 @@ async def test_logs_by_time_without_secret_values(api: Api) -> None:
     assert [line["pod"] for line in lines] == ["db-0"]
     wrong = await api.client.get(f"/v1/environments/{created['id']}/logs?service=cache&tail=0")
     problem(wrong, 422, "validation_failed")
-    problem(await api.client.get(f"/v1/environments/{created['id']}/logs?service=x"), 422, "validation_failed")
+    problem(
+        await api.client.get(f"/v1/environments/{created['id']}/logs?service=x"), 422, "validation_failed"
+    )
 
 
 async def test_topology(api: Api) -> None:

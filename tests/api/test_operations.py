@@ -24,7 +24,10 @@ async def failed(api: Api) -> str:
     operation_id: str = (await create(api))["operation"]["id"]
     await begin(api.database, operation_id)
     reason = failure(
-        FailureKind.CRASH_LOOP, "web exited 3 times", step="service/web", evidence=("evidence/web.json", "gone")
+        FailureKind.CRASH_LOOP,
+        "web exited 3 times",
+        step="service/web",
+        evidence=("evidence/web.json", "gone"),
     )
     await record(
         api.database,
@@ -107,7 +110,9 @@ async def test_bad_cancels(api: Api) -> None:
     found = problem(await api.client.post(path, json=wrong), 422, "validation_failed")
     assert {error["path"] for error in found["errors"]} == {"cleanup", "later"}
     headers = {"Content-Type": "application/yaml"}
-    problem(await api.client.post(path, content="cleanup: true", headers=headers), 415, "unsupported_media_type")
+    problem(
+        await api.client.post(path, content="cleanup: true", headers=headers), 415, "unsupported_media_type"
+    )
     delete = (await api.client.delete(f"/v1/environments/{created['id']}")).json()["data"]
     problem(await api.client.post(f"/v1/operations/{delete['id']}/cancel"), 409, "conflict")
 
@@ -212,14 +217,14 @@ async def test_events_arrive_while_they_happen_and_the_stream_resumes(api: Api) 
 
 async def test_an_environments_stream_ends_with_the_server(api: Api) -> None:
     created = await create(api)
-    async with served(api) as (client, server):
-        async with client.stream("GET", f"/v1/environments/{created['id']}/events") as response:
-            text = ""
-            async for chunk in response.aiter_text():
-                text += chunk
-                if event_data(text):
-                    await api.state.tail.close()
-                    server.should_exit = True
+    path = f"/v1/environments/{created['id']}/events"
+    text = ""
+    async with served(api) as (client, server), client.stream("GET", path) as response:
+        async for chunk in response.aiter_text():
+            text += chunk
+            if event_data(text):
+                await api.state.tail.close()
+                server.should_exit = True
     assert text.endswith(": the server is stopping; reconnect\n\n")
 
 

@@ -50,7 +50,7 @@ async def test_the_row_is_committed_when_the_workflow_is_started(api: Api) -> No
         seen.append(len(listed.json()["data"]))
         await whole(operation)  # type: ignore[arg-type]
 
-    api.recorder.start = look  # type: ignore[method-assign,assignment]
+    api.recorder.start = look  # type: ignore[method-assign]
     await create(api)
     assert seen == [1]
 
