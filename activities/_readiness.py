@@ -12,6 +12,7 @@ from clusters.objects import Manifest, number, text
 from clusters.view import NamespaceView
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.names import NAME
 from workflows.domain.readiness import (
     Failed,
     FailFast,
@@ -26,7 +27,7 @@ from workflows.domain.readiness import (
 LOOK_SECONDS: Final = 5.0
 """Look again this often even when nothing changes."""
 
-_ALSO_WATCHED: Final = ("Event", "PersistentVolumeClaim")
+_ALSO_WATCHED: Final = ("Event", "LimitRange", "PersistentVolumeClaim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,11 @@ class Wait:
                     if self.remaining <= 0:
                         await self._give_up(seen)
                     limit = LOOK_SECONDS if recheck is None else min(recheck, LOOK_SECONDS)
-                    await self.view.changed(version, timeout=max(min(limit, self.remaining), 0.01))
+                    await self.view.changed(
+                        version,
+                        timeout=max(min(limit, self.remaining), 0.01),
+                        labels={NAME: self.service},
+                    )
                 case _:
                     assert_never(verdict)
 
@@ -113,6 +118,7 @@ class Wait:
             pods=self.view.objects("Pod"),
             replica_sets=self.view.objects("ReplicaSet"),
             quotas=self.view.objects("ResourceQuota"),
+            limit_ranges=self.view.objects("LimitRange"),
             claims=self.view.objects("PersistentVolumeClaim"),
             events=self.view.objects("Event"),
         )

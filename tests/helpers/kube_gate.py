@@ -150,7 +150,7 @@ class KubeGate:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         headers["authorization"] = f"Bearer {self._token}"
         async with self._session.request(
-            request.method, self._server + request.raw_path, data=body, headers=headers
+            request.method, self._server + request.raw_path, data=body or None, headers=headers
         ) as answer:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
             if hold is not None:
