@@ -24,7 +24,9 @@ echo ok >"$tree/www/index.html"
 echo ok >"$tree/www/healthz"
 cat >"$tree/bin/serve" <<'SCRIPT'
 #!/bin/sh
-# Answers "ok" on / and /healthz.
-exec httpd -f -p "$PORT" -h /www
+# Answers "ok" on / and /healthz. As the first process of a container httpd would not hear SIGTERM.
+httpd -f -p "$PORT" -h /www &
+trap 'kill $!' TERM INT
+wait $!
 SCRIPT
 chmod 755 "$tree/bin/serve"
