@@ -117,7 +117,13 @@ async def create_environment(
     material = await secret_material(session, environment.organization_id, environment.id, kept, keys)
     steps = provision_steps(environment_record(environment), kept, Overrides(), material, key.hash_key())
     operation, rows = await insert_operation(
-        session, actor, environment, OperationKind.PROVISION, steps, on_failure=blueprint.on_failure
+        session,
+        actor,
+        environment,
+        OperationKind.PROVISION,
+        steps,
+        on_failure=blueprint.on_failure,
+        alone=True,
     )
     await _announce(
         session, actor, environment, operation, rows, "environment.create", {"name": environment.name}

@@ -118,10 +118,11 @@ async def insert_secrets(
             key=key,
             environment_id=environment.id,
             generated=generated,
+            known=False,
         )
 
 
-async def insert_operation(
+async def insert_operation(  # noqa: PLR0913 - one keyword per property of an operation
     session: AsyncSession,
     actor: Actor,
     environment: Environment,
@@ -131,10 +132,12 @@ async def insert_operation(
     on_failure: OnFailure = OnFailure.KEEP,
     retry_of: str | None = None,
     force: bool = False,
+    alone: bool = False,
 ) -> tuple[Operation, Sequence[Step]]:
     """Insert an accepted operation with its steps, and give it the environment's next fence. Raises Busy.
 
-    Steps and fence are written with the caller's next flush.
+    Steps and fence are written with the caller's next flush. `alone`: the environment is new, no other operation
+    can be in the way.
     """
     identifier = new_id(IdPrefix.OPERATION)
     fence = environment.last_fence + 1
@@ -154,8 +157,12 @@ async def insert_operation(
         created_at=utc_now(),
     )
     try:
-        async with session.begin_nested():
+        if alone:
             session.add(row)
+            await session.flush()
+        else:
+            async with session.begin_nested():
+                session.add(row)
     except IntegrityError:
         rivals = [
             other

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, delete
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import col, delete, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.errors import IdempotencyInFlight, IdempotencyMismatch, NotFound
@@ -35,22 +35,16 @@ async def claim(
     first request left no answer.
     """
     identity = _identity(actor, route, key)
-    known = await session.get(IdempotencyRecord, identity, populate_existing=True)
     now = utc_now()
-    if known is not None and known.expires_at <= now:
+    if await _insert(session, identity, fingerprint, now):
+        return None
+    known = await session.get_one(IdempotencyRecord, identity, populate_existing=True)
+    if known.expires_at <= now:
         await session.delete(known)
         await session.flush()
-        known = None
-    if known is None:
-        try:
-            async with session.begin_nested():
-                session.add(_new(identity, fingerprint, now))
-        except IntegrityError:
-            known = await session.get(IdempotencyRecord, identity, populate_existing=True)
-            if known is None:
-                raise
-        else:
+        if await _insert(session, identity, fingerprint, now):
             return None
+        known = await session.get_one(IdempotencyRecord, identity, populate_existing=True)
     if known.fingerprint != fingerprint:
         raise IdempotencyMismatch(key)
     if known.status is None or known.body is None:
@@ -60,13 +54,20 @@ async def claim(
 
 async def keep(session: AsyncSession, actor: Actor, route: str, key: str, answer: StoredAnswer) -> None:
     """Store the answer of a claimed key; leave this out when it holds a one-time secret. Raises NotFound."""
-    row = await session.get(IdempotencyRecord, _identity(actor, route, key))
-    if row is None:
+    organization_id, key_id, _, _ = _identity(actor, route, key)
+    changed = await session.exec(
+        update(IdempotencyRecord)
+        .where(
+            col(IdempotencyRecord.organization_id) == organization_id,
+            col(IdempotencyRecord.key_id) == key_id,
+            col(IdempotencyRecord.route) == route,
+            col(IdempotencyRecord.key) == key,
+        )
+        .values(status=answer.status, body=answer.body, headers=answer.headers)
+        .execution_options(synchronize_session=False)
+    )
+    if changed.rowcount == 0:
         raise NotFound("idempotency record", key)
-    row.status = answer.status
-    row.body = answer.body
-    row.headers = answer.headers
-    await session.flush()
 
 
 async def purge(session: AsyncSession, now: datetime) -> None:
@@ -78,9 +79,14 @@ def _identity(actor: Actor, route: str, key: str) -> tuple[str, str, str, str]:
     return (actor.organization_id, actor.key_id or actor.principal_id, route, key)
 
 
-def _new(identity: tuple[str, str, str, str], fingerprint: str, now: datetime) -> IdempotencyRecord:
+async def _insert(
+    session: AsyncSession, identity: tuple[str, str, str, str], fingerprint: str, now: datetime
+) -> bool:
+    """Insert the record unless there is one; Postgres waits here for a twin that is about to."""
     organization_id, key_id, route, key = identity
-    return IdempotencyRecord(
+    on_postgres = session.get_bind().dialect.name == "postgresql"
+    table = IdempotencyRecord.__table__  # type: ignore[attr-defined]
+    statement = (postgresql.insert(table) if on_postgres else sqlite.insert(table)).values(
         organization_id=organization_id,
         key_id=key_id,
         route=route,
@@ -89,3 +95,5 @@ def _new(identity: tuple[str, str, str, str], fingerprint: str, now: datetime) -
         created_at=now,
         expires_at=now + KEPT_FOR,
     )
+    result = await session.exec(statement.on_conflict_do_nothing())
+    return result.rowcount == 1

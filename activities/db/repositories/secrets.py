@@ -71,12 +71,13 @@ async def store_secret(
     key: DataKey,
     environment_id: str | None = None,
     generated: bool = False,
+    known: bool = True,
 ) -> SecretRecord:
     """Store a value encrypted, of an environment or (None) the organisation; a known name gets a new value.
 
-    `key` is the organisation's data key.
+    `key` is the organisation's data key. `known=False`: the caller is sure that the name is new here.
     """
-    row = await _find(session, organization_id, environment_id, name)
+    row = await _find(session, organization_id, environment_id, name) if known else None
     now = utc_now()
     if row is None:
         row = Secret(
