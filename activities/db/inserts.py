@@ -136,7 +136,7 @@ async def insert_operation(  # noqa: PLR0913 - one keyword per property of an op
 ) -> tuple[Operation, Sequence[Step]]:
     """Insert an accepted operation with its steps, and give it the environment's next fence. Raises Busy.
 
-    Steps and fence are written with the caller's next flush. `alone`: the environment is new, no other operation
+    Steps and fence are written with the caller's next flush. `alone`: it is a new environment, no operation
     can be in the way.
     """
     identifier = new_id(IdPrefix.OPERATION)
