@@ -1,0 +1,67 @@
+"""docs/benchmarks.md: the measured numbers, between two marks; the words around them are kept."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+BEGIN = "<!-- numbers: begin (make bench) -->"
+END = "<!-- numbers: end -->"
+
+
+def write(target: Path, results: dict[str, Any]) -> None:
+    """Replace what stands between the marks."""
+    text = target.read_text()
+    head, rest = text.split(BEGIN)
+    tail = rest.split(END)[1]
+    target.write_text(f"{head}{BEGIN}\n{tables(results)}\n{END}{tail}")
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Return the numbers as Markdown."""
+    machine = results["machine"]
+    lines = [f"Measured {results['at']} on {machine['cores']} cores, Python {machine['python']}.", ""]
+    lines += [
+        "| services | Perdure, s (min / median / max) | kubectl, s | ratio | difference, ms |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [_row(each) for each in results["beside"]]
+    lines += ["", "| services | activities | history events |", "|---|---|---|"]
+    lines += [
+        f"| {each['services']} | {each['activities']} | {each['historyEvents']} |" for each in results["cost"]
+    ]
+    once = results["atOnce"]
+    lines += [
+        "",
+        f"{once['environments']} environments of {once['servicesEach']} services at once: "
+        f"{once['wallSeconds']} s in all, p95 {once['p95Seconds']} s.",
+        "",
+        "| API, 50 clients | requests/s | p50, ms | p95, ms | p99, ms |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {each['perSecond']} | {each['p50Milliseconds']} | {each['p95Milliseconds']} "
+        f"| {each['p99Milliseconds']} |"
+        for name, each in results["api"].items()
+    ]
+    memory, loaded = results["memoryMegabytes"], results["memoryMegabytesAfterLoad"]
+    lines += [
+        "",
+        f"Resident memory, MB: API {memory['api']}, after the load {loaded['api']}; "
+        f"worker {memory['worker']}, after the load {loaded['worker']}.",
+        "",
+        "```json",
+        json.dumps(results),
+        "```",
+    ]
+    return "\n".join(lines)
+
+
+def _row(each: dict[str, Any]) -> str:
+    def three(values: dict[str, float]) -> str:
+        return f"{values['min']} / {values['median']} / {values['max']}"
+
+    what = f"{each['services']} in a chain" if each["chained"] else str(each["services"])
+    return (
+        f"| {what} | {three(each['perdureSeconds'])} | {three(each['kubectlSeconds'])} "
+        f"| {three(each['ratio'])} | {three(each['differenceMilliseconds'])} |"
+    )
