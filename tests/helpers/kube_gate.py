@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from aiohttp import ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
 
 Side = Literal["before", "after"]
 _HOP = {"transfer-encoding", "content-length", "connection", "content-encoding", "host", "date", "server"}
@@ -26,13 +26,25 @@ _HOP = {"transfer-encoding", "content-length", "connection", "content-encoding",
 
 @dataclass
 class Hold:
-    """One request to stop: the first whose `METHOD path` matches and whose body contains `body`."""
+    """What to stop: the first request whose `METHOD path` matches and whose body contains `body`.
+
+    With `every`, all that match: a worker that gave up waiting and asks again is held again.
+    """
 
     pattern: re.Pattern[str]
     side: Side
     body: bytes = b""
+    every: bool = False
     seen: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
+    dropped: bool = False
+    statuses: list[int] = field(default_factory=list)
+    """What the cluster answered to the requests that were held and reached it."""
+
+    def drop(self) -> None:
+        """Let what is held vanish: it goes neither to the cluster nor back, as when its sender dies."""
+        self.dropped = True
+        self.release.set()
 
     def wait_seen(self, within: float = 60.0) -> None:
         """Return once the request is being held."""
@@ -55,6 +67,7 @@ class KubeGate:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kube-gate", daemon=True)
         self._log: list[str] = []
+        self._under_way: dict[int, web.Request] = {}
         self.port = 0
 
     def __enter__(self) -> "KubeGate":
@@ -86,9 +99,9 @@ class KubeGate:
         return path
 
     @contextmanager
-    def hold(self, pattern: str, side: Side, *, body: str = "") -> Iterator[Hold]:
-        """Hold the first matching request while the body runs; what is held then goes on."""
-        hold = Hold(re.compile(pattern), side, body.encode())
+    def hold(self, pattern: str, side: Side, *, body: str = "", every: bool = False) -> Iterator[Hold]:
+        """Hold the first matching request, or every one, while the body runs; what is held then goes on."""
+        hold = Hold(re.compile(pattern), side, body.encode(), every)
         self._holds.append(hold)
         try:
             yield hold
@@ -103,8 +116,9 @@ class KubeGate:
             hold.release.set()
 
     def close(self) -> None:
-        """Refuse every request from now on, as a cluster that is away does."""
+        """Refuse every request from now on and cut what is under way, as a cluster that goes away does."""
         self._open = False
+        self._run(self._cut())
 
     def open(self) -> None:
         """Serve again."""
@@ -132,21 +146,40 @@ class KubeGate:
         self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
+        await self._cut()
         await self._runner.cleanup()
         await self._session.close()
+        # Streams of which neither side has anything to say would wait for ever.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    async def _cut(self) -> None:
+        for request in self._under_way.values():
+            _abort(request)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         line = f"{request.method} {request.path_qs}"
         self._log.append(line)
         if not self._open:
-            request.transport and request.transport.abort()
-            return web.Response(status=503)
-        if request.headers.get("upgrade", "").lower() == "websocket":
-            return await self._websocket(request, line)
+            return _abort(request)
+        self._under_way[id(request)] = request
+        try:
+            if request.headers.get("upgrade", "").lower() == "websocket":
+                return await self._websocket(request, line)
+            return await self._plain(request, line)
+        except (ClientError, ConnectionResetError):
+            # One of the two sides went away: the other learns it in the same way.
+            return _abort(request)
+        finally:
+            del self._under_way[id(request)]
+
+    async def _plain(self, request: web.Request, line: str) -> web.StreamResponse:
         body = await request.read()
         hold = self._match(line, body)
-        if hold is not None and hold.side == "before":
-            await self._held(hold)
+        if hold is not None and hold.side == "before" and not await self._held(hold):
+            return _abort(request)
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         headers["authorization"] = f"Bearer {self._token}"
         async with self._session.request(
@@ -154,7 +187,9 @@ class KubeGate:
         ) as answer:
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP}
             if hold is not None:
-                await self._held(hold)
+                hold.statuses.append(answer.status)
+                if not await self._held(hold):
+                    return _abort(request)
             out = web.StreamResponse(status=answer.status, headers=kept)
             # A watch ends when the worker goes away, in the middle of whatever it is told.
             with suppress(ConnectionResetError):
@@ -166,8 +201,8 @@ class KubeGate:
 
     async def _websocket(self, request: web.Request, line: str) -> web.StreamResponse:
         hold = self._match(line, b"")
-        if hold is not None and hold.side == "before":
-            await self._held(hold)
+        if hold is not None and hold.side == "before" and not await self._held(hold):
+            return _abort(request)
         protocols = [p.strip() for p in request.headers.get("sec-websocket-protocol", "").split(",") if p]
         near = web.WebSocketResponse(protocols=protocols, max_msg_size=0)
         await near.prepare(request)
@@ -188,9 +223,9 @@ class KubeGate:
             try:
                 async for message in far:
                     if message.type is WSMsgType.BINARY:
-                        if hold is not None and message.data[:1] == b"\x03":
-                            # Channel 3 is the exit status: the command has run, nobody was told yet.
-                            await self._held(hold)
+                        if hold is not None and message.data[:1] == b"\x03" and not await self._held(hold):
+                            # Channel 3 is the exit status: the command has run, nobody was told.
+                            break
                         await near.send_bytes(message.data)
             finally:
                 pump.cancel()
@@ -199,14 +234,23 @@ class KubeGate:
 
     def _match(self, line: str, body: bytes) -> Hold | None:
         for hold in self._holds:
-            if not hold.seen.is_set() and hold.pattern.search(line) and hold.body in body:
+            if (hold.every or not hold.seen.is_set()) and hold.pattern.search(line) and hold.body in body:
                 return hold
         return None
 
-    async def _held(self, hold: Hold) -> None:
+    async def _held(self, hold: Hold) -> bool:
+        """Wait for the release; return whether to go on."""
         hold.seen.set()
         while not hold.release.is_set():  # noqa: ASYNC110 - set from another thread
             await asyncio.sleep(0.02)
+        return not hold.dropped
+
+
+def _abort(request: web.Request) -> web.Response:
+    """Break the connection; the answer goes nowhere."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)
 
 
 def _tls(cluster: dict[str, Any]) -> ssl.SSLContext:

@@ -4,21 +4,25 @@ Only the Kubernetes cluster is shared. Every process can be killed, frozen and s
 a directory, so that what survives is what would survive outside.
 """
 
+import asyncio
 import base64
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
 from tests.helpers.kube_gate import KubeGate
@@ -159,6 +163,68 @@ class Stack:
     def namespace_exists(self, namespace: str) -> bool:
         """Whether the namespace is there, Terminating included."""
         return bool(self.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name"))
+
+    @property
+    def database(self) -> Path:
+        """The file of the product's database."""
+        return self.directory / "perdure.db"
+
+    def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        """Read from the database beside the product; answers while API and worker are away or held."""
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as connection:
+            return connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def database_locked(self) -> Iterator[None]:
+        """Keep every writer of the database waiting while the body runs."""
+        with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
+    def end_refused(self, environment: str, state: str) -> Iterator[Callable[[], bool]]:
+        """Refuse an operation's end in `state` for the environment of that name while the body runs.
+
+        Yields a function that says whether the worker has tried since.
+        """
+        trigger = f"refuse-{environment}"
+        seen = len(self.worker.text())
+        self._execute(
+            f"""CREATE TRIGGER "{trigger}" BEFORE UPDATE OF state ON operations
+            WHEN NEW.state = '{state}'
+            AND NEW.environment_id IN (SELECT id FROM environments WHERE name = '{environment}')
+            BEGIN SELECT RAISE(ABORT, '{trigger}'); END"""
+        )
+        try:
+            yield lambda: trigger in self.worker.text()[seen:]
+        finally:
+            self._execute(f'DROP TRIGGER "{trigger}"')
+
+    def workflow_task_started(self, workflow_id: str, worker: Process) -> bool:
+        """Whether this worker process has begun to work on the workflow."""
+        assert worker.handle is not None
+        mark = f"/{worker.handle.pid}"
+
+        async def look() -> bool:
+            client = await Client.connect(self.temporal_address)
+            try:
+                async for event in client.get_workflow_handle(workflow_id).fetch_history_events():
+                    started = event.workflow_task_started_event_attributes
+                    if started.identity.endswith(mark):
+                        return True
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+            return False
+
+        return asyncio.run(look())
+
+    def _execute(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as connection:
+            connection.execute(statement)
 
     def _api_answers(self) -> bool:
         assert self.api.alive, f"the API ended: {self.api.text()[-2000:]}"
