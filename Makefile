@@ -50,7 +50,7 @@ e2e: setup cluster ## The end-to-end tests on the real cluster
 	$(CLUSTER) tests/e2e
 
 bench: setup cluster ## Measure; prints JSON and writes docs/benchmarks.md
-	$(PY) -m bench
+	$(PY) -m bench --write
 
 lint: setup ## Style, format and import rules
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Activities without a world behind them, by the same interfaces: workflow tests script and read them."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -53,14 +54,13 @@ CONTEXT = EnvironmentContext(
 
 
 def provision_plan(
-    services: dict[str, object], *, on_failure: OnFailure = OnFailure.KEEP, **changes: object
+    services: Mapping[str, Mapping[str, object]], *, on_failure: OnFailure = OnFailure.KEEP, **changes: object
 ) -> OperationPlan:
     """Return the plan of a provision of these services (name -> their fields, image filled in)."""
     document = {
         "name": "shop",
         "services": {
-            name: {"image": f"registry.test/{name}:1", **(fields if isinstance(fields, dict) else {})}
-            for name, fields in services.items()
+            name: {"image": f"registry.test/{name}:1", **fields} for name, fields in services.items()
         },
     }
     blueprint = parse_blueprint(document)
