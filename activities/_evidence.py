@@ -4,6 +4,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from temporalio import activity
 
@@ -13,8 +14,11 @@ from clusters.gateway import Cluster
 from clusters.objects import Manifest, mapping, number, text
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_events, bounded_log, evidence_key
-from workflows.domain.names import ENVIRONMENT
+from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.redaction import Redactor
+
+_MAKERS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "Job")
+"""What makes pods, and says in its own events why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class EvidenceCollector:
     ) -> tuple[str, ...]:
         """Store the pod's events and its current and previous log; return the keys.
 
+        Without a pod (`step` is the service that could not make one) the events are those of the workload.
         Never fails the step a second time: what the cluster does not tell is left out, and a store that does
         not answer leaves the failure without evidence.
         """
@@ -43,7 +48,7 @@ class EvidenceCollector:
             pod=pod or "",
             container=container or "",
             collected_at=datetime.now(UTC),
-            events=await self._events(context.namespace, uid, redactor),
+            events=await self._events(context.namespace, await self._subjects(context, step, uid), redactor),
             log=await self._log(context.namespace, pod, container, redactor, previous=False),
             previous_log=await self._log(context.namespace, pod, container, redactor, previous=True),
         )
@@ -82,14 +87,28 @@ class EvidenceCollector:
             return Redactor(())
         return Redactor(value for secret in listing.items for value in _values(secret))
 
-    async def _events(self, namespace: str, uid: str | None, redactor: Redactor) -> tuple[EvidenceEvent, ...]:
-        if uid is None:
-            return ()
+    async def _subjects(self, context: EnvironmentContext, service: str, uid: str | None) -> tuple[str, ...]:
+        """UIDs of what the events have to be about: the pod, or what should have made one."""
+        if uid is not None:
+            return (uid,)
+        labels = {ENVIRONMENT: context.environment_id, NAME: service}
         try:
-            listing = await self.cluster.list("Event", namespace, fields={"involvedObject.uid": uid})
+            listings = [await self.cluster.list(kind, context.namespace, labels=labels) for kind in _MAKERS]
         except ClusterError:
             return ()
-        return bounded_events(tuple(_event(each, redactor) for each in listing.items))
+        return tuple(text(each, "metadata", "uid") for listing in listings for each in listing.items)
+
+    async def _events(
+        self, namespace: str, subjects: tuple[str, ...], redactor: Redactor
+    ) -> tuple[EvidenceEvent, ...]:
+        try:
+            listings = [
+                await self.cluster.list("Event", namespace, fields={"involvedObject.uid": uid})
+                for uid in subjects
+            ]
+        except ClusterError:
+            return ()
+        return bounded_events(tuple(_event(each, redactor) for listing in listings for each in listing.items))
 
     async def _log(
         self, namespace: str, pod: str | None, container: str | None, redactor: Redactor, *, previous: bool

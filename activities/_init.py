@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from typing import Final, NoReturn, assert_never
 
 from activities._readiness import Wait
@@ -12,10 +14,10 @@ from clusters.objects import Manifest, children, mapping, ref_of, text
 from workflows.contracts.provision import InitScript
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, outcome, sql_init
-from workflows.domain.readiness import Until
+from workflows.domain.readiness import Failed, Until
 
 EXEC_SECONDS: Final = 600.0
-"""Longest run of an SQL script; it is killed and rolled back after that."""
+"""Longest run of a script; one in SQL is killed and rolled back after that."""
 
 CONNECT_SECONDS: Final = 60.0
 """How long a database that is ready may go on refusing connections."""
@@ -23,6 +25,21 @@ CONNECT_SECONDS: Final = 60.0
 OUTPUT_LIMIT: Final = 64 * 1024
 QUOTED: Final = 300
 """Characters of a script's last words that stand in the failure's message."""
+
+
+_SCRIPTS_FAULT: Final = frozenset({FailureKind.CRASH_LOOP, FailureKind.OUT_OF_MEMORY, FailureKind.TIMEOUT})
+"""How a Job fails by its script; an image or a Secret that is missing is a fault of its own."""
+
+
+class _JobWait(Wait):
+    """The wait for an init Job: how its script ends is a failed hook."""
+
+    async def fail(self, verdict: Failed) -> NoReturn:
+        """End the activity with the verdict, its evidence gathered first."""
+        if verdict.kind in _SCRIPTS_FAULT:
+            said = f"The init script of {self.service} failed. {verdict.message}"
+            verdict = replace(verdict, kind=FailureKind.HOOK_FAILED, message=said)
+        await Wait.fail(self, verdict)
 
 
 async def run_init(cluster: Cluster, script: InitScript, workload: Applied, wait: Wait) -> None:
@@ -49,7 +66,11 @@ async def _run_job(cluster: Cluster, manifest: Manifest, wait: Wait) -> None:
             created=False,
             live=live,
         )
-    await wait.until(Until.COMPLETED, job)
+    created = datetime.fromisoformat(text(job.live, "metadata", "creationTimestamp"))
+    own = {field.name: getattr(wait, field.name) for field in fields(wait)}
+    # By the Job's own age: another attempt does not start its time anew.
+    own["deadline"] = created + timedelta(seconds=EXEC_SECONDS)
+    await _JobWait(**own).until(Until.COMPLETED, job)
 
 
 async def _run_sql(cluster: Cluster, script: InitScript, workload: Applied, wait: Wait) -> None:

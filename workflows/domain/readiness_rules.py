@@ -35,8 +35,10 @@ OOM_KILLS: Final = 2
 PULLS_REFUSED: Final = 2
 UNSCHEDULABLE_FOR: Final = timedelta(seconds=60)
 VOLUME_MISSING_FOR: Final = timedelta(seconds=60)
-CONFIG_MISSING_FOR: Final = timedelta(seconds=1)
-"""A Secret that was written just before may not have reached the node's cache."""
+CONFIG_TRIES: Final = 2
+"""A busy node may not get at a Secret in time and says the same; its next try, some 12 s later, succeeds."""
+CONFIG_MISSING_FOR: Final = timedelta(seconds=20)
+"""The same for a node whose events do not arrive."""
 CREATE_FAILING_FOR: Final = timedelta(seconds=20)
 RAN_WELL_FOR: Final = 10.0
 """Seconds after which a run of a container without readiness probe counts as having been ready."""
@@ -88,12 +90,7 @@ def _refused_by_events(view: ServiceView, container: Container) -> int:
 
     A `Pulling` is written when a pull begins, `Failed` and `BackOff` after it was refused.
     """
-    mine = [
-        event
-        for event in events_about(view, uid_of(container.pod), "Pulling", "Failed", "BackOff")
-        if text(event, "involvedObject", "fieldPath").endswith(f"{{{container.name}}}")
-        and (event_last(event) or view.now) >= view.applied_at - CLOCK_SLACK
-    ]
+    mine = _container_events(view, container, "Pulling", "Failed", "BackOff")
     begun = [event for event in mine if text(event, "reason") == "Pulling"]
     refused = [event_last(event) or view.now for event in mine if text(event, "reason") != "Pulling"]
     if not begun or not refused:
@@ -106,6 +103,8 @@ def _refused_by_events(view: ServiceView, container: Container) -> int:
 def configuration_rule(view: ServiceView, container: Container, history: History) -> Failed | float | None:
     limit = None
     if container.waiting == CONFIG_MISSING:
+        if _tries_failed(view, container) >= CONFIG_TRIES:
+            return uncreatable(container)
         limit = CONFIG_MISSING_FOR
     elif container.waiting in CREATE_FAILING:
         limit = CREATE_FAILING_FOR
@@ -113,6 +112,21 @@ def configuration_rule(view: ServiceView, container: Container, history: History
         return None
     remaining = (history.waiting_since + limit - view.now).total_seconds()
     return uncreatable(container) if remaining <= 0 else remaining
+
+
+def _tries_failed(view: ServiceView, container: Container) -> int:
+    """How often the node has failed to create the container, by its own count."""
+    return sum(number(event, "count") or 1 for event in _container_events(view, container, "Failed"))
+
+
+def _container_events(view: ServiceView, container: Container, *reasons: str) -> list[JsonObject]:
+    """The events about one container since the template was applied."""
+    return [
+        event
+        for event in events_about(view, uid_of(container.pod), *reasons)
+        if text(event, "involvedObject", "fieldPath").endswith(f"{{{container.name}}}")
+        and (event_last(event) or view.now) >= view.applied_at - CLOCK_SLACK
+    ]
 
 
 def uncreatable(container: Container) -> Failed:
