@@ -12,6 +12,7 @@ READY := $(VENV)/.ready
 SOURCES := workflows activities clusters worker api cli devcluster devstack tests $(wildcard bench)
 # Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
 UNIT := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster"
+FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgres"
 CLUSTER := $(BIN)/pytest -q -m cluster
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast e2e bench lint types fmt openapi histories audit \
@@ -43,8 +44,8 @@ dev-down: ## Stop the stack and the cluster, and leave nothing behind
 	@if [ -x $(PY) ]; then $(PY) -m devstack down; else echo "Nothing is set up here."; fi
 
 ##@ Tests and checks
-test-fast: setup ## The tests without a cluster, under a minute
-	$(UNIT)
+test-fast: setup ## The tests without a cluster and without a second database, under a minute
+	$(FAST)
 
 e2e: setup cluster ## The end-to-end tests on the real cluster
 	$(CLUSTER) tests/e2e

@@ -16,7 +16,7 @@ from workflows.domain.operations import OnFailure
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
 
-SHOP = {
+SHOP: dict[str, dict[str, object]] = {
     "db": {
         "image": "registry.test/postgres:16",
         "secrets": [{"name": "db-password", "envKey": "POSTGRES_PASSWORD", "value": "auto-generated"}],
