@@ -15,9 +15,9 @@ from temporalio import activity
 
 from activities._evidence import EvidenceCollector
 from activities._init import run_init
+from activities._namespace import check_ours, remove_namespace
 from activities._readiness import Wait
 from activities._step import alive, fail, reports_failures
-from activities.delete import remove_namespace
 from activities.secrets import Opener
 from activities.storage.objects import ObjectStore
 from clusters.errors import AlreadyExists, ClusterError, PreconditionFailed
@@ -39,7 +39,7 @@ from workflows.contracts.provision import (
 from workflows.domain import manifests
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity
 from workflows.domain.failures import FailureKind, failure
-from workflows.domain.names import CREATED_BY, ENVIRONMENT, INSTALLATION
+from workflows.domain.names import CREATED_BY, ENVIRONMENT
 from workflows.domain.operations import Cleanup
 
 RIGHTS_SECONDS: Final = 10.0
@@ -207,18 +207,7 @@ async def _take_namespace(cluster: Cluster, request: PrepareNamespace) -> tuple[
                 f"Namespace {context.namespace} is being deleted; it can be used again once it is gone.",
             )
         )
-    labels = mapping(live, "metadata", "labels")
-    if (
-        labels.get(ENVIRONMENT) != context.environment_id
-        or labels.get(INSTALLATION) != context.installation_id
-    ):
-        fail(
-            failure(
-                FailureKind.CONFLICT,
-                f"Namespace {context.namespace} exists and is not this environment's: it lacks our labels. "
-                "It was left as it is.",
-            )
-        )
+    check_ours(live, context)
     return live, False
 
 
