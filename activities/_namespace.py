@@ -17,8 +17,14 @@ from workflows.domain.manifests import namespace as namespace_manifest
 from workflows.domain.names import ENVIRONMENT, INSTALLATION
 
 POLL_SECONDS: Final = 1.0
+DRAIN_SECONDS: Final = 35.0
+"""How long pods may take to end: the usual grace period of 30 s and some."""
+
 SETTLE_SECONDS: Final = 5.0
 """Finalizers that come off by themselves do so within this; what is still there is worth reporting."""
+
+
+_GARBAGE_COLLECTION: Final = frozenset({"foregroundDeletion", "orphan"})
 
 
 async def remove_namespace(cluster: Cluster, lease: Lease, request: DeleteNamespace) -> NamespaceDeleted:
@@ -49,11 +55,13 @@ async def remove_namespace(cluster: Cluster, lease: Lease, request: DeleteNamesp
         waited = time.monotonic() - started
         if not emptied or waited >= SETTLE_SECONDS:
             blocked_by = _held(await cluster.blockers(context.namespace))
-            if not emptied and not any(_foreign(each) for each in blocked_by):
+            if not emptied:
+                blocked_by = tuple(each for each in blocked_by if _foreign(each))
+            if blocked_by and request.release_finalizers:
+                await _release(fenced, request, blocked_by)
+            elif not blocked_by and not emptied and await _drained(cluster, context.namespace, waited):
                 await fenced.delete(ref, uid=uid, propagation=Propagation.BACKGROUND)
                 emptied = True
-            elif blocked_by and request.release_finalizers:
-                await _release(fenced, request, blocked_by)
             elif waited >= SETTLE_SECONDS and blocked_by != request.known_blockers:
                 return NamespaceDeleted(gone=False, blocked_by=blocked_by)
         await asyncio.sleep(POLL_SECONDS if waited > SETTLE_SECONDS else 0.2)
@@ -71,6 +79,15 @@ async def _delete_contents(cluster: Cluster, namespace: str) -> None:
 
     found = await cluster.inventory(namespace)
     await asyncio.gather(*(delete(each) for each in found if each.kind != "RoleBinding"))
+
+
+async def _drained(cluster: Cluster, namespace: str, waited: float) -> bool:
+    """Whether all pods are gone, or have had their time.
+
+    A namespace that is deleted while pods end waits for half their grace period before it looks again, which
+    takes longer than the pods do.
+    """
+    return waited >= DRAIN_SECONDS or not (await cluster.list("Pod", namespace, limit=1)).items
 
 
 def check_ours(live: Manifest, context: EnvironmentContext) -> None:
@@ -97,7 +114,10 @@ def _held(blockers: tuple[Blocker, ...]) -> tuple[Blocker, ...]:
 
 def _foreign(blocker: Blocker) -> bool:
     """Whether a finalizer is somebody's own; those of Kubernetes come off by themselves."""
-    return not all(finalizer.startswith("kubernetes") for finalizer in blocker.finalizers)
+    return not all(
+        finalizer.startswith("kubernetes") or finalizer in _GARBAGE_COLLECTION
+        for finalizer in blocker.finalizers
+    )
 
 
 async def _release(cluster: Cluster, request: DeleteNamespace, blockers: tuple[Blocker, ...]) -> None:
