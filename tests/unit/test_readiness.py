@@ -231,6 +231,14 @@ class TestImages:
         views = [view(pod(waiting(reason)), after=n * 5) for n, reason in enumerate(reasons)]
         failed(follow(*views), FailureKind.IMAGE_UNAVAILABLE)
 
+    def test_a_refused_pull_is_not_waited_for_longer_than_twenty_seconds(self) -> None:
+        refused = pod(waiting("ErrImagePull"))
+        early = follow(view(refused, after=1), view(pod(waiting("ImagePullBackOff")), after=18))
+        assert isinstance(early, Waiting)
+        assert early.recheck == pytest.approx(3)
+        late = follow(view(refused, after=1), view(pod(waiting("ImagePullBackOff")), after=21))
+        failed(late, FailureKind.IMAGE_UNAVAILABLE)
+
     def test_one_refused_pull_does_not(self) -> None:
         views = [view(pod(waiting(r))) for r in ("ErrImagePull", "ImagePullBackOff", "ImagePullBackOff")]
         assert isinstance(follow(*views, view(pod(running()))), Waiting)

@@ -125,6 +125,10 @@ class FailFast:
         history.total = max(total, history.total)
         history.exits.update(known)
         history.was_ready = history.was_ready or container.ready or became_ready(container.pod)
+        if container.waiting not in PULL_REFUSED:
+            history.pull_refused_since = None
+        elif history.pull_refused_since is None:
+            history.pull_refused_since = view.now
         if container.waiting != history.waiting:
             # Between two pulls the node shows ImagePullBackOff: each change to ErrImagePull is one refusal.
             if container.waiting == "ErrImagePull" or (

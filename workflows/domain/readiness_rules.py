@@ -33,6 +33,8 @@ LIKE_EXITS: Final = 2
 """The same with one exit code, of a container that never was ready."""
 OOM_KILLS: Final = 2
 PULLS_REFUSED: Final = 2
+PULL_REFUSED_FOR: Final = timedelta(seconds=20)
+"""The node tries again after 10 to 30 s, by the luck of its own clock: no need to wait for that."""
 UNSCHEDULABLE_FOR: Final = timedelta(seconds=60)
 VOLUME_MISSING_FOR: Final = timedelta(seconds=60)
 CONFIG_TRIES: Final = 2
@@ -60,18 +62,22 @@ class History:
     exits: dict[int, Exit] = field(default_factory=dict)
     total: int = 0
     pulls_refused: int = 0
+    pull_refused_since: datetime | None = None
     waiting: str = ""
     waiting_since: datetime | None = None
     was_ready: bool = False
 
 
-def image_rule(view: ServiceView, container: Container, history: History) -> Failed | None:
-    if container.waiting in IMAGE_HOPELESS or (
-        container.waiting in PULL_REFUSED
-        and max(history.pulls_refused, _refused_by_events(view, container)) >= PULLS_REFUSED
-    ):
+def image_rule(view: ServiceView, container: Container, history: History) -> Failed | float | None:
+    if container.waiting in IMAGE_HOPELESS:
         return image_unavailable(container)
-    return None
+    if container.waiting not in PULL_REFUSED:
+        return None
+    if max(history.pulls_refused, _refused_by_events(view, container)) >= PULLS_REFUSED:
+        return image_unavailable(container)
+    since = history.pull_refused_since or view.now
+    remaining = (since + PULL_REFUSED_FOR - view.now).total_seconds()
+    return image_unavailable(container) if remaining <= 0 else remaining
 
 
 def image_unavailable(container: Container) -> Failed:
