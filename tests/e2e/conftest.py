@@ -39,12 +39,13 @@ def registry() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack of this module's own."""
+    """A stack of this module's own; the namespaces that it leaves go with it."""
     ours, admin = cluster_files
-    with running_stack(
-        tmp_path_factory.mktemp("stack"), kubeconfig=ours, admin_kubeconfig=admin
-    ) as running:
+    with running_stack(tmp_path_factory.mktemp("stack"), kubeconfig=ours, admin_kubeconfig=admin) as running:
         yield running
+    for (installation,) in running.rows("select uuid from installation"):
+        label = f"perdure.dev/installation={installation}"
+        running.kubectl("delete", "namespace", "-l", label, "--wait=false", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -1,0 +1,70 @@
+"""Blueprints and looks at the cluster that several of these tests share."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from tests.e2e.conftest import TINY
+from tests.helpers.stack import Stack
+from tests.helpers.waiting import eventually
+
+REGISTRY = "10.111.0.1:5000/perdure"
+SHOP_API = f"{REGISTRY}/shop-api:1"
+POSTGRES = f"{REGISTRY}/postgres:1"
+PRIVATE_IMAGE = "10.111.0.1:5001/private/shop-api:1"
+OURS = "deployments,statefulsets,jobs,services,secrets,configmaps,serviceaccounts,persistentvolumeclaims"
+"""What to look at when asking whether something is still the same object."""
+
+# A shell as process 1 is not ended by a signal that it has no handler for.
+_UNTIL_TOLD = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
+
+
+def idle(**more: Any) -> dict[str, Any]:
+    """A service that is ready as soon as it runs, and ends at once when it is told to."""
+    return {"image": TINY, "command": ["sh", "-c", _UNTIL_TOLD], **more}
+
+
+def on_demand(**more: Any) -> dict[str, Any]:
+    """A service that becomes ready when a test says so, with `let_become_ready`."""
+    readiness = {"exec": {"command": ["test", "-f", "/tmp/go"]}, "periodSeconds": 1}
+    return idle(probes={"readiness": readiness}, **more)
+
+
+def let_become_ready(stack: Stack, namespace: str, workload: str) -> None:
+    """Make an `on_demand` service ready; `workload` is `deploy/name` or `sts/name`."""
+    touch = ("-n", namespace, "exec", workload, "--", "sh", "-c", "touch /tmp/go && echo done")
+    eventually(lambda: stack.kubectl(*touch, check=False), f"{workload} can be told", within=60)
+
+
+def uids(stack: Stack, namespace: str) -> dict[str, str]:
+    """UID of each object that an operation writes, by `Kind/name`."""
+    return {
+        f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["uid"]
+        for each in stack.objects(namespace, OURS)
+        if each["metadata"]["name"] not in ("default", "kube-root-ca.crt")
+    }
+
+
+def pods(stack: Stack, namespace: str, service: str) -> list[dict[str, Any]]:
+    """The pods of one service."""
+    return stack.objects(namespace, "pods", f"app.kubernetes.io/name={service}")
+
+
+def volumes_of(stack: Stack, namespace: str) -> list[str]:
+    """Names of the persistent volumes that were made for claims in a namespace."""
+    found = json.loads(stack.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
+    return [
+        each["metadata"]["name"]
+        for each in found
+        if each["spec"].get("claimRef", {}).get("namespace") == namespace
+    ]
+
+
+def states(operation: dict[str, Any]) -> dict[str, str]:
+    """State of each step by name."""
+    return {step["name"]: step["state"] for step in operation["steps"]}
+
+
+def moment(text: str) -> datetime:
+    """Read a time as the API and the cluster write it."""
+    return datetime.fromisoformat(text)
