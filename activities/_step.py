@@ -15,7 +15,7 @@ from clusters.errors import ClusterError
 from clusters.lease import Lease
 from workflows.domain.failures import FAILURES, Failure, FailureKind, failure
 
-BEAT_SECONDS: Final = 1.0
+BEAT_SECONDS: Final = 2.0
 """Heartbeats this often: a cancel comes back with the answer to one."""
 
 Self_ = TypeVar("Self_")

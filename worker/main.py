@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+import uvloop
 from temporalio.client import Client
 from temporalio.worker import Worker
 
@@ -97,7 +98,7 @@ def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     settings = WorkerSettings()
     configure_logs(settings.log_level)
-    asyncio.run(_until_told(settings))
+    uvloop.run(_until_told(settings))
 
 
 async def _until_told(settings: WorkerSettings) -> None:

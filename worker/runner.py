@@ -15,8 +15,9 @@ from workflows.registry import WORKFLOWS
 STICKY_TIMEOUT: Final = timedelta(seconds=3)
 """After a worker died with a workflow in its cache, another takes over this much later."""
 
-HEARTBEAT_THROTTLE: Final = timedelta(seconds=1)
-"""Heartbeats reach the server this often, so that a cancel reaches the activity within about a second."""
+HEARTBEAT_THROTTLE: Final = timedelta(seconds=2)
+"""Heartbeats reach the server this often, so that a cancel reaches the activity within about two
+seconds, and a worker with hundreds of waiting activities does not busy the server with beats."""
 
 
 PASSED_THROUGH: Final = (

@@ -17,7 +17,7 @@ LEDGER_RETRY: Final = RetryPolicy(
 
 HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
 """After this long without a sign of life, an activity's worker counts as dead and the activity starts anew.
-Activities beat every second, so that a cancel reaches them within about one."""
+Activities beat every two seconds, so that a cancel reaches them within about two."""
 
 CLUSTER_RETRY: Final = RetryPolicy(
     initial_interval=timedelta(milliseconds=500),
