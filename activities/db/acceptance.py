@@ -24,18 +24,23 @@ from activities.db.errors import (
     Protected,
 )
 from activities.db.inserts import (
+    add_operation,
     insert_environment,
-    insert_first_revision,
     insert_operation,
-    insert_secrets,
+    new_environment,
+    new_operation,
+    new_secrets,
 )
 from activities.db.planning import provision_steps
 from activities.db.records import (
     Actor,
     Caps,
     EnvironmentRecord,
+    EventRecord,
     JsonObject,
     OperationRecord,
+    OrganizationRecord,
+    StepRecord,
     environment_record,
     operation_record,
 )
@@ -45,9 +50,9 @@ from activities.db.repositories._rows import locked_environment, locked_operatio
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import apply_phase, find_environment
 from activities.db.repositories.operations import live_rows
-from activities.db.secret_material import secret_material
-from activities.db.tables import Environment, Operation, Organization, Revision, Step
-from activities.db.transitions import cancel_at_once, operation_changed, ready, step_rows
+from activities.db.secret_material import material_beside, secret_material
+from activities.db.tables import Environment, EventType, Operation, Revision
+from activities.db.transitions import accepted_data, cancel_at_once, operation_changed, ready, step_rows
 from activities.db.types import utc_now
 from activities.db.usage import Usage, exceeded, usage_of, used_by
 from activities.secrets import MasterKeys
@@ -98,10 +103,10 @@ async def create_environment(
     rails = guard_rails.model_copy(
         update=GuardRails.model_validate(organization.guard_rails).model_dump(exclude_unset=True)
     )
-    await _refuse_faults(session, organization, blueprint, rails)
+    usage = usage_of(blueprint, rails)
+    await _refuse_faults(session, organization, blueprint, usage)
     now = utc_now()
-    environment = await insert_environment(
-        session,
+    environment = new_environment(
         actor,
         blueprint,
         cluster=cluster,
@@ -110,25 +115,32 @@ async def create_environment(
         guard_rails=rails,
         now=now,
     )
-    await insert_first_revision(session, actor, environment, blueprint, now)
-    key = await secrets.data_key(session, environment.organization_id, keys)
-    await insert_secrets(session, environment, blueprint, key)
     kept = without_literals(blueprint)
-    material = await secret_material(session, environment.organization_id, environment.id, kept, keys)
-    steps = provision_steps(environment_record(environment), kept, Overrides(), material, key.hash_key())
-    operation, rows = await insert_operation(
-        session,
-        actor,
-        environment,
-        OperationKind.PROVISION,
-        steps,
-        on_failure=blueprint.on_failure,
-        alone=True,
+    await insert_environment(session, environment, kept, usage)
+    key = await secrets.data_key(session, organization.id, keys)
+    own = new_secrets(blueprint)
+    await secrets.insert_secrets(session, organization.id, environment.id, own, key)
+    values = {name: secret.value for name, secret in own.items()}
+    material = await material_beside(session, organization.id, kept, values, keys)
+    planned = provision_steps(environment, kept, Overrides(), material, key.hash_key())
+    operation = new_operation(
+        actor, environment, OperationKind.PROVISION, fence=1, now=now, on_failure=blueprint.on_failure
     )
-    await _announce(
-        session, actor, environment, operation, rows, "environment.create", {"name": environment.name}
+    steps = await insert_operation(session, operation, planned)
+    event = EventRecord(
+        environment_id=environment.id,
+        organization_id=organization.id,
+        number=environment.last_event,
+        operation_id=operation.id,
+        type=EventType.OPERATION,
+        data=accepted_data(operation, environment.phase, steps),
+        at=now,
     )
-    return _accepted(environment, operation)
+    await events.insert_event(session, event)
+    data: JsonObject = {"operation": operation.id, "name": environment.name}
+    await add_entry(session, actor, "environment.create", environment.id, data)
+    await events.announce(session, environment.id)
+    return Accepted(environment, operation)
 
 
 async def retry_environment(
@@ -155,24 +167,22 @@ async def retry_environment(
     key = await secrets.data_key(session, environment.organization_id, keys)
     material = await secret_material(session, environment.organization_id, environment.id, blueprint, keys)
     overrides = await environments.overrides(session, environment.organization_id, environment.id)
-    steps = provision_steps(environment_record(environment), blueprint, overrides, material, key.hash_key())
-    operation, rows = await insert_operation(
-        session,
+    before = environment_record(environment)
+    planned = provision_steps(before, blueprint, overrides, material, key.hash_key())
+    now = utc_now()
+    operation = new_operation(
         actor,
-        environment,
+        before,
         OperationKind.PROVISION,
-        steps,
+        fence=environment.last_fence + 1,
+        now=now,
         on_failure=blueprint.on_failure,
         retry_of=last.id,
     )
-    apply_phase(
-        environment,
-        EnvironmentPhase.PROVISIONING,
-        ready("False", "Provisioning", "", operation.created_at),
-        operation.created_at,
-    )
-    await _announce(session, actor, environment, operation, rows, "environment.retry", {"retryOf": last.id})
-    return _accepted(environment, operation)
+    steps = await add_operation(session, environment, operation, planned)
+    apply_phase(environment, EnvironmentPhase.PROVISIONING, ready("False", "Provisioning", "", now), now)
+    await _announce(session, actor, environment, operation, steps, "environment.retry", {"retryOf": last.id})
+    return Accepted(environment_record(environment), operation)
 
 
 async def delete_environment(
@@ -200,18 +210,24 @@ async def delete_environment(
                 session, actor, "environment.force_delete", environment.id, {"operation": running.id}
             )
             await session.flush()
-        return _accepted(environment, running, repeated=True)
+        return Accepted(environment_record(environment), operation_record(running), repeated=True)
     environment.delete_requested_at = now
     apply_phase(environment, EnvironmentPhase.DELETING, ready("False", "Deleting", "", now), now)
     for other in live:
         await _ask_to_cancel(
             session, environment, other, cleanup=False, reason="The environment is being deleted.", now=now
         )
-    operation, rows = await insert_operation(
-        session, actor, environment, OperationKind.DELETE, plan_delete(), force=force
+    operation = new_operation(
+        actor,
+        environment_record(environment),
+        OperationKind.DELETE,
+        fence=environment.last_fence + 1,
+        now=now,
+        force=force,
     )
-    await _announce(session, actor, environment, operation, rows, "environment.delete", {"force": force})
-    return _accepted(environment, operation)
+    steps = await add_operation(session, environment, operation, plan_delete())
+    await _announce(session, actor, environment, operation, steps, "environment.delete", {"force": force})
+    return Accepted(environment_record(environment), operation)
 
 
 async def cancel_operation(
@@ -259,19 +275,19 @@ async def _ask_to_cancel(
 
 
 async def _refuse_faults(
-    session: AsyncSession, organization: Organization, blueprint: Blueprint, guard_rails: GuardRails
+    session: AsyncSession, organization: OrganizationRecord, blueprint: Blueprint, usage: Usage
 ) -> None:
     """Raise what speaks against a new environment; several faults together as one list."""
     faults: list[DomainError] = []
     places: list[FieldError] = []
     holder = await find_environment(session, organization.id, blueprint.name)
     if holder is not None:
-        taken = NameTaken("environment", holder.name, holder.id)
+        taken = NameTaken("environment", blueprint.name, holder)
         faults.append(taken)
         places.append(FieldError(path=("name",), message=str(taken)))
-    caps = Caps.model_validate(organization.caps)
+    caps = organization.caps
     used = await used_by(session, organization.id) if caps != Caps() else Usage()
-    for over in exceeded(caps, used, usage_of(blueprint, guard_rails)):
+    for over in exceeded(caps, used, usage):
         faults.append(over)
         places.append(FieldError(path=(), message=str(over)))
     missing = await missing_references(session, organization.id, blueprint)
@@ -291,17 +307,14 @@ async def _announce(
     session: AsyncSession,
     actor: Actor,
     environment: Environment,
-    operation: Operation,
-    steps: Sequence[Step],
+    operation: OperationRecord,
+    steps: Sequence[StepRecord],
     action: str,
     data: JsonObject,
 ) -> None:
-    """Write steps, fence, event and audit entry of an operation that was just accepted."""
-    await operation_changed(session, environment, operation, steps)
+    """Write event and audit entry of an operation that was just added, and the environment's row."""
+    change = accepted_data(operation, environment.phase, steps)
+    await events.append(session, environment, operation.id, EventType.OPERATION, change)
     await add_entry(session, actor, action, environment.id, {"operation": operation.id, **data})
     await events.announce(session, environment.id)
     await session.flush()
-
-
-def _accepted(environment: Environment, operation: Operation, *, repeated: bool = False) -> Accepted:
-    return Accepted(environment_record(environment), operation_record(operation), repeated)

@@ -1,4 +1,4 @@
-"""The rows that an accepted operation is made of. Called by `acceptance`, under its locks."""
+"""What an accepted operation is made of: records, then their rows. For `acceptance`, under its locks."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,23 +6,17 @@ from datetime import datetime
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import Values, insert_rows, values_of
 from activities.db.errors import Busy
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import Actor
-from activities.db.repositories import secrets
+from activities.db.records import Actor, EnvironmentRecord, OperationRecord, StepRecord
 from activities.db.repositories.operations import live_rows
+from activities.db.repositories.secrets import NewSecret
 from activities.db.tables import Environment, Operation, Revision, Step
 from activities.db.transitions import ready
-from activities.db.types import utc_now
-from activities.db.usage import usage_of
-from activities.secrets import DataKey, generate_secret
-from workflows.domain.blueprint import (
-    Blueprint,
-    SecretSourceKind,
-    literal_secrets,
-    secret_sources,
-    without_literals,
-)
+from activities.db.usage import Usage
+from activities.secrets import generate_secret
+from workflows.domain.blueprint import Blueprint, SecretSourceKind, literal_secrets, secret_sources
 from workflows.domain.environment import GuardRails
 from workflows.domain.names import namespace_name
 from workflows.domain.operations import (
@@ -37,8 +31,7 @@ from workflows.domain.operations import (
 )
 
 
-async def insert_environment(
-    session: AsyncSession,
+def new_environment(
     actor: Actor,
     blueprint: Blueprint,
     *,
@@ -47,14 +40,10 @@ async def insert_environment(
     installation_id: str,
     guard_rails: GuardRails,
     now: datetime,
-) -> Environment:
-    """Insert an environment that is about to be provisioned.
-
-    The caller holds the organisation's lock and has seen that the name is free.
-    """
-    usage = usage_of(blueprint, guard_rails)
+) -> EnvironmentRecord:
+    """Return an environment that is about to be provisioned; its first event is counted already."""
     identifier = new_id(IdPrefix.ENVIRONMENT)
-    row = Environment(
+    return EnvironmentRecord(
         id=identifier,
         organization_id=actor.organization_id,
         name=blueprint.name,
@@ -62,86 +51,52 @@ async def insert_environment(
         cluster=cluster,
         namespace=namespace_name(blueprint.name, identifier),
         phase=EnvironmentPhase.PROVISIONING,
-        conditions=[ready("False", "Provisioning", "", now).model_dump(mode="json")],
+        conditions=(ready("False", "Provisioning", "", now),),
+        revision=1,
         plan=plan,
         labels=dict(blueprint.labels),
         protected=blueprint.protected,
         auto_shutdown_enabled=blueprint.auto_shutdown_enabled,
         auto_shutdown_delay_minutes=blueprint.auto_shutdown_delay_minutes,
         ttl_minutes=blueprint.ttl_minutes,
-        guard_rails=guard_rails.model_dump(mode="json"),
+        guard_rails=guard_rails,
         installation_id=installation_id,
-        cpu_millis=usage.cpu_millis,
-        memory_bytes=usage.memory_bytes,
-        storage_bytes=usage.storage_bytes,
+        last_event=1,
+        version=1,
         created_by=actor.principal_id,
         created_at=now,
         updated_at=now,
+        delete_requested_at=None,
+        deleted_at=None,
     )
-    session.add(row)
-    await session.flush()
-    return row
 
 
-async def insert_first_revision(
-    session: AsyncSession, actor: Actor, environment: Environment, blueprint: Blueprint, now: datetime
-) -> None:
-    """Insert revision 1: the Blueprint with references in the place of literal secret values."""
-    session.add(
-        Revision(
-            environment_id=environment.id,
-            number=environment.revision,
-            organization_id=environment.organization_id,
-            message="created",
-            blueprint=without_literals(blueprint).model_dump(mode="json", by_alias=True),
-            created_by=actor.principal_id,
-            created_at=now,
-        )
-    )
-    await session.flush()
-
-
-async def insert_secrets(
-    session: AsyncSession, environment: Environment, blueprint: Blueprint, key: DataKey
-) -> None:
-    """Store literal and generated secret values of an environment, encrypted with the organisation's key."""
+def new_secrets(blueprint: Blueprint) -> dict[str, NewSecret]:
+    """Return the values that belong to a new environment alone: written out in its Blueprint or generated."""
     literals = literal_secrets(blueprint)
+    values: dict[str, NewSecret] = {}
     for name, source in secret_sources(blueprint).items():
-        if source.kind is SecretSourceKind.STORED:
-            continue
-        generated = source.kind is SecretSourceKind.GENERATED
-        await secrets.store_secret(
-            session,
-            environment.organization_id,
-            name,
-            generate_secret() if generated else literals[name],
-            key=key,
-            environment_id=environment.id,
-            generated=generated,
-            known=False,
-        )
+        if source.kind is SecretSourceKind.GENERATED:
+            values[name] = NewSecret(generate_secret(), generated=True)
+        elif source.kind is SecretSourceKind.LITERAL:
+            values[name] = NewSecret(literals[name], generated=False)
+    return values
 
 
-async def insert_operation(  # noqa: PLR0913 - one keyword per property of an operation
-    session: AsyncSession,
+def new_operation(
     actor: Actor,
-    environment: Environment,
+    environment: EnvironmentRecord,
     kind: OperationKind,
-    steps: Sequence[PlannedStep],
     *,
+    fence: int,
+    now: datetime,
     on_failure: OnFailure = OnFailure.KEEP,
     retry_of: str | None = None,
     force: bool = False,
-    alone: bool = False,
-) -> tuple[Operation, Sequence[Step]]:
-    """Insert an accepted operation with its steps, and give it the environment's next fence. Raises Busy.
-
-    Steps and fence are written with the caller's next flush. `alone`: it is a new environment, no operation
-    can be in the way.
-    """
+) -> OperationRecord:
+    """Return an accepted operation under the environment's next fence."""
     identifier = new_id(IdPrefix.OPERATION)
-    fence = environment.last_fence + 1
-    row = Operation(
+    return OperationRecord(
         id=identifier,
         organization_id=environment.organization_id,
         environment_id=environment.id,
@@ -154,41 +109,115 @@ async def insert_operation(  # noqa: PLR0913 - one keyword per property of an op
         workflow_id=workflow_id(kind, environment.name, identifier),
         on_failure=on_failure,
         force=force,
-        created_at=utc_now(),
+        failure=None,
+        cleanup=None,
+        pre_image=None,
+        cancel=None,
+        created_at=now,
+        started_at=None,
+        finished_at=None,
     )
+
+
+async def insert_environment(
+    session: AsyncSession, environment: EnvironmentRecord, kept: Blueprint, usage: Usage
+) -> None:
+    """Insert a new environment, whose first fence is given out, and its revision 1.
+
+    `kept`: its Blueprint with references in the place of literal secret values. The caller holds the
+    organisation's lock and has seen that the name is free.
+    """
+    row: Values = {
+        **values_of(environment),
+        "conditions": [condition.model_dump(mode="json") for condition in environment.conditions],
+        "guard_rails": environment.guard_rails.model_dump(mode="json"),
+        "cpu_millis": usage.cpu_millis,
+        "memory_bytes": usage.memory_bytes,
+        "storage_bytes": usage.storage_bytes,
+        "last_fence": FENCES_PER_OPERATION,
+    }
+    revision: Values = {
+        "environment_id": environment.id,
+        "organization_id": environment.organization_id,
+        "number": environment.revision,
+        "message": "created",
+        "blueprint": kept.model_dump(mode="json", by_alias=True),
+        "created_by": environment.created_by,
+        "created_at": environment.created_at,
+    }
+    await insert_rows(session, Environment, row)
+    await insert_rows(session, Revision, revision)
+
+
+async def insert_operation(
+    session: AsyncSession, operation: OperationRecord, steps: Sequence[PlannedStep]
+) -> tuple[StepRecord, ...]:
+    """Insert an accepted operation and its steps; the environment's counter has to count its fences.
+
+    Raises IntegrityError when a live operation is in the way.
+    """
+    records = tuple(_step(operation, position, step) for position, step in enumerate(steps))
+    await insert_rows(
+        session,
+        Operation,
+        {
+            "id": operation.id,
+            "organization_id": operation.organization_id,
+            "environment_id": operation.environment_id,
+            "kind": operation.kind,
+            "state": operation.state,
+            "revision": operation.revision,
+            "fence": operation.fence,
+            "retry_of": operation.retry_of,
+            "requested_by": operation.requested_by,
+            "workflow_id": operation.workflow_id,
+            "on_failure": operation.on_failure,
+            "force": operation.force,
+            "created_at": operation.created_at,
+        },
+    )
+    of_steps = ({**values_of(record), "organization_id": operation.organization_id} for record in records)
+    await insert_rows(session, Step, *of_steps)
+    return records
+
+
+async def add_operation(
+    session: AsyncSession, environment: Environment, operation: OperationRecord, steps: Sequence[PlannedStep]
+) -> tuple[StepRecord, ...]:
+    """Insert an operation beside those that a locked environment may have. Raises Busy.
+
+    The fence is counted with the caller's next flush.
+    """
     try:
-        if alone:
-            session.add(row)
-            await session.flush()
-        else:
-            async with session.begin_nested():
-                session.add(row)
+        async with session.begin_nested():
+            records = await insert_operation(session, operation, steps)
     except IntegrityError:
         rivals = [
             other
             for other in await live_rows(session, environment.id)
-            if (other.kind is OperationKind.DELETE) == (kind is OperationKind.DELETE)
+            if (other.kind is OperationKind.DELETE) == (operation.kind is OperationKind.DELETE)
         ]
         if not rivals:
             raise
         raise Busy(rivals[0].id, rivals[0].kind) from None
     environment.last_fence += FENCES_PER_OPERATION
-    rows = [_step(row, position, step) for position, step in enumerate(steps)]
-    session.add_all(rows)
-    return row, rows
+    return records
 
 
-def _step(operation: Operation, position: int, step: PlannedStep) -> Step:
-    return Step(
+def _step(operation: OperationRecord, position: int, step: PlannedStep) -> StepRecord:
+    return StepRecord(
         operation_id=operation.id,
         name=step.name,
-        organization_id=operation.organization_id,
         position=position,
         kind=step.kind,
         service=step.service,
-        depends_on=list(step.depends_on),
+        depends_on=step.depends_on,
         state=StepState.PENDING,
+        attempt=0,
         input_hash=step.input_hash,
-        # Said out loud: for each default that is a factory the table's class would inspect its signature.
-        blocked_by=[],
+        output=None,
+        failure=None,
+        blocked_by=(),
+        started_at=None,
+        finished_at=None,
     )

@@ -28,10 +28,21 @@ async def secret_material(
     The environment's own secret of a name comes first (generated, or once written out), then the
     organisation's that the Blueprint refers to. What exists no more is left out. Raises SecretsError.
     """
-    sources = secret_sources(blueprint)
     own: dict[str, str] = {}
-    if sources:
+    if secret_sources(blueprint):
         own = await secrets.secret_values(session, organization_id, environment_id, keys)
+    return await material_beside(session, organization_id, blueprint, own, keys)
+
+
+async def material_beside(
+    session: AsyncSession,
+    organization_id: str,
+    blueprint: Blueprint,
+    own: Mapping[str, str],
+    keys: MasterKeys,
+) -> SecretMaterial:
+    """Do the same for an environment whose own values are at hand. Raises SecretsError."""
+    sources = secret_sources(blueprint)
     shared: dict[str, str] = {}
     if any(name not in own for name in sources):
         shared = await secrets.secret_values(session, organization_id, None, keys)

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.records import Condition, JsonObject
+from activities.db.records import Condition, JsonObject, OperationRecord, StepRecord
 from activities.db.repositories import events
 from activities.db.repositories.environments import READY, apply_phase
 from activities.db.repositories.operations import live_rows
@@ -40,16 +40,28 @@ async def operation_changed(
     if operation.cancel_requested_at is not None:
         cancel = {"cleanup": bool(operation.cancel_cleanup), "reason": operation.cancel_reason or ""}
     data: JsonObject = {
-        "operationId": operation.id,
-        "kind": str(operation.kind),
-        "state": str(operation.state),
+        **accepted_data(operation, environment.phase, steps),
         "failure": operation.failure,
         "cleanup": operation.cleanup,
         "cancel": cancel,
-        "phase": str(environment.phase),
-        "progress": progress(steps),
     }
     await events.append(session, environment, operation.id, EventType.OPERATION, data)
+
+
+def accepted_data(
+    operation: Operation | OperationRecord, phase: EnvironmentPhase, steps: Sequence[Step | StepRecord]
+) -> JsonObject:
+    """Return the data of the event of an operation that nothing has happened to yet."""
+    return {
+        "operationId": operation.id,
+        "kind": str(operation.kind),
+        "state": str(operation.state),
+        "failure": None,
+        "cleanup": None,
+        "cancel": None,
+        "phase": str(phase),
+        "progress": progress(steps),
+    }
 
 
 async def step_changed(
@@ -71,7 +83,7 @@ async def step_changed(
     await events.append(session, environment, step.operation_id, EventType.STEP, data)
 
 
-def progress(steps: Sequence[Step]) -> JsonObject:
+def progress(steps: Sequence[Step | StepRecord]) -> JsonObject:
     """Return steps done and planned, and the names of those that run."""
     done = sum(step.state in (StepState.SUCCEEDED, StepState.SKIPPED) for step in steps)
     running: list[JsonValue] = [step.name for step in steps if step.state is StepState.RUNNING]

@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
-from sqlalchemy import func
-from sqlmodel import col, select
+from sqlalchemy import bindparam, func
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import CapExceeded
 from activities.db.records import Caps
 from activities.db.tables import Environment
@@ -16,6 +18,14 @@ from workflows.domain.blueprint import Blueprint, Service, VolumeType
 from workflows.domain.environment import GuardRails
 from workflows.domain.manifests_workload import DEFAULT_CLAIM_SIZE
 from workflows.domain.quantity import parse_quantity
+
+_TABLE: Final = table_of(Environment)
+_SUMS: Final = select(
+    func.count(),
+    func.coalesce(func.sum(_TABLE.c.cpu_millis), 0),
+    func.coalesce(func.sum(_TABLE.c.memory_bytes), 0),
+    func.coalesce(func.sum(_TABLE.c.storage_bytes), 0),
+).where(_TABLE.c.organization_id == bindparam("organization_id"), _TABLE.c.deleted_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +60,8 @@ def usage_of(blueprint: Blueprint, guard_rails: GuardRails) -> Usage:
 
 async def used_by(session: AsyncSession, organization_id: str) -> Usage:
     """Return what the organisation's environments count for; deleted ones count for nothing."""
-    query = select(
-        func.count(),
-        func.coalesce(func.sum(col(Environment.cpu_millis)), 0),
-        func.coalesce(func.sum(col(Environment.memory_bytes)), 0),
-        func.coalesce(func.sum(col(Environment.storage_bytes)), 0),
-    ).where(col(Environment.organization_id) == organization_id, col(Environment.deleted_at).is_(None))
-    environments, cpu, memory, storage = (await session.exec(query)).one()
+    sums = (await session.exec(_SUMS, params={"organization_id": organization_id})).one()
+    environments, cpu, memory, storage = sums
     return Usage(int(environments), int(cpu), int(memory), int(storage))
 
 

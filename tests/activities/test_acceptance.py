@@ -28,12 +28,13 @@ from activities.db.errors import (
     NotRetryable,
     Protected,
 )
-from activities.db.inserts import insert_operation
+from activities.db.inserts import add_operation, new_operation
 from activities.db.records import Caps, EnvironmentRecord, OperationRecord
 from activities.db.repositories import audit, environments, events, operations, revisions, secrets
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.registry_credentials import create_registry_credential
 from activities.db.tables import EventType, Organization, Secret
+from activities.db.types import utc_now
 from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, begin, finish, make_tenant, shop
 from workflows.domain.environment import GuardRails
 from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState, StepState
@@ -287,10 +288,14 @@ async def test_the_index_keeps_a_second_mutation_out(database: Database) -> None
     accepted = await accept(database, tenant)
     async with database.transaction() as session:
         environment = await locked_environment(session, accepted.environment.id)
+        another, deletion = (
+            new_operation(tenant.actor, accepted.environment, kind, fence=3, now=utc_now())
+            for kind in (OperationKind.PROVISION, OperationKind.DELETE)
+        )
         with pytest.raises(Busy) as busy:
-            await insert_operation(session, tenant.actor, environment, OperationKind.PROVISION, ())
+            await add_operation(session, environment, another, ())
         # The transaction goes on after the refusal.
-        await insert_operation(session, tenant.actor, environment, OperationKind.DELETE, ())
+        await add_operation(session, environment, deletion, ())
     assert busy.value.operation_id == accepted.operation.id
 
 

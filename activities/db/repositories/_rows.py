@@ -6,20 +6,29 @@ to it. SQLite has no row locks; there the whole writing transaction is exclusive
 
 from typing import Final
 
+from sqlalchemy import bindparam
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import NotFound
+from activities.db.records import Caps, OrganizationRecord
 from activities.db.tables import Environment, Operation, Organization
 
 
-async def locked_organization(session: AsyncSession, organization_id: str) -> Organization:
-    """Lock and return the organisation's row. Raises NotFound."""
-    query = select(Organization).where(col(Organization.id) == organization_id)
-    row = (await session.exec(query.with_for_update(key_share=True), execution_options=FRESH)).one_or_none()
-    if row is None:
+async def locked_organization(session: AsyncSession, organization_id: str) -> OrganizationRecord:
+    """Lock the organisation's row and return what it says. Raises NotFound."""
+    found = (await session.exec(_LOCKED_ORGANIZATION, params={"id": organization_id})).one_or_none()
+    if found is None:
         raise NotFound("organization", organization_id)
-    return row
+    name, caps, guard_rails, created_at = found
+    return OrganizationRecord(
+        id=organization_id,
+        name=name,
+        caps=Caps.model_validate(caps),
+        guard_rails=guard_rails,
+        created_at=created_at,
+    )
 
 
 async def locked_environment(
@@ -52,3 +61,10 @@ async def locked_operation(
 
 FRESH: Final = {"populate_existing": True}
 """What was read before the lock may have changed while waiting for it."""
+
+_TABLE: Final = table_of(Organization)
+_LOCKED_ORGANIZATION: Final = (
+    select(_TABLE.c.name, _TABLE.c.caps, _TABLE.c.guard_rails, _TABLE.c.created_at)
+    .where(_TABLE.c.id == bindparam("id"))
+    .with_for_update(key_share=True)
+)

@@ -3,6 +3,7 @@
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import insert_rows, values_of
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, AuditRecord, JsonObject, audit_record
 from activities.db.repositories.paging import Page, Position, older_than, page
@@ -14,18 +15,17 @@ async def add_entry(
     session: AsyncSession, actor: Actor, action: str, subject_id: str, data: JsonObject | None = None
 ) -> None:
     """Add an entry: `action` is `<thing>.<verb>`, `data` holds ids and choices, never secret values."""
-    session.add(
-        AuditEntry(
-            id=new_id(IdPrefix.AUDIT_ENTRY),
-            organization_id=actor.organization_id,
-            principal_id=actor.principal_id,
-            key_id=actor.key_id,
-            action=action,
-            subject_id=subject_id,
-            data=data or {},
-            at=utc_now(),
-        )
+    entry = AuditRecord(
+        id=new_id(IdPrefix.AUDIT_ENTRY),
+        organization_id=actor.organization_id,
+        principal_id=actor.principal_id,
+        key_id=actor.key_id,
+        action=action,
+        subject_id=subject_id,
+        data=data or {},
+        at=utc_now(),
     )
+    await insert_rows(session, AuditEntry, values_of(entry))
 
 
 async def list_entries(

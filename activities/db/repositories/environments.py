@@ -2,10 +2,13 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Final
 
+from sqlalchemy import bindparam
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import Condition, EnvironmentRecord, environment_record
 from activities.db.repositories._rows import locked_environment
@@ -14,6 +17,13 @@ from activities.db.tables import Environment, Override
 from activities.db.types import utc_now
 from workflows.domain.environment import Overrides
 from workflows.domain.operations import EnvironmentPhase
+
+_TABLE: Final = table_of(Environment)
+_BY_NAME: Final = select(_TABLE.c.id).where(
+    _TABLE.c.organization_id == bindparam("organization_id"),
+    _TABLE.c.name == bindparam("name"),
+    _TABLE.c.deleted_at.is_(None),
+)
 
 READY = "Ready"
 """Type of the condition that says whether an environment is as its Blueprint wants it."""
@@ -29,17 +39,11 @@ async def get_environment(
     return environment_record(row)
 
 
-async def find_environment(
-    session: AsyncSession, organization_id: str, name: str
-) -> EnvironmentRecord | None:
-    """Return the environment that has this name now; deleted ones have given theirs up."""
-    query = select(Environment).where(
-        col(Environment.organization_id) == organization_id,
-        col(Environment.name) == name,
-        col(Environment.deleted_at).is_(None),
-    )
-    row = (await session.exec(query)).one_or_none()
-    return None if row is None else environment_record(row)
+async def find_environment(session: AsyncSession, organization_id: str, name: str) -> str | None:
+    """Return the id of the environment that has this name now; deleted ones have given theirs up."""
+    wanted = {"organization_id": organization_id, "name": name}
+    found: str | None = (await session.exec(_BY_NAME, params=wanted)).one_or_none()
+    return found
 
 
 async def list_environments(

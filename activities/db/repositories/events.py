@@ -10,6 +10,7 @@ from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import insert_rows, values_of
 from activities.db.records import EventRecord, JsonObject, event_record
 from activities.db.tables import Environment, Event, EventType
 from activities.db.types import utc_now
@@ -23,17 +24,23 @@ async def append(
 ) -> None:
     """Append one event. `environment` must be the locked row: its counter gives the number."""
     environment.last_event += 1
-    session.add(
-        Event(
+    await insert_event(
+        session,
+        EventRecord(
             environment_id=environment.id,
-            number=environment.last_event,
             organization_id=environment.organization_id,
+            number=environment.last_event,
             operation_id=operation_id,
             type=type_,
             data=data,
             at=utc_now(),
-        )
+        ),
     )
+
+
+async def insert_event(session: AsyncSession, event: EventRecord) -> None:
+    """Insert an event that has its number: one that its environment's counter counts already."""
+    await insert_rows(session, Event, values_of(event))
 
 
 async def announce(session: AsyncSession, environment_id: str) -> None:

@@ -1,11 +1,15 @@
 """Secrets and data keys at rest. Values leave only through `secret_values`, which only sealing calls."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
+from sqlalchemy import bindparam
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from activities.db.core import insert_rows, table_of
 from activities.db.errors import NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import SecretRecord, secret_record
@@ -15,29 +19,45 @@ from activities.db.tables import Secret
 from activities.db.types import utc_now
 from activities.secrets import DataKey, MasterKeys, WrappedKey
 
+_DATA_KEYS: Final = table_of(DataKeyRow)
+_LATEST_KEY: Final = (
+    select(_DATA_KEYS.c.id, _DATA_KEYS.c.master_key_id, _DATA_KEYS.c.wrapped)
+    .where(_DATA_KEYS.c.organization_id == bindparam("organization_id"))
+    .order_by(_DATA_KEYS.c.number.desc())
+    .limit(1)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSecret:
+    """A value that is about to be stored; `generated`: by us, nobody has seen it."""
+
+    value: str = field(repr=False)
+    generated: bool
+
 
 async def data_key(session: AsyncSession, organization_id: str, keys: MasterKeys) -> DataKey:
     """Return the organisation's current data key; makes the first one, under the organisation's lock.
 
     Raises NotFound for an unknown organisation, SecretsError when the master key is missing.
     """
-    row = await _latest_key(session, organization_id)
-    if row is None:
+    known = await _latest_key(session, organization_id)
+    if known is None:
         await locked_organization(session, organization_id)
-        row = await _latest_key(session, organization_id)
-    if row is None:
-        made = keys.new_data_key(new_id(IdPrefix.DATA_KEY), organization_id)
+        known = await _latest_key(session, organization_id)
+    if known is None:
+        known = keys.new_data_key(new_id(IdPrefix.DATA_KEY), organization_id)
         row = DataKeyRow(
-            id=made.id,
+            id=known.id,
             organization_id=organization_id,
             number=1,
-            master_key_id=made.master_key_id,
-            wrapped=made.wrapped,
+            master_key_id=known.master_key_id,
+            wrapped=known.wrapped,
             created_at=utc_now(),
         )
         session.add(row)
         await session.flush()
-    return keys.unwrap(_wrapped(row))
+    return keys.unwrap(known)
 
 
 async def open_data_key(
@@ -71,13 +91,12 @@ async def store_secret(
     key: DataKey,
     environment_id: str | None = None,
     generated: bool = False,
-    known: bool = True,
 ) -> SecretRecord:
     """Store a value encrypted, of an environment or (None) the organisation; a known name gets a new value.
 
-    `key` is the organisation's data key. `known=False`: the caller is sure that the name is new here.
+    `key` is the organisation's data key.
     """
-    row = await _find(session, organization_id, environment_id, name) if known else None
+    row = await _find(session, organization_id, environment_id, name)
     now = utc_now()
     if row is None:
         row = Secret(
@@ -91,12 +110,40 @@ async def store_secret(
             updated_at=now,
         )
     row.data_key_id = key.id
-    row.ciphertext = key.encrypt(value, subject=_subject(row))
+    row.ciphertext = key.encrypt(value, subject=_subject(row.id, row.environment_id))
     row.generated = generated
     row.updated_at = now
     session.add(row)
     await session.flush()
     return secret_record(row)
+
+
+async def insert_secrets(
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str,
+    values: Mapping[str, NewSecret],
+    key: DataKey,
+) -> None:
+    """Store the first secrets of a new environment, by name; `key` is the organisation's data key."""
+    now = utc_now()
+    rows = []
+    for name, new in values.items():
+        identifier = new_id(IdPrefix.SECRET)
+        rows.append(
+            {
+                "id": identifier,
+                "organization_id": organization_id,
+                "environment_id": environment_id,
+                "name": name,
+                "data_key_id": key.id,
+                "ciphertext": key.encrypt(new.value, subject=_subject(identifier, environment_id)),
+                "generated": new.generated,
+                "created_at": now,
+                "updated_at": now,
+            }
+        )
+    await insert_rows(session, Secret, *rows)
 
 
 async def list_secrets(
@@ -120,7 +167,9 @@ async def secret_values(
     for row in rows:
         if row.data_key_id not in opened:
             opened[row.data_key_id] = await open_data_key(session, organization_id, row.data_key_id, keys)
-        values[row.name] = opened[row.data_key_id].decrypt(row.ciphertext, subject=_subject(row))
+        values[row.name] = opened[row.data_key_id].decrypt(
+            row.ciphertext, subject=_subject(row.id, row.environment_id)
+        )
     return values
 
 
@@ -156,9 +205,13 @@ def _of(organization_id: str, environment_id: str | None) -> SelectOfScalar[Secr
     return query.where(col(Secret.environment_id) == environment_id)
 
 
-async def _latest_key(session: AsyncSession, organization_id: str) -> DataKeyRow | None:
-    query = select(DataKeyRow).where(col(DataKeyRow.organization_id) == organization_id)
-    return (await session.exec(query.order_by(col(DataKeyRow.number).desc()).limit(1))).one_or_none()
+async def _latest_key(session: AsyncSession, organization_id: str) -> WrappedKey | None:
+    wanted = {"organization_id": organization_id}
+    found = (await session.exec(_LATEST_KEY, params=wanted)).one_or_none()
+    if found is None:
+        return None
+    key_id, master_key_id, wrapped = found
+    return WrappedKey(key_id, organization_id, master_key_id, wrapped)
 
 
 def _wrapped(row: DataKeyRow) -> WrappedKey:
@@ -170,5 +223,5 @@ def _wrapped(row: DataKeyRow) -> WrappedKey:
     )
 
 
-def _subject(row: Secret) -> str:
-    return f"{row.id}/{row.environment_id or ''}"
+def _subject(secret_id: str, environment_id: str | None) -> str:
+    return f"{secret_id}/{environment_id or ''}"
