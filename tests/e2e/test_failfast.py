@@ -219,8 +219,11 @@ def outcomes(
         for name, outcome in found.items()
     ]
     (tmp_path_factory.getbasetemp() / "failfast.json").write_text(json.dumps(rows, indent=1))
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
+    assert reporter is not None
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
         reporter.write_line("")
         reporter.write_line(f"{'case':34} {'answer':20} {'from apply':>10} {'limit':>6}")
         for row in rows:
