@@ -14,14 +14,14 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
@@ -164,6 +164,10 @@ class Stack:
         """Whether the namespace is there, Terminating included."""
         return bool(self.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name"))
 
+    def another_organization(self) -> str:
+        """Make an organisation of its own; return its owner's token."""
+        return _bootstrap(self.environment)
+
     @property
     def database(self) -> Path:
         """The file of the product's database."""
@@ -203,24 +207,52 @@ class Stack:
         finally:
             self._execute(f'DROP TRIGGER "{trigger}"')
 
-    def workflow_task_started(self, workflow_id: str, worker: Process) -> bool:
-        """Whether this worker process has begun to work on the workflow."""
+    def taken_up(self, operation_id: str, worker: Process) -> bool:
+        """Whether this worker process has begun to work on the operation's workflow."""
         assert worker.handle is not None
         mark = f"/{worker.handle.pid}"
 
-        async def look() -> bool:
+        async def look(workflow: WorkflowHandle[Any, Any]) -> bool:
+            async for event in workflow.fetch_history_events():
+                if event.workflow_task_started_event_attributes.identity.endswith(mark):
+                    return True
+            return False
+
+        return self._ask_temporal(operation_id, look)
+
+    def workflow_exists(self, operation_id: str) -> bool:
+        """Whether Temporal knows the operation's workflow."""
+
+        async def look(workflow: WorkflowHandle[Any, Any]) -> bool:
+            await workflow.describe()
+            return True
+
+        return self._ask_temporal(operation_id, look)
+
+    def workflow_ended(self, operation_id: str) -> bool:
+        """Whether Temporal has the end of the operation's workflow."""
+
+        async def look(workflow: WorkflowHandle[Any, Any]) -> bool:
+            return (await workflow.describe()).close_time is not None
+
+        return self._ask_temporal(operation_id, look)
+
+    def _ask_temporal(
+        self, operation_id: str, look: Callable[[WorkflowHandle[Any, Any]], Awaitable[bool]]
+    ) -> bool:
+        """Ask about the operation's workflow; False while there is none."""
+        [(workflow_id,)] = self.rows("select workflow_id from operations where id = ?", operation_id)
+
+        async def ask() -> bool:
             client = await Client.connect(self.temporal_address)
             try:
-                async for event in client.get_workflow_handle(workflow_id).fetch_history_events():
-                    started = event.workflow_task_started_event_attributes
-                    if started.identity.endswith(mark):
-                        return True
+                return await look(client.get_workflow_handle(workflow_id))
             except RPCError as error:
                 if error.status is not RPCStatusCode.NOT_FOUND:
                     raise
-            return False
+                return False
 
-        return asyncio.run(look())
+        return asyncio.run(ask())
 
     def _execute(self, statement: str) -> None:
         with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as connection:
