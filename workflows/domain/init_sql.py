@@ -123,10 +123,15 @@ def _postgres(script: str, key: str, digest: str) -> str:
 
     The marker goes in before the script, so that a `search_path` or role that the script sets does not
     matter. Its results go nowhere: the last line of the output has to be ours, however much there is.
+
+    A server hears of a client's death only when it has something to say to it, so it is told to look (14 and
+    later can): or a long statement of a run that was cut would keep the next one waiting to its end.
     """
     lock = int.from_bytes(hashlib.sha256(f"perdure-init {key}".encode()).digest()[:8], "big", signed=True)
     return f"""\
 SET client_min_messages = warning;
+DO 'BEGIN PERFORM set_config(name, ''1s'', false) FROM pg_settings
+  WHERE name = ''client_connection_check_interval''; END';
 BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 DO 'BEGIN PERFORM pg_advisory_xact_lock({lock}); END';
 CREATE SCHEMA IF NOT EXISTS perdure;
