@@ -44,11 +44,13 @@ def test_a_foreign_finalizer_is_named_and_waited_for(stack: Stack, name: str) ->
         deletion = made.delete()
         blocker = {"object": held, "finalizers": [FINALIZER]}
         status = eventually(
-            lambda: (now := made.status())["blockedBy"] and now, "the status says what holds it", within=60
+            lambda: blocker in (now := made.status())["blockedBy"] and now,
+            "the status says what holds it",
+            within=60,
         )
         reported = time.monotonic() - asked
-        assert status["blockedBy"] == [blocker]
-        assert (status["status"], status["reason"], status["message"]) == ("deleting", "blocked", held)
+        assert (status["status"], status["reason"]) == ("deleting", "blocked")
+        assert held in status["message"]
         assert reported < REPORT_SECONDS
         # The operation knows it too: its events and the workflow's details are written from this.
         query = "select blocked_by from steps where operation_id = ? and name = 'delete_namespace'"
@@ -81,7 +83,9 @@ def test_without_force_nobody_takes_a_finalizer_off(stack: Stack, name: str) -> 
     made = _running(stack, name)
     with _held(stack, made):
         deletion = made.delete()
-        eventually(lambda: made.status()["blockedBy"], "the status says what holds it", within=60)
+        eventually(
+            lambda: FINALIZER in str(made.status()["blockedBy"]), "the status says what holds it", within=60
+        )
         assert stack.kubectl("-n", made.namespace, "get", "configmap", "held", "-o", "name")
         assert not stack.gate.requests(rf"(PATCH|PUT) .*{made.namespace}/configmaps/held")
     deletion.succeeded()
