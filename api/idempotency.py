@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Generic, TypeVar
@@ -73,7 +72,7 @@ async def once(
             return Replayed(stored.status, stored.body, stored.headers)
         outcome = await work(session)
         if outcome.keep:
-            data = json.loads(outcome.data.model_dump_json(exclude_none=True))
+            data = outcome.data.model_dump(mode="json", exclude_none=True)
             answer = StoredAnswer(status=outcome.status, body=data, headers=dict(outcome.headers))
             await idempotency.keep(session, actor, route, key, answer)
     return outcome

@@ -136,8 +136,11 @@ async def running(
         await tail.close()
 
 
-def app_state(request: Request) -> AppState:
-    """Return the state of the application that serves this request."""
+async def app_state(request: Request) -> AppState:
+    """Return the state of the application that serves this request.
+
+    A coroutine: FastAPI calls plain functions in a thread, on each request.
+    """
     return cast(AppState, request.state.app)
 
 

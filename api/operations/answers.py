@@ -39,12 +39,10 @@ async def read_operation(state: AppState, organization_id: str, operation_id: st
     """Read an operation with its steps and its evidence. Raises NotFound."""
     async with state.database.reading() as session:
         record = await operations.get_operation(session, organization_id, operation_id)
-        environment = await environments.get_environment(session, organization_id, record.environment_id)
+        name = await environments.environment_name(session, organization_id, record.environment_id)
         steps = await operations.steps(session, organization_id, record.id)
     evidence = await _evidence(state, record, steps)
-    return operation_out(
-        state.settings, record, environment_name=environment.name, steps=steps, evidence=evidence
-    )
+    return operation_out(state.settings, record, environment_name=name, steps=steps, evidence=evidence)
 
 
 async def _evidence(

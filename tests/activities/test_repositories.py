@@ -72,6 +72,7 @@ async def world_in(database: Database) -> World:
 
 READS: dict[str, Callable[[AsyncSession, str, World], Awaitable[object]]] = {
     "environment": lambda s, o, w: environments.get_environment(s, o, w.environment_id),
+    "name of an environment": lambda s, o, w: environments.environment_name(s, o, w.environment_id),
     "environment by name": lambda s, o, w: environments.find_environment(s, o, "shop"),
     "environments": lambda s, o, w: environments.list_environments(s, o),
     "environments by name": lambda s, o, w: environments.list_environments(s, o, name="shop"),

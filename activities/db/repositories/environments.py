@@ -19,6 +19,9 @@ from workflows.domain.environment import Overrides
 from workflows.domain.operations import EnvironmentPhase
 
 _TABLE: Final = table_of(Environment)
+_NAME: Final = select(_TABLE.c.name).where(
+    _TABLE.c.organization_id == bindparam("organization_id"), _TABLE.c.id == bindparam("id")
+)
 _BY_NAME: Final = select(_TABLE.c.id).where(
     _TABLE.c.organization_id == bindparam("organization_id"),
     _TABLE.c.name == bindparam("name"),
@@ -37,6 +40,15 @@ async def get_environment(
     if row is None or row.organization_id != organization_id:
         raise NotFound("environment", environment_id)
     return environment_record(row)
+
+
+async def environment_name(session: AsyncSession, organization_id: str, environment_id: str) -> str:
+    """Return the name of an environment of this organisation, deleted ones included. Raises NotFound."""
+    wanted = {"organization_id": organization_id, "id": environment_id}
+    found: str | None = (await session.exec(_NAME, params=wanted)).one_or_none()
+    if found is None:
+        raise NotFound("environment", environment_id)
+    return found
 
 
 async def find_environment(session: AsyncSession, organization_id: str, name: str) -> str | None:

@@ -4,16 +4,31 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from sqlalchemy import bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col, delete, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import IdempotencyInFlight, IdempotencyMismatch, NotFound
 from activities.db.records import Actor, JsonObject
 from activities.db.tables import IdempotencyRecord
 from activities.db.types import utc_now
 
 KEPT_FOR: Final = timedelta(hours=24)
+_TABLE: Final = table_of(IdempotencyRecord)
+_CLAIM_ON_SQLITE: Final = sqlite.insert(_TABLE).on_conflict_do_nothing()
+_CLAIM_ON_POSTGRES: Final = postgresql.insert(_TABLE).on_conflict_do_nothing()
+_KEEP: Final = (
+    update(_TABLE)
+    .where(
+        _TABLE.c.organization_id == bindparam("of_organization"),
+        _TABLE.c.key_id == bindparam("of_key_id"),
+        _TABLE.c.route == bindparam("of_route"),
+        _TABLE.c.key == bindparam("of_key"),
+    )
+    .values(status=bindparam("status"), body=bindparam("body"), headers=bindparam("headers"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +71,16 @@ async def keep(session: AsyncSession, actor: Actor, route: str, key: str, answer
     """Store the answer of a claimed key; leave this out when it holds a one-time secret. Raises NotFound."""
     organization_id, key_id, _, _ = _identity(actor, route, key)
     changed = await session.exec(
-        update(IdempotencyRecord)
-        .where(
-            col(IdempotencyRecord.organization_id) == organization_id,
-            col(IdempotencyRecord.key_id) == key_id,
-            col(IdempotencyRecord.route) == route,
-            col(IdempotencyRecord.key) == key,
-        )
-        .values(status=answer.status, body=answer.body, headers=answer.headers)
-        .execution_options(synchronize_session=False)
+        _KEEP,
+        params={
+            "of_organization": organization_id,
+            "of_key_id": key_id,
+            "of_route": route,
+            "of_key": key,
+            "status": answer.status,
+            "body": answer.body,
+            "headers": answer.headers,
+        },
     )
     if changed.rowcount == 0:
         raise NotFound("idempotency record", key)
@@ -85,15 +101,16 @@ async def _insert(
     """Insert the record unless there is one; Postgres waits here for a twin that is about to."""
     organization_id, key_id, route, key = identity
     on_postgres = session.get_bind().dialect.name == "postgresql"
-    table = IdempotencyRecord.__table__  # type: ignore[attr-defined]
-    statement = (postgresql.insert(table) if on_postgres else sqlite.insert(table)).values(
-        organization_id=organization_id,
-        key_id=key_id,
-        route=route,
-        key=key,
-        fingerprint=fingerprint,
-        created_at=now,
-        expires_at=now + KEPT_FOR,
+    result = await session.exec(
+        _CLAIM_ON_POSTGRES if on_postgres else _CLAIM_ON_SQLITE,
+        params={
+            "organization_id": organization_id,
+            "key_id": key_id,
+            "route": route,
+            "key": key,
+            "fingerprint": fingerprint,
+            "created_at": now,
+            "expires_at": now + KEPT_FOR,
+        },
     )
-    result = await session.exec(statement.on_conflict_do_nothing())
     return result.rowcount == 1

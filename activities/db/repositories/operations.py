@@ -3,8 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import func
+from sqlalchemy import bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,6 +15,15 @@ from activities.db.repositories.paging import Page, Position, older_than, page
 from activities.db.tables import Environment, Operation, Step
 from workflows.contracts.operation import CancelRequest
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
+
+_STEPS: Final = (
+    select(Step)
+    .where(
+        col(Step.organization_id) == bindparam("organization_id"),
+        col(Step.operation_id) == bindparam("operation_id"),
+    )
+    .order_by(col(Step.position))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +100,8 @@ async def live(
 
 async def steps(session: AsyncSession, organization_id: str, operation_id: str) -> tuple[StepRecord, ...]:
     """Return an operation's steps in the order of the plan; none for an unknown operation."""
-    query = select(Step).where(
-        col(Step.organization_id) == organization_id, col(Step.operation_id) == operation_id
-    )
-    rows = await session.exec(query.order_by(col(Step.position)))
-    return tuple(step_record(row) for row in rows)
+    wanted = {"organization_id": organization_id, "operation_id": operation_id}
+    return tuple(step_record(row) for row in await session.exec(_STEPS, params=wanted))
 
 
 async def live_rows(session: AsyncSession, environment_id: str) -> Sequence[Operation]:
