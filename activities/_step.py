@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import update_wrapper
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
@@ -17,6 +18,13 @@ from workflows.domain.failures import FAILURES, Failure, FailureKind, failure
 
 BEAT_SECONDS: Final = 2.0
 """Heartbeats this often: a cancel comes back with the answer to one."""
+
+HANDED_OUT_SECONDS: Final = 8.0
+"""An attempt that begins later than this after Temporal handed it out may be somebody else's by now: its
+worker stood still with the task in hand. Less than the heartbeat timeout, after which it is given away."""
+
+ANSWER_SECONDS: Final = 5.0
+"""Such an attempt waits this long for the answer to its first heartbeat, before it does anything."""
 
 Self_ = TypeVar("Self_")
 Parameters = ParamSpec("Parameters")
@@ -40,7 +48,8 @@ async def alive() -> AsyncIterator[Life]:
     """Beat for as long as the body runs; the lease in what it yields ends when this process stands still.
 
     The body is left with `WorkerStopping` when the worker is told to stop, so that a long wait does not hold
-    up a shutdown.
+    up a shutdown. It is not entered by an attempt that was given away before it began: a new lease would not
+    keep that from writing. Asking costs seconds and breaks nothing, should this clock and Temporal's differ.
     """
 
     async def beat(life: Life) -> None:
@@ -60,6 +69,9 @@ async def alive() -> AsyncIterator[Life]:
 
     helpers = [asyncio.create_task(leave_when_stopping())]
     try:
+        if datetime.now(UTC) - activity.info().started_time > timedelta(seconds=HANDED_OUT_SECONDS):
+            activity.heartbeat()
+            await asyncio.sleep(ANSWER_SECONDS)
         async with Lease() as lease:
             life = Life(lease)
             helpers.append(asyncio.create_task(beat(life)))

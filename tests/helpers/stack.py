@@ -128,10 +128,9 @@ class Stack:
         eventually(self._api_answers, f"the API answers; its log: {self.api.log}", within=60)
 
     def start_temporal(self) -> None:
-        """Start the Temporal server and wait until it listens."""
+        """Start the Temporal server and wait until it answers."""
         self.temporal.start()
-        host, _, port = self.temporal_address.partition(":")
-        eventually(lambda: _listens(host, int(port)), "Temporal listens", within=60)
+        eventually(self._temporal_answers, "Temporal answers", within=60)
 
     def create(self, document: dict[str, Any]) -> "Handle":
         """Ask for an environment and return a handle on it."""
@@ -253,6 +252,13 @@ class Stack:
                 return False
 
         return asyncio.run(ask())
+
+    def _temporal_answers(self) -> bool:
+        try:
+            asyncio.run(Client.connect(self.temporal_address))
+        except RuntimeError:  # nobody listens yet, or it is still starting
+            return False
+        return True
 
     def _execute(self, statement: str) -> None:
         with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as connection:
@@ -430,12 +436,6 @@ def _bootstrap(environment: Mapping[str, str]) -> str:
     )
     assert done.returncode == 0, done.stderr
     return next(line for line in done.stdout.split() if line.startswith("pdr_"))
-
-
-def _listens(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex((host, port)) == 0
 
 
 def _end(stack: Stack) -> None:
