@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import POSTGRES, PRIVATE_IMAGE, REGISTRY, SHOP_API, idle, moment, pods
+from tests.e2e.support import POSTGRES, PRIVATE_IMAGE, REGISTRY, SHOP_API, idle, moment, on_demand, pods
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -23,7 +23,7 @@ PLANTED = f"planted-{uuid.uuid4().hex}"
 AT_ONCE = 6
 FAST_SECONDS = 30.0
 UNSCHEDULABLE_SECONDS = 75.0
-NOT_READY_TIMEOUT = 15
+NOT_READY_TIMEOUT = 25
 """`readyTimeoutSeconds` of the service that is never ready."""
 
 _TOKEN = [{"name": "token", "envKey": "TOKEN", "value": PLANTED}]
@@ -37,6 +37,11 @@ def _shop(**env: str) -> dict[str, Any]:
     """The demo's program, which says its secret when it starts, with its switches."""
     command = ["sh", "-c", 'echo "my token is $TOKEN"; exec python3 -m shop']
     return {"image": SHOP_API, "command": command, "ports": _PORTS, "env": env}
+
+
+def _says(script: str) -> dict[str, Any]:
+    """A shell that says its secret and then does what it is told; it is never ready."""
+    return on_demand() | {"command": ["sh", "-c", f'echo "my token is $TOKEN"; {script}']}
 
 
 def _database(script: str) -> dict[str, Any]:
@@ -114,17 +119,17 @@ CASES: dict[str, Case] = {
         {"image": PRIVATE_IMAGE, "imagePullSecrets": ["wrong"]}, "image_unavailable", PRIVATE_IMAGE, _PULL
     ),
     "crash loop": Case(
-        _shop(CRASH_AFTER_SECONDS="0", EXIT_CODE="7", NEVER_READY="1") | _PROBED,
+        _says('echo "crashing on purpose" >&2; exit 7'),
         "crash_loop",
         "exited with code 7",
-        log="crashing on purpose with exit code 7",
+        log="crashing on purpose",
     ),
     "command that is not there": Case(
         idle() | {"command": ["/no/such/program"]}, "crash_loop", "/no/such/program", frozenset({"Failed"})
     ),
     "out of memory": Case(
-        _shop(LEAK_MB_PER_SECOND="200", NEVER_READY="1")
-        | _PROBED
+        # One buffer far above the limit.
+        _says("exec dd if=/dev/zero of=/dev/null bs=512M count=1")
         | {"resources": {"limits": {"memory": "64Mi"}}},
         "out_of_memory",
         "memory limit",
