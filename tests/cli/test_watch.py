@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,8 @@ def test_ctrl_c_leaves_the_operation_alone(api: ScriptedApi, live: Live, process
     with subprocess.Popen(
         [*command, "op", "watch", OPERATION_ID],
         env=variables, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background job, as a test run may be, hands down that SIGINT is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
     ) as watching:  # fmt: skip
         assert watching.stderr is not None
         seen = ""
