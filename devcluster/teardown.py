@@ -98,24 +98,27 @@ def _pod_cgroups() -> list[Path]:
     return [path for path in candidates if path.is_dir()]
 
 
+def _groups(top: Path) -> list[Path]:
+    """A control group and all below it. Groups go away while we look, which `os.walk` takes in its stride."""
+    return [Path(folder) for folder, _, _ in os.walk(top)]
+
+
 def pod_pids() -> set[int]:
     """Every process that is in a pod of this machine's kubelet."""
     pids: set[int] = set()
     for top in _pod_cgroups():
-        for file in top.rglob("cgroup.procs"):
+        for group in _groups(top):
             with suppress(OSError):
-                pids.update(int(word) for word in file.read_text().split())
+                pids.update(int(word) for word in (group / "cgroup.procs").read_text().split())
     pids.discard(0)
     return pids
 
 
 def _remove_cgroups() -> None:
     for top in _pod_cgroups():
-        for group in sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True):
+        for group in sorted(_groups(top), reverse=True):
             with suppress(OSError):
                 group.rmdir()
-        with suppress(OSError):
-            top.rmdir()
 
 
 def _kill_shims(processes: Processes, containerd: int | None) -> None:
