@@ -79,7 +79,7 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False, 409, "A volume cannot be bound or mounted. Check its storage class and size."
     ),
     FailureKind.HOOK_FAILED: FailureTraits(
-        False, 409, "The service's init script failed. Its output is in the evidence; nothing of it was kept."
+        False, 409, "The service's init script failed; its output is in the evidence. SQL was rolled back."
     ),
     FailureKind.TIMEOUT: FailureTraits(
         False, 504, "The deadline passed. Raise `readyTimeoutSeconds` if the service only needs longer."
