@@ -56,16 +56,13 @@ class EvidenceCollector:
 
     async def of_output(
         self, context: EnvironmentContext, step: str, *, pod: str, container: str, output: str
-    ) -> tuple[str, ...]:
-        """Store the output of a script as evidence; return the keys."""
-        redactor = await self.redactor(context)
+    ) -> tuple[str, tuple[str, ...]]:
+        """Store the output of a script as evidence; return it without its secrets, and the keys."""
+        said = (await self.redactor(context)).redact(output)
         evidence = Evidence(
-            pod=pod,
-            container=container,
-            collected_at=datetime.now(UTC),
-            log=bounded_log(redactor.redact(output)),
+            pod=pod, container=container, collected_at=datetime.now(UTC), log=bounded_log(said)
         )
-        return await self.store(context, step, evidence)
+        return said, await self.store(context, step, evidence)
 
     async def store(self, context: EnvironmentContext, step: str, evidence: Evidence) -> tuple[str, ...]:
         """Write one evidence document; return its key, or nothing when the store does not take it."""

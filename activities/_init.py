@@ -2,19 +2,21 @@
 
 import asyncio
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NoReturn, assert_never
 
 from activities._readiness import Wait
 from activities._step import fail
 from clusters.errors import AlreadyExists, TimedOut
 from clusters.gateway import Applied, Cluster, ExecResult
-from clusters.objects import Manifest, children, mapping, ref_of, text
+from clusters.objects import Manifest, mapping, ref_of, text
 from workflows.contracts.provision import InitScript
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, outcome, sql_init
 from workflows.domain.readiness import Failed, Until
+from workflows.domain.readiness_view import holds
 
 EXEC_SECONDS: Final = 600.0
 """Longest run of a script; one in SQL is killed and rolled back after that."""
@@ -29,17 +31,6 @@ QUOTED: Final = 300
 
 _SCRIPTS_FAULT: Final = frozenset({FailureKind.CRASH_LOOP, FailureKind.OUT_OF_MEMORY, FailureKind.TIMEOUT})
 """How a Job fails by its script; an image or a Secret that is missing is a fault of its own."""
-
-
-class _JobWait(Wait):
-    """The wait for an init Job: how its script ends is a failed hook."""
-
-    async def fail(self, verdict: Failed) -> NoReturn:
-        """End the activity with the verdict, its evidence gathered first."""
-        if verdict.kind in _SCRIPTS_FAULT:
-            said = f"The init script of {self.service} failed. {verdict.message}"
-            verdict = replace(verdict, kind=FailureKind.HOOK_FAILED, message=said)
-        await Wait.fail(self, verdict)
 
 
 async def run_init(cluster: Cluster, script: InitScript, workload: Applied, wait: Wait) -> None:
@@ -67,10 +58,18 @@ async def _run_job(cluster: Cluster, manifest: Manifest, wait: Wait) -> None:
             live=live,
         )
     created = datetime.fromisoformat(text(job.live, "metadata", "creationTimestamp"))
-    own = {field.name: getattr(wait, field.name) for field in fields(wait)}
     # By the Job's own age: another attempt does not start its time anew.
-    own["deadline"] = created + timedelta(seconds=EXEC_SECONDS)
-    await _JobWait(**own).until(Until.COMPLETED, job)
+    deadline = created + timedelta(seconds=EXEC_SECONDS)
+    wait_for_job = replace(wait, deadline=deadline, told=partial(_blame_script, wait.service))
+    await wait_for_job.until(Until.COMPLETED, job)
+
+
+def _blame_script(service: str, verdict: Failed) -> Failed:
+    """Tell of an init Job whose script failed as of a failed hook."""
+    if verdict.kind not in _SCRIPTS_FAULT:
+        return verdict
+    said = f"The init script of {service} failed. {verdict.message}"
+    return replace(verdict, kind=FailureKind.HOOK_FAILED, message=said)
 
 
 async def _run_sql(cluster: Cluster, script: InitScript, workload: Applied, wait: Wait) -> None:
@@ -119,10 +118,12 @@ async def _run_sql(cluster: Cluster, script: InitScript, workload: Applied, wait
 
 async def _hook_failed(wait: Wait, pod: str, how: str, output: bytes) -> NoReturn:
     """End the activity with what the script last said, its secrets taken out."""
-    redactor = await wait.evidence.redactor(wait.context)
-    said = redactor.redact(output.decode(errors="replace"))
-    keys = await wait.evidence.of_output(
-        wait.context, wait.service, pod=pod, container=wait.service, output=said
+    said, keys = await wait.evidence.of_output(
+        wait.context,
+        wait.service,
+        pod=pod,
+        container=wait.service,
+        output=output.decode(errors="replace"),
     )
     last = " ".join(said.split())[-QUOTED:]
     fail(
@@ -151,6 +152,4 @@ def _ready_pod(wait: Wait, workload: Applied) -> str:
 
 
 def _is_ready(pod: Manifest) -> bool:
-    conditions = children(pod, "status", "conditions")
-    holds = any(text(each, "type") == "Ready" and text(each, "status") == "True" for each in conditions)
-    return holds and not text(pod, "metadata", "deletionTimestamp")
+    return holds(pod, "Ready") and not text(pod, "metadata", "deletionTimestamp")

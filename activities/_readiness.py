@@ -1,6 +1,7 @@
 """Waiting for a workload: one shared view of the namespace, judged anew at each change, failing fast."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NoReturn, assert_never
@@ -41,6 +42,8 @@ class Wait:
     evidence: EvidenceCollector
     deadline: datetime
     tolerate_restarts: int = 0
+    told: Callable[[Failed], Failed] = lambda verdict: verdict
+    """How a failure is told: a wait on behalf of something else names that."""
 
     @property
     def remaining(self) -> float:
@@ -81,6 +84,7 @@ class Wait:
 
     async def fail(self, verdict: Failed) -> NoReturn:
         """End the activity with the verdict, its evidence gathered first."""
+        verdict = self.told(verdict)
         pod = self.view.get("Pod", verdict.pod) if verdict.pod else None
         keys = await self.evidence.of_pod(
             self.context,

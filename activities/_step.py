@@ -91,7 +91,7 @@ async def alive() -> AsyncIterator[Life]:
 
 def fail(reason: Failure, *, final: bool = False) -> NoReturn:
     """End the activity with `reason`: tried again only where its kind allows it, never if `final`."""
-    raise _application_error(reason, final=final)
+    raise application_error(reason, final=final)
 
 
 def reports_failures(
@@ -103,9 +103,9 @@ def reports_failures(
         try:
             return await method(self, *args, **kwargs)
         except ClusterError as error:
-            raise _application_error(failure(error.kind, str(error))) from error
+            raise application_error(failure(error.kind, str(error))) from error
         except WorkerStopping as error:
-            raise _application_error(
+            raise application_error(
                 failure(FailureKind.CLUSTER_UNAVAILABLE, "The worker was told to stop.")
             ) from error
 
@@ -114,7 +114,8 @@ def reports_failures(
     return translated
 
 
-def _application_error(reason: Failure, *, final: bool = False) -> ApplicationError:
+def application_error(reason: Failure, *, final: bool = False) -> ApplicationError:
+    """Return `reason` as the engine takes it; `final`: not tried again whatever its kind."""
     return ApplicationError(
         reason.message, reason, type=reason.kind, non_retryable=final or not FAILURES[reason.kind].retryable
     )

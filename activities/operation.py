@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
+from activities._step import application_error
 from activities.db import ledger
 from activities.db.engine import Database
 from activities.db.errors import DomainError
@@ -25,7 +25,7 @@ from workflows.contracts.operation import (
     SealedSecrets,
 )
 from workflows.domain.blueprint import Blueprint
-from workflows.domain.failures import Failure, FailureKind, failure
+from workflows.domain.failures import FailureKind, failure
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,12 @@ class Ledger(LedgerActivities):
             )
         sealer = self.sealers.get(environment.cluster)
         if sealer is None:
-            raise _error(
+            raise application_error(
                 failure(
                     FailureKind.CLUSTER_UNAVAILABLE,
                     f"No sealing key is configured for cluster {environment.cluster!r}.",
-                )
+                ),
+                final=True,
             )
         return SealedSecrets(
             values={name: sealer.seal(value) for name, value in material.values.items()},
@@ -124,10 +125,6 @@ async def _failures() -> AsyncIterator[None]:
     try:
         yield
     except DomainError as fault:
-        raise _error(failure(fault.kind, str(fault))) from fault
+        raise application_error(failure(fault.kind, str(fault)), final=True) from fault
     except SecretsError as fault:
-        raise _error(failure(FailureKind.INTERNAL, str(fault))) from fault
-
-
-def _error(reason: Failure) -> ApplicationError:
-    return ApplicationError(reason.message, reason, type=reason.kind, non_retryable=True)
+        raise application_error(failure(FailureKind.INTERNAL, str(fault)), final=True) from fault
