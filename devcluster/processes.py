@@ -61,6 +61,7 @@ class Processes:
         finally:
             os.close(output)
         self.pid_file(name).write_text(f"{pid}\n")
+        wait_until(lambda: _recognisable(pid), 10, f"start of {name}")
         return True
 
     def stop(self, name: str, grace: float) -> None:
@@ -119,6 +120,19 @@ def reap(pid: int) -> None:
     """Take the exit status of a child that has ended, so that it does not stay as a zombie of ours."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+
+
+def _recognisable(pid: int) -> bool:
+    """Whether a child's environment can be read, or the child has ended already; its exit status stays.
+
+    The spawn returns while the kernel still sets the new program up: until then the environment is empty.
+    """
+    if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+        return True
+    try:
+        return (Path("/proc") / str(pid) / "environ").read_bytes() != b""
+    except ProcessLookupError:
+        return False  # it ended just now: the next look sees that
 
 
 def resident_bytes(pid: int) -> int:
