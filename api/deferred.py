@@ -17,7 +17,7 @@ from activities.temporal import OperationStart, TemporalError
 from api.events import ends_operation
 from api.state import AppState
 
-START_SECONDS: Final = 3.0
+CANCEL_SECONDS: Final = 3.0
 """A request waits for Temporal no longer than this; what it did not take, the reconciler makes good."""
 MAX_WAIT_SECONDS: Final = 60
 
@@ -29,24 +29,20 @@ Wait = Annotated[
 _log = structlog.get_logger("perdure.api")
 
 
-async def start_workflow(state: AppState, accepted: Accepted) -> None:
-    """Start the workflow of a committed operation. Never fails: the reconciler starts what was lost."""
+def start_workflow(state: AppState, accepted: Accepted) -> None:
+    """Have a committed operation's workflow started. Never fails: the reconciler starts what was lost."""
     environment, operation = accepted.environment, accepted.operation
     state.live.forget(environment.organization_id, environment.id)
-    start = OperationStart(
-        kind=operation.kind,
-        workflow_id=operation.workflow_id,
-        operation_id=operation.id,
-        organization_id=operation.organization_id,
-        environment_id=environment.id,
-        environment_name=environment.name,
+    state.starts.put(
+        OperationStart(
+            kind=operation.kind,
+            workflow_id=operation.workflow_id,
+            operation_id=operation.id,
+            organization_id=operation.organization_id,
+            environment_id=environment.id,
+            environment_name=environment.name,
+        )
     )
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            await state.starter.start(start)
-    except (TemporalError, TimeoutError) as error:
-        state.metrics.starts_deferred.inc()
-        _log.warning("workflow_start_deferred", operationId=operation.id, error=str(error))
 
 
 async def deliver_cancel(state: AppState, operation: OperationRecord) -> None:
@@ -55,7 +51,7 @@ async def deliver_cancel(state: AppState, operation: OperationRecord) -> None:
     if operation.cancel is None:
         return
     try:
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(CANCEL_SECONDS):
             taken = await state.starter.cancel(operation.workflow_id, operation.cancel.request())
         if taken:
             async with state.database.transaction() as session:

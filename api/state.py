@@ -19,6 +19,7 @@ from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
 from api.metrics import Metrics
 from api.settings import ApiSettings
+from api.starts import WorkflowStarts
 
 if TYPE_CHECKING:
     from api.environments.live import LiveStatus
@@ -67,6 +68,7 @@ class AppState:
     settings: ApiSettings
     database: Database
     starter: WorkflowStarter
+    starts: WorkflowStarts
     clusters: Clusters
     objects: Objects
     master_keys: MasterKeys
@@ -117,23 +119,26 @@ async def running(
     from api.environments.live import LiveStatus  # noqa: PLC0415 - it stands on this module's types
 
     tail = EventTail(DatabaseLog(dependencies.database))
-    try:
-        yield AppState(
-            settings=settings,
-            database=dependencies.database,
-            starter=dependencies.starter,
-            clusters=dependencies.clusters,
-            objects=dependencies.objects,
-            master_keys=dependencies.master_keys,
-            codec=dependencies.codec,
-            keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
-            tail=tail,
-            metrics=metrics,
-            installation=Installation(dependencies.database),
-            live=LiveStatus(settings, dependencies.database, dependencies.clusters),
-        )
-    finally:
-        await tail.close()
+    starts = WorkflowStarts(dependencies.starter, metrics)
+    async with starts.running():
+        try:
+            yield AppState(
+                settings=settings,
+                database=dependencies.database,
+                starter=dependencies.starter,
+                starts=starts,
+                clusters=dependencies.clusters,
+                objects=dependencies.objects,
+                master_keys=dependencies.master_keys,
+                codec=dependencies.codec,
+                keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
+                tail=tail,
+                metrics=metrics,
+                installation=Installation(dependencies.database),
+                live=LiveStatus(settings, dependencies.database, dependencies.clusters),
+            )
+        finally:
+            await tail.close()
 
 
 async def app_state(request: Request) -> AppState:

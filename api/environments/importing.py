@@ -85,7 +85,7 @@ async def _create(caller: Caller, blueprint: Blueprint, shaped: ImportOut, wait:
     if isinstance(outcome, Replayed):
         return answer_stored(caller.request, outcome.data, status=outcome.status, headers=outcome.headers)
     accepted = outcome.result
-    await start_workflow(state, accepted)
+    start_workflow(state, accepted)
     operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
     if not (wait and operation.ended):
         return answer(caller.request, outcome.data, status=202, headers=outcome.headers)

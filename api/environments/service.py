@@ -161,5 +161,5 @@ def _accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted
 async def _accept(caller: Caller, work: Work) -> Outcome[Accepted] | Replayed:
     outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
     if isinstance(outcome, Outcome):
-        await start_workflow(caller.state, outcome.result)
+        start_workflow(caller.state, outcome.result)
     return outcome

@@ -159,6 +159,11 @@ class Api:
         """Send this tenant's key from now on."""
         self.client.headers["Authorization"] = f"Bearer {tenant.token}"
 
+    async def started(self) -> list[OperationStart]:
+        """Return the workflow starts so far, those of the requests answered until now included."""
+        await self.state.starts.idle()
+        return self.recorder.started
+
     async def row_counts(self) -> dict[str, int]:
         """How many rows each table has."""
         counts = {}

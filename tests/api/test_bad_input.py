@@ -37,7 +37,7 @@ async def nothing_is_written(api: Api, tenant: Tenant) -> AsyncIterator[None]:
     before = await api.row_counts()
     yield
     assert await api.row_counts() == before
-    assert api.recorder.started == []
+    assert await api.started() == []
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ async def test_create_answers_the_environment_with_its_operation_and_starts_the_
     assert response.headers["x-api-version"] == "v1"
     assert body["meta"]["requestId"] == response.headers["x-request-id"]
     assert body["meta"]["signatureVerified"] is False
-    assert [start.operation_id for start in api.recorder.started] == [operation["id"]]
-    assert api.recorder.started[0].environment_name == "shop"
+    [start] = await api.started()
+    assert (start.operation_id, start.environment_name) == (operation["id"], "shop")
 
 
 @pytest.mark.parametrize("path", ["/v1/environments", "/environments"])
@@ -123,7 +123,7 @@ async def test_delete_reports_what_holds_it_up(api: Api) -> None:
     operation = response.json()["data"]
     assert operation["kind"] == "delete"
     assert response.headers["location"] == f"/v1/operations/{operation['id']}"
-    assert api.recorder.started[-1].workflow_id == f"delete/shop/{operation['id']}"
+    assert (await api.started())[-1].workflow_id == f"delete/shop/{operation['id']}"
     again = (await api.client.delete(f"/v1/environments/{created['id']}?force=true")).json()["data"]
     assert again["id"] == operation["id"]
     status = (await api.client.get(f"/v1/environments/{created['id']}/status")).json()["data"]
@@ -142,7 +142,7 @@ async def test_retry_of_a_failed_operation(api: Api) -> None:
     response = await api.client.post(f"/v1/environments/{created['id']}/retry")
     assert response.status_code == 202
     assert response.json()["data"]["retryOf"] == created["operation"]["id"]
-    assert len(api.recorder.started) == 2
+    assert len(await api.started()) == 2
 
 
 async def test_logs_by_time_without_secret_values(api: Api) -> None:
@@ -227,4 +227,4 @@ async def test_import_of_a_compose_file(api: Api) -> None:
     environment = created.json()["data"]["environment"]
     assert environment["operation"]["state"] == "accepted"
     assert created.headers["location"].endswith(environment["operation"]["id"])
-    assert [start.environment_name for start in api.recorder.started] == ["imported"]
+    assert [start.environment_name for start in await api.started()] == ["imported"]

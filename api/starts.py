@@ -1,0 +1,84 @@
+"""Workflow starts beside the requests: a committed operation is answered at once and started right after.
+
+A start costs the Temporal server more than the whole acceptance costs this process. Waited for, a burst of
+requests would each wait for the starts of all the others; a few at a time, the answers come first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+
+from activities.temporal import OperationStart, TemporalError, WorkflowStarter
+from api.metrics import Metrics
+
+AT_ONCE: Final = 4
+"""Starts under way at the same time."""
+MOST_WAITING: Final = 1_000
+"""What comes on top is left to the reconciler at once."""
+START_SECONDS: Final = 3.0
+"""Longest wait for Temporal to take one; also how long a stopping process goes on starting."""
+
+_log = structlog.get_logger("perdure.api")
+
+
+class WorkflowStarts:
+    """The operations that this process has committed and not yet started.
+
+    Nothing is lost with them: they are rows, and the reconciler starts those that nobody has begun.
+    """
+
+    def __init__(self, starter: WorkflowStarter, metrics: Metrics) -> None:
+        self._starter = starter
+        self._metrics = metrics
+        self._waiting: asyncio.Queue[OperationStart] = asyncio.Queue(MOST_WAITING)
+
+    def put(self, start: OperationStart) -> None:
+        """Start a committed operation's workflow soon. Never fails, never waits."""
+        try:
+            self._waiting.put_nowait(start)
+        except asyncio.QueueFull:
+            self._left_to_the_reconciler(start, "too many are waiting already")
+
+    async def idle(self) -> None:
+        """Return once everything that was put has been started, or left to the reconciler."""
+        await self._waiting.join()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start what is put while the body runs; what still waits at its end gets `START_SECONDS`."""
+        senders = [asyncio.create_task(self._send(), name=f"workflow-starts-{n}") for n in range(AT_ONCE)]
+        try:
+            yield
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await self.idle()
+            except TimeoutError:
+                _log.warning("workflow_starts_left", count=self._waiting.qsize())
+        finally:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+
+    async def _send(self) -> None:
+        while True:
+            start = await self._waiting.get()
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await self._starter.start(start)
+            except (TemporalError, TimeoutError) as error:
+                self._left_to_the_reconciler(start, str(error) or "Temporal takes too long")
+            except Exception:  # noqa: BLE001 - logged whole
+                # A fault of ours in one start must not end the sender: the others would wait for ever.
+                _log.exception("workflow_start_failed", operationId=start.operation_id)
+                self._metrics.starts_deferred.inc()
+            finally:
+                self._waiting.task_done()
+
+    def _left_to_the_reconciler(self, start: OperationStart, reason: str) -> None:
+        self._metrics.starts_deferred.inc()
+        _log.warning("workflow_start_deferred", operationId=start.operation_id, error=reason)
