@@ -13,7 +13,9 @@ SOURCES := workflows activities clusters worker api cli devcluster devstack test
 # Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
 UNIT := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster"
 FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgres"
-CLUSTER := $(BIN)/pytest -q -m cluster
+# Tests on the cluster wait most of the time. Each file has a stack and namespaces of its own.
+CLUSTER := $(BIN)/pytest -q -n 3 --dist loadfile -m "cluster and not alone"
+ALONE := $(BIN)/pytest -q -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast e2e bench lint types fmt openapi histories audit \
 	lock clean help cluster
@@ -26,6 +28,7 @@ test: setup ## Every test, those on the real cluster too
 	$(UNIT)
 	@$(MAKE) cluster
 	$(CLUSTER)
+	$(ALONE)
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \

@@ -31,17 +31,46 @@ _CHUNK: Final = 65_536
 
 _DEAD_MAN: Final = """
 n=$1; shift
-read -r _ _ _ _ group _ </proc/$$/stat || group=
 exec 3<&0
+
+members() {
+  all=
+  for each in /proc/[0-9]*/stat; do
+    read -r line <"$each" || continue
+    pid=${line%% *}
+    set -- ${line##*) }
+    if [ "$3" = $$ ] && [ "$1" != Z ]; then all="$all$pid:$2 "; fi
+  done
+}
+
 {
   {
     [ "$n" = 0 ] || head -c "$n"
     exec >/dev/null
     cat
     kill -0 $$ || exit 0
-    [ "$group" = $$ ] || exec kill -9 $$
-    trap '' TERM
-    kill -TERM 0; sleep 2; kill -KILL 0
+    read -r self _ </proc/self/stat
+    round=1
+    left=yes
+    while [ -n "$left" ]; do
+      members
+      left=
+      case $all in *"$self:"*) ;; *) exec kill -9 $$ ;; esac
+      for each in $all; do
+        pid=${each%:*}
+        case $each in "$$:"* | "$self:"* | *":$self") continue ;; esac
+        left=yes
+        case $each in *":$$") continue ;; esac
+        case $round/$all in
+          1/*":$pid "*) ;;
+          [12]/*) kill -TERM "$pid" ;;
+          *) kill -KILL "$pid" ;;
+        esac
+      done
+      round=$((round + 1))
+      [ -z "$left" ] || sleep 1
+    done
+    exit 0
   } <&3 2>/dev/null &
 } | {
   exec 3<&-
@@ -51,14 +80,19 @@ exec 3<&0
   exit $status
 }
 """
-"""Runs a command on as many bytes of stdin as the first argument says, and kills it when stdin ends then.
+"""Runs a command on as many bytes of stdin as the first argument says, and ends it when stdin ends then.
 
 The connection's end is the end of stdin, also when its other side was killed: a command that nobody hears is
-over. The runtime makes each exec the leader of a process group, so the command's children end with it. What
-the command leaves unread is read for it: a websocket with unread input does not close.
+over. What the command leaves unread is read for it: a websocket with unread input does not close. The runtime
+makes each exec the leader of a process group, by which the command's children are found.
+
+No process may die by a signal while its parent is not there to take note: it would become a child of the
+container's first process, and PostgreSQL up to 17 takes such a death for a crash of its own, throws everybody
+out and recovers. So those without children are told to end first, and the shells around them stay; only what
+is there after one second is told as a whole, and after two it is killed, until the group is empty.
 
 The watching part runs in the background of the pipeline's first half, it is not the half itself: some shells
-wait for all of a pipeline before they are done.
+wait for all of a pipeline before they are done. It is an orphan, and ends with status 0.
 """
 
 

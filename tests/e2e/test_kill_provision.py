@@ -147,6 +147,9 @@ def test_killed(stack: Stack, killed: Killed, moment: str) -> None:
     if moment == IN_THE_SCRIPT:
         assert killed.script_ended, "the script went on although nobody could hear of its end"
         psql(stack, handle.namespace, "drop table go")
+        log = stack.kubectl("-n", handle.namespace, "logs", "db-0", "-c", "db")
+        assert "ready to accept connections" in log
+        assert "terminated by signal" not in log, "the database took the script's end for a crash of its own"
     assert_exactly_one_shop(stack, handle)
     assert_ledger_tells_a_success(stack, handle)
     # Also where the worker died after it had created the namespace: it did not exist before this operation.
