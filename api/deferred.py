@@ -10,9 +10,9 @@ from fastapi import Query
 
 from activities.db.acceptance import Accepted
 from activities.db.errors import DomainError
-from activities.db.ledger import mark_cancel_delivered
 from activities.db.records import OperationRecord
 from activities.db.repositories.operations import get_operation
+from activities.delivery import deliver
 from activities.temporal import OperationStart, TemporalError
 from api.events import ends_operation
 from api.state import AppState
@@ -49,20 +49,17 @@ async def start_workflow(state: AppState, accepted: Accepted) -> None:
         _log.warning("workflow_start_deferred", operationId=operation.id, error=str(error))
 
 
-async def deliver_cancel(state: AppState, operation: OperationRecord) -> None:
-    """Tell a running workflow to cancel, and note that it was told. Never fails, like `start_workflow`."""
+async def tell_workflow(state: AppState, operation: OperationRecord) -> None:
+    """Tell a running workflow what it has not been told yet. Never fails, like `start_workflow`."""
     state.live.forget(operation.organization_id, operation.environment_id)
-    if operation.cancel is None:
+    if not operation.undelivered:
         return
     try:
         async with asyncio.timeout(START_SECONDS):
-            taken = await state.starter.cancel(operation.workflow_id, operation.cancel.request())
-        if taken:
-            async with state.database.transaction() as session:
-                await mark_cancel_delivered(session, operation.id)
+            await deliver(state.database, state.starter, operation)
     except (TemporalError, TimeoutError, DomainError) as error:
         state.metrics.starts_deferred.inc()
-        _log.warning("cancel_deferred", operationId=operation.id, error=str(error))
+        _log.warning("delivery_deferred", operationId=operation.id, error=str(error))
 
 
 async def wait_for_end(

@@ -72,14 +72,6 @@ class Accepted:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAccepted:
-    """A cancel that was taken; `deliver`: the operation's workflow has to be told."""
-
-    operation: OperationRecord
-    deliver: bool
-
-
 async def create_environment(
     session: AsyncSession,
     actor: Actor,
@@ -232,8 +224,8 @@ async def delete_environment(
 
 async def cancel_operation(
     session: AsyncSession, actor: Actor, operation_id: str, *, cleanup: bool, reason: str
-) -> CancelAccepted:
-    """Take a cancel: one that has not begun ends at once, one that runs is to be told (`deliver`).
+) -> OperationRecord:
+    """Take a cancel: one that has not begun ends at once, one that runs is to be told (`undelivered`).
 
     Asked twice, the first request stands, save that a later one may add the clean-up. Raises NotFound,
     NotCancellable for a delete, AlreadyEnded.
@@ -243,13 +235,11 @@ async def cancel_operation(
         raise AlreadyEnded(operation.id, operation.state)
     if operation.kind is OperationKind.DELETE:
         raise NotCancellable(operation.id, operation.kind)
-    deliver = await _ask_to_cancel(
-        session, environment, operation, cleanup=cleanup, reason=reason, now=utc_now()
-    )
+    await _ask_to_cancel(session, environment, operation, cleanup=cleanup, reason=reason, now=utc_now())
     await add_entry(session, actor, "operation.cancel", operation.id, {"cleanup": cleanup, "reason": reason})
     await events.announce(session, environment.id)
     await session.flush()
-    return CancelAccepted(operation=operation_record(operation), deliver=deliver)
+    return operation_record(operation)
 
 
 async def _ask_to_cancel(
@@ -260,18 +250,16 @@ async def _ask_to_cancel(
     cleanup: bool,
     reason: str,
     now: datetime,
-) -> bool:
-    """Cancel a locked live operation or record that it should; return whether its workflow has to be told."""
+) -> None:
+    """Cancel a locked live operation, or record for one that runs that it should end."""
     if operation.state is OperationState.ACCEPTED:
         await cancel_at_once(session, environment, operation, reason, now)
-        return False
-    if operation.cancel_requested_at is None or (cleanup and not operation.cancel_cleanup):
+    elif operation.cancel_requested_at is None or (cleanup and not operation.cancel_cleanup):
         operation.cancel_cleanup = cleanup
         operation.cancel_reason = reason
         operation.cancel_requested_at = now
-        operation.cancel_delivered_at = None
+        operation.asked += 1
         await operation_changed(session, environment, operation, await step_rows(session, operation.id))
-    return True
 
 
 async def _refuse_faults(

@@ -10,7 +10,6 @@ from sqlmodel import col, select
 
 from activities.db.acceptance import (
     Accepted,
-    CancelAccepted,
     cancel_operation,
     delete_environment,
     retry_environment,
@@ -54,7 +53,7 @@ async def delete(database: Database, tenant: Tenant, environment_id: str, *, for
 
 async def cancel(
     database: Database, tenant: Tenant, operation_id: str, *, cleanup: bool = False
-) -> CancelAccepted:
+) -> OperationRecord:
     async with database.transaction() as session:
         return await cancel_operation(
             session, tenant.actor, operation_id, cleanup=cleanup, reason="changed my mind"
@@ -355,7 +354,7 @@ async def test_cancel_of_an_accepted_operation_ends_it(database: Database) -> No
     tenant = await make_tenant(database)
     accepted = await accept(database, tenant)
     answer = await cancel(database, tenant, accepted.operation.id)
-    assert (answer.operation.state, answer.deliver) == (S.CANCELLED, False)
+    assert (answer.state, answer.undelivered) == (S.CANCELLED, False)
     environment = await environment_of(database, tenant, accepted.environment.id)
     assert environment.phase is P.ERROR
     assert [condition.reason for condition in environment.conditions] == ["Cancelled"]
@@ -372,12 +371,13 @@ async def test_cancel_of_a_running_operation_is_to_be_delivered(database: Databa
     tenant = await make_tenant(database)
     accepted = await accept(database, tenant)
     await begin(database, accepted.operation.id)
-    assert (await cancel(database, tenant, accepted.operation.id)).deliver
+    first = await cancel(database, tenant, accepted.operation.id)
+    assert (first.undelivered, first.asked) == (True, 1)
     stronger = await cancel(database, tenant, accepted.operation.id, cleanup=True)
-    assert stronger.operation.cancel is not None
-    assert stronger.operation.cancel.cleanup
+    assert stronger.cancel is not None
+    assert (stronger.cancel.cleanup, stronger.asked) == (True, 2)
     weaker = await cancel(database, tenant, accepted.operation.id)
-    assert weaker.operation.cancel == stronger.operation.cancel
+    assert (weaker.cancel, weaker.asked) == (stronger.cancel, 2)
 
 
 async def test_a_delete_cannot_be_cancelled(database: Database) -> None:

@@ -65,7 +65,7 @@ class PlayedWorkflows:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
+    async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
         return False
 
     async def check(self) -> None:

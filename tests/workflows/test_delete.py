@@ -8,6 +8,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
+from activities.temporal import TemporalStarter
 from tests.helpers.fake_activities import FakeCluster, FakeLedger, delete_plan, fails
 from tests.helpers.waiting import eventually_async
 from tests.workflows.conftest import bench
@@ -77,7 +78,7 @@ async def test_force_interrupts_the_wait_for_a_namespace_that_is_held(temporal: 
     async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
         handle = await this.start(DELETE_ENVIRONMENT)
         await asyncio.wait_for(cluster.reached.wait(), 20)
-        await handle.signal(FORCE_SIGNAL)
+        assert await TemporalStarter(this.client).signal(handle.id, FORCE_SIGNAL, None)
         result = OperationResult.model_validate(await handle.result())
         history = await handle.fetch_history()
     assert result.state is OperationState.SUCCEEDED
