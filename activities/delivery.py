@@ -4,6 +4,7 @@ from activities.db import ledger
 from activities.db.engine import Database
 from activities.db.records import OperationRecord
 from activities.temporal import WorkflowStarter
+from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
 
 
@@ -23,4 +24,9 @@ async def deliver(database: Database, starter: WorkflowStarter, operation: Opera
 
 def _signals(operation: OperationRecord) -> list[tuple[str, CancelRequest | None]]:
     """Return what says all that was asked of an operation: signals' names, with their arguments."""
-    return [] if operation.cancel is None else [(CANCEL_SIGNAL, operation.cancel.request())]
+    signals: list[tuple[str, CancelRequest | None]] = []
+    if operation.cancel is not None:
+        signals.append((CANCEL_SIGNAL, operation.cancel.request()))
+    if operation.force:
+        signals.append((FORCE_SIGNAL, None))
+    return signals

@@ -183,7 +183,8 @@ async def delete_environment(
     """Accept the deletion of an environment. Nothing that runs holds it up; a live delete is answered again.
 
     What was only accepted is cancelled here, what runs is asked to cancel; the delete's workflow ends it.
-    `force`: remove foreign finalizers; asked for later, it counts for a live delete that has not begun.
+    `force`: remove foreign finalizers; it counts for a live delete too: one that has not begun reads it as it
+    begins, one that runs is to be told (`operation.undelivered`).
 
     Raises NotFound, AlreadyDeleted, or Protected.
     """
@@ -196,12 +197,8 @@ async def delete_environment(
     live = await live_rows(session, environment.id)
     running = next((row for row in live if row.kind is OperationKind.DELETE), None)
     if running is not None:
-        if force and not running.force and running.state is OperationState.ACCEPTED:
-            running.force = True
-            await add_entry(
-                session, actor, "environment.force_delete", environment.id, {"operation": running.id}
-            )
-            await session.flush()
+        if force and not running.force:
+            await _ask_to_force(session, actor, environment, running)
         return Accepted(environment_record(environment), operation_record(running), repeated=True)
     environment.delete_requested_at = now
     apply_phase(environment, EnvironmentPhase.DELETING, ready("False", "Deleting", "", now), now)
@@ -260,6 +257,19 @@ async def _ask_to_cancel(
         operation.cancel_requested_at = now
         operation.asked += 1
         await operation_changed(session, environment, operation, await step_rows(session, operation.id))
+
+
+async def _ask_to_force(
+    session: AsyncSession, actor: Actor, environment: Environment, delete: Operation
+) -> None:
+    """Record for a locked live delete that it is to take foreign finalizers off."""
+    delete.force = True
+    if delete.state is OperationState.RUNNING:
+        delete.asked += 1
+    await operation_changed(session, environment, delete, await step_rows(session, delete.id))
+    await add_entry(session, actor, "environment.force_delete", environment.id, {"operation": delete.id})
+    await events.announce(session, environment.id)
+    await session.flush()
 
 
 async def _refuse_faults(

@@ -180,7 +180,7 @@ class OperationRecord:
     pre_image: PreImage | None
     cancel: CancelRecord | None
     asked: int
-    """How often something was asked of it while it ran: a cancel, one that adds the clean-up."""
+    """How often something was asked of it while it ran: a cancel, one that adds the clean-up, a force."""
     told: int
     """Up to which of these its workflow has been told."""
     created_at: datetime
@@ -204,7 +204,7 @@ class EventRecord:
 
     `data` of a step: operationId, step, kind, service, state, attempt, output, failure, blockedBy,
     progress; of an
-    operation: operationId, kind, state, failure, cleanup, cancel, phase (the environment's), progress.
+    operation: operationId, kind, state, force, failure, cleanup, cancel, phase (the environment's), progress.
     Progress: done, total, running (names).
     """
 

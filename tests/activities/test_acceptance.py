@@ -323,6 +323,53 @@ async def test_delete_cancels_at_once_what_has_not_begun(database: Database) -> 
     assert environment.phase is P.DELETING
 
 
+async def audit_of(database: Database, tenant: Tenant, environment_id: str) -> list[str]:
+    async with database.reading() as session:
+        entries = await audit.list_entries(session, tenant.id, subject_id=environment_id)
+    return [entry.action for entry in entries.items]
+
+
+async def test_force_for_a_delete_that_has_not_begun_is_read_as_it_begins(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    await delete(database, tenant, accepted.environment.id)
+    forced = await delete(database, tenant, accepted.environment.id, force=True)
+    assert (forced.repeated, forced.operation.force, forced.operation.asked) == (True, True, 0)
+    begun = await begin(database, forced.operation.id)
+    assert begun.operation.force
+    assert not begun.operation.undelivered
+
+
+async def test_force_for_a_delete_that_runs_is_to_be_delivered(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    deleting = await delete(database, tenant, accepted.environment.id)
+    await begin(database, deleting.operation.id)
+    before = await environment_of(database, tenant, accepted.environment.id)
+    forced = await delete(database, tenant, accepted.environment.id, force=True)
+    assert (forced.operation.id, forced.repeated) == (deleting.operation.id, True)
+    assert (forced.operation.force, forced.operation.undelivered, forced.operation.asked) == (True, True, 1)
+    async with database.reading() as session:
+        [event] = await events.after(session, tenant.id, accepted.environment.id, before.last_event)
+    assert (event.type, event.data["state"], event.data["force"]) == (EventType.OPERATION, "running", True)
+    assert (await audit_of(database, tenant, accepted.environment.id))[0] == "environment.force_delete"
+
+
+async def test_forcing_twice_changes_nothing_more(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    deleting = await delete(database, tenant, accepted.environment.id)
+    await begin(database, deleting.operation.id)
+    first, second = await asyncio.gather(
+        delete(database, tenant, accepted.environment.id, force=True),
+        delete(database, tenant, accepted.environment.id, force=True),
+    )
+    assert first == second
+    assert (await delete(database, tenant, accepted.environment.id)).operation == first.operation
+    trail = await audit_of(database, tenant, accepted.environment.id)
+    assert trail == ["environment.force_delete", "environment.delete", "environment.create"]
+
+
 async def test_two_deletes_at_once_are_one(database: Database) -> None:
     tenant = await make_tenant(database)
     accepted = await accept(database, tenant)

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from activities.db.acceptance import cancel_operation
+from activities.db.acceptance import cancel_operation, delete_environment
 from activities.db.engine import Database
 from activities.db.records import OperationRecord
 from activities.db.repositories import operations
 from activities.delivery import deliver
 from activities.temporal import OperationStart, TemporalUnavailable
 from tests.helpers.tenants import Tenant, accept, begin, make_tenant
+from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
 
 
@@ -58,6 +59,16 @@ async def running(database: Database, tenant: Tenant) -> str:
     return accepted.operation.id
 
 
+async def forced(database: Database, tenant: Tenant) -> OperationRecord:
+    """A delete that runs, forced since."""
+    environment_id = (await accept(database, tenant)).environment.id
+    async with database.transaction() as session:
+        deleting = await delete_environment(session, tenant.actor, environment_id, force=False)
+    await begin(database, deleting.operation.id)
+    async with database.transaction() as session:
+        return (await delete_environment(session, tenant.actor, environment_id, force=True)).operation
+
+
 async def test_a_request_between_anothers_signal_and_its_mark_is_not_lost(database: Database) -> None:
     """The second's own delivery is lost: only the reconciler can still find it."""
     tenant = await make_tenant(database)
@@ -76,10 +87,19 @@ async def test_a_request_between_anothers_signal_and_its_mark_is_not_lost(databa
     assert await undelivered(database) == []
 
 
+async def test_a_force_is_told_without_more(database: Database) -> None:
+    tenant = await make_tenant(database)
+    deleting, workflow = await forced(database, tenant), Workflow()
+    assert [each.id for each in await undelivered(database)] == [deleting.id]
+    assert await deliver(database, workflow, deleting)
+    assert workflow.signals == [(FORCE_SIGNAL, None)]
+    assert await undelivered(database) == []
+
+
 async def test_what_nobody_took_stays_to_be_told(database: Database) -> None:
     tenant = await make_tenant(database)
-    asked = await cancel(database, tenant, await running(database, tenant))
-    assert not await deliver(database, Workflow(running=False), asked)
+    deleting = await forced(database, tenant)
+    assert not await deliver(database, Workflow(running=False), deleting)
     with pytest.raises(TemporalUnavailable):
-        await deliver(database, Workflow(away=True), asked)
-    assert [each.id for each in await undelivered(database)] == [asked.id]
+        await deliver(database, Workflow(away=True), deleting)
+    assert [each.id for each in await undelivered(database)] == [deleting.id]
