@@ -16,7 +16,7 @@ from activities.db.repositories import operations
 from activities.temporal import TemporalStarter
 from clusters.gateway import Cluster
 from workflows.contracts.delete import DeleteActivities, DeleteNamespace, NamespaceDeleted, RunningCancelled
-from workflows.contracts.operation import CancelRequest, OperationInput
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationInput
 
 CANCEL_GRACE_SECONDS: Final = 60.0
 """How long a running operation may take to end by itself before it is terminated."""
@@ -42,8 +42,8 @@ class ControlDelete(DeleteActivities):
                 return RunningCancelled()
             handle = self.client.get_workflow_handle(running.workflow_id)
             starter = TemporalStarter(self.client)
-            told = await starter.cancel(
-                running.workflow_id, CancelRequest(reason="the environment is deleted")
+            told = await starter.signal(
+                running.workflow_id, CANCEL_SIGNAL, CancelRequest(reason="the environment is deleted")
             )
             if not told:
                 return RunningCancelled(operation_id=running.id)

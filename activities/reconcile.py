@@ -1,4 +1,4 @@
-"""Repairs what a crash between a commit and a call left: lost starts, undelivered cancels, lost ends."""
+"""Repairs what a crash between a commit and a call left: lost starts, undelivered requests, lost ends."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from activities.db import ledger
 from activities.db.engine import Database
 from activities.db.repositories import operations
 from activities.db.repositories.operations import OperationRef
+from activities.delivery import deliver
 from activities.temporal import OperationStart, TemporalStarter
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.domain.failures import FailureKind, failure
@@ -40,30 +41,22 @@ class ControlReconcile(ReconcileActivities):
         async with alive():
             async with self.database.reading() as session:
                 lost_starts = await operations.lost_starts(session, now - START_GRACE)
-                cancels = await operations.undelivered_cancels(session)
+                undelivered = await operations.undelivered(session)
                 running = await operations.live_running(session)
             for operation in lost_starts:
                 await starter.start(_start(operation))
                 started += 1
-            for operation in cancels:
-                delivered += await self._deliver(starter, operation)
+            for asked in undelivered:
+                delivered += await deliver(self.database, starter, asked)
             for operation in (*lost_starts, *running):
                 if await self._lost(operation, now):
                     failed += await self._close(operation)
         return Reconciled(
             examined=len(lost_starts) + len(running),
             started=started,
-            cancels_delivered=delivered,
+            delivered=delivered,
             failed=failed,
         )
-
-    async def _deliver(self, starter: TemporalStarter, operation: OperationRef) -> bool:
-        """Tell a workflow of a cancel whose signal was lost."""
-        if operation.cancel is None or not await starter.cancel(operation.workflow_id, operation.cancel):
-            return False
-        async with self.database.transaction() as session:
-            await ledger.mark_cancel_delivered(session, operation.operation_id)
-        return True
 
     async def _lost(self, operation: OperationRef, now: datetime) -> bool:
         """Whether the operation claims to live while its workflow has ended, or was never there."""

@@ -1,4 +1,4 @@
-"""The connection to Temporal, shared by API and worker: data converter, payload codec, start and cancel.
+"""The connection to Temporal, shared by API and worker: data converter, payload codec, start and signal.
 
 Payloads hold ids and sealed values only, so they are readable in the Temporal UI as they are. The codec is
 for installations that do not want even that to be read by whoever runs the Temporal server.
@@ -24,7 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.keyring import parse_keyring
 from workflows.contracts.delete import DELETE_ENVIRONMENT
-from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationInput
+from workflows.contracts.operation import CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.search_attributes import ENVIRONMENT_ID, OPERATION_KIND, ORGANIZATION_ID
@@ -178,14 +178,14 @@ class OperationStart:
 
 
 class WorkflowStarter(Protocol):
-    """Starts and cancels the workflows of operations."""
+    """Starts the workflows of operations, and tells them what was asked since."""
 
     async def start(self, operation: OperationStart) -> None:
         """Start the operation's workflow; one that was started already is success. Raises TemporalError."""
         ...
 
-    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
-        """Tell a workflow to cancel; False when none of that id is running. Raises TemporalError."""
+    async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
+        """Signal a workflow; False when none of that id is running. Raises TemporalError."""
         ...
 
     async def check(self) -> None:
@@ -230,11 +230,12 @@ class TemporalStarter:
         except RuntimeError as error:  # a lazy client that cannot connect
             raise TemporalUnavailable("Temporal cannot be reached") from error
 
-    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
+    async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
         """Signal a running workflow; False when none of that id is running. Raises TemporalError."""
+        arguments = [] if argument is None else [argument]
         try:
             await self.client.get_workflow_handle(workflow_id).signal(
-                CANCEL_SIGNAL, request, rpc_timeout=_CALL_TIMEOUT
+                name, args=arguments, rpc_timeout=_CALL_TIMEOUT
             )
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:

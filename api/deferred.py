@@ -10,14 +10,14 @@ from fastapi import Query
 
 from activities.db.acceptance import Accepted
 from activities.db.errors import DomainError
-from activities.db.ledger import mark_cancel_delivered
 from activities.db.records import OperationRecord
 from activities.db.repositories.operations import get_operation
+from activities.delivery import deliver
 from activities.temporal import OperationStart, TemporalError
 from api.events import ends_operation
 from api.state import AppState
 
-CANCEL_SECONDS: Final = 3.0
+TELL_SECONDS: Final = 3.0
 """A request waits for Temporal no longer than this; what it did not take, the reconciler makes good."""
 MAX_WAIT_SECONDS: Final = 60
 
@@ -45,20 +45,17 @@ def start_workflow(state: AppState, accepted: Accepted) -> None:
     )
 
 
-async def deliver_cancel(state: AppState, operation: OperationRecord) -> None:
-    """Tell a running workflow to cancel, and note that it was told. Never fails, like `start_workflow`."""
+async def tell_workflow(state: AppState, operation: OperationRecord) -> None:
+    """Tell a running workflow what it has not been told yet. Never fails, like `start_workflow`."""
     state.live.forget(operation.organization_id, operation.environment_id)
-    if operation.cancel is None:
+    if not operation.undelivered:
         return
     try:
-        async with asyncio.timeout(CANCEL_SECONDS):
-            taken = await state.starter.cancel(operation.workflow_id, operation.cancel.request())
-        if taken:
-            async with state.database.transaction() as session:
-                await mark_cancel_delivered(session, operation.id)
+        async with asyncio.timeout(TELL_SECONDS):
+            await deliver(state.database, state.starter, operation)
     except (TemporalError, TimeoutError, DomainError) as error:
         state.metrics.starts_deferred.inc()
-        _log.warning("cancel_deferred", operationId=operation.id, error=str(error))
+        _log.warning("delivery_deferred", operationId=operation.id, error=str(error))
 
 
 async def wait_for_end(

@@ -35,7 +35,7 @@ class Metrics:
         self.streams = Gauge("perdure_event_streams", "Event streams that are open", registry=self.registry)
         self.starts_deferred = Counter(
             "perdure_workflow_starts_deferred",
-            "Workflow starts or cancels left to the reconciler because Temporal did not take them",
+            "Workflow starts and requests left to the reconciler because Temporal did not take them",
             registry=self.registry,
         )
         self._operations = Gauge(

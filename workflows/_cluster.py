@@ -71,6 +71,32 @@ async def on_cluster(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+async def unless(interrupted: Callable[[], bool], work: Coroutine[Any, Any, Answer]) -> Answer | None:
+    """Run `work` to its end; when `interrupted` holds before that, cancel it, wait for its end, return None.
+
+    Work that ends well all the same is answered. A cancel of the caller ends the work too, and is raised when
+    nothing of it is under way any more. Whatever comes together, the work is cancelled only once: a second
+    cancel of one activity has been a command that does not replay (temporalio/sdk-python#1813).
+
+    Raises what `work` raises.
+    """
+    task = asyncio.create_task(work)
+    cancelled = False
+    try:
+        await workflow.wait_condition(lambda: task.done() or interrupted())
+    except asyncio.CancelledError:
+        cancelled = True
+    stopped = task.cancel()  # False: it is over already
+    while not task.done():
+        try:
+            await workflow.wait_condition(task.done)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    return None if stopped and task.cancelled() else task.result()
+
+
 def as_failure(error: ActivityError, step: str, cluster: str) -> Failure:
     """Translate what the engine reports of an activity into the failure that people see."""
     if _nobody_serves(error):

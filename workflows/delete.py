@@ -3,7 +3,7 @@
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from workflows._cluster import StepFailed, as_failure, on_cluster
+from workflows._cluster import StepFailed, as_failure, on_cluster, unless
 from workflows._graph import run_graph
 from workflows._operation import OperationFrame
 from workflows._options import (
@@ -13,7 +13,13 @@ from workflows._options import (
     NAMESPACE_MARGIN,
     NAMESPACE_WAIT,
 )
-from workflows.contracts.delete import DELETE_ENVIRONMENT, DeleteActivities, DeleteNamespace
+from workflows.contracts.delete import (
+    DELETE_ENVIRONMENT,
+    FORCE_SIGNAL,
+    DeleteActivities,
+    DeleteNamespace,
+    NamespaceDeleted,
+)
 from workflows.contracts.operation import OperationInput, OperationPlan, OperationResult
 from workflows.domain.failures import Blocker
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepChange, StepKind, StepState
@@ -21,19 +27,26 @@ from workflows.domain.operations import Cleanup, Output, PlannedStep, StepChange
 
 @workflow.defn(name=DELETE_ENVIRONMENT)
 class DeleteEnvironment(OperationFrame):
-    """Runs one delete. It cannot be undone, and no signal cancels it."""
+    """Runs one delete. It cannot be undone, and no signal cancels it; one forces it on."""
 
     @workflow.init
     def __init__(self, operation: OperationInput) -> None:
         super().__init__(operation)
+        self._forced = False
 
     @workflow.run
     async def run(self, operation: OperationInput) -> OperationResult:  # noqa: ARG002 - taken by __init__
         """Run the operation to its end."""
         return await self.run_operation()
 
+    @workflow.signal(name=FORCE_SIGNAL)
+    def force(self) -> None:
+        """Take off foreign finalizers, at once if one holds the namespace now."""
+        self._forced = True
+
     async def steps(self, plan: OperationPlan) -> None:
-        """Run the three steps, one after the other."""
+        """Run the steps, one after the other."""
+        self._forced = self._forced or plan.force
         await run_graph(plan.steps, lambda step: self._run_step(plan, step))
 
     async def undo(self, plan: OperationPlan) -> Cleanup:  # noqa: ARG002 - part of the frame
@@ -66,30 +79,43 @@ class DeleteEnvironment(OperationFrame):
         return {"operation": cancelled.operation_id, "terminated": cancelled.terminated}
 
     async def _delete_namespace(self, plan: OperationPlan, step: PlannedStep) -> Output:
-        context = plan.context
         blocked_by: tuple[Blocker, ...] = ()
         while True:
-            answer = await on_cluster(
-                DeleteActivities.delete_namespace,
-                DeleteNamespace(
-                    context=context,
-                    known_blockers=blocked_by,
-                    wait_seconds=int(NAMESPACE_WAIT.total_seconds()),
-                    release_finalizers=plan.force,
-                ),
-                cluster=context.cluster,
-                step=step.name,
-                summary=f"delete namespace {context.namespace}"
-                + (f", held by {blocked_by[0].object}" if blocked_by else ""),
-                attempt_limit=NAMESPACE_WAIT + NAMESPACE_MARGIN,
-            )
+            answer = await self._wait_for_namespace(plan, step, blocked_by)
+            if answer is None:
+                self.show("Forced: taking off the finalizers of others.")
+                continue
             if answer.gone:
-                return {"namespace": context.namespace}
+                return {"namespace": plan.context.namespace}
             blocked_by = answer.blocked_by
             self.note(
                 StepChange(step=step.name, state=StepState.RUNNING, blocked_by=blocked_by),
                 "held by " + ", ".join(_title(blocker) for blocker in blocked_by) if blocked_by else "",
             )
+
+    async def _wait_for_namespace(
+        self, plan: OperationPlan, step: PlannedStep, blocked_by: tuple[Blocker, ...]
+    ) -> NamespaceDeleted | None:
+        """Delete the namespace and wait for news of it; None: it was forced meanwhile, so ask anew."""
+        context, release = plan.context, self._forced
+        return await unless(
+            lambda: self._forced and not release,
+            on_cluster(
+                DeleteActivities.delete_namespace,
+                DeleteNamespace(
+                    context=context,
+                    known_blockers=blocked_by,
+                    wait_seconds=int(NAMESPACE_WAIT.total_seconds()),
+                    release_finalizers=release,
+                ),
+                cluster=context.cluster,
+                step=step.name,
+                summary=f"delete namespace {context.namespace}"
+                + (f", held by {blocked_by[0].object}" if blocked_by else "")
+                + (", taking off foreign finalizers" if release else ""),
+                attempt_limit=NAMESPACE_WAIT + NAMESPACE_MARGIN,
+            ),
+        )
 
 
 def _title(blocker: Blocker) -> str:

@@ -18,10 +18,10 @@ class ReconcileOperations:
             start_to_close_timeout=SHORT_STEP,
             heartbeat_timeout=HEARTBEAT_TIMEOUT,
             retry_policy=LEDGER_RETRY,
-            summary="lost starts, undelivered cancels, lost workflows",
+            summary="lost starts, undelivered requests, lost workflows",
         )
         workflow.set_current_details(
-            f"{done.examined} live operations: {done.started} started, {done.cancels_delivered} cancels "
-            f"delivered, {done.failed} closed as lost."
+            f"{done.examined} live operations: {done.started} started, {done.delivered} told again, "
+            f"{done.failed} closed as lost."
         )
         return done

@@ -72,14 +72,6 @@ class Accepted:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAccepted:
-    """A cancel that was taken; `deliver`: the operation's workflow has to be told."""
-
-    operation: OperationRecord
-    deliver: bool
-
-
 async def create_environment(
     session: AsyncSession,
     actor: Actor,
@@ -191,7 +183,8 @@ async def delete_environment(
     """Accept the deletion of an environment. Nothing that runs holds it up; a live delete is answered again.
 
     What was only accepted is cancelled here, what runs is asked to cancel; the delete's workflow ends it.
-    `force`: remove foreign finalizers; asked for later, it counts for a live delete that has not begun.
+    `force`: remove foreign finalizers; it counts for a live delete too: one that has not begun reads it as it
+    begins, one that runs is to be told (`operation.undelivered`).
 
     Raises NotFound, AlreadyDeleted, or Protected.
     """
@@ -204,12 +197,8 @@ async def delete_environment(
     live = await live_rows(session, environment.id)
     running = next((row for row in live if row.kind is OperationKind.DELETE), None)
     if running is not None:
-        if force and not running.force and running.state is OperationState.ACCEPTED:
-            running.force = True
-            await add_entry(
-                session, actor, "environment.force_delete", environment.id, {"operation": running.id}
-            )
-            await session.flush()
+        if force and not running.force:
+            await _ask_to_force(session, actor, environment, running)
         return Accepted(environment_record(environment), operation_record(running), repeated=True)
     environment.delete_requested_at = now
     apply_phase(environment, EnvironmentPhase.DELETING, ready("False", "Deleting", "", now), now)
@@ -232,8 +221,8 @@ async def delete_environment(
 
 async def cancel_operation(
     session: AsyncSession, actor: Actor, operation_id: str, *, cleanup: bool, reason: str
-) -> CancelAccepted:
-    """Take a cancel: one that has not begun ends at once, one that runs is to be told (`deliver`).
+) -> OperationRecord:
+    """Take a cancel: one that has not begun ends at once, one that runs is to be told (`undelivered`).
 
     Asked twice, the first request stands, save that a later one may add the clean-up. Raises NotFound,
     NotCancellable for a delete, AlreadyEnded.
@@ -243,13 +232,11 @@ async def cancel_operation(
         raise AlreadyEnded(operation.id, operation.state)
     if operation.kind is OperationKind.DELETE:
         raise NotCancellable(operation.id, operation.kind)
-    deliver = await _ask_to_cancel(
-        session, environment, operation, cleanup=cleanup, reason=reason, now=utc_now()
-    )
+    await _ask_to_cancel(session, environment, operation, cleanup=cleanup, reason=reason, now=utc_now())
     await add_entry(session, actor, "operation.cancel", operation.id, {"cleanup": cleanup, "reason": reason})
     await events.announce(session, environment.id)
     await session.flush()
-    return CancelAccepted(operation=operation_record(operation), deliver=deliver)
+    return operation_record(operation)
 
 
 async def _ask_to_cancel(
@@ -260,18 +247,29 @@ async def _ask_to_cancel(
     cleanup: bool,
     reason: str,
     now: datetime,
-) -> bool:
-    """Cancel a locked live operation or record that it should; return whether its workflow has to be told."""
+) -> None:
+    """Cancel a locked live operation, or record for one that runs that it should end."""
     if operation.state is OperationState.ACCEPTED:
         await cancel_at_once(session, environment, operation, reason, now)
-        return False
-    if operation.cancel_requested_at is None or (cleanup and not operation.cancel_cleanup):
+    elif operation.cancel_requested_at is None or (cleanup and not operation.cancel_cleanup):
         operation.cancel_cleanup = cleanup
         operation.cancel_reason = reason
         operation.cancel_requested_at = now
-        operation.cancel_delivered_at = None
+        operation.asked += 1
         await operation_changed(session, environment, operation, await step_rows(session, operation.id))
-    return True
+
+
+async def _ask_to_force(
+    session: AsyncSession, actor: Actor, environment: Environment, delete: Operation
+) -> None:
+    """Record for a locked live delete that it is to take foreign finalizers off."""
+    delete.force = True
+    if delete.state is OperationState.RUNNING:
+        delete.asked += 1
+    await operation_changed(session, environment, delete, await step_rows(session, delete.id))
+    await add_entry(session, actor, "environment.force_delete", environment.id, {"operation": delete.id})
+    await events.announce(session, environment.id)
+    await session.flush()
 
 
 async def _refuse_faults(

@@ -113,6 +113,8 @@ def new_operation(
         cleanup=None,
         pre_image=None,
         cancel=None,
+        asked=0,
+        told=0,
         created_at=now,
         started_at=None,
         finished_at=None,

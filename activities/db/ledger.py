@@ -147,12 +147,14 @@ async def close_lost(session: AsyncSession, operation_id: str, reason: Failure) 
     return True
 
 
-async def mark_cancel_delivered(session: AsyncSession, operation_id: str) -> None:
-    """Note that the workflow was told to cancel. Raises NotFound."""
+async def mark_told(session: AsyncSession, operation_id: str, asked: int) -> None:
+    """Note that the workflow was told all up to the request of number `asked`. Raises NotFound.
+
+    What was asked since then stays to be told; a mark that comes late takes nothing back.
+    """
     _, operation = await locked_operation(session, operation_id)
-    if operation.cancel_requested_at is not None and operation.cancel_delivered_at is None:
-        operation.cancel_delivered_at = utc_now()
-        await session.flush()
+    operation.told = max(operation.told, asked)
+    await session.flush()
 
 
 async def _end(

@@ -179,6 +179,10 @@ class OperationRecord:
     cleanup: Cleanup | None
     pre_image: PreImage | None
     cancel: CancelRecord | None
+    asked: int
+    """How often something was asked of it while it ran: a cancel, one that adds the clean-up, a force."""
+    told: int
+    """Up to which of these its workflow has been told."""
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -188,6 +192,11 @@ class OperationRecord:
         """Whether the state is terminal."""
         return self.state in TERMINAL_STATES
 
+    @property
+    def undelivered(self) -> bool:
+        """Whether its workflow runs and has not been told all that was asked (`activities.delivery`)."""
+        return self.state is OperationState.RUNNING and self.told < self.asked
+
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
@@ -195,7 +204,7 @@ class EventRecord:
 
     `data` of a step: operationId, step, kind, service, state, attempt, output, failure, blockedBy,
     progress; of an
-    operation: operationId, kind, state, failure, cleanup, cancel, phase (the environment's), progress.
+    operation: operationId, kind, state, force, failure, cleanup, cancel, phase (the environment's), progress.
     Progress: done, total, running (names).
     """
 
@@ -374,6 +383,8 @@ def operation_record(row: tables.Operation) -> OperationRecord:
         cleanup=None if row.cleanup is None else Cleanup.model_validate(row.cleanup),
         pre_image=None if row.pre_image is None else PreImage.model_validate(row.pre_image),
         cancel=cancel,
+        asked=row.asked,
+        told=row.told,
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,

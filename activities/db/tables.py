@@ -186,7 +186,10 @@ class Override(Table, table=True):
 
 
 class Operation(Table, table=True):
-    """A change to an environment. `fence` is what its writes bear; its clean-up writes under `fence + 1`."""
+    """A change to an environment. `fence` is what its writes bear; its clean-up writes under `fence + 1`.
+
+    `asked` counts what was asked of it while it ran, `told` up to which of these its workflow was told.
+    """
 
     __tablename__ = "operations"
     __table_args__ = (
@@ -217,7 +220,8 @@ class Operation(Table, table=True):
     cancel_cleanup: bool | None = None
     cancel_reason: str | None = None
     cancel_requested_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    cancel_delivered_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    asked: int = 0
+    told: int = 0
     created_at: datetime = Field(sa_type=UtcDateTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

@@ -56,6 +56,7 @@ def accepted_data(
         "operationId": operation.id,
         "kind": str(operation.kind),
         "state": str(operation.state),
+        "force": operation.force,
         "failure": None,
         "cleanup": None,
         "cancel": None,

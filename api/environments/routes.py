@@ -150,7 +150,10 @@ async def delete(
     actor: Developer,
     environment_id: Id,
     force: Annotated[
-        bool, Query(description="Take off foreign finalizers that hold the deletion up")
+        bool,
+        Query(
+            description="Take off foreign finalizers that hold the deletion up, also of one that runs already"
+        ),
     ] = False,
     wait: Wait = 0,
 ) -> Response:

@@ -15,7 +15,7 @@ from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.bulk import current_blueprints
 from activities.db.repositories.paging import Page
-from api.deferred import start_workflow
+from api.deferred import start_workflow, tell_workflow
 from api.environments.schemas import EnvironmentOut
 from api.environments.shapes import environment_out, read_blueprint
 from api.idempotency import Outcome, Replayed, once
@@ -81,7 +81,7 @@ async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outc
 
 
 async def delete(caller: Caller, environment_id: str, *, force: bool) -> Outcome[Accepted] | Replayed:
-    """Ask for an environment's deletion; a deletion that runs already is answered again."""
+    """Ask for an environment's deletion; one that runs already is answered again, and told of `force`."""
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
         accepted = await acceptance.delete_environment(session, caller.actor, environment_id, force=force)
@@ -161,5 +161,13 @@ def _accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted
 async def _accept(caller: Caller, work: Work) -> Outcome[Accepted] | Replayed:
     outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
     if isinstance(outcome, Outcome):
-        start_workflow(caller.state, outcome.result)
+        await _follow_up(caller.state, outcome.result)
     return outcome
+
+
+async def _follow_up(state: AppState, accepted: Accepted) -> None:
+    """Make sure that the workflow is there, or tell one that has begun what was asked of it since."""
+    if accepted.operation.undelivered:
+        await tell_workflow(state, accepted.operation)
+    else:
+        start_workflow(state, accepted)

@@ -186,7 +186,10 @@ def delete(
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Delete an environment with everything in it, volumes too; what runs on it is cancelled first."""
+    """Delete an environment with everything in it, volumes too; what runs on it is cancelled first.
+
+    A deletion that runs already is taken up again, and --force reaches it.
+    """
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:

@@ -10,7 +10,6 @@ from sqlmodel import col, select
 
 from activities.db.acceptance import (
     Accepted,
-    CancelAccepted,
     cancel_operation,
     delete_environment,
     retry_environment,
@@ -54,7 +53,7 @@ async def delete(database: Database, tenant: Tenant, environment_id: str, *, for
 
 async def cancel(
     database: Database, tenant: Tenant, operation_id: str, *, cleanup: bool = False
-) -> CancelAccepted:
+) -> OperationRecord:
     async with database.transaction() as session:
         return await cancel_operation(
             session, tenant.actor, operation_id, cleanup=cleanup, reason="changed my mind"
@@ -324,6 +323,53 @@ async def test_delete_cancels_at_once_what_has_not_begun(database: Database) -> 
     assert environment.phase is P.DELETING
 
 
+async def audit_of(database: Database, tenant: Tenant, environment_id: str) -> list[str]:
+    async with database.reading() as session:
+        entries = await audit.list_entries(session, tenant.id, subject_id=environment_id)
+    return [entry.action for entry in entries.items]
+
+
+async def test_force_for_a_delete_that_has_not_begun_is_read_as_it_begins(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    await delete(database, tenant, accepted.environment.id)
+    forced = await delete(database, tenant, accepted.environment.id, force=True)
+    assert (forced.repeated, forced.operation.force, forced.operation.asked) == (True, True, 0)
+    begun = await begin(database, forced.operation.id)
+    assert begun.operation.force
+    assert not begun.operation.undelivered
+
+
+async def test_force_for_a_delete_that_runs_is_to_be_delivered(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    deleting = await delete(database, tenant, accepted.environment.id)
+    await begin(database, deleting.operation.id)
+    before = await environment_of(database, tenant, accepted.environment.id)
+    forced = await delete(database, tenant, accepted.environment.id, force=True)
+    assert (forced.operation.id, forced.repeated) == (deleting.operation.id, True)
+    assert (forced.operation.force, forced.operation.undelivered, forced.operation.asked) == (True, True, 1)
+    async with database.reading() as session:
+        [event] = await events.after(session, tenant.id, accepted.environment.id, before.last_event)
+    assert (event.type, event.data["state"], event.data["force"]) == (EventType.OPERATION, "running", True)
+    assert (await audit_of(database, tenant, accepted.environment.id))[0] == "environment.force_delete"
+
+
+async def test_forcing_twice_changes_nothing_more(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    deleting = await delete(database, tenant, accepted.environment.id)
+    await begin(database, deleting.operation.id)
+    first, second = await asyncio.gather(
+        delete(database, tenant, accepted.environment.id, force=True),
+        delete(database, tenant, accepted.environment.id, force=True),
+    )
+    assert first == second
+    assert (await delete(database, tenant, accepted.environment.id)).operation == first.operation
+    trail = await audit_of(database, tenant, accepted.environment.id)
+    assert trail == ["environment.force_delete", "environment.delete", "environment.create"]
+
+
 async def test_two_deletes_at_once_are_one(database: Database) -> None:
     tenant = await make_tenant(database)
     accepted = await accept(database, tenant)
@@ -355,7 +401,7 @@ async def test_cancel_of_an_accepted_operation_ends_it(database: Database) -> No
     tenant = await make_tenant(database)
     accepted = await accept(database, tenant)
     answer = await cancel(database, tenant, accepted.operation.id)
-    assert (answer.operation.state, answer.deliver) == (S.CANCELLED, False)
+    assert (answer.state, answer.undelivered) == (S.CANCELLED, False)
     environment = await environment_of(database, tenant, accepted.environment.id)
     assert environment.phase is P.ERROR
     assert [condition.reason for condition in environment.conditions] == ["Cancelled"]
@@ -372,12 +418,13 @@ async def test_cancel_of_a_running_operation_is_to_be_delivered(database: Databa
     tenant = await make_tenant(database)
     accepted = await accept(database, tenant)
     await begin(database, accepted.operation.id)
-    assert (await cancel(database, tenant, accepted.operation.id)).deliver
+    first = await cancel(database, tenant, accepted.operation.id)
+    assert (first.undelivered, first.asked) == (True, 1)
     stronger = await cancel(database, tenant, accepted.operation.id, cleanup=True)
-    assert stronger.operation.cancel is not None
-    assert stronger.operation.cancel.cleanup
+    assert stronger.cancel is not None
+    assert (stronger.cancel.cleanup, stronger.asked) == (True, 2)
     weaker = await cancel(database, tenant, accepted.operation.id)
-    assert weaker.operation.cancel == stronger.operation.cancel
+    assert (weaker.cancel, weaker.asked) == (stronger.cancel, 2)
 
 
 async def test_a_delete_cannot_be_cancelled(database: Database) -> None:

@@ -316,10 +316,11 @@ async def test_the_reconciler_finds_what_was_lost(database: Database) -> None:
         await cancel_operation(session, tenant.actor, identifier, cleanup=True, reason="")
     async with database.transaction() as session:
         assert [ref.operation_id for ref in await operations.live_running(session)] == [identifier]
-        undelivered = await operations.undelivered_cancels(session)
-        assert [ref.cancel and ref.cancel.cleanup for ref in undelivered] == [True]
-        await ledger.mark_cancel_delivered(session, identifier)
-        assert await operations.undelivered_cancels(session) == ()
+        [undelivered] = await operations.undelivered(session)
+        assert undelivered.cancel is not None
+        assert (undelivered.id, undelivered.cancel.cleanup) == (identifier, True)
+        await ledger.mark_told(session, identifier, undelivered.asked)
+        assert await operations.undelivered(session) == ()
     async with database.transaction() as session:
         assert await ledger.close_lost(
             session, identifier, failure(FailureKind.INTERNAL, "the workflow is gone")
@@ -327,6 +328,30 @@ async def test_the_reconciler_finds_what_was_lost(database: Database) -> None:
     assert (await operation_of(database, tenant, identifier)).state is S.FAILED
     async with database.transaction() as session:
         assert not await ledger.close_lost(session, identifier, CRASHED)
+
+
+async def test_a_mark_that_comes_late_takes_nothing_back(database: Database) -> None:
+    tenant = await make_tenant(database)
+    identifier = (await started(database, tenant)).operation.id
+    async with database.transaction() as session:
+        for cleanup in (False, True):
+            await cancel_operation(session, tenant.actor, identifier, cleanup=cleanup, reason="")
+        await ledger.mark_told(session, identifier, 1)
+        assert [each.id for each in await operations.undelivered(session)] == [identifier]
+        await ledger.mark_told(session, identifier, 2)
+        await ledger.mark_told(session, identifier, 1)
+        assert await operations.undelivered(session) == ()
+
+
+async def test_what_was_asked_of_an_operation_that_ended_is_not_told(database: Database) -> None:
+    tenant = await make_tenant(database)
+    identifier = (await started(database, tenant)).operation.id
+    async with database.transaction() as session:
+        await cancel_operation(session, tenant.actor, identifier, cleanup=False, reason="")
+    await finish(database, identifier, S.SUCCEEDED)
+    async with database.reading() as session:
+        assert await operations.undelivered(session) == ()
+    assert not (await operation_of(database, tenant, identifier)).undelivered
 
 
 async def test_an_operation_whose_workflow_ended_before_it_began_is_closed(database: Database) -> None:

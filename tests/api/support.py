@@ -32,7 +32,8 @@ class Recorder:
     """Stands in for Temporal: notes what it was asked; `away` makes it refuse."""
 
     started: list[OperationStart] = field(default_factory=list)
-    cancelled: list[tuple[str, CancelRequest]] = field(default_factory=list)
+    signalled: list[tuple[str, str, CancelRequest | None]] = field(default_factory=list)
+    """By workflow id: the signal's name and what came with it."""
     away: bool = False
 
     async def start(self, operation: OperationStart) -> None:
@@ -40,10 +41,10 @@ class Recorder:
         self._refuse()
         self.started.append(operation)
 
-    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
-        """Note a cancel."""
+    async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
+        """Note a signal."""
         self._refuse()
-        self.cancelled.append((workflow_id, request))
+        self.signalled.append((workflow_id, name, argument))
         return True
 
     async def check(self) -> None:

@@ -1,12 +1,15 @@
 """Environments: what each route answers when all is well."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
 
+from activities.db.repositories import operations
 from tests.api.support import Api, create, pod, problem, shop_document
 from tests.helpers.tenants import Tenant, begin, finish
+from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.domain.failures import Blocker, FailureKind, failure
 from workflows.domain.operations import OperationState
 
@@ -129,6 +132,36 @@ async def test_delete_reports_what_holds_it_up(api: Api) -> None:
     status = (await api.client.get(f"/v1/environments/{created['id']}/status")).json()["data"]
     assert status["status"] == "deleting"
     assert status["blockedBy"] == [{"object": "ConfigMap/held", "finalizers": ["example.test/hold"]}]
+
+
+async def deleting(api: Api) -> tuple[str, dict[str, Any]]:
+    """An environment whose delete runs: its path, and the delete as it was answered."""
+    path = f"/v1/environments/{(await create(api))['id']}"
+    operation: dict[str, Any] = (await api.client.delete(path)).json()["data"]
+    await begin(api.database, operation["id"])
+    return path, operation
+
+
+async def test_force_reaches_a_delete_that_runs(api: Api) -> None:
+    path, operation = await deleting(api)
+    for _ in range(2):
+        response = await api.client.delete(f"{path}?force=true")
+        assert response.status_code == 202
+        assert response.json()["data"]["id"] == operation["id"]
+        assert response.headers["location"] == f"/v1/operations/{operation['id']}"
+    assert api.recorder.signalled == [(operation["workflowId"], FORCE_SIGNAL, None)]
+
+
+async def test_force_while_temporal_is_away_is_recorded(api: Api) -> None:
+    path, operation = await deleting(api)
+    api.recorder.away = True
+    assert (await api.client.delete(f"{path}?force=true")).status_code == 202
+    async with api.database.reading() as session:
+        left = await operations.undelivered(session)
+    assert [(each.id, each.force) for each in left] == [(operation["id"], True)]
+    api.recorder.away = False
+    assert (await api.client.delete(path)).status_code == 202
+    assert api.recorder.signalled == [(operation["workflowId"], FORCE_SIGNAL, None)]
 
 
 async def test_retry_of_a_failed_operation(api: Api) -> None:

@@ -13,6 +13,7 @@ from api.events import BUFFER, EventTail
 from tests.api.support import Api, create, event_data, problem
 from tests.helpers.tenants import Tenant, begin, finish, record
 from tests.helpers.waiting import eventually_async
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import OperationState, StepChange, StepState
 
@@ -77,7 +78,7 @@ async def test_cancel_before_it_began_ends_at_once(api: Api) -> None:
     response = await api.client.post(f"/v1/operations/{operation_id}/cancel")
     assert response.status_code == 202
     assert response.json()["data"]["state"] == "cancelled"
-    assert api.recorder.cancelled == []
+    assert api.recorder.signalled == []
     body = problem(await api.client.post(f"/v1/operations/{operation_id}/cancel"), 409, "conflict")
     assert body["state"] == "cancelled"
 
@@ -89,9 +90,8 @@ async def test_cancel_of_a_running_one_tells_the_workflow(api: Api) -> None:
     response = await api.client.post(f"/v1/operations/{operation['id']}/cancel", json=body)
     assert response.json()["data"]["state"] == "running"
     assert response.json()["data"]["cancelRequestedAt"]
-    [(workflow_id, request)] = api.recorder.cancelled
-    assert workflow_id == operation["workflowId"]
-    assert (request.cleanup, request.reason) == (True, "wrong branch")
+    request = CancelRequest(cleanup=True, reason="wrong branch")
+    assert api.recorder.signalled == [(operation["workflowId"], CANCEL_SIGNAL, request)]
 
 
 async def test_cancel_while_temporal_is_away_is_recorded(api: Api) -> None:
@@ -101,6 +101,10 @@ async def test_cancel_while_temporal_is_away_is_recorded(api: Api) -> None:
     response = await api.client.post(f"/v1/operations/{operation_id}/cancel", json={})
     assert response.status_code == 202
     assert response.json()["data"]["cancelRequestedAt"]
+    api.recorder.away = False
+    await api.client.post(f"/v1/operations/{operation_id}/cancel", json={})
+    await api.client.post(f"/v1/operations/{operation_id}/cancel", json={})
+    assert [name for _, name, _ in api.recorder.signalled] == [CANCEL_SIGNAL], "told late, and once"
 
 
 async def test_bad_cancels(api: Api) -> None:

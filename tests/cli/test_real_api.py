@@ -25,6 +25,7 @@ from tests.cli.conftest import Run, stdout_json
 from tests.helpers.databases import sqlite_template, sqlite_url
 from tests.helpers.tenants import KEYS, PLANTED, begin, finish, make_tenant, record
 from tests.helpers.waiting import eventually
+from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.contracts.operation import CancelRequest
 from workflows.domain.failures import Failure, FailureKind, failure
 from workflows.domain.operations import OperationState, StepChange, StepState
@@ -52,11 +53,13 @@ services:
 
 @dataclass
 class PlayedWorkflows:
-    """Plays each operation that is started: all steps succeed, save `failing`."""
+    """Plays each operation that is started: all steps succeed, save `failing`; `held` waits for force."""
 
     database: Database
     failing: str | None = None
     hold: bool = False
+    held: bool = False
+    _forced: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def start(self, operation: OperationStart) -> None:
@@ -65,14 +68,18 @@ class PlayedWorkflows:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def cancel(self, workflow_id: str, request: CancelRequest) -> bool:
-        return False
+    async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
+        assert name == FORCE_SIGNAL
+        self._forced.set()
+        return True
 
     async def check(self) -> None:
         return
 
     async def _play(self, operation: OperationStart) -> None:
         begun = await begin(self.database, operation.operation_id)
+        if self.held:
+            await self._forced.wait()
         for step in begun.steps:
             await record(
                 self.database,
@@ -184,6 +191,21 @@ def test_from_blueprint_to_deleted(perdure: Run, tmp_path: Path) -> None:
     deleted = perdure("env", "delete", "shop", "--yes", "--timeout", "30s")
     assert deleted.exit_code == 0, deleted.stderr
     assert perdure("env", "get", "shop").exit_code == 6
+
+
+def test_a_delete_that_is_held_up_is_forced(perdure: Run, served: Served) -> None:
+    assert perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
+    served.workflows.held = True
+    held = stdout_json(perdure("env", "delete", "shop", "--yes", "--no-wait", "-o", "json"))
+
+    def state() -> object:
+        return stdout_json(perdure("op", "get", held["id"], "-o", "json"))["state"]
+
+    eventually(lambda: state() == "running", "the delete runs")
+    forced = perdure("env", "delete", "shop", "--force", "--timeout", "30s", "-o", "json")
+    assert forced.exit_code == 0, forced.stderr
+    ended = stdout_json(forced)
+    assert (ended["id"], ended["state"]) == (held["id"], "succeeded")
 
 
 def test_a_failure_and_its_retry(perdure: Run, served: Served) -> None:

@@ -14,12 +14,20 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 FINALIZER = "example.test/hold"
 REPORT_SECONDS = 15.0
+FORCED_SECONDS = 30.0
+"""From the force to the end of a delete that was held: the wait is broken off within a few heartbeats."""
 
 
 def _running(stack: Stack, name: str) -> Handle:
     made = stack.create({"name": name, "services": {"web": idle()}})
     made.succeeded()
     return made
+
+
+def _force(stack: Stack, made: Handle) -> Handle:
+    answer = stack.client.delete(f"/v1/environments/{made.environment_id}", params={"force": "true"})
+    assert answer.status_code == 202, answer.text
+    return Handle(stack, made.environment_id, made.namespace, answer.json()["data"]["id"])
 
 
 @contextmanager
@@ -70,13 +78,29 @@ def test_a_foreign_finalizer_is_named_and_waited_for(stack: Stack, name: str) ->
 def test_force_takes_a_foreign_finalizer_off_and_is_audited(stack: Stack, name: str) -> None:
     made = _running(stack, name)
     with _held(stack, made):
-        answer = stack.client.delete(f"/v1/environments/{made.environment_id}", params={"force": "true"})
-        assert answer.status_code == 202, answer.text
-        deletion = Handle(stack, made.environment_id, made.namespace, answer.json()["data"]["id"])
-        deletion.succeeded()
+        _force(stack, made).succeeded()
         assert not stack.namespace_exists(made.namespace)
     query = "select action, json_extract(data, '$.force') from audit_entries where subject_id = ? order by at"
     assert ("environment.delete", 1) in stack.rows(query, made.environment_id)
+
+
+def test_force_reaches_a_delete_that_is_held_already(stack: Stack, name: str) -> None:
+    made = _running(stack, name)
+    with _held(stack, made):
+        deletion = made.delete()
+        query = "select blocked_by from steps where operation_id = ? and name = 'delete_namespace'"
+        eventually(
+            lambda: FINALIZER in str(stack.rows(query, deletion.operation_id)),
+            "the delete reports what holds it, and waits",
+            within=60,
+        )
+        assert _force(stack, made).operation_id == deletion.operation_id, "it is the same delete"
+        deletion.succeeded(within=FORCED_SECONDS)
+        assert not stack.namespace_exists(made.namespace)
+    assert made.status()["status"] == "deleted"
+    query = "select action from audit_entries where subject_id = ? order by at"
+    actions = [action for (action,) in stack.rows(query, made.environment_id)]
+    assert actions == ["environment.create", "environment.delete", "environment.force_delete"]
 
 
 def test_without_force_nobody_takes_a_finalizer_off(stack: Stack, name: str) -> None:

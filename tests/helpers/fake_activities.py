@@ -129,6 +129,11 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
     existing: tuple[ObjectIdentity, ...] = ()
     blockers: list[tuple[Blocker, ...]] = field(default_factory=list)
     """What each call to delete the namespace finds; then it is gone."""
+    held: tuple[Blocker, ...] = ()
+    """What holds the namespace until foreign finalizers are taken off; known already, it is waited for."""
+    stop: asyncio.Event | None = None
+    """What hangs ends only with this, when it is cancelled."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     calls: list[str] = field(default_factory=list)
     requests: dict[str, object] = field(default_factory=dict)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
@@ -171,6 +176,10 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
     @activity.defn(name="environment.delete_namespace")
     async def delete_namespace(self, request: DeleteNamespace) -> NamespaceDeleted:
         await self._call("delete_namespace", request)
+        if self.held and not request.release_finalizers:
+            if request.known_blockers == self.held:
+                await self._hang()
+            return NamespaceDeleted(gone=False, blocked_by=self.held)
         if self.blockers:
             return NamespaceDeleted(gone=False, blocked_by=self.blockers.pop(0))
         return NamespaceDeleted(gone=True)
@@ -184,10 +193,19 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
                 reason.message, reason, type=reason.kind, non_retryable=not FAILURES[reason.kind].retryable
             )
         if name in self.hanging:
-            self.reached.set()
+            await self._hang()
+
+    async def _hang(self) -> None:
+        self.reached.set()
+        try:
             while True:
                 activity.heartbeat()
                 await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            self.stopping.set()
+            if self.stop is not None:
+                await asyncio.wait_for(self.stop.wait(), 20)
+            raise
 
 
 def fails(kind: FailureKind, message: str = "as scripted") -> Failure:

@@ -7,7 +7,7 @@ from typing import Any
 from temporalio.client import WorkflowHandle
 
 from tests.helpers.fake_activities import FakeCluster, delete_plan, fails, provision_plan
-from workflows.contracts.delete import DELETE_ENVIRONMENT
+from workflows.contracts.delete import DELETE_ENVIRONMENT, FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationPlan
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.domain.environment import ObjectIdentity
@@ -26,6 +26,7 @@ SHOP: dict[str, dict[str, object]] = {
     "api": {"dependsOn": ["db"], "ports": [{"containerPort": 8080}], "expose": True},
     "worker": {"dependsOn": {"api": {"condition": "started"}}},
 }
+HELD = (Blocker(object="ConfigMap/a", finalizers=("x.test/hold",)),)
 
 
 async def nothing(_handle: WorkflowHandle[Any, Any], _cluster: FakeCluster) -> None:
@@ -42,6 +43,12 @@ async def cancel_in_the_ui(handle: WorkflowHandle[Any, Any], cluster: FakeCluste
     """Cancel as an operator does in the Temporal UI."""
     await cluster.reached.wait()
     await handle.cancel()
+
+
+async def force(handle: WorkflowHandle[Any, Any], cluster: FakeCluster) -> None:
+    """Force a delete once it waits for what holds the namespace."""
+    await cluster.reached.wait()
+    await handle.signal(FORCE_SIGNAL)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,13 @@ PATHS = (
         "delete_held_by_a_finalizer",
         DELETE_ENVIRONMENT,
         delete_plan,
-        lambda: FakeCluster(blockers=[(Blocker(object="ConfigMap/a", finalizers=("x.test/hold",)),), ()]),
+        lambda: FakeCluster(blockers=[HELD, ()]),
+    ),
+    Path(
+        "delete_forced_while_held",
+        DELETE_ENVIRONMENT,
+        delete_plan,
+        lambda: FakeCluster(held=HELD),
+        force,
     ),
 )

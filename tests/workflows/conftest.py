@@ -44,14 +44,15 @@ class Bench:
 
     handles: list[WorkflowHandle[Any, Any]] = field(default_factory=list)
 
-    async def start(self, workflow: str) -> WorkflowHandle[Any, Any]:
-        """Start an operation's workflow."""
+    async def start(self, workflow: str, *, signal: str | None = None) -> WorkflowHandle[Any, Any]:
+        """Start an operation's workflow; `signal` is there before anything of it runs."""
         handle = await self.client.start_workflow(
             workflow,
             OperationInput(operation_id="op_01"),
             id=f"{workflow}/{self.queue}",
             task_queue=self.queue,
             execution_timeout=timedelta(days=400),
+            start_signal=signal,
         )
         self.handles.append(handle)
         return handle

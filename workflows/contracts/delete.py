@@ -10,6 +10,10 @@ from workflows.domain.failures import Blocker, WireModel
 
 DELETE_ENVIRONMENT: Final = "DeleteEnvironment"
 
+FORCE_SIGNAL: Final = "force"
+"""Take foreign finalizers off from now on. A signal for the reasons that a cancel is one: it has to be taken
+while no worker is alive, and what comes of it is in the ledger (ADR 0006)."""
+
 
 class RunningCancelled(WireModel):
     """What was stopped before the delete. `terminated`: it did not end by itself within the time."""

@@ -10,11 +10,11 @@ RECONCILE_OPERATIONS: Final = "ReconcileOperations"
 
 
 class Reconciled(WireModel):
-    """How many operations were started, told to cancel again, or closed as lost; `examined` in all."""
+    """How many operations were started, told again what was asked, or closed as lost; `examined` in all."""
 
     examined: int = 0
     started: int = 0
-    cancels_delivered: int = 0
+    delivered: int = 0
     failed: int = 0
 
 

@@ -13,7 +13,6 @@ from activities.db.errors import NotFound
 from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
 from activities.db.repositories.paging import Page, Position, older_than, page
 from activities.db.tables import Environment, Operation, Step
-from workflows.contracts.operation import CancelRequest
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
 
 _STEPS: Final = (
@@ -28,7 +27,7 @@ _STEPS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class OperationRef:
-    """What starting or telling an operation's workflow takes."""
+    """What starting an operation's workflow takes."""
 
     operation_id: str
     organization_id: str
@@ -36,7 +35,6 @@ class OperationRef:
     environment_name: str
     kind: OperationKind
     workflow_id: str
-    cancel: CancelRequest | None
 
 
 async def get_operation(session: AsyncSession, organization_id: str, operation_id: str) -> OperationRecord:
@@ -155,19 +153,15 @@ async def live_running(session: AsyncSession) -> tuple[OperationRef, ...]:
     return tuple(_ref(*row) for row in rows)
 
 
-async def undelivered_cancels(session: AsyncSession) -> tuple[OperationRef, ...]:
-    """Return running operations whose cancel (`ref.cancel`) was recorded and not marked as delivered."""
-    query = select(Operation, Environment).join(Environment)
-    query = query.where(
-        col(Operation.state) == OperationState.RUNNING,
-        col(Operation.cancel_requested_at).is_not(None),
-        col(Operation.cancel_delivered_at).is_(None),
+async def undelivered(session: AsyncSession) -> tuple[OperationRecord, ...]:
+    """Return running operations of which something was asked that their workflows have not been told."""
+    query = select(Operation).where(
+        col(Operation.state) == OperationState.RUNNING, col(Operation.told) < col(Operation.asked)
     )
-    return tuple(_ref(*row) for row in await session.exec(query))
+    return tuple(operation_record(row) for row in await session.exec(query))
 
 
 def _ref(operation: Operation, environment: Environment) -> OperationRef:
-    cancel = operation_record(operation).cancel
     return OperationRef(
         operation_id=operation.id,
         organization_id=operation.organization_id,
@@ -175,5 +169,4 @@ def _ref(operation: Operation, environment: Environment) -> OperationRef:
         environment_name=environment.name,
         kind=operation.kind,
         workflow_id=operation.workflow_id,
-        cancel=None if cancel is None else cancel.request(),
     )

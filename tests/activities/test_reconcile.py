@@ -1,0 +1,89 @@
+"""The reconciler tells running workflows what they were not told when it was asked."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import cast
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import ActivityEnvironment
+
+from activities.db.acceptance import cancel_operation, delete_environment
+from activities.db.engine import Database
+from activities.reconcile import ControlReconcile
+from tests.helpers.tenants import Tenant, accept, begin, make_tenant
+from workflows.contracts.delete import FORCE_SIGNAL
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
+from workflows.contracts.reconcile import Reconciled
+
+
+@dataclass
+class Description:
+    """A workflow that runs."""
+
+    status: WorkflowExecutionStatus = WorkflowExecutionStatus.RUNNING
+    close_time: None = None
+
+
+@dataclass
+class FakeTemporal:
+    """The part of Temporal's client that the reconciler uses. Every workflow runs; `deaf` takes no signal."""
+
+    signals: list[tuple[str, str, list[CancelRequest]]] = field(default_factory=list)
+    deaf: bool = False
+
+    def get_workflow_handle(self, workflow_id: str) -> "Handle":
+        return Handle(self, workflow_id)
+
+
+@dataclass
+class Handle:
+    """One workflow."""
+
+    temporal: FakeTemporal
+    workflow_id: str
+
+    async def signal(self, name: str, *, args: list[CancelRequest], rpc_timeout: timedelta) -> None:
+        if self.temporal.deaf:
+            raise RPCError("workflow execution already completed", RPCStatusCode.NOT_FOUND, b"")
+        self.temporal.signals.append((self.workflow_id, name, args))
+
+    async def describe(self) -> Description:
+        return Description()
+
+
+async def reconcile(database: Database, temporal: FakeTemporal) -> Reconciled:
+    activity = ControlReconcile(database, cast(Client, temporal))
+    return await ActivityEnvironment().run(activity.reconcile)
+
+
+async def asked(database: Database, tenant: Tenant) -> tuple[str, str]:
+    """A delete that runs and was forced since, and a cancelled provision beside it; their workflow ids."""
+    accepted = await accept(database, tenant)
+    await begin(database, accepted.operation.id)
+    async with database.transaction() as session:
+        await cancel_operation(session, tenant.actor, accepted.operation.id, cleanup=True, reason="wrong")
+        deleting = await delete_environment(session, tenant.actor, accepted.environment.id, force=False)
+    await begin(database, deleting.operation.id)
+    async with database.transaction() as session:
+        await delete_environment(session, tenant.actor, accepted.environment.id, force=True)
+    return accepted.operation.workflow_id, deleting.operation.workflow_id
+
+
+async def test_what_was_asked_is_told_once(database: Database) -> None:
+    provision, deletion = await asked(database, await make_tenant(database))
+    temporal = FakeTemporal()
+    assert await reconcile(database, temporal) == Reconciled(examined=2, delivered=2)
+    assert sorted(temporal.signals, key=lambda signal: signal[0]) == [
+        (deletion, FORCE_SIGNAL, []),
+        (provision, CANCEL_SIGNAL, [CancelRequest(cleanup=True, reason="wrong")]),
+    ]
+    assert await reconcile(database, temporal) == Reconciled(examined=2)
+
+
+async def test_what_no_workflow_took_is_told_again(database: Database) -> None:
+    await asked(database, await make_tenant(database))
+    temporal = FakeTemporal(deaf=True)
+    assert await reconcile(database, temporal) == Reconciled(examined=2)
+    temporal.deaf = False
+    assert (await reconcile(database, temporal)).delivered == 2
