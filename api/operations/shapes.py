@@ -99,4 +99,5 @@ def _step_out(step: StepRecord, evidence: Mapping[str, JsonValue]) -> StepOut:
         finished_at=step.finished_at,
         output=step.output,
         failure=failure_out(step.failure, evidence),
+        blocked_by=[blocker_out(blocker) for blocker in step.blocked_by] or None,
     )
