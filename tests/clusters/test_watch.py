@@ -9,9 +9,10 @@ from aiohttp import web
 
 from clusters.errors import ClusterError, Forbidden, NotServed
 from clusters.gateway import Cluster
-from clusters.objects import Manifest, text
+from clusters.objects import Manifest
 from clusters.watch import Changed, Deleted, Listed, WatchEvent, WatchTimes, watch
 from tests.clusters.fake_api import config_map, cut, fake_cluster, listing, status, stream
+from workflows.domain.json_reading import text
 
 QUICK = WatchTimes(stream=1, grace=0.2, first_delay=0.01, longest_delay=0.05, forbidden=0.1)
 
