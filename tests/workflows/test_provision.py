@@ -9,7 +9,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import CONTEXT, FakeCluster, FakeLedger, fails, provision_plan
+from tests.helpers.contexts import CONTEXT
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, provision_plan
 from tests.helpers.waiting import until
 from tests.workflows.conftest import bench
 from workflows import _cluster
