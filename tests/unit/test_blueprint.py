@@ -191,6 +191,16 @@ class TestFaults:
                 "services[0].ports[1].containerPort",
                 "already",
             ),
+            (
+                of(service(ports=[{"containerPort": 80}, {"containerPort": 81, "name": "tcp-80"}])),
+                "services[0].ports[1].name",
+                '"tcp-80" is already used',
+            ),
+            (
+                of(service(ports=[{"containerPort": 81, "name": "tcp-80"}, {"containerPort": 80}])),
+                "services[0].ports[1]",
+                '"tcp-80" is already used',
+            ),
             (of(service(expose=True)), "services[0].expose", "needs a port"),
             (
                 of(service(ports=[{"containerPort": 80}], expose={"port": "web"})),

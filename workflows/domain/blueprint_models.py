@@ -118,6 +118,11 @@ class Port(BlueprintModel):
     name: str | None = None
     protocol: Protocol = Protocol.TCP
 
+    @property
+    def label(self) -> str:
+        """What the Kubernetes Service calls it, which has to name each: its name, else made of its number."""
+        return self.name or f"{self.protocol.value.lower()}-{self.container_port}"
+
 
 class Expose(BlueprintModel):
     """How a service is reachable from outside; `port`: number or name of a declared one (None: the first)."""

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_checks import Draft, check_routing, check_services
 from workflows.domain.blueprint_models import DEFAULT_HEADER, Blueprint, OnFailure, Routing, RoutingMode
+from workflows.domain.blueprint_objects import check_objects
 from workflows.domain.blueprint_read import Fields, listed, nearest, text_of
 from workflows.domain.blueprint_service import read_service
 from workflows.domain.blueprint_tree import (
@@ -135,6 +136,7 @@ def _read(root: Node, faults: Faults) -> Blueprint:
     fields.missing("name", "for example payments-dev")
     drafts = _read_services(fields)
     services = check_services(root.at("services"), drafts, faults)
+    check_objects(drafts, faults)
     return Blueprint(
         name=name or "",
         description=fields.text("description", None, 4096) or "",

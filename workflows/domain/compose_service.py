@@ -440,7 +440,7 @@ def _replicas(node: Node, service: Document, context: Context, job: bool) -> Non
     if mode is not None and mode.value == "replicated":
         context.use(mode)
     place = deploy.mapping.get("replicas") or node.mapping.get("scale")
-    replicas = _whole(place, 0, 100)
+    replicas = _whole(place, 0, rules.MOST_REPLICAS)
     if place is None or replicas is None:
         return
     volumes = service.get("volumes")

@@ -206,7 +206,7 @@ def _secret(
         context.refuse(item, "not a secret's name, nor a mapping with source")
         return
     source, target = reference
-    name = dns_label(source, 63)
+    name = dns_label(source, rules.LONGEST_SECRET_NAME)
     path = target if target and target.startswith("/") else _SECRET_DIRECTORY + (target or source)
     env = service.get("env")
     variables = env if isinstance(env, dict) else {}

@@ -71,6 +71,11 @@ def headless_name(service_name: str) -> str:
     return f"{service_name}-headless"
 
 
+def claim_name(volume: str, service_name: str, ordinal: int) -> str:
+    """Name that the controller of a StatefulSet gives the claim of a volume for one of its pods."""
+    return f"{volume}-{service_name}-{ordinal}"
+
+
 def shell_job(context: EnvironmentContext, service: Service, script: str, key: str) -> Manifest:
     """A Job that runs a shell init script once, with the service's image, environment and inline files.
 
@@ -158,7 +163,7 @@ def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
 def _service_ports(ports: tuple[Port, ...]) -> list[JsonValue]:
     return [
         {
-            "name": port.name or f"{port.protocol.value.lower()}-{port.container_port}",
+            "name": port.label,
             "port": port.container_port,
             "targetPort": port.container_port,
             "protocol": port.protocol.value,
