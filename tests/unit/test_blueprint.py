@@ -92,6 +92,12 @@ def of(*services: Document, **fields: Any) -> Document:
     return {"name": "env", "services": list(services), **fields}
 
 
+def beside_ports(port: Document, mode: str = "sidecar") -> Document:
+    """A service with the port 80, called http, and a mock with another port."""
+    mock = {"mode": mode, "image": "example/mock:1", "ports": [port]}
+    return service(ports=[{"containerPort": 80, "name": "http"}], mock=mock)
+
+
 def errors(document: object, plan: str | None = None, name: str | None = None) -> tuple[FieldError, ...]:
     with pytest.raises(BlueprintInvalid) as caught:
         parse_blueprint(document, plan=plan, name=name)
@@ -154,6 +160,10 @@ class TestValid:
         del document["name"]
         assert parse_blueprint(document, name="branch-7").name == "branch-7"
         assert "é" in errors(document, name="é")[0].message
+
+    def test_a_mock_has_ports_of_its_own_beside_the_service_and_any_in_its_place(self) -> None:
+        assert parse_blueprint(of(beside_ports({"containerPort": 80, "protocol": "UDP"})))
+        assert parse_blueprint(of(beside_ports({"containerPort": 80, "name": "http"}, mode="replace")))
 
     def test_the_document_is_not_changed(self) -> None:
         document = full()
@@ -287,6 +297,21 @@ class TestFaults:
                 "below the volume",
             ),
             (of(service(init={"type": "sql", "script": "x"})), "services[0].init.type", "PostgreSQL"),
+            (
+                of(service(mock={"mode": "mirror", "image": "m:1"})),
+                "services[0].mock.mode",
+                "mirror is not available in this version",
+            ),
+            (
+                of(beside_ports({"containerPort": 80})),
+                "services[0].mock.ports[0].containerPort",
+                "shares its address",
+            ),
+            (
+                of(beside_ports({"containerPort": 81, "name": "http"})),
+                "services[0].mock.ports[0].name",
+                '"http" is already used',
+            ),
             (of(service(), routing={"mode": "overlay"}), "routing.baselineId", "required"),
             (
                 of(service(), labels={"app.kubernetes.io/name": "x"}),

@@ -11,6 +11,7 @@ from workflows.domain.blueprint_models import (
     DataStore,
     Dependency,
     InitType,
+    MockMode,
     Port,
     Protocol,
     Routing,
@@ -52,6 +53,7 @@ def check_services(services: Node, drafts: Sequence[Draft], faults: Faults) -> t
     for draft in drafts:
         _check_job(draft, faults)
         _check_ports(draft, faults)
+        _check_mock(draft, faults)
         _check_resources(draft, faults)
         _check_data(draft, faults)
     by_name = {draft.service.name: draft.service for draft in drafts}
@@ -227,6 +229,24 @@ def _check_exposed(service: Service, node: Node, faults: Faults) -> None:
     elif port is not None and port.protocol is not Protocol.TCP:
         message = f"port {port.container_port} is {port.protocol}; only TCP ports can be exposed"
         faults.add(node.at("port"), message, "name a TCP port")
+
+
+def _check_mock(draft: Draft, faults: Faults) -> None:
+    """A mock beside its service has the pod's address and the Kubernetes Service in common with it."""
+    service, node = draft.service, draft.node
+    mock = service.mock
+    if mock is None or mock.mode is not MockMode.SIDECAR or faults.broken_at(node, "ports"):
+        return
+    taken = {(port.container_port, port.protocol) for port in service.ports}
+    labels = {port.label for port in service.ports}
+    for index, port in enumerate(mock.ports):
+        place = node.at("mock", "ports", index)
+        if (port.container_port, port.protocol) in taken:
+            message = f"port {port.container_port} is the service's own, and this mock shares its address"
+            faults.add(place.at("containerPort"), message, "give the mock another port, or mode: replace")
+        elif port.label in labels:
+            message = f'the name "{port.label}" is already used by a port of the service'
+            faults.add(place.at("name"), message, "give it another name")
 
 
 def _undeclared(port: int | str, ports: Sequence[Port]) -> tuple[str, str]:

@@ -261,7 +261,11 @@ def _mock(fields: Fields) -> Mock | None:
         return None
     mode = part.choice("mode", MockMode)
     image = part.text("image", rules.image, 1024)
-    part.missing("mode", "one of replace, sidecar, mirror")
+    part.missing("mode", "replace, or sidecar")
+    if mode is MockMode.MIRROR:
+        part.faults.add(
+            part.node.at("mode"), "mirror is not available in this version", "replace, or sidecar"
+        )
     part.missing("image")
     ports = _ports(part)
     return Mock(mode=mode, image=image, ports=ports) if mode is not None and image is not None else None

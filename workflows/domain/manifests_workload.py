@@ -134,10 +134,7 @@ def _claim_spec(volume: Volume) -> dict[str, JsonValue]:
 def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
     ports = service.ports
     if service.mock is not None and service.mock.mode is MockMode.SIDECAR:
-        taken = {(port.container_port, port.protocol) for port in ports}
-        ports += tuple(
-            port for port in service.mock.ports if (port.container_port, port.protocol) not in taken
-        )
+        ports += service.mock.ports
     if not ports or service.kind is ServiceKind.JOB:
         return []
     spec: dict[str, JsonValue] = {
