@@ -95,6 +95,13 @@ async def test_suggestions_reach_the_caller(api: Api) -> None:
             "mirror is not available in this version",
             id="a mock that would do nothing",
         ),
+        pytest.param(
+            "db",
+            {"init": {"type": "sql", "script": "create table t(id int);\ncommit;"}},
+            "services.db.init.script",
+            "line 2: COMMIT",
+            id="an init script that breaks its transaction",
+        ),
     ],
 )
 async def test_what_would_fail_later_is_refused_by_both_doors(
