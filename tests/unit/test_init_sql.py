@@ -95,6 +95,33 @@ ALONE = {
 """Statements that the server runs outside transactions only; `test_init_sql_postgres` asks one."""
 
 
+MYSQL_ALLOWED = {
+    "other statements about transactions": "start transaction; insert into t values (1); commit; begin; end;",
+    "savepoints": "rollback to a; rollback work to savepoint a;",
+    "words in text": r"insert into t values ('it\'s; rollback;', \"x\"\"; rollback;\", 'a''; rollback;');",
+    "words in names": "create table `a; rollback;` (`rollback` int);",
+    "words in comments": "-- it's; rollback;\n# it's; rollback;\n/* it's; rollback; */ select 1;",
+    "a routine": (
+        "DELIMITER $$\ncreate procedure p() begin\n declare exit handler for sqlexception begin\n"
+        "  rollback; end;\n select 1; end$$\ndelimiter ;\ncall p();"
+    ),
+    "what does not end": "select 'it; rollback;",
+    "nothing": " ;; -- nothing",
+}
+MYSQL_REFUSED = {
+    "plain": ("insert into t values (1);\nrollback;", "line 2: ROLLBACK"),
+    "after a minus that is no comment": ("select 1--1;\nROLLBACK", "line 2: ROLLBACK"),
+    "after comments": ("-- one\n/* two\n*/ # three\n rollback work;", "line 4: ROLLBACK"),
+    "in a comment that is read": ("/*!50100 rollback */;", "line 1: ROLLBACK"),
+    "under another delimiter": ("delimiter //\nselect 1//\nrollback//", "line 3: ROLLBACK"),
+    "after a routine": (
+        "delimiter $$\ncreate procedure p() begin rollback; end$$\ndelimiter ;\nrollback;",
+        "line 4: ROLLBACK",
+    ),
+    "after escaped text": (r"select 'a\\'; rollback;", "ROLLBACK"),
+}
+
+
 class TestCheckSql:
     @pytest.mark.parametrize("script", ALLOWED.values(), ids=ALLOWED.keys())
     def test_lets_through_what_stays_in_the_transaction(self, script: str) -> None:
@@ -118,8 +145,16 @@ class TestCheckSql:
         with pytest.raises(InitScriptInvalid, match="postgres or mysql"):
             sql_init(store, "select 1", "key", "digest")
 
-    def test_leaves_transactions_to_mysql(self) -> None:
-        check_sql(DataStore.MYSQL, "insert into t values (1); commit;")
+    @pytest.mark.parametrize("script", MYSQL_ALLOWED.values(), ids=MYSQL_ALLOWED.keys())
+    def test_lets_through_what_leaves_the_mark_in_mysql(self, script: str) -> None:
+        check_sql(DataStore.MYSQL, script)
+
+    @pytest.mark.parametrize(("script", "told"), MYSQL_REFUSED.values(), ids=MYSQL_REFUSED.keys())
+    def test_refuses_what_takes_the_mark_back_in_mysql(self, script: str, told: str) -> None:
+        with pytest.raises(InitScriptInvalid) as refused:
+            check_sql(DataStore.MYSQL, script)
+        assert told in str(refused.value)
+        assert "type: shell" in (refused.value.way_out or "")
 
     def test_reads_a_large_script_in_one_pass(self) -> None:
         script = "insert into t values (1, 'some text; more', $$x$$);\n" * 20_000
@@ -175,8 +210,9 @@ class TestOutcome:
 
 
 _PARTS = ("'", '"', "$$", "(", ")", "/*", "*/", "-- ", "\\", ";", ";\n", "\n", "commit", "begin", "vacuum")
+_ALL = (*ALLOWED.values(), *MYSQL_ALLOWED.values(), *(script for script, _ in MYSQL_REFUSED.values()))
 _PIECES = st.sampled_from(
-    [*ALLOWED.values(), *(script for script, _ in REFUSED.values() if "\0" not in script), *ALONE, *_PARTS]
+    [*_ALL, *(script for script, _ in REFUSED.values() if "\0" not in script), *ALONE, *_PARTS]
 )
 
 
