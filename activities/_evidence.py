@@ -11,10 +11,12 @@ from temporalio import activity
 from activities.storage.objects import ObjectStore
 from clusters.errors import ClusterError
 from clusters.gateway import Cluster
-from clusters.objects import Manifest, mapping, number, text
+from clusters.objects import Manifest
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_events, bounded_log, evidence_key
+from workflows.domain.json_reading import instant, mapping, number, text
 from workflows.domain.names import ENVIRONMENT, NAME
+from workflows.domain.readiness_view import event_last
 from workflows.domain.redaction import Redactor
 
 _MAKERS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "Job")
@@ -130,12 +132,11 @@ def _values(secret: Manifest) -> list[str]:
 
 
 def _event(event: Manifest, redactor: Redactor) -> EvidenceEvent:
-    at = text(event, "lastTimestamp") or text(event, "eventTime") or text(event, "firstTimestamp")
     return EvidenceEvent(
-        at=datetime.fromisoformat(at) if at else None,
+        at=event_last(event) or instant(event, "firstTimestamp"),
         type=text(event, "type"),
         reason=text(event, "reason"),
         object=f"{text(event, 'involvedObject', 'kind')}/{text(event, 'involvedObject', 'name')}",
         message=redactor.redact(text(event, "message")),
-        count=max(1, number(event, "count")),
+        count=max(1, number(event, "count") or 0),
     )

@@ -11,10 +11,11 @@ from activities._readiness import Wait
 from activities._step import fail
 from clusters.errors import AlreadyExists, TimedOut
 from clusters.gateway import Applied, Cluster, ExecResult
-from clusters.objects import Manifest, mapping, ref_of, text
+from clusters.objects import Manifest, ref_of
 from workflows.contracts.provision import InitScript
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, outcome, sql_init
+from workflows.domain.json_reading import mapping, text
 from workflows.domain.readiness import Failed, Until
 from workflows.domain.readiness_view import holds
 

@@ -9,10 +9,11 @@ from activities._step import fail
 from clusters.errors import PreconditionFailed
 from clusters.gateway import Cluster, Propagation
 from clusters.lease import Lease
-from clusters.objects import Manifest, ObjectRef, mapping, text
+from clusters.objects import Manifest, ObjectRef
 from workflows.contracts.delete import DeleteNamespace, NamespaceDeleted
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity
 from workflows.domain.failures import Blocker, FailureKind, failure
+from workflows.domain.json_reading import mapping, text
 from workflows.domain.manifests import namespace as namespace_manifest
 from workflows.domain.names import ENVIRONMENT, INSTALLATION
 

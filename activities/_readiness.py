@@ -9,10 +9,11 @@ from typing import Final, NoReturn, assert_never
 from activities._evidence import EvidenceCollector
 from activities._step import Life, fail
 from clusters.gateway import Applied
-from clusters.objects import Manifest, number, text
+from clusters.objects import Manifest
 from clusters.view import NamespaceView
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.json_reading import number, text
 from workflows.domain.names import NAME
 from workflows.domain.readiness import (
     Failed,
@@ -117,7 +118,7 @@ class Wait:
             until=until,
             generation=0
             if workload.ref.kind == WorkloadKind.JOB
-            else number(workload.live, "metadata", "generation"),
+            else number(workload.live, "metadata", "generation") or 0,
             tolerate_restarts=self.tolerate_restarts,
             pods=self.view.objects("Pod"),
             replica_sets=self.view.objects("ReplicaSet"),

@@ -23,7 +23,7 @@ from activities.storage.objects import ObjectStore
 from clusters.errors import AlreadyExists, ClusterError, PreconditionFailed
 from clusters.gateway import Applied, Cluster, Propagation
 from clusters.lease import Lease
-from clusters.objects import Manifest, ObjectRef, mapping, ref_of, text
+from clusters.objects import Manifest, ObjectRef, ref_of
 from clusters.view import NamespaceView
 from workflows.contracts.delete import DeleteNamespace
 from workflows.contracts.provision import (
@@ -39,6 +39,7 @@ from workflows.contracts.provision import (
 from workflows.domain import manifests
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.json_reading import mapping, text
 from workflows.domain.names import CREATED_BY, ENVIRONMENT
 from workflows.domain.operations import Cleanup
 

@@ -31,8 +31,8 @@ YAML_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/y
 MAX_DEPTH: Final = 100
 MAX_NODES: Final = 200_000
 """Nodes of a YAML document with its aliases expanded; 200 large services have some 20,000."""
-_IN_THREAD_ABOVE: Final = 64 * 1024
-"""Larger texts are parsed in a thread, so that other requests are answered meanwhile."""
+IN_THREAD_ABOVE: Final = 64 * 1024
+"""Larger texts are read in a thread, so that other requests are answered meanwhile."""
 
 
 class DocumentInvalid(ValueError):
@@ -87,7 +87,7 @@ async def parse_document(body: bytes, *, as_json: bool) -> object:
     parse = parse_json if as_json else parse_yaml
     try:
         text = body.decode("utf-8-sig")
-        if len(body) > _IN_THREAD_ABOVE:
+        if len(body) > IN_THREAD_ABOVE:
             return await asyncio.to_thread(parse, text)
         return parse(text)
     except UnicodeDecodeError as error:

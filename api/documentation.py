@@ -10,6 +10,13 @@ from api.problems import ProblemKind, RequestProblem, responses
 from workflows.domain.failures import FailureKind
 
 _REFERENCE: Final = "#/components/schemas/"
+_BODY_PROBLEMS: Final = (
+    RequestProblem.MALFORMED_BODY,
+    RequestProblem.CONTENT_TOO_LARGE,
+    RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+)
+REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
+"""Of a route that takes an idempotency key."""
 
 
 class Documentation(TypedDict):
@@ -26,7 +33,7 @@ def documented(
     stream: bool = False,
     open_to_all: bool = False,
 ) -> Documentation:
-    """Declare a route's problems, and its body when the route reads it itself.
+    """Declare a route's problems, and its body (with what can be wrong with any) when it reads that itself.
 
     Unless it is `open_to_all`, a route may answer 401, 403 and 404 as well. `stream`: it answers with events.
     `ok`: the success of a route without a model.
@@ -37,7 +44,8 @@ def documented(
         FailureKind.POLICY_DENIED,
         RequestProblem.NOT_FOUND,
     )
-    given = dict.fromkeys((*kinds, *(always if open_to_all else (*always, *guarded))))
+    read = () if body is None else _BODY_PROBLEMS
+    given = dict.fromkeys((*kinds, *read, *(always if open_to_all else (*always, *guarded))))
     extra: dict[str, Any] = {}
     if body is not None:
         extra["requestBody"] = body

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from fastapi import Header, Request
+from fastapi import Header, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories import idempotency
 from activities.db.repositories.idempotency import StoredAnswer
-from api.envelope import ApiModel
+from api.envelope import ApiModel, answer, answer_stored
 from api.state import AppState
 
 Result = TypeVar("Result")
@@ -73,9 +73,16 @@ async def once(
         outcome = await work(session)
         if outcome.keep:
             data = outcome.data.model_dump(mode="json", exclude_none=True)
-            answer = StoredAnswer(status=outcome.status, body=data, headers=dict(outcome.headers))
-            await idempotency.keep(session, actor, route, key, answer)
+            first = StoredAnswer(status=outcome.status, body=data, headers=dict(outcome.headers))
+            await idempotency.keep(session, actor, route, key, first)
     return outcome
+
+
+def answer_outcome(request: Request, outcome: Outcome[Any] | Replayed) -> Response:
+    """Answer what a transaction did, or again what was answered first."""
+    if isinstance(outcome, Replayed):
+        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
+    return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
 
 
 def _route(request: Request) -> str:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from activities.keyring import load_keyring, parse_keyring
 from activities.secrets import MasterKeys
-from activities.temporal import PayloadKeys
-
-DEV_STATE: Final = Path(".dev")
-"""Where `make dev` keeps its database, objects and keys."""
-
-
-class Environment(StrEnum):
-    """Where the process runs: decides which conveniences are allowed."""
-
-    DEV = "dev"
-    PRODUCTION = "production"
+from activities.settings import DEV_STATE, Environment, SharedSettings
 
 
 class ClusterSettings(BaseModel):
@@ -33,15 +21,12 @@ class ClusterSettings(BaseModel):
     context: str | None = None
 
 
-class ApiSettings(BaseSettings):
+class ApiSettings(SharedSettings, BaseSettings):
     """All settings; each is `PERDURE_` and its name in capitals: `PERDURE_DATABASE_URL`."""
 
     model_config = SettingsConfigDict(
         env_prefix="PERDURE_", frozen=True, extra="ignore", validate_default=False
     )
-
-    environment: Environment = Environment.DEV
-    log_level: str = "INFO"
 
     # Serving
     host: str = "127.0.0.1"
@@ -51,32 +36,9 @@ class ApiSettings(BaseSettings):
     shutdown_seconds: int = Field(default=30, ge=1, description="For requests in flight when told to stop")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of browsers that may call the API, comma-separated; the Temporal UI's is added."""
-
-    # State
-    database_url: str = f"sqlite+aiosqlite:///{DEV_STATE}/perdure.db"
-    object_store: str = str(DEV_STATE / "objects")
-    """A directory, or `s3://bucket/prefix`."""
-    master_keys: SecretStr | None = None
-    """`id:base64,...` of 32 bytes each, the first one current: they wrap the organisations' data keys."""
-    master_keys_file: Path | None = None
-    """The same in a file; in development it is made when it is missing."""
-
-    # Temporal
-    temporal_address: str = "127.0.0.1:7233"
-    temporal_namespace: str = "default"
-    temporal_tls: bool = False
-    temporal_api_key: SecretStr | None = None
     temporal_ui_url: str = "http://127.0.0.1:8233"
-    payload_keys: SecretStr | None = None
-    """`id:base64,...` of 32 bytes each, the first one current: they open encrypted payloads."""
-    payload_encryption: bool = False
-    """Whether new payloads are encrypted; decoding is on whenever there are keys."""
 
     # Clusters
-    cluster: str = "local"
-    """The cluster that new environments go to."""
-    cluster_kubeconfig: Path | None = None
-    cluster_context: str | None = None
     clusters: dict[str, ClusterSettings] = {}
     """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
 
@@ -96,23 +58,16 @@ class ApiSettings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
+    def faults(self) -> list[str]:
+        """Everything that does not go together."""
+        faults = super().faults()
         if self.clusters and self.cluster not in self.clusters:
-            raise ValueError(f"PERDURE_CLUSTERS does not hold PERDURE_CLUSTER ({self.cluster})")
-        if self.payload_encryption and self.payload_keys is None:
-            raise ValueError("PERDURE_PAYLOAD_ENCRYPTION needs PERDURE_PAYLOAD_KEYS")
-        if (
-            self.environment is not Environment.DEV
-            and self.master_keys is None
-            and self.master_keys_file is None
-        ):
-            raise ValueError(
-                "outside development PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE is required"
-            )
+            faults.append(f"PERDURE_CLUSTERS does not hold PERDURE_CLUSTER ({self.cluster})")
+        if self.environment is not Environment.DEV and not self.has_master_keys:
+            faults.append("outside development PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE is required")
         if self.workers > 1 and self.database_url.startswith("sqlite"):
-            raise ValueError("SQLite serves one process: PERDURE_WORKERS above 1 needs Postgres")
-        return self
+            faults.append("SQLite serves one process: PERDURE_WORKERS above 1 needs Postgres")
+        return faults
 
     @property
     def all_clusters(self) -> dict[str, ClusterSettings]:
@@ -123,18 +78,7 @@ class ApiSettings(BaseSettings):
             self.cluster: ClusterSettings(kubeconfig=self.cluster_kubeconfig, context=self.cluster_context)
         }
 
-    @property
-    def payload_codec(self) -> PayloadKeys | None:
-        """The payload keys; None without any. Raises KeyringInvalidError."""
-        if self.payload_keys is None:
-            return None
-        return PayloadKeys.parse(self.payload_keys.get_secret_value(), encode=self.payload_encryption)
-
     def open_master_keys(self) -> MasterKeys:
         """The master keys; in development a key file is made if need be. Raises KeyringInvalidError."""
-        if self.master_keys is not None:
-            ring = parse_keyring(self.master_keys.get_secret_value())
-        else:
-            path = self.master_keys_file or DEV_STATE / "master-keys"
-            ring = load_keyring(path, create=self.environment is Environment.DEV)
-        return MasterKeys(current_id=ring.current, keys=ring.keys)
+        file = self.master_keys_file or DEV_STATE / "master-keys"
+        return self.read_master_keys(file, create=self.environment is Environment.DEV)

@@ -19,7 +19,7 @@ AWAY_SECONDS: Final = 2.0
 """After a read that failed because the API is away."""
 _TICK_SECONDS: Final = 1.0
 _STEP_RANK: Final = {"pending": 0, "running": 1}
-_STEP_FIELDS: Final = ("state", "attempt", "startedAt", "finishedAt", "failure")
+_STEP_FIELDS: Final = ("state", "attempt", "startedAt", "finishedAt", "failure", "blockedBy")
 
 
 class Observer(Protocol):

@@ -77,6 +77,15 @@ class Step(ApiModel):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     failure: Failure | None = None
+    blocked_by: tuple[Blocker, ...] = ()
+
+    @property
+    def trouble(self) -> str:
+        """Why the step failed, or what holds it up; empty when neither is so."""
+        if self.failure is not None:
+            return f"{self.failure.kind}: {self.failure.message}"
+        held = "; ".join(str(blocker) for blocker in self.blocked_by)
+        return f"held up by {held}" if held else ""
 
 
 class Progress(ApiModel):

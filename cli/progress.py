@@ -60,7 +60,7 @@ class PlainView(ProgressView):
     """One line per change, with the time of day."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[str, int]] = {}
+        self._seen: dict[str, tuple[str, int, str]] = {}
         self._state = ""
         self._away = False
 
@@ -69,7 +69,7 @@ class PlainView(ProgressView):
         if operation.state != self._state and not operation.terminal:
             self._line(operation.state, f"{operation.kind} {operation.id}")
         for step in operation.steps:
-            now = (step.state, step.attempt)
+            now = (step.state, step.attempt, step.trouble)
             if step.state != "pending" and self._seen.get(step.name) != now:
                 self._line(step.state, f"{step.name}{_remarks(step)}")
             self._seen[step.name] = now
@@ -147,7 +147,7 @@ class LiveView(ProgressView):
                 Text(mark, style=style),
                 Text(plain(step.name), style="dim" if step.state == "pending" else ""),
                 Text(took, style="dim"),
-                Text(plain(_notes(step)), style="red" if step.failure else "dim"),
+                Text(plain(_notes(step)), style=_note_style(step)),
             )
         hidden = len(operation.steps) - len(steps)
         more = [Text(f"  … {hidden} more steps", style="dim")] if hidden else []
@@ -178,10 +178,14 @@ def visible_steps(operation: Operation, room: int) -> list[Step]:
 
 
 def _notes(step: Step) -> str:
-    notes = [f"attempt {step.attempt}"] if step.attempt > 1 else []
+    attempt = f"attempt {step.attempt}" if step.attempt > 1 else ""
+    return "  ".join(note for note in (attempt, step.trouble) if note)
+
+
+def _note_style(step: Step) -> str:
     if step.failure is not None:
-        notes.append(f"{step.failure.kind}: {step.failure.message}")
-    return "  ".join(notes)
+        return "red"
+    return "yellow" if step.blocked_by else "dim"
 
 
 def _remarks(step: Step) -> str:

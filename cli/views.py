@@ -116,12 +116,12 @@ def operation(item: Operation) -> list[str]:
             str(step.attempt),
             elapsed(step.started_at, step.finished_at),
             ", ".join(step.depends_on),
-            f"{step.failure.kind}: {step.failure.message}" if step.failure else "",
+            step.trouble,
         ]
         for step in item.steps
     ]
     if rows:
-        lines += ["", *columns(["STEP", "STATE", "ATTEMPT", "TOOK", "AFTER", "FAILURE"], rows)]
+        lines += ["", *columns(["STEP", "STATE", "ATTEMPT", "TOOK", "AFTER", "TROUBLE"], rows)]
     return lines
 
 

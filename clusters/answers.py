@@ -22,7 +22,8 @@ from clusters.errors import (
     Unavailable,
     bounded,
 )
-from clusters.objects import Manifest, children, number, text
+from clusters.objects import Manifest
+from workflows.domain.json_reading import children, number, text
 
 _QUOTED: Final = re.compile(r'"([^"]+)"')
 _SCHEMA_FAULT: Final = re.compile(r"(?:^|[\s:])(\.[^\s:]+): ([^\n]+)")

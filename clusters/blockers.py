@@ -7,8 +7,9 @@ from typing import Final
 from clusters.connection import METADATA_LIST, Call, Connection
 from clusters.discovery import Discovery
 from clusters.errors import Forbidden, NotFound, NotServed, bounded
-from clusters.objects import KINDS, Kind, Manifest, children, strings, text
+from clusters.objects import KINDS, Kind, Manifest
 from workflows.domain.failures import Blocker
+from workflows.domain.json_reading import children, strings, text
 
 _PAGE: Final = "200"
 _LOOKS_AT_ONCE: Final = 16

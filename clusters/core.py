@@ -8,7 +8,8 @@ from clusters.connection import Call, Connection
 from clusters.errors import Forbidden, NotFound
 from clusters.fencing import Fencing, fence_of
 from clusters.lease import Lease
-from clusters.objects import Manifest, ObjectRef, kind_of, text
+from clusters.objects import Manifest, ObjectRef, kind_of
+from workflows.domain.json_reading import text
 
 
 class ClusterCore:

@@ -6,7 +6,8 @@ from typing import Final
 
 from clusters.connection import Call, Connection
 from clusters.errors import NotFound, NotServed
-from clusters.objects import KINDS, Kind, Manifest, children, kind_of, strings, text
+from clusters.objects import KINDS, Kind, Manifest, kind_of
+from workflows.domain.json_reading import children, strings, text
 
 _AGGREGATED: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _SERVED_FOR: Final = 600.0

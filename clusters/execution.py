@@ -21,8 +21,9 @@ from clusters.errors import (
     Unavailable,
     bounded,
 )
-from clusters.objects import KINDS, Manifest, children, text
+from clusters.objects import KINDS, Manifest
 from clusters.values import ExecResult
+from workflows.domain.json_reading import children, text
 
 # v5 has been seen to report success for a stream that was cut when its pod was deleted; v4 never.
 _PROTOCOL: Final = "v4.channel.k8s.io"

@@ -9,7 +9,8 @@ from pydantic import JsonValue
 
 from clusters.connection import APPLY, Call, Connection
 from clusters.errors import ClusterError, Fenced, Forbidden, NamespaceTerminating, NotFound, Throttled
-from clusters.objects import KINDS, Manifest, at, children, text
+from clusters.objects import KINDS, Manifest
+from workflows.domain.json_reading import at, children, text
 from workflows.domain.names import FENCE, FIELD_MANAGER
 
 _ENFORCED_FOR: Final = 600.0

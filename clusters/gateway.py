@@ -15,17 +15,7 @@ from clusters.errors import (
     Invalid,
     NotFound,
 )
-from clusters.objects import (
-    OURS,
-    Kind,
-    Manifest,
-    ObjectRef,
-    at,
-    identity_of,
-    kind_of,
-    ref_of,
-    text,
-)
+from clusters.objects import OURS, Kind, Manifest, ObjectRef, identity_of, kind_of, ref_of
 from clusters.paging import read_pages
 from clusters.pods import PodAccess
 from clusters.second_look import check_uid, explain_apply, explain_delete, without_finalizers
@@ -40,6 +30,7 @@ from clusters.values import (
 from clusters.view import NamespaceView, ViewPool
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import Blocker
+from workflows.domain.json_reading import at, text
 from workflows.domain.names import FIELD_MANAGER
 
 __all__ = [

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from clusters.errors import Invalid, NotServed
 from workflows.domain.environment import ObjectIdentity
+from workflows.domain.json_reading import mapping, text
 
 Manifest = dict[str, JsonValue]
 """One object as the API server reads and writes it."""
@@ -150,46 +151,3 @@ def matches(manifest: Mapping[str, JsonValue], labels: Mapping[str, str] | None)
         return True
     present = mapping(manifest, "metadata", "labels")
     return all(present.get(key) == value for key, value in labels.items())
-
-
-def at(value: Mapping[str, JsonValue] | JsonValue, *path: str | int) -> JsonValue:
-    """Return what is at `path`, None when any part of it is missing or of another type."""
-    found: Mapping[str, JsonValue] | JsonValue = value
-    for part in path:
-        if isinstance(part, str) and isinstance(found, Mapping):
-            found = found.get(part)
-        elif isinstance(part, int) and isinstance(found, list) and -len(found) <= part < len(found):
-            found = found[part]
-        else:
-            return None
-    return dict(found) if isinstance(found, Mapping) and not isinstance(found, dict) else found
-
-
-def text(value: Mapping[str, JsonValue] | JsonValue, *path: str | int) -> str:
-    """Return the string at `path`, empty when there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, str) else ""
-
-
-def number(value: Mapping[str, JsonValue] | JsonValue, *path: str | int) -> int:
-    """Return the whole number at `path`, 0 when there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
-
-
-def mapping(value: Mapping[str, JsonValue] | JsonValue, *path: str | int) -> Manifest:
-    """Return the object at `path`, empty when there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, dict) else {}
-
-
-def children(value: Mapping[str, JsonValue] | JsonValue, *path: str | int) -> list[Manifest]:
-    """Return the objects in the list at `path`, without whatever else is in it."""
-    found = at(value, *path)
-    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-
-
-def strings(value: Mapping[str, JsonValue] | JsonValue, *path: str | int) -> tuple[str, ...]:
-    """Return the strings in the list at `path`."""
-    found = at(value, *path)
-    return tuple(item for item in found if isinstance(item, str)) if isinstance(found, list) else ()

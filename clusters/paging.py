@@ -6,7 +6,8 @@ from typing import Final
 from clusters.answers import Answer
 from clusters.connection import JSON, Call
 from clusters.errors import Gone
-from clusters.objects import Manifest, children, selector, text
+from clusters.objects import Manifest, selector
+from workflows.domain.json_reading import children, text
 
 _PAGE: Final = 500
 

@@ -6,8 +6,9 @@ from clusters.core import ClusterCore
 from clusters.errors import Forbidden, NotStarted, Unavailable
 from clusters.execution import execute
 from clusters.logs import follow, log_call
-from clusters.objects import ObjectRef, children, mapping, text
+from clusters.objects import ObjectRef
 from clusters.values import ExecResult, LogLine
+from workflows.domain.json_reading import children, mapping, text
 
 
 class PodAccess(ClusterCore):

@@ -6,7 +6,8 @@ from dataclasses import replace
 from clusters.answers import Unexplained
 from clusters.connection import Call, Connection
 from clusters.errors import ClusterError, Conflict, Invalid, NotFound, PreconditionFailed
-from clusters.objects import Manifest, ObjectRef, mapping, strings, text
+from clusters.objects import Manifest, ObjectRef
+from workflows.domain.json_reading import mapping, strings, text
 from workflows.domain.names import FENCE
 
 

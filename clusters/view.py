@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from clusters.errors import ClusterError
-from clusters.objects import Manifest, mapping, matches, text
+from clusters.objects import Manifest, matches
 from clusters.watch import Changed, Deleted, Listed, WatchEvent, watch
+from workflows.domain.json_reading import mapping, text
 
 if TYPE_CHECKING:
     from clusters.gateway import Cluster

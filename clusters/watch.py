@@ -18,7 +18,8 @@ from pydantic import JsonValue
 from clusters.answers import failure_of_status
 from clusters.connection import Call
 from clusters.errors import ClusterError, Forbidden, Gone, NotFound, NotServed, Unavailable
-from clusters.objects import Manifest, kind_of, mapping, selector, text
+from clusters.objects import Manifest, kind_of, selector
+from workflows.domain.json_reading import mapping, text
 
 if TYPE_CHECKING:
     from clusters.gateway import Cluster

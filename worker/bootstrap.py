@@ -23,7 +23,8 @@ from activities.db.repositories.keys import authenticate, create_key, list_keys
 from activities.db.repositories.organizations import create_organization, create_principal, find_organization
 from activities.db.tables import PrincipalKind, Role
 from activities.secrets import new_token
-from worker.settings import DEV_STATE, WorkerSettings
+from activities.settings import DEV_STATE, Environment
+from worker.settings import WorkerSettings
 
 DEV_ORGANIZATION: Final = "dev"
 DEV_KEY: Final = "development"
@@ -138,7 +139,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     settings = WorkerSettings()
-    wanted = wanted_of(given, development=settings.environment == "dev")
+    wanted = wanted_of(given, development=settings.environment is Environment.DEV)
     found = asyncio.run(bootstrap(settings.database_url, wanted))
     sys.stderr.write(f"installation {found.installation_id}, organisation {found.organization_id}\n")
     if wanted.key_file is not None:

@@ -2,16 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
 from activities.secrets import MasterKeys
-from activities.temporal import PayloadKeys
-
-DEV_STATE: Final = Path(".dev")
+from activities.settings import Environment, SharedSettings
 
 
 class Role(StrEnum):
@@ -21,37 +18,19 @@ class Role(StrEnum):
     CLUSTER = "cluster"
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(SharedSettings, BaseSettings):
     """All settings; each is `PERDURE_` and its name in capitals. The API's of the same name mean the same."""
 
     model_config = SettingsConfigDict(env_prefix="PERDURE_", frozen=True, extra="ignore")
 
-    environment: str = "dev"
     roles: Annotated[frozenset[Role], NoDecode] = frozenset(Role)
     """`control,cluster` in development; a cluster's own worker is `cluster` only."""
-    log_level: str = "INFO"
 
-    temporal_address: str = "127.0.0.1:7233"
-    temporal_namespace: str = "default"
-    temporal_tls: bool = False
-    temporal_api_key: SecretStr | None = None
-    payload_keys: SecretStr | None = None
-    payload_encryption: bool = False
-
-    # Control
-    database_url: str = f"sqlite+aiosqlite:///{DEV_STATE}/perdure.db"
-    master_keys: SecretStr | None = None
-    master_keys_file: Path | None = None
+    # Sealing
     seal_public_keys: dict[str, str] = {}
     """By cluster: the public half (base64) under which secret values are sealed for it, as JSON."""
-
-    # Cluster
-    cluster: str = "local"
-    cluster_kubeconfig: Path | None = None
-    cluster_context: str | None = None
     seal_private_key_file: Path | None = None
     """The private half, which only this cluster's workers have."""
-    object_store: str = str(DEV_STATE / "objects")
 
     # Running
     graceful_shutdown_seconds: int = Field(default=30, ge=0)
@@ -68,39 +47,22 @@ class WorkerSettings(BaseSettings):
             return frozenset(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        faults = []
+    def faults(self) -> list[str]:
+        """Everything that does not go together."""
+        faults = super().faults()
         if not self.roles:
             faults.append("PERDURE_ROLES is empty: give control, cluster or both")
-        if self.payload_encryption and self.payload_keys is None:
-            faults.append("PERDURE_PAYLOAD_ENCRYPTION needs PERDURE_PAYLOAD_KEYS")
-        production = self.environment != "dev"
-        if Role.CONTROL in self.roles and self.master_keys is None and self.master_keys_file is None:
+        if Role.CONTROL in self.roles and not self.has_master_keys:
             faults.append("PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE is required by the control role")
         if Role.CONTROL in self.roles and not self.seal_public_keys:
             faults.append("PERDURE_SEAL_PUBLIC_KEYS is required by the control role")
         if Role.CLUSTER in self.roles and self.seal_private_key_file is None:
             faults.append("PERDURE_SEAL_PRIVATE_KEY_FILE is required by the cluster role")
+        production = self.environment is not Environment.DEV
         if production and Role.CONTROL in self.roles and self.database_url.startswith("sqlite"):
             faults.append("PERDURE_DATABASE_URL: SQLite is for development; give a Postgres URL")
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
+        return faults
 
     def open_master_keys(self) -> MasterKeys:
         """The master keys. Raises KeyringInvalidError."""
-        if self.master_keys is not None:
-            ring = parse_keyring(self.master_keys.get_secret_value())
-        elif self.master_keys_file is not None:
-            ring = load_keyring(self.master_keys_file, create=False)
-        else:
-            raise KeyringInvalidError("the control role has no master keys")
-        return MasterKeys(current_id=ring.current, keys=ring.keys)
-
-    @property
-    def payload_codec(self) -> PayloadKeys | None:
-        """The payload keys; None without any. Raises PayloadKeyInvalid."""
-        if self.payload_keys is None:
-            return None
-        return PayloadKeys.parse(self.payload_keys.get_secret_value(), encode=self.payload_encryption)
+        return self.read_master_keys(self.master_keys_file, create=False)

@@ -224,7 +224,7 @@ class ProvisionEnvironment(OperationFrame):
         self, plan: OperationPlan, step: PlannedStep, until: Until, deadline: datetime
     ) -> ServiceDeployed:
         service = self._blueprint.service(step.service or "")
-        init = None if until is Until.STARTED else _init(plan, service)
+        init = None if until is Until.STARTED else _init(plan, manifests.running_as(service))
         return await on_cluster(
             ProvisionActivities.deploy_service,
             DeployService(

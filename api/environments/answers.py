@@ -7,9 +7,9 @@ from fastapi import Request, Response
 from activities.db.acceptance import Accepted
 from activities.db.records import Actor
 from api.deferred import wait_for_end
-from api.envelope import answer, answer_stored
+from api.envelope import answer
 from api.environments import service
-from api.idempotency import Outcome, Replayed
+from api.idempotency import Outcome, Replayed, answer_outcome
 from api.operations.answers import read_operation
 from api.state import AppState
 
@@ -19,11 +19,11 @@ async def answer_environment(
 ) -> Response:
     """Answer 202 with the environment and its operation; 200 when the operation ended while waiting."""
     if isinstance(outcome, Replayed):
-        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
+        return answer_outcome(request, outcome)
     accepted = outcome.result
     operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
     if not (wait and operation.ended):
-        return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
+        return answer_outcome(request, outcome)
     state.live.forget(actor.organization_id, accepted.environment.id)
     environment = await service.get(state, actor.organization_id, accepted.environment.id)
     full = await read_operation(state, actor.organization_id, operation.id)

@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from api.bodies import DocumentInvalid, malformed, parse_yaml, read_document
+from api.bodies import IN_THREAD_ABOVE, DocumentInvalid, malformed, parse_yaml, read_document
 from api.envelope import ApiInput
 from api.environments.shapes import field_problems
 from api.problems import ProblemError, ProblemField, RequestProblem
@@ -26,9 +26,10 @@ _MOST_ERRORS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BlueprintRequest:
-    """A body that carries a Blueprint: its document, and the choices beside it."""
+    """A body that carries a Blueprint: its document, and the choices beside it; `size` in bytes."""
 
     document: object
+    size: int
     name: str | None
     plan: str | None
     faults: tuple[ProblemField, ...] = ()
@@ -40,11 +41,11 @@ async def read_blueprint_request(request: Request, allowed: frozenset[str]) -> B
     `name` and `plan` may stand in the query too. `allowed` names the wrapper's members. Raises ProblemError
     for what is no document; faults of the wrapper come back, to be listed with those of the Blueprint.
     """
-    body = await read_document(request)
+    body, size = await read_document(request), len(await request.body())
     query = request.query_params
     if not (isinstance(body, dict) and "blueprint" in body):
         if isinstance(body, dict) and "services" in body:
-            return BlueprintRequest(body, query.get("name"), query.get("plan"))
+            return BlueprintRequest(body, size, query.get("name"), query.get("plan"))
         raise ProblemError(
             RequestProblem.VALIDATION_FAILED,
             "The body holds no Blueprint.",
@@ -76,7 +77,7 @@ async def read_blueprint_request(request: Request, allowed: frozenset[str]) -> B
         document = await parse_text(document, field="blueprint")
     name = _text(body, "name", faults) or query.get("name")
     plan = _text(body, "plan", faults) or query.get("plan")
-    return BlueprintRequest(document, name, plan, tuple(faults))
+    return BlueprintRequest(document, size, name, plan, tuple(faults))
 
 
 def _text(body: Mapping[str, Any], key: str, faults: list[ProblemField]) -> str | None:
@@ -90,7 +91,7 @@ def _text(body: Mapping[str, Any], key: str, faults: list[ProblemField]) -> str 
 async def parse_text(text: str, *, field: str) -> object:
     """Parse YAML text that stands in a field of the body. Raises ProblemError with line and column."""
     try:
-        return await asyncio.to_thread(parse_yaml, text) if len(text) > 64 * 1024 else parse_yaml(text)
+        return await asyncio.to_thread(parse_yaml, text) if len(text) > IN_THREAD_ABOVE else parse_yaml(text)
     except DocumentInvalid as error:
         raise malformed("YAML", error, field=field) from error
 
@@ -108,8 +109,9 @@ async def blueprint_of(found: BlueprintRequest) -> tuple[Blueprint | None, list[
 async def _parse(found: BlueprintRequest) -> Blueprint:
     document = found.document
     services = document.get("services") if isinstance(document, dict) else None
-    large = isinstance(services, list | dict) and len(services) > _IN_THREAD_ABOVE_SERVICES
-    if large:
+    many = isinstance(services, list | dict) and len(services) > _IN_THREAD_ABOVE_SERVICES
+    # There may be long init scripts in it, which are read too.
+    if many or found.size > IN_THREAD_ABOVE:
         return await asyncio.to_thread(parse_blueprint, document, plan=found.plan, name=found.name)
     return parse_blueprint(document, plan=found.plan, name=found.name)
 

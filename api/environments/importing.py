@@ -9,14 +9,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.acceptance import Accepted
 from api.bodies import read_document
 from api.deferred import start_workflow, wait_for_end
-from api.envelope import answer, answer_stored
+from api.envelope import answer
 from api.environments import service
 from api.environments.documents import blueprint_invalid, parse_text, validated
 from api.environments.schemas import ImportCompose, ImportOut, UnsupportedOut
 from api.environments.service import Caller, accept_environment, location
 from api.environments.shapes import field_problems
 from api.environments.validation import findings
-from api.idempotency import Outcome, Replayed, once
+from api.idempotency import Outcome, Replayed, answer_outcome, once
 from api.problems import ProblemField
 from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
 from workflows.domain.compose import ComposeImport
@@ -83,12 +83,12 @@ async def _create(caller: Caller, blueprint: Blueprint, shaped: ImportOut, wait:
 
     outcome = await once(caller.request, state, caller.actor, caller.key, work)
     if isinstance(outcome, Replayed):
-        return answer_stored(caller.request, outcome.data, status=outcome.status, headers=outcome.headers)
+        return answer_outcome(caller.request, outcome)
     accepted = outcome.result
     start_workflow(state, accepted)
     operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
     if not (wait and operation.ended):
-        return answer(caller.request, outcome.data, status=202, headers=outcome.headers)
+        return answer_outcome(caller.request, outcome)
     state.live.forget(caller.actor.organization_id, accepted.environment.id)
     environment = await service.get(state, caller.actor.organization_id, accepted.environment.id)
     return answer(

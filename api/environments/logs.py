@@ -19,8 +19,9 @@ from api.environments.shapes import read_blueprint
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.state import AppState
 from clusters.errors import Invalid, NotFound
-from clusters.objects import Manifest, children, text
+from clusters.objects import Manifest
 from workflows.domain.blueprint import Blueprint
+from workflows.domain.json_reading import children, text
 from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.redaction import Redactor
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from clusters.objects import Manifest, children, mapping, number, text
+from clusters.objects import Manifest
 from workflows.domain.blueprint import Blueprint, Service, ServiceKind
 from workflows.domain.environment import Overrides
+from workflows.domain.json_reading import children, mapping, number, text
 from workflows.domain.manifests import desired_replicas, running_as
 from workflows.domain.names import NAME
+from workflows.domain.readiness_view import holds
 
 _FAILING: Final = frozenset(
     {
@@ -79,24 +81,17 @@ def _service(service: Service, overrides: Overrides, pods: list[Manifest]) -> Se
     is_job = service.kind is ServiceKind.JOB
     desired = 1 if is_job else desired_replicas(service, overrides)
     current = [pod for pod in pods if not text(pod, "metadata", "deletionTimestamp")]
-    ready = sum(_succeeded(pod) if is_job else _ready(pod) for pod in current)
-    restarts = sum(number(status, "restartCount") for pod in current for status in _containers(pod))
+    ready = sum(_succeeded(pod) if is_job else holds(pod, "Ready") for pod in current)
+    restarts = sum(number(status, "restartCount") or 0 for pod in current for status in _containers(pod))
     image = text(current[0], "spec", "containers", 0, "image") if current else running_as(service).image
     if ready >= desired:
         return ServiceLive(desired, ready, restarts, image, ServiceState.READY)
-    reason, message = _trouble(pod for pod in current if not (_succeeded(pod) or _ready(pod)))
+    reason, message = _trouble(pod for pod in current if not (_succeeded(pod) or holds(pod, "Ready")))
     if not current:
         state = ServiceState.ABSENT
     else:
         state = ServiceState.FAILING if reason in _FAILING else ServiceState.STARTING
     return ServiceLive(desired, ready, restarts, image, state, reason, message)
-
-
-def _ready(pod: Manifest) -> bool:
-    return any(
-        text(condition, "type") == "Ready" and text(condition, "status") == "True"
-        for condition in children(pod, "status", "conditions")
-    )
 
 
 def _succeeded(pod: Manifest) -> bool:
@@ -138,6 +133,6 @@ def _container_reasons(status: Manifest) -> list[tuple[str, str]]:
         if reason == "CrashLoopBackOff" and text(last, "reason") == "OOMKilled":
             reasons.append(("OOMKilled", "The container was killed at its memory limit."))
         reasons.append((reason or "Waiting", text(waiting, "message")))
-    if ended and number(ended, "exitCode") != 0:
-        reasons.append((text(ended, "reason") or "Error", f"exit code {number(ended, 'exitCode')}"))
+    if code := number(ended, "exitCode"):
+        reasons.append((text(ended, "reason") or "Error", f"exit code {code}"))
     return reasons

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.auth import Developer, Viewer
 from api.deferred import Wait
-from api.documentation import BLUEPRINT_BODY, COMPOSE_BODY, VALIDATE_BODY, documented
+from api.documentation import BLUEPRINT_BODY, COMPOSE_BODY, REPEAT_PROBLEMS, VALIDATE_BODY, documented
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments import importing, logs, service, topology, validation
 from api.environments.answers import answer_environment
@@ -36,14 +36,7 @@ router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
 _CREATE: Final = frozenset({"blueprint", "name", "plan", "snapshotId"})
 _VALIDATE: Final = frozenset({"blueprint", "name", "plan"})
-_BODY_PROBLEMS: Final = (
-    FailureKind.BLUEPRINT_INVALID,
-    RequestProblem.MALFORMED_BODY,
-    RequestProblem.CONTENT_TOO_LARGE,
-    RequestProblem.UNSUPPORTED_MEDIA_TYPE,
-)
-_REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
-_ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *_REPEAT_PROBLEMS)
+_ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *REPEAT_PROBLEMS)
 
 
 @router.post(
@@ -52,7 +45,9 @@ _ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *_R
     response_model=Envelope[EnvironmentOut],
     summary="Create an environment from a Blueprint",
     operation_id="environments_create",
-    **documented(*_BODY_PROBLEMS, *_ACCEPT_PROBLEMS, RequestProblem.NOT_SUPPORTED, body=BLUEPRINT_BODY),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID, *_ACCEPT_PROBLEMS, RequestProblem.NOT_SUPPORTED, body=BLUEPRINT_BODY
+    ),
 )
 async def create(
     request: Request, state: State, actor: Developer, key: IdempotencyKey = None, wait: Wait = 0
@@ -97,12 +92,7 @@ async def list_all(
     response_model=Envelope[ValidationOut],
     summary="Validate a Blueprint",
     operation_id="environments_validate",
-    **documented(
-        RequestProblem.MALFORMED_BODY,
-        RequestProblem.CONTENT_TOO_LARGE,
-        RequestProblem.UNSUPPORTED_MEDIA_TYPE,
-        body=VALIDATE_BODY,
-    ),
+    **documented(body=VALIDATE_BODY),
 )
 async def validate(request: Request, state: State, actor: Viewer) -> Response:
     """Say all that is wrong with a Blueprint, and what could be better. Writes nothing."""
@@ -115,7 +105,7 @@ async def validate(request: Request, state: State, actor: Viewer) -> Response:
     response_model=Envelope[ImportOut],
     summary="Turn a Compose file into a Blueprint",
     operation_id="environments_import",
-    **documented(*_BODY_PROBLEMS, *_ACCEPT_PROBLEMS, body=COMPOSE_BODY),
+    **documented(FailureKind.BLUEPRINT_INVALID, *_ACCEPT_PROBLEMS, body=COMPOSE_BODY),
 )
 async def import_compose(
     request: Request, state: State, actor: Developer, key: IdempotencyKey = None, wait: Wait = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from activities.db import planning
 from activities.db.records import Condition, EnvironmentRecord, JsonObject, OperationRecord
 from api.environments.pods import ServiceLive
 from api.environments.schemas import ConditionOut, EnvironmentOut, ServiceOut
@@ -23,17 +24,7 @@ def read_blueprint(document: JsonObject) -> Blueprint:
 
 def context_of(record: EnvironmentRecord) -> EnvironmentContext:
     """Whose objects these are, for names only: nothing is written under it."""
-    return EnvironmentContext(
-        environment_id=record.id,
-        environment_name=record.name,
-        organization_id=record.organization_id,
-        installation_id=record.installation_id,
-        operation_id="",
-        cluster=record.cluster,
-        namespace=record.namespace,
-        revision=record.revision,
-        fence=0,
-    )
+    return planning.context_of(record, "", revision=record.revision, fence=0)
 
 
 def services_out(

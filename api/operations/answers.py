@@ -12,8 +12,8 @@ from activities.db.acceptance import Accepted
 from activities.db.records import OperationRecord, StepRecord
 from activities.db.repositories import environments, operations
 from api.deferred import wait_for_end
-from api.envelope import answer, answer_stored
-from api.idempotency import Outcome, Replayed
+from api.envelope import answer
+from api.idempotency import Outcome, Replayed, answer_outcome
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
 from api.state import AppState
@@ -26,13 +26,13 @@ async def answer_accepted(
 ) -> Response:
     """Answer 202 with the operation; after waiting for its end 200 with how it ended."""
     if isinstance(outcome, Replayed):
-        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
+        return answer_outcome(request, outcome)
     accepted = outcome.result
     operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
     if wait and operation.ended:
         shaped = await read_operation(state, operation.organization_id, operation.id)
         return answer(request, shaped, headers=outcome.headers)
-    return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
+    return answer_outcome(request, outcome)
 
 
 async def read_operation(state: AppState, organization_id: str, operation_id: str) -> OperationOut:

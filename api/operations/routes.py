@@ -9,16 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 from activities.db.records import EventRecord
 from activities.db.repositories import environments, operations
 from api.auth import Developer, Viewer
-from api.documentation import documented, json_body
-from api.envelope import Envelope, ListEnvelope, answer, answer_list, answer_stored
+from api.documentation import REPEAT_PROBLEMS, documented, json_body
+from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.events import ends_operation
-from api.idempotency import IdempotencyKey, Replayed
+from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations import service
 from api.operations.answers import read_operation
 from api.operations.schemas import CancelOperation, OperationOut
 from api.operations.shapes import operation_out
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
-from api.problems import RequestProblem
 from api.state import State
 from api.streams import After, LastEventId, event_stream, start_after
 from workflows.domain.failures import FailureKind
@@ -81,11 +80,7 @@ async def get(request: Request, state: State, actor: Viewer, operation_id: Id) -
     operation_id="operations_cancel",
     **documented(
         FailureKind.CONFLICT,
-        RequestProblem.MALFORMED_BODY,
-        RequestProblem.CONTENT_TOO_LARGE,
-        RequestProblem.UNSUPPORTED_MEDIA_TYPE,
-        RequestProblem.IDEMPOTENCY_MISMATCH,
-        RequestProblem.IDEMPOTENCY_IN_FLIGHT,
+        *REPEAT_PROBLEMS,
         body=json_body(
             CancelOperation,
             {"keep": {"cleanup": False}, "undo": {"cleanup": True, "reason": "wrong branch"}},
@@ -98,9 +93,7 @@ async def cancel(
 ) -> Response:
     """Stop it; with `cleanup` undo what it made. One that has not begun ends at once."""
     outcome = await service.cancel(request, state, actor, operation_id, key)
-    if isinstance(outcome, Replayed):
-        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
-    return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
+    return answer_outcome(request, outcome)
 
 
 @router.get(

@@ -45,6 +45,9 @@ class StepOut(ApiModel):
     finished_at: datetime | None = None
     output: dict[str, JsonValue] | None = None
     failure: FailureOut | None = None
+    blocked_by: list[BlockerOut] | None = Field(
+        default=None, description="What holds the running step up; absent when nothing does"
+    )
 
 
 class ProgressOut(ApiModel):

@@ -8,10 +8,10 @@ from urllib.parse import quote
 from pydantic import JsonValue
 
 from activities.db.records import OperationRecord, StepRecord
+from activities.db.transitions import progress
 from api.operations.schemas import BlockerOut, CleanupOut, FailureOut, OperationOut, ProgressOut, StepOut
 from api.settings import ApiSettings
 from workflows.domain.failures import FAILURES, Blocker, Failure
-from workflows.domain.operations import StepState
 
 
 def operation_out(
@@ -36,7 +36,7 @@ def operation_out(
         created_at=record.created_at,
         started_at=record.started_at,
         finished_at=record.finished_at,
-        progress=None if steps is None else progress(steps),
+        progress=None if steps is None else ProgressOut.model_validate(progress(steps)),
         steps=None if steps is None else [_step_out(step, documents) for step in steps],
         failure=failure_out(record.failure, documents),
         cleanup=(
@@ -55,16 +55,6 @@ def temporal_url(settings: ApiSettings, workflow_id: str) -> str:
     base = settings.temporal_ui_url.rstrip("/")
     namespace = quote(settings.temporal_namespace, safe="")
     return f"{base}/namespaces/{namespace}/workflows/{quote(workflow_id, safe='')}"
-
-
-def progress(steps: Sequence[StepRecord]) -> ProgressOut:
-    """Steps that are over (well or skipped) of all steps, and the names of those that run."""
-    over = {StepState.SUCCEEDED, StepState.SKIPPED}
-    return ProgressOut(
-        done=sum(step.state in over for step in steps),
-        total=len(steps),
-        running=[step.name for step in steps if step.state is StepState.RUNNING],
-    )
 
 
 def failure_out(failure: Failure | None, evidence: Mapping[str, JsonValue]) -> FailureOut | None:
@@ -99,4 +89,5 @@ def _step_out(step: StepRecord, evidence: Mapping[str, JsonValue]) -> StepOut:
         finished_at=step.finished_at,
         output=step.output,
         failure=failure_out(step.failure, evidence),
+        blocked_by=[blocker_out(blocker) for blocker in step.blocked_by] or None,
     )

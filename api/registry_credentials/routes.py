@@ -9,12 +9,12 @@ from activities.db.records import RegistryCredentialRecord
 from activities.db.repositories import registry_credentials
 from api.auth import Admin, Viewer
 from api.bodies import read_document
-from api.documentation import documented, json_body
-from api.envelope import Envelope, ListEnvelope, answer, answer_list, answer_stored
+from api.documentation import REPEAT_PROBLEMS, documented, json_body
+from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
-from api.idempotency import IdempotencyKey, Outcome, Replayed, once
+from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
 from api.parameters import Id
-from api.problems import RequestProblem, not_found
+from api.problems import not_found
 from api.registry_credentials.schemas import CreateRegistryCredential, RegistryCredentialOut
 from api.state import State
 from workflows.domain.failures import FailureKind
@@ -32,11 +32,7 @@ _EXAMPLE = {"corp": {"name": "corp", "registry": "ghcr.io", "username": "robot",
     operation_id="registry_credentials_create",
     **documented(
         FailureKind.CONFLICT,
-        RequestProblem.MALFORMED_BODY,
-        RequestProblem.CONTENT_TOO_LARGE,
-        RequestProblem.UNSUPPORTED_MEDIA_TYPE,
-        RequestProblem.IDEMPOTENCY_MISMATCH,
-        RequestProblem.IDEMPOTENCY_IN_FLIGHT,
+        *REPEAT_PROBLEMS,
         body=json_body(CreateRegistryCredential, _EXAMPLE),
     ),
 )
@@ -57,9 +53,7 @@ async def create(request: Request, state: State, actor: Admin, key: IdempotencyK
         return Outcome(None, 201, _out(record))
 
     outcome = await once(request, state, actor, key, work)
-    if isinstance(outcome, Replayed):
-        return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
-    return answer(request, outcome.data, status=outcome.status)
+    return answer_outcome(request, outcome)
 
 
 @router.get(

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field, SecretStr
 
 from api.envelope import ApiInput, ApiModel
+from workflows.domain.blueprint_rules import LONGEST_CREDENTIAL_NAME
 
 _NAME = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 _HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$"
@@ -15,7 +16,9 @@ _HOST = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?(/[A-Za-z0-9._/-
 class CreateRegistryCredential(ApiInput):
     """What `POST /registry-credentials` is sent."""
 
-    name: str = Field(pattern=_NAME, max_length=40, description="What `imagePullSecrets` calls it")
+    name: str = Field(
+        pattern=_NAME, max_length=LONGEST_CREDENTIAL_NAME, description="What `imagePullSecrets` calls it"
+    )
     registry: str = Field(pattern=_HOST, max_length=253, description="Host of the registry, with its port")
     username: str = Field(min_length=1, max_length=256)
     password: SecretStr = Field(min_length=1, max_length=16_384, description="Never answered again")

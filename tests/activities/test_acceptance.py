@@ -12,7 +12,6 @@ from activities.db.acceptance import (
     Accepted,
     cancel_operation,
     delete_environment,
-    retry_environment,
 )
 from activities.db.engine import Database
 from activities.db.errors import (
@@ -28,22 +27,29 @@ from activities.db.errors import (
     Protected,
 )
 from activities.db.inserts import add_operation, new_operation
-from activities.db.records import Caps, EnvironmentRecord, OperationRecord
+from activities.db.records import Caps, OperationRecord
 from activities.db.repositories import audit, environments, events, operations, revisions, secrets
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.registry_credentials import create_registry_credential
 from activities.db.tables import EventType, Organization, Secret
 from activities.db.types import utc_now
-from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, begin, finish, make_tenant, shop
+from tests.helpers.tenants import (
+    KEYS,
+    PLANTED,
+    Tenant,
+    accept,
+    begin,
+    environment_of,
+    finish,
+    make_tenant,
+    operation_of,
+    retry,
+    shop,
+)
 from workflows.domain.environment import GuardRails
 from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState, StepState
 
 S, P = OperationState, EnvironmentPhase
-
-
-async def retry(database: Database, tenant: Tenant, environment_id: str) -> Accepted:
-    async with database.transaction() as session:
-        return await retry_environment(session, tenant.actor, environment_id, keys=KEYS)
 
 
 async def delete(database: Database, tenant: Tenant, environment_id: str, *, force: bool = False) -> Accepted:
@@ -58,16 +64,6 @@ async def cancel(
         return await cancel_operation(
             session, tenant.actor, operation_id, cleanup=cleanup, reason="changed my mind"
         )
-
-
-async def environment_of(database: Database, tenant: Tenant, environment_id: str) -> EnvironmentRecord:
-    async with database.reading() as session:
-        return await environments.get_environment(session, tenant.id, environment_id)
-
-
-async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> OperationRecord:
-    async with database.reading() as session:
-        return await operations.get_operation(session, tenant.id, operation_id)
 
 
 def contents_of(directory: Path) -> dict[str, bytes]:

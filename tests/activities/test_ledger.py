@@ -7,15 +7,24 @@ import pytest
 from sqlmodel import col, select
 
 from activities.db import ledger
-from activities.db.acceptance import Accepted, cancel_operation, delete_environment, retry_environment
+from activities.db.acceptance import Accepted, cancel_operation, delete_environment
 from activities.db.engine import Database
 from activities.db.errors import NotFound
-from activities.db.records import EnvironmentRecord, OperationRecord
-from activities.db.repositories import environments, events, operations, secrets
+from activities.db.repositories import events, operations, secrets
 from activities.db.repositories._rows import locked_environment
 from activities.db.tables import EventType, Secret
 from activities.db.types import utc_now
-from tests.helpers.tenants import KEYS, Tenant, accept, begin, finish, make_tenant, record
+from tests.helpers.tenants import (
+    Tenant,
+    accept,
+    begin,
+    environment_of,
+    finish,
+    make_tenant,
+    operation_of,
+    record,
+    retry,
+)
 from workflows.contracts.operation import LedgerEntry, OperationResult, PreImage
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import (
@@ -44,11 +53,6 @@ async def started(database: Database, tenant: Tenant) -> Accepted:
     return accepted
 
 
-async def retry(database: Database, tenant: Tenant, environment_id: str) -> Accepted:
-    async with database.transaction() as session:
-        return await retry_environment(session, tenant.actor, environment_id, keys=KEYS)
-
-
 async def delete(database: Database, tenant: Tenant, environment_id: str) -> Accepted:
     async with database.transaction() as session:
         return await delete_environment(session, tenant.actor, environment_id, force=False)
@@ -58,16 +62,6 @@ async def log_of(database: Database, tenant: Tenant, environment_id: str) -> lis
     async with database.reading() as session:
         rows = await events.after(session, tenant.id, environment_id, 0)
     return [(row.number, str(row.data.get("step", row.type)), row.data["state"]) for row in rows]
-
-
-async def environment_of(database: Database, tenant: Tenant, environment_id: str) -> EnvironmentRecord:
-    async with database.reading() as session:
-        return await environments.get_environment(session, tenant.id, environment_id)
-
-
-async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> OperationRecord:
-    async with database.reading() as session:
-        return await operations.get_operation(session, tenant.id, operation_id)
 
 
 async def test_begin_moves_to_running_once(database: Database) -> None:

@@ -85,6 +85,40 @@ async def test_suggestions_reach_the_caller(api: Api) -> None:
     assert "description" in found["descriptoin"]
 
 
+@pytest.mark.parametrize(
+    ("service", "fields", "path", "message"),
+    [
+        pytest.param(
+            "web",
+            {"mock": {"mode": "mirror", "image": "registry.test/mock:1"}},
+            "services.web.mock.mode",
+            "mirror is not available in this version",
+            id="a mock that would do nothing",
+        ),
+        pytest.param(
+            "db",
+            {"init": {"type": "sql", "script": "create table t(id int);\ncommit;"}},
+            "services.db.init.script",
+            "line 2: COMMIT",
+            id="an init script that breaks its transaction",
+        ),
+    ],
+)
+async def test_what_would_fail_later_is_refused_by_both_doors(
+    api: Api, service: str, fields: dict[str, Any], path: str, message: str
+) -> None:
+    document = shop_document()
+    document["services"][service] |= fields
+    answer = await api.client.post("/v1/environments/validate", json={"blueprint": document})
+    (validated,) = answer.json()["data"]["errors"]
+    refused = await api.client.post("/v1/environments", json={"blueprint": document})
+    (error,) = problem(refused, 422, "blueprint_invalid")["errors"]
+    assert error == validated
+    assert error["path"] == path
+    assert message in error["message"]
+    assert error["suggestion"]
+
+
 async def test_faults_of_the_wrapper_stand_beside_those_of_the_blueprint(api: Api) -> None:
     body = {"blueprint": {"name": "shop"}, "blueprnt": 1, "name": 7}
     found = problem(await api.client.post("/v1/environments", json=body), 422, "blueprint_invalid")

@@ -14,7 +14,7 @@ from tests.api.support import Api, create, event_data, problem
 from tests.helpers.tenants import Tenant, begin, finish, record
 from tests.helpers.waiting import eventually_async
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
-from workflows.domain.failures import FailureKind, failure
+from workflows.domain.failures import Blocker, FailureKind, failure
 from workflows.domain.operations import OperationState, StepChange, StepState
 
 pytestmark = pytest.mark.usefixtures("tenant")
@@ -57,6 +57,26 @@ async def test_an_operation_with_steps_failure_and_evidence(api: Api) -> None:
     assert steps["service/web"]["dependsOn"]
     assert one["progress"]["total"] == len(steps)
     assert one["progress"]["done"] == 1
+
+
+async def test_a_step_names_what_holds_it_up_while_it_runs(api: Api) -> None:
+    operation_id: str = (await create(api))["operation"]["id"]
+    await begin(api.database, operation_id)
+    held = (Blocker(object="ConfigMap/held", finalizers=("example.test/hold",)),)
+    running = StepChange(step="namespace", state=StepState.RUNNING, attempt=1, blocked_by=held)
+
+    async def steps() -> dict[str, dict[str, object]]:
+        found = (await api.client.get(f"/v1/operations/{operation_id}")).json()["data"]["steps"]
+        return {step["name"]: step for step in found}
+
+    await record(api.database, operation_id, running)
+    now = await steps()
+    assert now["namespace"]["blockedBy"] == [
+        {"object": "ConfigMap/held", "finalizers": ["example.test/hold"]}
+    ]
+    assert "blockedBy" not in now["service/db"]
+    await record(api.database, operation_id, running.model_copy(update={"blocked_by": ()}))
+    assert "blockedBy" not in (await steps())["namespace"]
 
 
 async def test_operations_are_listed_and_filtered(api: Api) -> None:

@@ -290,6 +290,10 @@ def running(step: str, attempt: int = 1) -> tuple[str, dict[str, Json]]:
     return step, {"state": "running", "attempt": attempt, "startedAt": "2026-11-22T10:00:01Z"}
 
 
+def held_up(step: str, *blockers: Json) -> tuple[str, dict[str, Json]]:
+    return step, {**running(step)[1], "blockedBy": list(blockers)}
+
+
 def succeeded(step: str, attempt: int = 1) -> tuple[str, dict[str, Json]]:
     return step, {"state": "succeeded", "attempt": attempt, "finishedAt": "2026-11-22T10:00:03Z"}
 

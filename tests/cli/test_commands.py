@@ -21,6 +21,7 @@ from tests.cli.scripted_api import (
     ScriptedApi,
     data,
     environment,
+    held_up,
     operation,
     problem,
 )
@@ -292,6 +293,12 @@ class TestOperations:
     def test_get_shows_steps(self, run: Run, live: Callable[..., LiveOperation]) -> None:
         live(operation("running"))
         assert "service/api" in run("op", "get", OPERATION_ID).stdout
+
+    def test_get_says_what_holds_a_step_up(self, run: Run, live: Callable[..., LiveOperation]) -> None:
+        held = {"object": "ConfigMap/held", "finalizers": ["example.com/hold"]}
+        live(operation("running"), held_up("namespace", held)).streamed = 2
+        (line,) = (line for line in run("op", "get", OPERATION_ID).stdout.splitlines() if "namespace" in line)
+        assert line.endswith("held up by ConfigMap/held (example.com/hold)")
 
 
 class TestRepeats:

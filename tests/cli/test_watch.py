@@ -30,6 +30,7 @@ from tests.cli.scripted_api import (
     data,
     environment,
     failed,
+    held_up,
     operation,
     problem,
     running,
@@ -238,6 +239,29 @@ def test_a_blocked_delete_names_object_and_finalizer(api: ScriptedApi, run: Run,
     assert result.exit_code == 1
     assert "ConfigMap/held (example.com/hold)" in result.stderr
     assert "perdure env delete shop" in result.stderr
+
+
+def test_what_holds_a_step_up_is_told_when_it_changes(run: Run, live: Live) -> None:
+    held = {"object": "ConfigMap/held", "finalizers": ["example.com/hold"]}
+    live(
+        operation("running"),
+        running("namespace"),
+        held_up("namespace", held),
+        held_up("namespace", held),
+        held_up("namespace", held, {"object": "Pod/late", "finalizers": []}),
+        held_up("namespace"),
+        succeeded("namespace"),
+        operation("succeeded"),
+    )
+    result = run("op", "watch", OPERATION_ID)
+    told = [line.split(maxsplit=1)[1] for line in result.stderr.splitlines() if " namespace" in line]
+    assert told == [
+        "running    namespace",
+        "running    namespace: held up by ConfigMap/held (example.com/hold)",
+        "running    namespace: held up by ConfigMap/held (example.com/hold); Pod/late",
+        "running    namespace",
+        "succeeded  namespace (2.0s)",
+    ]
 
 
 def test_retry_waits_for_its_own_operation(api: ScriptedApi, run: Run, live: Live) -> None:

@@ -11,8 +11,9 @@ from typing import Final
 import pytest
 
 from clusters.gateway import Cluster, ClusterConfig, Propagation, open_cluster
-from clusters.objects import Manifest, ObjectRef, text
+from clusters.objects import Manifest, ObjectRef
 from tests.helpers.waiting import eventually_async
+from workflows.domain.json_reading import text
 from workflows.domain.names import ENVIRONMENT, ENVIRONMENT_ROLE, FENCE, INSTALLATION
 
 ROOT: Final = Path(__file__).parents[2]

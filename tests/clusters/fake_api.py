@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class FakeApi:
     seen: list[web.Request] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     ready: bool = True
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.path == "/readyz":
@@ -35,6 +36,20 @@ class FakeApi:
 
     def methods(self) -> list[str]:
         return [request.method for request in self.seen]
+
+    async def stream(
+        self, request: web.Request, *frames: object, lasting: float | None = 0.0
+    ) -> web.StreamResponse:
+        """Send watch frames, then end cleanly after so many seconds; None: not before this closes."""
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        for frame in frames:
+            await response.write(json.dumps(frame).encode() + b"\n")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(lasting):
+                await self.closing.wait()
+        await response.write_eof()
+        return response
 
 
 @asynccontextmanager
@@ -50,6 +65,7 @@ async def fake_cluster(tmp_path: Path, handler: Handler) -> AsyncIterator[tuple[
         async with open_cluster(ClusterConfig(kubeconfig, request_timeout=5.0)) as cluster:
             yield api, cluster
     finally:
+        api.closing.set()
         await server.close()
 
 
@@ -106,17 +122,6 @@ def listing(version: str, *items: Manifest, following: str = "") -> web.Response
             "items": [{k: v for k, v in item.items() if k not in ("kind", "apiVersion")} for item in items],
         }
     )
-
-
-async def stream(request: web.Request, *frames: object, hold: float = 0.0) -> web.StreamResponse:
-    """Send watch frames, keep the stream open for `hold` seconds, end it cleanly."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await response.prepare(request)
-    for frame in frames:
-        await response.write(json.dumps(frame).encode() + b"\n")
-    await asyncio.sleep(hold)
-    await response.write_eof()
-    return response
 
 
 def cut(request: web.Request) -> None:

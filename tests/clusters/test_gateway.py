@@ -20,10 +20,11 @@ from clusters.errors import (
     QuotaExceeded,
 )
 from clusters.gateway import Cluster, Propagation
-from clusters.objects import Manifest, ObjectRef, at, mapping, strings, text
+from clusters.objects import Manifest, ObjectRef
 from tests.clusters.conftest import Environment, make_environment
 from tests.helpers.waiting import eventually_async
 from workflows.domain.failures import Blocker
+from workflows.domain.json_reading import at, mapping, strings, text
 from workflows.domain.names import ENVIRONMENT, FENCE, FIELD_MANAGER, INSTALLATION
 
 pytestmark = pytest.mark.cluster

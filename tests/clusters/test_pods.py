@@ -10,10 +10,10 @@ import pytest
 
 from clusters.errors import ClusterError, Invalid, NotFound, NotStarted, TimedOut, Unavailable
 from clusters.gateway import Cluster, ClusterConfig, LogLine, Propagation, open_cluster
-from clusters.objects import number
 from tests.clusters.conftest import IMAGE, ROOT, Environment
 from tests.clusters.proxy import proxied
 from tests.helpers.waiting import eventually_async
+from workflows.domain.json_reading import number
 
 pytestmark = pytest.mark.cluster
 
@@ -236,7 +236,7 @@ class TestLogs:
 
         async def restarted() -> bool:
             live = await perdure.get(environment.ref("Pod", pod))
-            return live is not None and number(live, "status", "containerStatuses", 0, "restartCount") > 0
+            return bool(number(live, "status", "containerStatuses", 0, "restartCount"))
 
         await eventually_async(restarted, "the container restarted", within=60)
         previous = await perdure.logs(environment.name, pod, previous=True)

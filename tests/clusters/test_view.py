@@ -9,12 +9,12 @@ import pytest
 
 from clusters.errors import ClusterError, Forbidden
 from clusters.gateway import Cluster, ClusterConfig, Propagation, open_cluster
-from clusters.objects import mapping, text
 from clusters.view import NamespaceView, ViewPool
 from clusters.watch import Changed, Deleted, Listed, WatchTimes, watch
 from tests.clusters.conftest import Environment
 from tests.clusters.proxy import proxied
 from tests.helpers.waiting import eventually_async
+from workflows.domain.json_reading import mapping, text
 
 pytestmark = pytest.mark.cluster
 QUICK = WatchTimes(stream=2, grace=0.5, first_delay=0.05, longest_delay=0.2)

@@ -9,9 +9,10 @@ from aiohttp import web
 
 from clusters.errors import ClusterError, Forbidden, NotServed
 from clusters.gateway import Cluster
-from clusters.objects import Manifest, text
+from clusters.objects import Manifest
 from clusters.watch import Changed, Deleted, Listed, WatchEvent, WatchTimes, watch
-from tests.clusters.fake_api import config_map, cut, fake_cluster, listing, status, stream
+from tests.clusters.fake_api import config_map, cut, fake_cluster, listing, status
+from workflows.domain.json_reading import text
 
 QUICK = WatchTimes(stream=1, grace=0.2, first_delay=0.01, longest_delay=0.05, forbidden=0.1)
 
@@ -54,10 +55,13 @@ async def test_continues_from_the_last_version(tmp_path: Path) -> None:
             return listing("5", config_map("a"))
         match request.query["resourceVersion"]:
             case "5":
+                asked = float(request.query["timeoutSeconds"])
                 bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "8"}}}
-                return await stream(request, frame("ADDED", config_map("b", "6")), bookmark, hold=0.6)
+                return await api.stream(
+                    request, frame("ADDED", config_map("b", "6")), bookmark, lasting=asked
+                )
             case "8":
-                return await stream(request, frame("DELETED", config_map("a", "9")), hold=5)
+                return await api.stream(request, frame("DELETED", config_map("a", "9")), lasting=None)
             case other:
                 return status(400, "BadRequest", f"unexpected {other}")
 
@@ -73,10 +77,10 @@ async def test_expired_version_lists_again(tmp_path: Path, in_stream: bool) -> N
         if not is_watch(request):
             return listing(str(len(api.seen)), config_map(f"at{len(api.seen)}"))
         if len(api.seen) > 2:
-            return await stream(request, hold=5)
+            return await api.stream(request, lasting=None)
         if in_stream:
             expired = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-            return await stream(request, {"type": "ERROR", "object": expired})
+            return await api.stream(request, {"type": "ERROR", "object": expired})
         return status(410, "Expired", "too old")
 
     outages: list[ClusterError | None] = []
@@ -90,7 +94,7 @@ async def test_silent_stream_lists_again(tmp_path: Path) -> None:
         if not is_watch(request):
             return listing(str(len(api.seen)), config_map(f"at{len(api.seen)}"))
         # Longer than it was asked for, and nothing is ever said.
-        return await stream(request, hold=8)
+        return await api.stream(request, lasting=None)
 
     outages: list[ClusterError | None] = []
     async with fake_cluster(tmp_path, handler) as (api, cluster):
@@ -122,7 +126,6 @@ async def test_line_in_pieces_is_one_event(tmp_path: Path) -> None:
         line = b'{"type":"ADDED","object":{"metadata":{"name":"big","resourceVersion":"2"},"x":"'
         for piece in (line, b"y" * 300_000, b'"}}\n'):
             await response.write(piece)
-            await asyncio.sleep(0.01)
         return response
 
     async with fake_cluster(tmp_path, handler) as (_, cluster):
@@ -133,9 +136,9 @@ async def test_string_in_place_of_events(tmp_path: Path) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if not is_watch(request):
             return listing("1")
-        return await stream(request, "404 page not found")
+        return await api.stream(request, "404 page not found")
 
-    async with fake_cluster(tmp_path, handler) as (_, cluster):
+    async with fake_cluster(tmp_path, handler) as (api, cluster):
         with pytest.raises(NotServed):
             await take(cluster, 2)
 
@@ -179,7 +182,7 @@ async def test_stream_that_ends_at_once_is_not_hammered(tmp_path: Path) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if not is_watch(request):
             return listing(str(len(api.seen)))
-        return await stream(request)
+        return await api.stream(request)
 
     async with fake_cluster(tmp_path, handler) as (api, cluster):
         with pytest.raises(TimeoutError):

@@ -1,11 +1,13 @@
 """What README and lock files promise, held against the code."""
 
+import inspect
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from activities.settings import SharedSettings
 from api.settings import ApiSettings
 from worker.settings import WorkerSettings
 
@@ -17,6 +19,18 @@ def test_the_readme_lists_every_setting_and_no_other() -> None:
     first_cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     listed = {name for cell in first_cells for name in re.findall(r"`([A-Z_]+)`", cell)}
     assert listed == {name.upper() for name in (*WorkerSettings.model_fields, *ApiSettings.model_fields)}
+
+
+def test_a_setting_of_both_processes_is_defined_once() -> None:
+    both = set(WorkerSettings.model_fields) & set(ApiSettings.model_fields)
+    assert both == set(SharedSettings.model_fields)
+    for settings in (WorkerSettings, ApiSettings):
+        assert not both & inspect.get_annotations(settings).keys()
+
+
+def test_what_both_processes_share_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERDURE_LOG_LEVEL", "DEBUG")
+    assert (ApiSettings().log_level, SharedSettings().log_level) == ("DEBUG", "INFO")
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-bootstrap.lock"])

@@ -61,9 +61,8 @@ def test_a_foreign_finalizer_is_named_and_waited_for(stack: Stack, name: str) ->
         assert held in status["message"]
         assert reported < REPORT_SECONDS
         # The operation knows it too: its events and the workflow's details are written from this.
-        query = "select blocked_by from steps where operation_id = ? and name = 'delete_namespace'"
         eventually(
-            lambda: FINALIZER in str(stack.rows(query, deletion.operation_id)),
+            lambda: blocker in deletion.step("delete_namespace").get("blockedBy", []),
             "the operation's step says what holds it",
             within=max(REPORT_SECONDS - reported, 1),
         )

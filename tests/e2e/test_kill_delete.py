@@ -60,8 +60,7 @@ def _name() -> str:
 
 def _blocked(deletion: Handle) -> bool:
     """Whether the ledger says what holds the namespace."""
-    query = "select blocked_by from steps where operation_id = ? and name = 'delete_namespace'"
-    return FINALIZER in str(deletion.stack.rows(query, deletion.operation_id))
+    return FINALIZER in str(deletion.step("delete_namespace").get("blockedBy"))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from tests.helpers.contexts import CONTEXT
 from workflows.contracts.delete import (
     DeleteActivities,
     DeleteNamespace,
@@ -34,23 +35,11 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.domain.blueprint import parse_blueprint
-from workflows.domain.environment import EnvironmentContext, ObjectIdentity
+from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
 from workflows.domain.operations import Cleanup, OnFailure, StepState
 from workflows.domain.plan import plan_delete, plan_provision
 from workflows.domain.readiness import Until
-
-CONTEXT = EnvironmentContext(
-    environment_id="env_01",
-    environment_name="shop",
-    organization_id="org_01",
-    installation_id="8c7d6b1e-0000-4000-8000-000000000001",
-    operation_id="op_01",
-    cluster="test",
-    namespace="shop-12345678",
-    revision=1,
-    fence=1,
-)
 
 
 def provision_plan(

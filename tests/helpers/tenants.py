@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from activities.db import ledger
-from activities.db.acceptance import Accepted, create_environment
+from activities.db.acceptance import Accepted, create_environment, retry_environment
 from activities.db.engine import Database
-from activities.db.records import Actor, Caps
+from activities.db.records import Actor, Caps, EnvironmentRecord, OperationRecord
+from activities.db.repositories import environments, operations
 from activities.db.repositories.installation import installation_id
 from activities.db.repositories.keys import create_key
 from activities.db.repositories.organizations import create_organization, create_principal
@@ -96,6 +97,12 @@ async def accept(
         )
 
 
+async def retry(database: Database, tenant: Tenant, environment_id: str) -> Accepted:
+    """Accept a retry of an environment's last provision."""
+    async with database.transaction() as session:
+        return await retry_environment(session, tenant.actor, environment_id, keys=KEYS)
+
+
 async def begin(database: Database, operation_id: str) -> ledger.Begun:
     """Begin an operation as its workflow does."""
     async with database.transaction() as session:
@@ -120,3 +127,15 @@ async def finish(
     result = OperationResult(operation_id=operation_id, state=state, failure=failure, cleanup=cleanup)
     async with database.transaction() as session:
         return await ledger.finish(session, result)
+
+
+async def environment_of(database: Database, tenant: Tenant, environment_id: str) -> EnvironmentRecord:
+    """Read an environment of the tenant."""
+    async with database.reading() as session:
+        return await environments.get_environment(session, tenant.id, environment_id)
+
+
+async def operation_of(database: Database, tenant: Tenant, operation_id: str) -> OperationRecord:
+    """Read an operation of the tenant."""
+    async with database.reading() as session:
+        return await operations.get_operation(session, tenant.id, operation_id)

@@ -92,6 +92,17 @@ def of(*services: Document, **fields: Any) -> Document:
     return {"name": "env", "services": list(services), **fields}
 
 
+def beside_ports(port: Document, mode: str = "sidecar") -> Document:
+    """A service with the port 80, called http, and a mock with another port."""
+    mock = {"mode": mode, "image": "example/mock:1", "ports": [port]}
+    return service(ports=[{"containerPort": 80, "name": "http"}], mock=mock)
+
+
+def database(script: str, **fields: Any) -> Document:
+    """A PostgreSQL with an SQL init script."""
+    return service(**{"image": "postgres:16", "init": {"type": "sql", "script": script}, **fields})
+
+
 def errors(document: object, plan: str | None = None, name: str | None = None) -> tuple[FieldError, ...]:
     with pytest.raises(BlueprintInvalid) as caught:
         parse_blueprint(document, plan=plan, name=name)
@@ -155,6 +166,10 @@ class TestValid:
         assert parse_blueprint(document, name="branch-7").name == "branch-7"
         assert "é" in errors(document, name="é")[0].message
 
+    def test_a_mock_has_ports_of_its_own_beside_the_service_and_any_in_its_place(self) -> None:
+        assert parse_blueprint(of(beside_ports({"containerPort": 80, "protocol": "UDP"})))
+        assert parse_blueprint(of(beside_ports({"containerPort": 80, "name": "http"}, mode="replace")))
+
     def test_the_document_is_not_changed(self) -> None:
         document = full()
         before = copy.deepcopy(document)
@@ -190,6 +205,16 @@ class TestFaults:
                 of(service(ports=[{"containerPort": 80}, {"containerPort": 80}])),
                 "services[0].ports[1].containerPort",
                 "already",
+            ),
+            (
+                of(service(ports=[{"containerPort": 80}, {"containerPort": 81, "name": "tcp-80"}])),
+                "services[0].ports[1].name",
+                '"tcp-80" is already used',
+            ),
+            (
+                of(service(ports=[{"containerPort": 81, "name": "tcp-80"}, {"containerPort": 80}])),
+                "services[0].ports[1]",
+                '"tcp-80" is already used',
             ),
             (of(service(expose=True)), "services[0].expose", "needs a port"),
             (
@@ -277,6 +302,29 @@ class TestFaults:
                 "below the volume",
             ),
             (of(service(init={"type": "sql", "script": "x"})), "services[0].init.type", "PostgreSQL"),
+            (
+                of(database("create table t(id int);\nCOMMIT;")),
+                "services[0].init.script",
+                "line 2: COMMIT is not allowed",
+            ),
+            (of(database("\n\nvacuum;")), "services[0].init.script", "line 3: VACUUM is not possible"),
+            (of(database("\\connect other")), "services[0].init.script", "line 1: psql command \\connect"),
+            (of(database("select 'x")), "services[0].init.script", "does not end"),
+            (
+                of(service(mock={"mode": "mirror", "image": "m:1"})),
+                "services[0].mock.mode",
+                "mirror is not available in this version",
+            ),
+            (
+                of(beside_ports({"containerPort": 80})),
+                "services[0].mock.ports[0].containerPort",
+                "shares its address",
+            ),
+            (
+                of(beside_ports({"containerPort": 81, "name": "http"})),
+                "services[0].mock.ports[0].name",
+                '"http" is already used',
+            ),
             (of(service(), routing={"mode": "overlay"}), "routing.baselineId", "required"),
             (
                 of(service(), labels={"app.kubernetes.io/name": "x"}),
@@ -396,6 +444,20 @@ class TestFaults:
         assert only(of(service(replicas=2, volumes=[data]))).code == "L006"
         assert parse_blueprint(of(service(replicas=2, volumes=[data], replicable=True)))
 
+    def test_an_init_script_that_breaks_its_transaction_is_told_with_a_way_out(self) -> None:
+        assert "type: shell" in (only(of(database("commit"))).suggestion or "")
+        assert parse_blueprint(of(service(image="postgres:16", init={"type": "shell", "script": "commit"})))
+        assert parse_blueprint(of(database("commit", image="mariadb:11")))
+
+    def test_a_plan_may_make_an_init_script_one_for_another_database(self) -> None:
+        document = of(
+            database("commit", image="mariadb:11"),
+            plans={"p": {"services": {"app": {"image": "postgres:16"}}}},
+        )
+        error = only(document)
+        assert error.field == "services[0].init.script"
+        assert 'with plan "p"' in error.message
+
     def test_two_services_cannot_have_one_address(self) -> None:
         exposed = {"ports": [{"containerPort": 80}], "expose": {"host": "a.example.test"}}
         document = of(service(**exposed), {"name": "b", "image": "x:1", **exposed})
@@ -415,6 +477,13 @@ class TestFaults:
         assert "30000" in only(of(service(), labels=laugh)).message
         assert len(errors({f"key{index}" * 20: index for index in range(29_000)})) == 201
         assert errors(of(service(replicas=10**5000)))
+
+    def test_long_init_scripts_are_read_once_for_all_plans(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[str] = []
+        monkeypatch.setattr("workflows.domain.init_sql.refuse_transaction_control", read.append)
+        plans = {f"p{number}": {"description": "another"} for number in range(9)}
+        parse_blueprint(of(database("select 1"), plans=plans))
+        assert read == ["select 1"]
 
 
 class TestPlans:

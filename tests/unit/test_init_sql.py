@@ -1,7 +1,10 @@
 """Reading SQL scripts, and what the commands that run them look like. No server."""
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
+from workflows.domain.blueprint import BlueprintInvalid, parse_blueprint
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, check_sql, outcome, sql_init
 from workflows.domain.init_sql_scan import statements
@@ -11,6 +14,7 @@ ALLOWED = {
     "words in text": "insert into t values ('commit; rollback; -- no'), ('it''s; begin;')",
     "words in names": 'create table "commit;" ("begin" int); insert into "commit;" values (1);',
     "words in comments": "-- commit;\n/* begin; /* nested */ rollback; */ select 1;",
+    "comments after operators": "select 1 */* 2\" wide; commit; */ 2 +-- it's\n 3 / -1;",
     "escaped text": r"select E'a\'; commit; \\'; select 2;",
     "backslash in plain text": r"select '\'; select '\\';",
     "dollar quotes": "do $$ begin perform 1; commit; end $$; select $a$ $$ ; commit; $a$;",
@@ -26,6 +30,10 @@ ALLOWED = {
     "case outside a routine": "select case when true then 1 else 2 end; select 1",
     "umlauts": "create table straße (größe int); insert into straße values (1);",
     "nothing": "  -- nothing to do\n",
+    "concurrently, but in a transaction": "refresh materialized view concurrently v",
+    "a table to reindex": 'reindex (verbose) table database; reindex index "system";',
+    "quoting rules as they are": "set standard_conforming_strings = on; select 1",
+    "part of a table": "alter table t detach partition p",
     "names that begin like commands": "select commit_id, end_time from begin_log; update t set commit = 1;",
 }
 
@@ -61,7 +69,56 @@ REFUSED = {
     "open parenthesis": ("insert into t values (1", "parenthesis"),
     "open body": ("create procedure p() begin atomic select 1;", "END"),
     "quoting rules changed": ("set standard_conforming_strings = off; select 1", "standard_conforming"),
+    "quoting rules changed by text": ("set standard_conforming_strings to 'off'", "standard_conforming"),
     "nul": ("select '\0'", "NUL"),
+}
+
+
+ALONE = {
+    "create database other": "CREATE DATABASE",
+    "drop database if exists other": "DROP DATABASE",
+    "create tablespace t location '/nowhere'": "CREATE TABLESPACE",
+    "drop tablespace if exists t": "DROP TABLESPACE",
+    "alter database shop set tablespace pg_default": "ALTER DATABASE SET TABLESPACE",
+    "alter system set work_mem = '8MB'": "ALTER SYSTEM",
+    "vacuum full": "VACUUM",
+    "discard all": "DISCARD ALL",
+    "create index concurrently on alone (id)": "CREATE INDEX CONCURRENTLY",
+    "create unique index concurrently i on alone (id)": "CREATE UNIQUE INDEX CONCURRENTLY",
+    "drop index concurrently alone_id": "DROP INDEX CONCURRENTLY",
+    "reindex schema public": "REINDEX SCHEMA",
+    "reindex (verbose) database shop": "REINDEX DATABASE",
+    "reindex system shop": "REINDEX SYSTEM",
+    "reindex table concurrently alone": "REINDEX CONCURRENTLY",
+    "alter table parted detach partition part concurrently": "DETACH PARTITION CONCURRENTLY",
+}
+"""Statements that the server runs outside transactions only; `test_init_sql_postgres` asks one."""
+
+
+MYSQL_ALLOWED = {
+    "other statements about transactions": "start transaction; insert into t values (1); commit; begin; end;",
+    "savepoints": "rollback to a; rollback work to savepoint a;",
+    "words in text": r"insert into t values ('it\'s; rollback;', \"x\"\"; rollback;\", 'a''; rollback;');",
+    "words in names": "create table `a; rollback;` (`rollback` int);",
+    "words in comments": "-- it's; rollback;\n# it's; rollback;\n/* it's; rollback; */ select 1;",
+    "a routine": (
+        "DELIMITER $$\ncreate procedure p() begin\n declare exit handler for sqlexception begin\n"
+        "  rollback; end;\n select 1; end$$\ndelimiter ;\ncall p();"
+    ),
+    "what does not end": "select 'it; rollback;",
+    "nothing": " ;; -- nothing",
+}
+MYSQL_REFUSED = {
+    "plain": ("insert into t values (1);\nrollback;", "line 2: ROLLBACK"),
+    "after a minus that is no comment": ("select 1--1;\nROLLBACK", "line 2: ROLLBACK"),
+    "after comments": ("-- one\n/* two\n*/ # three\n rollback work;", "line 4: ROLLBACK"),
+    "in a comment that is read": ("/*!50100 rollback */;", "line 1: ROLLBACK"),
+    "under another delimiter": ("delimiter //\nselect 1//\nrollback//", "line 3: ROLLBACK"),
+    "after a routine": (
+        "delimiter $$\ncreate procedure p() begin rollback; end$$\ndelimiter ;\nrollback;",
+        "line 4: ROLLBACK",
+    ),
+    "after escaped text": (r"select 'a\\'; rollback;", "ROLLBACK"),
 }
 
 
@@ -76,10 +133,28 @@ class TestCheckSql:
             check_sql(DataStore.POSTGRES, script)
         assert told in str(refused.value)
 
+    @pytest.mark.parametrize(("statement", "told"), ALONE.items(), ids=ALONE.values())
+    def test_refuses_what_cannot_run_in_a_transaction(self, statement: str, told: str) -> None:
+        with pytest.raises(InitScriptInvalid) as refused:
+            check_sql(DataStore.POSTGRES, f"select 1;\n{statement};")
+        assert refused.value.reason.startswith(f"line 2: {told} is not possible")
+        assert "type: shell" in (refused.value.way_out or "")
+
     @pytest.mark.parametrize("store", [None, DataStore.REDIS, DataStore.FILES])
     def test_refuses_a_store_without_sql(self, store: DataStore | None) -> None:
         with pytest.raises(InitScriptInvalid, match="postgres or mysql"):
             sql_init(store, "select 1", "key", "digest")
+
+    @pytest.mark.parametrize("script", MYSQL_ALLOWED.values(), ids=MYSQL_ALLOWED.keys())
+    def test_lets_through_what_leaves_the_mark_in_mysql(self, script: str) -> None:
+        check_sql(DataStore.MYSQL, script)
+
+    @pytest.mark.parametrize(("script", "told"), MYSQL_REFUSED.values(), ids=MYSQL_REFUSED.keys())
+    def test_refuses_what_takes_the_mark_back_in_mysql(self, script: str, told: str) -> None:
+        with pytest.raises(InitScriptInvalid) as refused:
+            check_sql(DataStore.MYSQL, script)
+        assert told in str(refused.value)
+        assert "type: shell" in (refused.value.way_out or "")
 
     def test_reads_a_large_script_in_one_pass(self) -> None:
         script = "insert into t values (1, 'some text; more', $$x$$);\n" * 20_000
@@ -132,3 +207,27 @@ class TestOutcome:
     )
     def test_means(self, exit_code: int, stdout: bytes, expected: InitOutcome) -> None:
         assert outcome(exit_code, stdout) is expected
+
+
+_PARTS = ("'", '"', "$$", "(", ")", "/*", "*/", "-- ", "\\", ";", ";\n", "\n", "commit", "begin", "vacuum")
+_ALL = (*ALLOWED.values(), *MYSQL_ALLOWED.values(), *(script for script, _ in MYSQL_REFUSED.values()))
+_PIECES = st.sampled_from(
+    [*_ALL, *(script for script, _ in REFUSED.values() if "\0" not in script), *ALONE, *_PARTS]
+)
+
+
+@given(st.lists(_PIECES, min_size=1, max_size=4).map(" ".join), st.sampled_from(["postgres:16", "mysql:8"]))
+@settings(max_examples=300, deadline=None)
+def test_what_a_blueprint_may_hold_is_not_refused_when_it_runs(script: str, image: str) -> None:
+    service = {"name": "db", "image": image, "init": {"type": "sql", "script": script}}
+    store = DataStore.POSTGRES if image.startswith("postgres") else DataStore.MYSQL
+    try:
+        parse_blueprint({"name": "shop", "services": [service]})
+    except BlueprintInvalid as invalid:
+        told = [error.field for error in invalid.errors]
+        event("refused")
+    else:
+        told = []
+        event("accepted")
+        sql_init(store, script, "key", "digest")
+    assert told in ([], ["services[0].init.script"])

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.test_init_sql import ALONE
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.init_sql import InitCommand, InitOutcome, outcome, sql_init
 
@@ -205,6 +206,27 @@ def test_says_nothing_but_how_it_went(server: Server) -> None:
         command.command, input=command.stdin, env=server.env, capture_output=True, timeout=60, check=True
     )
     assert (done.stdout, done.stderr) == (b"perdure-init: applied\n", b"")
+
+
+@pytest.mark.parametrize("statement", ALONE, ids=ALONE.values())
+def test_refuses_only_what_the_server_runs_outside_transactions(server: Server, statement: str) -> None:
+    server.ask("create table if not exists alone (id int)")
+    server.ask("create table if not exists parted (id int) partition by list (id)")
+    server.ask("create table if not exists part partition of parted for values in (1)")
+    server.ask("create index if not exists alone_id on alone (id)")
+    # Fed by itself, for the command is not to be had with such a script.
+    around = init("select 'in its place'", statement)
+    marked = around.stdin.replace(b"select 'in its place'", statement.encode())
+    fed = sh_with_length(around, len(marked))
+    answer, output = server.run(InitCommand(fed, marked))
+    assert answer is InitOutcome.FAILED
+    assert "cannot run inside a transaction block" in output
+
+
+def sh_with_length(command: InitCommand, length: int) -> tuple[str, ...]:
+    """The command, taking this many bytes of input."""
+    *shell, script = command.command
+    return (*shell, script.replace(f"head -c {len(command.stdin)} ", f"head -c {length} ", 1))
 
 
 def test_reads_its_input_to_the_end_when_there_is_nothing_to_do(server: Server) -> None:

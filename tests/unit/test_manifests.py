@@ -6,22 +6,12 @@ from collections.abc import Iterator
 import pytest
 from pydantic import JsonValue
 
+from tests.helpers.contexts import CONTEXT
 from workflows.domain import manifests, names
 from workflows.domain.blueprint import Blueprint, parse_blueprint
 from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
 from workflows.domain.manifests import Manifest
 
-CONTEXT = EnvironmentContext(
-    environment_id="env_1",
-    environment_name="shop",
-    organization_id="org_1",
-    installation_id="0b0e",
-    operation_id="op_1",
-    cluster="local",
-    namespace="shop-0a1b2c3d",
-    revision=3,
-    fence=7,
-)
 LATER = CONTEXT.model_copy(update={"revision": 4, "fence": 9, "operation_id": "op_2"})
 SHOP: dict[str, object] = {
     "name": "shop",
@@ -129,9 +119,9 @@ class TestAll:
             labels = dig(manifest, "metadata", "labels")
             assert isinstance(labels, dict)
             assert labels[names.MANAGED_BY] == "perdure"
-            assert labels[names.ENVIRONMENT] == "env_1"
-            assert labels[names.ORGANIZATION] == "org_1"
-            assert labels[names.INSTALLATION] == "0b0e"
+            assert labels[names.ENVIRONMENT] == CONTEXT.environment_id
+            assert labels[names.ORGANIZATION] == CONTEXT.organization_id
+            assert labels[names.INSTALLATION] == CONTEXT.installation_id
             assert dig(manifest, "metadata", "annotations") == {names.REVISION: "3", names.FENCE: "7"}
 
     def test_differ_between_operations_in_their_stamps_only(self, shop: Blueprint) -> None:

@@ -5,23 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from tests.helpers.contexts import CONTEXT
 from workflows.domain.blueprint_models import Blueprint, Dependency, SecretRef, Service
 from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
 from workflows.domain.operations import PlannedStep, StepKind
 from workflows.domain.plan import digest, input_hashes, plan_delete, plan_provision, provision_inputs
-
-CONTEXT = EnvironmentContext(
-    environment_id="env_1",
-    environment_name="shop",
-    organization_id="org_1",
-    installation_id="0b0e",
-    operation_id="op_1",
-    cluster="local",
-    namespace="shop-0a1b2c3d",
-    revision=3,
-    fence=7,
-)
-
 
 few = settings(max_examples=40, deadline=None)
 """Rendering whole environments takes its time; 40 of up to 12 services show what there is to see."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from activities.keyring import KeyringInvalidError
 from worker.settings import Role, WorkerSettings
 
 
@@ -34,6 +35,33 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 def test_sqlite_is_refused_outside_development() -> None:
     with pytest.raises(ValidationError, match="Postgres"):
         _settings(environment="production")
+
+
+def test_an_environment_that_nobody_knows_is_no_development() -> None:
+    with pytest.raises(ValidationError, match="production"):
+        _settings(environment="staging")
+
+
+def test_payload_keys_are_needed_to_encrypt_and_read_with_or_without() -> None:
+    with pytest.raises(ValidationError, match="needs PERDURE_PAYLOAD_KEYS"):
+        _settings(payload_encryption=True)
+    assert _settings().payload_codec is None
+    codec = _settings(payload_keys="p:" + "A" * 43 + "=").payload_codec
+    assert codec is not None
+    assert (codec.current, codec.encode) == ("p", False)
+
+
+def test_master_keys_come_from_the_setting_or_from_a_file_that_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    assert _settings().open_master_keys().current_id == "k"
+    of_file = _settings(master_keys=None, master_keys_file=file)
+    with pytest.raises(KeyringInvalidError):
+        of_file.open_master_keys()
+    assert not file.exists(), "a worker makes no keys"
+    file.write_text("f:" + "A" * 43 + "=")
+    assert of_file.open_master_keys().current_id == "f"
+    with pytest.raises(KeyringInvalidError, match="no master keys"):
+        _settings(roles="cluster", master_keys=None).open_master_keys()
 
 
 def test_secrets_do_not_show_in_the_settings() -> None:

@@ -13,6 +13,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
+from tests.helpers.contexts import CONTEXT
 from tests.helpers.fake_activities import FakeCluster, FakeLedger
 from worker.devserver import executable, read
 from worker.runner import cluster_worker, control_worker
@@ -48,7 +49,7 @@ class Bench:
         """Start an operation's workflow; `signal` is there before anything of it runs."""
         handle = await self.client.start_workflow(
             workflow,
-            OperationInput(operation_id="op_01"),
+            OperationInput(operation_id=CONTEXT.operation_id),
             id=f"{workflow}/{self.queue}",
             task_queue=self.queue,
             execution_timeout=timedelta(days=400),

@@ -9,12 +9,13 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import CONTEXT, FakeCluster, FakeLedger, fails, provision_plan
+from tests.helpers.contexts import CONTEXT
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, provision_plan
 from tests.helpers.waiting import until
 from tests.workflows.conftest import bench
 from workflows import _cluster
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationResult
-from workflows.contracts.provision import PROVISION_ENVIRONMENT, Undo
+from workflows.contracts.provision import PROVISION_ENVIRONMENT, DeployService, Undo
 from workflows.contracts.search_attributes import FAILURE_KIND, PHASE
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import FailureKind
@@ -67,6 +68,21 @@ async def test_a_dependant_of_a_started_service_does_not_wait_until_it_is_ready(
         await this.start(PROVISION_ENVIRONMENT)
         await until(lambda: "api" in cluster.calls, "the dependant runs")
     assert cluster.calls[:2] == ["namespace", "db:started"]
+
+
+async def test_the_init_of_a_replaced_service_does_not_run_in_its_mock(temporal: WorkflowEnvironment) -> None:
+    init = {"type": "shell", "script": "load-fixtures"}
+    mock = {"mode": "replace", "image": "registry.test/mock:1"}
+    plan = provision_plan({"real": {"init": init}, "mocked": {"init": init, "mock": mock}})
+    cluster = FakeCluster()
+    async with bench(temporal, FakeLedger(plan), cluster) as this:
+        await (await this.start(PROVISION_ENVIRONMENT)).result()
+    asked = {name: cluster.requests[name] for name in ("real", "mocked")}
+    assert {
+        name: request.init is not None
+        for name, request in asked.items()
+        if isinstance(request, DeployService)
+    } == {"real": True, "mocked": False}
 
 
 async def test_the_first_failure_ends_the_operation_and_stops_what_runs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from workflows.domain.blueprint_models import (
     DataStore,
     Dependency,
     InitType,
+    MockMode,
     Port,
     Protocol,
     Routing,
@@ -21,9 +22,12 @@ from workflows.domain.blueprint_models import (
 )
 from workflows.domain.blueprint_read import nearest
 from workflows.domain.blueprint_tree import Faults, Node, is_text, show
+from workflows.domain.init_sql_scan import InitScriptInvalid
 from workflows.domain.quantity import parse_quantity
 
 MAX_SERVICES: Final = 200
+ScriptFault = Callable[[DataStore | None, str], InitScriptInvalid | None]
+"""What is wrong with an SQL init script for this store."""
 L006: Final = "L006"
 SHARED_VOLUME_MESSAGE: Final = (
     "more than one replica with a pvc volume: each replica gets an empty volume of its own, "
@@ -40,8 +44,13 @@ class Draft:
     node: Node
 
 
-def check_services(services: Node, drafts: Sequence[Draft], faults: Faults) -> tuple[Service, ...]:
-    """Note every fault within and between services; return them with all conditions filled in."""
+def check_services(
+    services: Node, drafts: Sequence[Draft], faults: Faults, script_fault: ScriptFault
+) -> tuple[Service, ...]:
+    """Note every fault within and between services; return them with all conditions filled in.
+
+    `script_fault` is `sql_fault`, or a form of it that remembers what it has read.
+    """
     if len(drafts) > MAX_SERVICES:
         faults.add(
             services, f"{len(drafts)} services, at most {MAX_SERVICES} are allowed", "split the environment"
@@ -52,8 +61,9 @@ def check_services(services: Node, drafts: Sequence[Draft], faults: Faults) -> t
     for draft in drafts:
         _check_job(draft, faults)
         _check_ports(draft, faults)
+        _check_mock(draft, faults)
         _check_resources(draft, faults)
-        _check_data(draft, faults)
+        _check_data(draft, faults, script_fault)
     by_name = {draft.service.name: draft.service for draft in drafts}
     resolved = tuple(_resolve_dependencies(draft, drafts, by_name, faults) for draft in drafts)
     for cycle in find_cycles({service.name: tuple(service.depends_on) for service in resolved}):
@@ -229,6 +239,24 @@ def _check_exposed(service: Service, node: Node, faults: Faults) -> None:
         faults.add(node.at("port"), message, "name a TCP port")
 
 
+def _check_mock(draft: Draft, faults: Faults) -> None:
+    """A mock beside its service has the pod's address and the Kubernetes Service in common with it."""
+    service, node = draft.service, draft.node
+    mock = service.mock
+    if mock is None or mock.mode is not MockMode.SIDECAR or faults.broken_at(node, "ports"):
+        return
+    taken = {(port.container_port, port.protocol) for port in service.ports}
+    labels = {port.label for port in service.ports}
+    for index, port in enumerate(mock.ports):
+        place = node.at("mock", "ports", index)
+        if (port.container_port, port.protocol) in taken:
+            message = f"port {port.container_port} is the service's own, and this mock shares its address"
+            faults.add(place.at("containerPort"), message, "give the mock another port, or mode: replace")
+        elif port.label in labels:
+            message = f'the name "{port.label}" is already used by a port of the service'
+            faults.add(place.at("name"), message, "give it another name")
+
+
 def _undeclared(port: int | str, ports: Sequence[Port]) -> tuple[str, str]:
     declared = ", ".join(
         f"{known.container_port} ({known.name})" if known.name else str(known.container_port)
@@ -249,7 +277,7 @@ def _check_resources(draft: Draft, faults: Faults) -> None:
             faults.add(node.at("limits", key), message, f"at least {request}")
 
 
-def _check_data(draft: Draft, faults: Faults) -> None:
+def _check_data(draft: Draft, faults: Faults, script_fault: ScriptFault) -> None:
     service, node = draft.service, draft.node
     if service.unsafely_replicated and service.kind is ServiceKind.SERVICE:
         faults.add(node.at("replicas"), SHARED_VOLUME_MESSAGE, SHARED_VOLUME_HINT, code=L006)
@@ -267,6 +295,8 @@ def _check_data(draft: Draft, faults: Faults) -> None:
         faults.add(
             node.at("init", "type"), message, "snapshot: {store: postgres} says what it is; or type: shell"
         )
+    elif (fault := script_fault(service.store, service.init.script)) is not None:
+        faults.add(node.at("init", "script"), fault.reason, fault.way_out)
 
 
 def _check_secrets(drafts: Sequence[Draft], faults: Faults) -> None:

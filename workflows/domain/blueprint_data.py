@@ -35,7 +35,7 @@ def read_secrets(fields: Fields) -> tuple[SecretRef, ...]:
         part = Fields.of(item, fields.faults, ("name", "envKey", "value", "valueFrom"), "a secret")
         if part is None:
             continue
-        name = part.text("name", rules.object_name)
+        name = part.text("name", rules.secret_name)
         env_key = part.text("envKey", rules.env_key)
         part.missing("name", "for example db-password")
         part.missing("envKey", "the environment variable that holds it, for example DB_PASSWORD")

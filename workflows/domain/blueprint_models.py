@@ -85,8 +85,11 @@ class MockMode(StrEnum):
     """How a mock stands in for its service."""
 
     REPLACE = "replace"
+    """It runs instead of the service, under its name."""
     SIDECAR = "sidecar"
+    """It runs beside the service in each of its pods, on ports of its own."""
     MIRROR = "mirror"
+    """Not available yet: `parse_blueprint` refuses it."""
 
 
 class RoutingMode(StrEnum):
@@ -117,6 +120,11 @@ class Port(BlueprintModel):
     container_port: int
     name: str | None = None
     protocol: Protocol = Protocol.TCP
+
+    @property
+    def label(self) -> str:
+        """What the Kubernetes Service calls it, which has to name each: its name, else made of its number."""
+        return self.name or f"{self.protocol.value.lower()}-{self.container_port}"
 
 
 class Expose(BlueprintModel):
@@ -249,7 +257,7 @@ class Snapshot(BlueprintModel):
 
 
 class Mock(BlueprintModel):
-    """A stand-in for the service; without ports it has those of the service."""
+    """A stand-in for the service; one that replaces it has its ports, unless it names others."""
 
     mode: MockMode
     image: str

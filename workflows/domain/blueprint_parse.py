@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, cast
 
 from pydantic import JsonValue
 
 from workflows.domain import blueprint_rules as rules
-from workflows.domain.blueprint_checks import Draft, check_routing, check_services
+from workflows.domain.blueprint_checks import Draft, ScriptFault, check_routing, check_services
 from workflows.domain.blueprint_models import DEFAULT_HEADER, Blueprint, OnFailure, Routing, RoutingMode
+from workflows.domain.blueprint_objects import check_objects
 from workflows.domain.blueprint_read import Fields, listed, nearest, text_of
 from workflows.domain.blueprint_service import read_service
 from workflows.domain.blueprint_tree import (
@@ -26,6 +28,7 @@ from workflows.domain.blueprint_tree import (
     to_plain,
 )
 from workflows.domain.errors import BlueprintInvalid
+from workflows.domain.init_sql import sql_fault
 
 _PLAN_KEYS: Final = (
     "description", "services", "routing", "autoShutdownEnabled", "autoShutdownDelayMinutes", "ttlMinutes",
@@ -57,17 +60,19 @@ def parse_blueprint(document: object, *, plan: str | None = None, name: str | No
     if name is not None:
         root = Node({**root.value, "name": Node(_given_name(name), ("name",), ())}, root.path, root.order)
     plans = _read_plans(root, faults)
+    # Each plan is a reading of the whole, and reading long scripts takes its time.
+    script_fault = cache(sql_fault)
     if plan is None:
-        blueprint = _read(root, faults)
+        blueprint = _read(root, faults, script_fault)
     elif plan in plans:
-        blueprint = _read(_lay_over(root, plans[plan], faults), faults)
+        blueprint = _read(_lay_over(root, plans[plan], faults), faults, script_fault)
     else:
         meant = nearest(plan, plans)
         known = f"plans here: {listed(list(plans))}" if plans else "this Blueprint has no plans"
         faults.add(
             root.at("plans"), f"there is no plan {show(plan)}", f'did you mean "{meant}"?' if meant else known
         )
-        blueprint = _read(root, faults)
+        blueprint = _read(root, faults, script_fault)
     base = _copy_of(faults)
     for plan_name, node in plans.items():
         if plan_name == plan:
@@ -76,7 +81,7 @@ def parse_blueprint(document: object, *, plan: str | None = None, name: str | No
             # What this plan adds would not be shown, and reading each plan of a hopeless document takes long.
             break
         found = Faults()
-        _read(_lay_over(root, node, found), found)
+        _read(_lay_over(root, node, found), found, script_fault)
         faults.adopt(
             found,
             under=("plans", plan_name),
@@ -129,12 +134,13 @@ def _read_plans(root: Node, faults: Faults) -> dict[str, Node]:
     return plans
 
 
-def _read(root: Node, faults: Faults) -> Blueprint:
+def _read(root: Node, faults: Faults, script_fault: ScriptFault) -> Blueprint:
     fields = Fields.of(root, faults, BLUEPRINT_KEYS, "a Blueprint") or Fields(root, faults)
     name = fields.text("name", rules.blueprint_name)
     fields.missing("name", "for example payments-dev")
     drafts = _read_services(fields)
-    services = check_services(root.at("services"), drafts, faults)
+    services = check_services(root.at("services"), drafts, faults, script_fault)
+    check_objects(drafts, faults)
     return Blueprint(
         name=name or "",
         description=fields.text("description", None, 4096) or "",

@@ -9,6 +9,8 @@ from typing import Final
 
 from workflows.domain.blueprint_read import label_problem
 from workflows.domain.blueprint_tree import show
+from workflows.domain.manifests_common import LONGEST_LABEL
+from workflows.domain.manifests_secrets import secret_object_name
 from workflows.domain.quantity import QuantityError, is_binary, is_fractional, parse_quantity
 
 Problem = tuple[str, str | None]
@@ -17,7 +19,9 @@ Rule = Callable[[str], Problem | None]
 LONGEST_BLUEPRINT_NAME: Final = 40
 # Kubernetes appends a revision hash for StatefulSets (52 is their limit), we `-init-<digest>` for jobs.
 LONGEST_SERVICE_NAME: Final = 48
-LONGEST_LABEL: Final = 63
+LONGEST_SECRET_NAME: Final = LONGEST_LABEL - len(secret_object_name(""))
+LONGEST_CREDENTIAL_NAME: Final = 40
+MOST_REPLICAS: Final = 100
 
 _DOMAIN: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _HOST: Final = rf"(?:{_DOMAIN}(?:\.{_DOMAIN})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
@@ -50,8 +54,18 @@ def service_name(value: str) -> Problem | None:
 
 
 def object_name(value: str) -> Problem | None:
-    """DNS label of 1 to 63 characters: secrets, volumes, registry credentials."""
+    """DNS label of 1 to 63 characters: volumes, plans, stored secrets."""
     return label_problem(value, LONGEST_LABEL)
+
+
+def secret_name(value: str) -> Problem | None:
+    """DNS label of 1 to 56 characters: the name of its Kubernetes Secret is one too."""
+    return label_problem(value, LONGEST_SECRET_NAME)
+
+
+def credential_name(value: str) -> Problem | None:
+    """DNS label of 1 to 40 characters: a registry credential of the organisation."""
+    return label_problem(value, LONGEST_CREDENTIAL_NAME)
 
 
 def image(value: str) -> Problem | None:

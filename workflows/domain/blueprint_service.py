@@ -58,7 +58,7 @@ def read_service(node: Node, key: str | None, faults: Faults) -> Service:
         image_pull_secrets=_pull_secrets(fields),
         command=fields.words("command"),
         args=fields.words("args"),
-        replicas=fields.integer("replicas", 0, 100, 1),
+        replicas=fields.integer("replicas", 0, rules.MOST_REPLICAS, 1),
         ports=_ports(fields),
         expose=_expose(fields),
         env=_env(fields),
@@ -98,14 +98,14 @@ def _name(fields: Fields, key: str | None) -> str:
 
 
 def _pull_secrets(fields: Fields) -> tuple[str, ...]:
-    names = (text_of(item, fields.faults, rules.object_name) for item in fields.items("imagePullSecrets"))
+    names = (text_of(item, fields.faults, rules.credential_name) for item in fields.items("imagePullSecrets"))
     return tuple(name for name in names if name is not None)
 
 
 def _ports(fields: Fields) -> tuple[Port, ...]:
     ports: list[Port] = []
     seen: set[tuple[int, Protocol]] = set()
-    names: set[str] = set()
+    labels: set[str] = set()
     for item in fields.items("ports"):
         port = _port(item, fields.faults)
         if port is None:
@@ -115,13 +115,13 @@ def _ports(fields: Fields) -> tuple[Port, ...]:
                 item.at("containerPort"), f"port {port.container_port} is already declared by this service"
             )
             continue
-        if port.name is not None and port.name in names:
+        if port.label in labels:
             fields.faults.add(
-                item.at("name"), f'the name "{port.name}" is already used by another port of this service'
+                item.at("name"), f'the name "{port.label}" is already used by another port of this service'
             )
             continue
         seen.add((port.container_port, port.protocol))
-        names.update([port.name] if port.name else [])
+        labels.add(port.label)
         ports.append(port)
     return tuple(ports)
 
@@ -261,7 +261,11 @@ def _mock(fields: Fields) -> Mock | None:
         return None
     mode = part.choice("mode", MockMode)
     image = part.text("image", rules.image, 1024)
-    part.missing("mode", "one of replace, sidecar, mirror")
+    part.missing("mode", "replace, or sidecar")
+    if mode is MockMode.MIRROR:
+        part.faults.add(
+            part.node.at("mode"), "mirror is not available in this version", "replace, or sidecar"
+        )
     part.missing("image")
     ports = _ports(part)
     return Mock(mode=mode, image=image, ports=ports) if mode is not None and image is not None else None

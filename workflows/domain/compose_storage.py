@@ -12,12 +12,10 @@ from pydantic import JsonValue
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_tree import Node
 from workflows.domain.compose_context import Context, dns_label
-
-Document = dict[str, JsonValue]
+from workflows.domain.compose_nodes import NOTHING, Document
 
 DEFAULT_VOLUME_SIZE: Final = "1Gi"
 _VOLUME_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_NOTHING: Final = Node(None, (), ())
 _SECRET_DIRECTORY: Final = "/run/secrets/"  # noqa: S105 - a path
 _ALONE: Final = "only names and contents are carried over, not ownership and permissions of files"
 
@@ -52,7 +50,7 @@ class _Volumes:
 def add_volumes(name: str, node: Node, root: Node, service: Document, context: Context, *, job: bool) -> None:
     """Named volumes become pvc volumes, anonymous ones and tmpfs emptyDir; bind mounts are refused."""
     found = _Volumes([], set(), set())
-    for item in node.mapping.get("volumes", _NOTHING).items:
+    for item in node.mapping.get("volumes", NOTHING).items:
         mount = _short(item) if isinstance(item.value, str) else _long(item, context)
         if mount is None:
             context.refuse(item, "not a volume such as data:/var/lib/data")
@@ -93,14 +91,14 @@ def _short(item: Node) -> _Mount | None:
 
 def _long(item: Node, context: Context) -> _Mount | None:
     entries = item.mapping
-    kind, source, target = (entries.get(key, _NOTHING).value for key in ("type", "source", "target"))
+    kind, source, target = (entries.get(key, NOTHING).value for key in ("type", "source", "target"))
     if not isinstance(kind, str) or not isinstance(target, str) or not isinstance(source, str | None):
         return None
     if kind in ("volume", "tmpfs"):
         for key in ("type", "source", "target"):
             if key in entries:
                 context.use(entries[key])
-        if entries.get("read_only", _NOTHING).value is False:
+        if entries.get("read_only", NOTHING).value is False:
             context.use(entries["read_only"])
     return _Mount(kind, source or "", target, "")
 
@@ -141,8 +139,8 @@ def _note_named(source: str, service: str, root: Node, context: Context) -> None
     )
     users = [
         name
-        for name, other in root.mapping.get("services", _NOTHING).mapping.items()
-        if any(_source_of(item) == source for item in other.mapping.get("volumes", _NOTHING).items)
+        for name, other in root.mapping.get("services", NOTHING).mapping.items()
+        if any(_source_of(item) == source for item in other.mapping.get("volumes", NOTHING).items)
     ]
     if len(users) > 1:
         context.notes.append(
@@ -154,7 +152,7 @@ def _source_of(item: Node) -> object:
     if isinstance(item.value, str):
         mount = _short(item)
         return mount.source if mount is not None else None
-    return item.mapping.get("source", _NOTHING).value
+    return item.mapping.get("source", NOTHING).value
 
 
 def _settle(item: Node, problem: str | None, context: Context) -> None:
@@ -168,12 +166,12 @@ def add_secrets_and_configs(node: Node, root: Node, service: Document, context: 
     """Secrets become environment variables, configs with known content files below their directory."""
     secrets: list[JsonValue] = []
     taken: set[str] = set()
-    for item in node.mapping.get("secrets", _NOTHING).items:
+    for item in node.mapping.get("secrets", NOTHING).items:
         _secret(item, root, service, secrets, taken, context)
     if secrets:
         service["secrets"] = secrets
     files: dict[str, dict[str, JsonValue]] = {}
-    for item in node.mapping.get("configs", _NOTHING).items:
+    for item in node.mapping.get("configs", NOTHING).items:
         _config(item, root, files, context)
     if files:
         _add_files(files, node, service, context)
@@ -183,7 +181,7 @@ def _reference(item: Node, context: Context) -> tuple[str, str | None] | None:
     """Source and target of a secret or config in a service, its short or its long form."""
     if isinstance(item.value, str):
         return item.value, None
-    source, target = (item.mapping.get(key, _NOTHING).value for key in ("source", "target"))
+    source, target = (item.mapping.get(key, NOTHING).value for key in ("source", "target"))
     for key in ("uid", "gid", "mode"):
         if key in item.mapping:
             context.refuse(item.mapping[key], _ALONE)
@@ -206,7 +204,7 @@ def _secret(
         context.refuse(item, "not a secret's name, nor a mapping with source")
         return
     source, target = reference
-    name = dns_label(source, 63)
+    name = dns_label(source, rules.LONGEST_SECRET_NAME)
     path = target if target and target.startswith("/") else _SECRET_DIRECTORY + (target or source)
     env = service.get("env")
     variables = env if isinstance(env, dict) else {}
@@ -238,7 +236,7 @@ def _secret(
 
 def _define(kind: str, source: str, root: Node, context: Context) -> Node:
     """The definition of a volume, secret or config at the top of the file."""
-    place = root.mapping.get(kind, _NOTHING).mapping.get(source, _NOTHING)
+    place = root.mapping.get(kind, NOTHING).mapping.get(source, NOTHING)
     if place.path:
         context.enter(place)
     return place

@@ -5,7 +5,8 @@ the last line that is sent is the COMMIT: a stream that was cut is rolled back.
 
 MySQL and MariaDB: exactly once for scripts that change rows only. There every DDL statement commits by
 itself, so a script with DDL that is cut in the middle leaves what it did; the marker then says `begun`, and
-the same script is refused from then on rather than run twice (a changed one is run).
+the same script is refused from then on rather than run twice (a changed one is run). A ROLLBACK would take
+the marker away with the rows, so no script may hold one.
 
 Passwords are read from the container's own environment inside it, never put on a command line.
 """
@@ -17,9 +18,11 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.init_sql_scan import InitScriptInvalid, refuse_transaction_control
+from workflows.domain.init_sql_mysql import refuse_rollback
+from workflows.domain.init_sql_postgres import refuse_transaction_control
+from workflows.domain.init_sql_scan import InitScriptInvalid
 
-__all__ = ["InitCommand", "InitOutcome", "InitScriptInvalid", "check_sql", "outcome", "sql_init"]
+__all__ = ["InitCommand", "InitOutcome", "InitScriptInvalid", "check_sql", "outcome", "sql_fault", "sql_init"]
 
 MARKER_TABLE: Final = "perdure.init_marker"
 """In a schema (MySQL: a database) of its own: a script may drop `public`, and the mark has to stay."""
@@ -75,9 +78,20 @@ def check_sql(store: DataStore | None, script: str) -> None:
     if store not in (DataStore.POSTGRES, DataStore.MYSQL):
         raise InitScriptInvalid(_no_sql(store))
     if "\0" in script:
-        raise InitScriptInvalid("an init script cannot contain a NUL character")
+        raise InitScriptInvalid("an init script cannot contain a NUL character", "take it out")
     if store is DataStore.POSTGRES:
         refuse_transaction_control(script)
+    else:
+        refuse_rollback(script)
+
+
+def sql_fault(store: DataStore | None, script: str) -> InitScriptInvalid | None:
+    """What `check_sql` would raise; None when the script may run."""
+    try:
+        check_sql(store, script)
+    except InitScriptInvalid as fault:
+        return fault
+    return None
 
 
 def outcome(exit_code: int, stdout: bytes) -> InitOutcome:

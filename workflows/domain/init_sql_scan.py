@@ -6,21 +6,42 @@ splitting that of psql: no end of a statement inside parentheses or the `BEGIN A
 
 import re
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NoReturn
 
-_DOLLAR_TAG: Final = re.compile(r"\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$")
-_WORD: Final = re.compile(r"[A-Za-z_\u0080-\uffff][A-Za-z0-9_$\u0080-\uffff]*")
-_NUMBER: Final = re.compile(r"[0-9][0-9A-Za-z_.]*")
-_SPACE: Final = re.compile(r"\s+")
+_TOKEN: Final = re.compile(
+    r"""
+    (?P<between> (?: [ \t\r\n\f\v]+ | --[^\n]* )++ )
+    | (?P<comment> /\* )
+    | (?P<end> ; )
+    | (?P<backslash> \\\S{0,19} )
+    | (?P<open> \( ) | (?P<close> \) )
+    | (?P<escaped> [eE]' )
+    | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]* )
+    | (?P<tag> \$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$ )
+    # Numbers, whole quoted texts and operators: nothing in them ends a statement or begins a comment.
+    | (?P<rest> (?: [0-9][0-9A-Za-z_.]* | '[^']*' | "[^"]*" | -(?!-) | /(?!\*)
+        | [^\x80-\U0010ffffA-Za-z0-9_'"$\\;()/\-\s] | [ \t\r\n\f\v] )++ )
+    | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 _COMMENT_MARK: Final = re.compile(r"/\*|\*/")
-_ESCAPED_TEXT: Final = re.compile(r"(?:[^'\\]|\\.)*'", re.DOTALL)
+_ESCAPED_TEXT: Final = re.compile(r"(?:[^'\\]|\\.)*+'", re.DOTALL)
 _REST_OF_LINE: Final = re.compile(r"[ \t\r]*(?:--[^\n]*)?\n")
 _COPY_END: Final = re.compile(r"^\\\.\r?$", re.MULTILINE)
 _KEPT_WORDS: Final = 64
 
 
 class InitScriptInvalid(ValueError):
-    """The script cannot be run exactly once, or not at all. The message tells its author where and why."""
+    """The script cannot be run exactly once, or not at all.
+
+    `reason` tells its author where and why, `way_out` what to do instead when that is known.
+    """
+
+    def __init__(self, reason: str, way_out: str | None = None) -> None:
+        super().__init__(f"{reason}; {way_out}" if way_out else reason)
+        self.reason = reason
+        self.way_out = way_out
 
 
 @dataclass(slots=True)
@@ -34,12 +55,14 @@ class Statement:
     words: list[str] = field(default_factory=list)
     last_word: str = ""
     copies_from_stdin: bool = False
+    defines_routine: bool = False
 
     def add(self, word: str) -> None:
         """Take in the next word."""
         if len(self.words) < _KEPT_WORDS:
             self.words.append(word)
-        if (self.last_word, word) == ("FROM", "STDIN") and self.words[0] == "COPY":
+            self.defines_routine = self.defines_routine or _defines_routine(self.words)
+        if word == "STDIN" and self.last_word == "FROM" and self.words[0] == "COPY":
             self.copies_from_stdin = True
         self.last_word = word
 
@@ -55,73 +78,62 @@ class _Scanner:
         self._counted = (0, 1)
 
     def scan(self) -> list[Statement]:
-        script = self._script
-        while self._position < len(script):
-            self._step(script[self._position])
+        script, match = self._script, _TOKEN.match
+        while token := match(script, self._position):
+            self._take(token)
         if self._parentheses:
-            raise self._fault(len(script), "a parenthesis is not closed")
+            self._refuse(len(script), "a parenthesis is not closed")
         if self._blocks:
-            raise self._fault(len(script), "a BEGIN ATOMIC body has no END")
+            self._refuse(len(script), "a BEGIN ATOMIC body has no END")
         if self._current is not None and self._current.copies_from_stdin:
-            raise self._fault(len(script), "COPY .. FROM STDIN without its data")
+            self._refuse(len(script), "COPY .. FROM STDIN without its data")
         self._finish()
         return self._statements
 
-    def _step(self, character: str) -> None:
-        script, position = self._script, self._position
-        if space := _SPACE.match(script, position):
-            self._position = space.end()
-        elif script.startswith("--", position):
-            newline = script.find("\n", position)
-            self._position = len(script) if newline < 0 else newline + 1
-        elif script.startswith("/*", position):
-            self._skip_comment()
-        elif character == ";":
+    def _take(self, token: re.Match[str]) -> None:
+        kind, start = token.lastgroup, self._position
+        self._position = token.end()
+        if kind == "between":
+            return
+        if kind == "comment":
+            self._skip_comment(start)
+        elif kind == "end":
             self._semicolon()
-        elif character == "\\":
-            command = script[position : position + 20].split()[0]
-            raise self._fault(position, f"psql command {command} is not allowed in an init script")
+        elif kind == "backslash":
+            reason = f"psql command {token[0]} is not allowed in an init script"
+            self._refuse(start, reason, "leave it out, or type: shell")
         else:
-            self._token(character)
+            if self._current is None:
+                self._current = Statement(self._line(start))
+            self._take_in(self._current, kind, token)
 
-    def _token(self, character: str) -> None:
-        script, position = self._script, self._position
-        statement = self._open()
-        if character in "'\"":
-            self._skip_quoted(script.find(character, position + 1), character)
-        elif character in "eE" and script.startswith("'", position + 1):
-            ended = _ESCAPED_TEXT.match(script, position + 2)
-            self._skip_quoted(-1 if ended is None else ended.end() - 1, "E'")
-        elif character == "$" and (tag := _DOLLAR_TAG.match(script, position)):
-            start = script.find(tag[0], tag.end())
-            self._skip_quoted(-1 if start < 0 else start + len(tag[0]) - 1, tag[0])
-        elif word := _WORD.match(script, position):
-            self._position = word.end()
-            self._word(statement, word[0].upper())
-        elif digits := _NUMBER.match(script, position):
-            self._position = digits.end()
-        else:
-            if character == "(":
+    def _take_in(self, statement: Statement, kind: str | None, token: re.Match[str]) -> None:
+        """Take in a part of a statement."""
+        match kind:
+            case "word":
+                self._word(statement, token[0].upper())
+            case "open":
                 self._parentheses += 1
-            elif character == ")" and self._parentheses:
-                self._parentheses -= 1
-            self._position += 1
-
-    def _open(self) -> Statement:
-        if self._current is None:
-            self._current = Statement(self._line(self._position))
-        return self._current
+            case "close":
+                self._parentheses = max(0, self._parentheses - 1)
+            case "tag":
+                closing = self._script.find(token[0], token.end())
+                self._skip_quoted(token, -1 if closing < 0 else closing + len(token[0]))
+            case "escaped":
+                ended = _ESCAPED_TEXT.match(self._script, token.end())
+                self._skip_quoted(token, -1 if ended is None else ended.end())
+            case "other" if token[0] in "'\"":
+                self._skip_quoted(token, -1)
 
     def _word(self, statement: Statement, word: str) -> None:
         statement.add(word)
-        if _defines_routine(statement.words) and not self._parentheses:
+        if statement.defines_routine and not self._parentheses:
             if word == "BEGIN" or (word == "CASE" and self._blocks):
                 self._blocks += 1
             elif word == "END" and self._blocks:
                 self._blocks -= 1
 
     def _semicolon(self) -> None:
-        self._position += 1
         if self._parentheses or self._blocks:
             return
         statement = self._current
@@ -145,25 +157,24 @@ class _Scanner:
             self._statements.append(self._current)
             self._current = None
 
-    def _skip_quoted(self, end: int, quote: str) -> None:
-        """Go on behind `end`, the last character of a quoted text; -1: it does not end.
+    def _skip_quoted(self, opening: re.Match[str], end: int) -> None:
+        """Go on at `end`, behind a quoted text; -1: it does not end.
 
         A doubled quote is two quoted texts side by side, which comes to the same.
         """
         if end < 0:
-            raise self._fault(self._position, f"the text quoted by {quote} does not end")
-        self._position = end + 1
+            self._refuse(opening.start(), f"the text quoted by {opening[0]} does not end")
+        self._position = end
 
-    def _skip_comment(self) -> None:
+    def _skip_comment(self, start: int) -> None:
         """Skip a block comment; they nest."""
-        start, depth, position = self._position, 0, self._position
-        while mark := _COMMENT_MARK.search(self._script, position):
+        depth = 1
+        while mark := _COMMENT_MARK.search(self._script, self._position):
+            self._position = mark.end()
             depth += 1 if mark[0] == "/*" else -1
-            position = mark.end()
             if depth == 0:
-                self._position = position
                 return
-        raise self._fault(start, "the comment does not end")
+        self._refuse(start, "the comment does not end")
 
     def _line(self, position: int) -> int:
         """The number of the line at a position; positions mostly grow, so counting goes on from the last."""
@@ -173,37 +184,13 @@ class _Scanner:
         self._counted = position, line + self._script.count("\n", known, position)
         return self._counted[1]
 
-    def _fault(self, position: int, message: str) -> InitScriptInvalid:
-        return InitScriptInvalid(f"line {self._line(position)}: {message}")
+    def _refuse(self, position: int, reason: str, way_out: str | None = None) -> NoReturn:
+        raise InitScriptInvalid(f"line {self._line(position)}: {reason}", way_out)
 
 
 def statements(script: str) -> list[Statement]:
     """The script's statements in order. Raises InitScriptInvalid for psql commands and what does not end."""
     return _Scanner(script).scan()
-
-
-def refuse_transaction_control(script: str) -> None:
-    """Raise InitScriptInvalid when a statement would end, or take over, the transaction around the script."""
-    for statement in statements(script):
-        words = statement.words
-        first = words[0] if words else ""
-        second = words[1] if len(words) > 1 else ""
-        to_savepoint = first == "ROLLBACK" and "TO" in words[1:3]
-        if first in ("BEGIN", "COMMIT", "END", "ROLLBACK", "ABORT") and not to_savepoint:
-            raise _controls(statement, " ".join(words[:2]))
-        if (first, second) in (("START", "TRANSACTION"), ("PREPARE", "TRANSACTION")):
-            raise _controls(statement, f"{first} {second}")
-        if first == "SET" and "STANDARD_CONFORMING_STRINGS" in words[1:3] and "OFF" in words:
-            raise InitScriptInvalid(
-                f"line {statement.line}: standard_conforming_strings cannot be switched off in an init script"
-            )
-
-
-def _controls(statement: Statement, words: str) -> InitScriptInvalid:
-    return InitScriptInvalid(
-        f"line {statement.line}: {words} is not allowed in an init script: it runs in one transaction "
-        "together with the mark that it has run; take the statement out"
-    )
 
 
 def _defines_routine(words: list[str]) -> bool:

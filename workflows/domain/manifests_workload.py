@@ -71,6 +71,11 @@ def headless_name(service_name: str) -> str:
     return f"{service_name}-headless"
 
 
+def claim_name(volume: str, service_name: str, ordinal: int) -> str:
+    """Name that the controller of a StatefulSet gives the claim of a volume for one of its pods."""
+    return f"{volume}-{service_name}-{ordinal}"
+
+
 def shell_job(context: EnvironmentContext, service: Service, script: str, key: str) -> Manifest:
     """A Job that runs a shell init script once, with the service's image, environment and inline files.
 
@@ -129,10 +134,7 @@ def _claim_spec(volume: Volume) -> dict[str, JsonValue]:
 def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
     ports = service.ports
     if service.mock is not None and service.mock.mode is MockMode.SIDECAR:
-        taken = {(port.container_port, port.protocol) for port in ports}
-        ports += tuple(
-            port for port in service.mock.ports if (port.container_port, port.protocol) not in taken
-        )
+        ports += service.mock.ports
     if not ports or service.kind is ServiceKind.JOB:
         return []
     spec: dict[str, JsonValue] = {
@@ -158,7 +160,7 @@ def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
 def _service_ports(ports: tuple[Port, ...]) -> list[JsonValue]:
     return [
         {
-            "name": port.name or f"{port.protocol.value.lower()}-{port.container_port}",
+            "name": port.label,
             "port": port.container_port,
             "targetPort": port.container_port,
             "protocol": port.protocol.value,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from workflows.domain.failures import FailureKind
+from workflows.domain.json_reading import JsonObject, at, number, text
 from workflows.domain.readiness_containers import Container, Exit, containers, main_containers
 from workflows.domain.readiness_creation import creation_fault
 from workflows.domain.readiness_rules import (
@@ -36,14 +37,12 @@ from workflows.domain.readiness_rules import (
 )
 from workflows.domain.readiness_view import (
     Failed,
-    JsonObject,
     Ready,
     ServiceView,
     Until,
     Verdict,
     Waiting,
     WorkloadKind,
-    at,
     condition,
     current_pods,
     desired,
@@ -51,9 +50,7 @@ from workflows.domain.readiness_view import (
     events_about,
     holds,
     name_of,
-    number,
     taken_in,
-    text,
     uid_of,
 )
 

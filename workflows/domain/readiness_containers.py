@@ -4,17 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from workflows.domain.readiness_view import (
-    JsonObject,
-    at,
-    instant,
-    items,
-    mapping,
-    name_of,
-    number,
-    text,
-    uid_of,
-)
+from workflows.domain.json_reading import JsonObject, at, children, instant, mapping, number, text
+from workflows.domain.readiness_view import name_of, uid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +127,9 @@ def containers(pod: JsonObject) -> Iterator[Container]:
     for field, initial in (("initContainers", True), ("containers", False)):
         statuses = {
             text(status, "name"): status
-            for status in items(pod, "status", "initContainerStatuses" if initial else "containerStatuses")
+            for status in children(pod, "status", "initContainerStatuses" if initial else "containerStatuses")
         }
-        for spec in items(pod, "spec", field):
+        for spec in children(pod, "spec", field):
             sidecar = initial and text(spec, "restartPolicy") == "Always"
             finite = not sidecar and (initial or once)
             yield Container(pod, spec, statuses.get(text(spec, "name"), {}), finite)
@@ -146,7 +137,7 @@ def containers(pod: JsonObject) -> Iterator[Container]:
 
 def main_containers(pod: JsonObject) -> list[Container]:
     """The containers without the init containers."""
-    names = {text(spec, "name") for spec in items(pod, "spec", "containers")}
+    names = {text(spec, "name") for spec in children(pod, "spec", "containers")}
     return [container for container in containers(pod) if container.name in names]
 
 

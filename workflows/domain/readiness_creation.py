@@ -6,11 +6,11 @@ from fractions import Fraction
 from typing import Final
 
 from workflows.domain.failures import FailureKind
+from workflows.domain.json_reading import JsonObject, children, instant, mapping, text
 from workflows.domain.quantity import QuantityError, parse_quantity
 from workflows.domain.readiness_view import (
     CLOCK_SLACK,
     Failed,
-    JsonObject,
     ServiceView,
     WorkloadKind,
     condition,
@@ -19,10 +19,7 @@ from workflows.domain.readiness_view import (
     event_first,
     event_last,
     events_about,
-    items,
-    mapping,
     name_of,
-    text,
     uid_of,
 )
 
@@ -80,8 +77,8 @@ def _refusal(view: ServiceView) -> tuple[datetime, str] | None:
         failing = condition(replica_set, "ReplicaFailure")
         if failing is None or failing.get("status") != "True" or text(failing, "reason") != "FailedCreate":
             return None
-        since = _moment(failing, "lastTransitionTime", view)
-        return since, text(failing, "message")
+        since = instant(failing, "lastTransitionTime") or view.applied_at
+        return max(since, view.applied_at), text(failing, "message")
     recent = [
         event
         for event in events_about(view, uid_of(workload), "FailedCreate")
@@ -92,14 +89,6 @@ def _refusal(view: ServiceView) -> tuple[datetime, str] | None:
     newest = max(recent, key=lambda event: event_last(event) or view.now)
     since = min(event_first(event) or view.now for event in recent)
     return max(since, view.applied_at), text(newest, "message")
-
-
-def _moment(value: JsonObject, field: str, view: ServiceView) -> datetime:
-    written = text(value, field)
-    try:
-        return max(datetime.fromisoformat(written), view.applied_at)
-    except ValueError:
-        return view.applied_at
 
 
 def _shortage(view: ServiceView, quota: JsonObject) -> str | None:
@@ -127,7 +116,7 @@ def _asked(view: ServiceView) -> dict[str, Fraction | None]:
     for resource in ("cpu", "memory"):
         for field in ("requests", "limits"):
             total: Fraction | None = Fraction(0)
-            for container in items(template, "containers"):
+            for container in children(template, "containers"):
                 amount = _container_amount(view, container, field, resource)
                 total = None if amount is None or total is None else total + amount
             asked[f"{field}.{resource}"] = total
@@ -148,7 +137,7 @@ def _container_amount(view: ServiceView, container: JsonObject, field: str, reso
     if field == "requests":
         candidates.append(mapping(resources, "limits").get(resource))
     for limits in view.limit_ranges:
-        for item in items(limits, "spec", "limits"):
+        for item in children(limits, "spec", "limits"):
             if text(item, "type") == "Container":
                 if field == "requests":
                     candidates.append(mapping(item, "defaultRequest").get(resource))
@@ -160,7 +149,7 @@ def _missing_claims(view: ServiceView) -> Iterator[JsonObject]:
     """Claim templates of which some pod of the StatefulSet has no claim yet."""
     workload = view.workload or {}
     existing = {name_of(claim) for claim in view.claims}
-    for claim in items(workload, "spec", "volumeClaimTemplates"):
+    for claim in children(workload, "spec", "volumeClaimTemplates"):
         wanted = {f"{name_of(claim)}-{name_of(workload)}-{number}" for number in range(desired(view))}
         if wanted - existing:
             yield claim

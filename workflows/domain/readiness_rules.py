@@ -9,21 +9,17 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from workflows.domain.failures import FailureKind
+from workflows.domain.json_reading import JsonObject, children, instant, number, text
 from workflows.domain.readiness_containers import Container, Exit, containers
 from workflows.domain.readiness_view import (
     CLOCK_SLACK,
     Failed,
-    JsonObject,
     ServiceView,
     condition,
     event_first,
     event_last,
     events_about,
-    instant,
-    items,
     name_of,
-    number,
-    text,
     uid_of,
 )
 
@@ -252,7 +248,9 @@ def unschedulable(view: ServiceView, pod: JsonObject) -> Failed:
 
 def _unbound_claim(view: ServiceView, pod: JsonObject) -> str | None:
     """A claim of the pod that is at fault; one that only waits for the pod to get a node is not."""
-    wanted = {text(volume, "persistentVolumeClaim", "claimName") for volume in items(pod, "spec", "volumes")}
+    wanted = {
+        text(volume, "persistentVolumeClaim", "claimName") for volume in children(pod, "spec", "volumes")
+    }
     for claim in view.claims:
         if name_of(claim) in wanted and text(claim, "status", "phase") not in ("Bound", ""):
             uid = uid_of(claim)
@@ -282,7 +280,7 @@ def volumes_rule(view: ServiceView, pod: JsonObject) -> Failed | float | None:
 def unmounted(view: ServiceView, pod: JsonObject) -> Failed:
     """Without a persistent volume it can only be a ConfigMap or Secret that is not there."""
     newest = max(mount_trouble(view, pod), key=lambda event: event_last(event) or view.now)
-    volumes = list(items(pod, "spec", "volumes"))
+    volumes = children(pod, "spec", "volumes")
     persistent = any(
         not ({"configMap", "secret", "emptyDir", "projected"} & set(volume)) for volume in volumes
     )

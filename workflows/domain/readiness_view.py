@@ -1,16 +1,13 @@
 """What readiness is judged from, and the answers: a snapshot of live objects, and three verdicts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from pydantic import JsonValue
-
 from workflows.domain.failures import FailureKind
-
-JsonObject = Mapping[str, JsonValue]
+from workflows.domain.json_reading import JsonObject, children, instant, mapping, number, text
 
 CLOCK_SLACK: Final = timedelta(seconds=2)
 """The cluster's times are whole seconds of another clock: what is no older than this counts as after."""
@@ -86,56 +83,9 @@ class Failed:
 Verdict = Waiting | Ready | Failed
 
 
-def at(value: JsonValue | JsonObject, *path: str) -> JsonValue | JsonObject:
-    """What stands at a path of keys; None when something on the way is missing."""
-    for key in path:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
-
-
-def mapping(value: JsonValue | JsonObject, *path: str) -> JsonObject:
-    """The mapping at a path; empty when there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, Mapping) else {}
-
-
-def items(value: JsonValue | JsonObject, *path: str) -> Iterator[JsonObject]:
-    """The mappings in the list at a path; none when there is no list."""
-    found = at(value, *path)
-    for item in found if isinstance(found, list) else ():
-        if isinstance(item, Mapping):
-            yield item
-
-
-def text(value: JsonValue | JsonObject, *path: str) -> str:
-    """The text at a path; empty when there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, str) else ""
-
-
-def number(value: JsonValue | JsonObject, *path: str) -> int | None:
-    """The whole number at a path; None when there is none."""
-    found = at(value, *path)
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
-
-
-def instant(value: JsonValue | JsonObject, *path: str) -> datetime | None:
-    """The RFC 3339 time at a path, aware; None when there is none."""
-    written = text(value, *path)
-    if not written:
-        return None
-    try:
-        moment = datetime.fromisoformat(written)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
 def condition(value: JsonObject, kind: str) -> JsonObject | None:
     """The status condition of this type, None without it."""
-    return next((item for item in items(value, "status", "conditions") if item.get("type") == kind), None)
+    return next((item for item in children(value, "status", "conditions") if item.get("type") == kind), None)
 
 
 def holds(value: JsonObject, kind: str) -> bool:
@@ -146,7 +96,7 @@ def holds(value: JsonObject, kind: str) -> bool:
 
 def owned_by(value: JsonObject, uid: str) -> bool:
     """Whether the object's owner references name this UID."""
-    return any(text(owner, "uid") == uid for owner in items(value, "metadata", "ownerReferences"))
+    return any(text(owner, "uid") == uid for owner in children(value, "metadata", "ownerReferences"))
 
 
 def name_of(value: JsonObject) -> str:

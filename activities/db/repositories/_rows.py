@@ -1,10 +1,11 @@
-"""Locked reads of single rows, always in this order: organisation, environment, operation.
+"""Reads of single rows: of an organisation's own ones, and locked ones.
 
-The lock is FOR NO KEY UPDATE: it excludes other writers of the row, and lets others insert rows that refer
-to it. SQLite has no row locks; there the whole writing transaction is exclusive.
+Locks are taken in this order: organisation, environment, operation. A lock is FOR NO KEY UPDATE: it excludes
+other writers of the row, and lets others insert rows that refer to it. SQLite has no row locks; there the
+whole writing transaction is exclusive.
 """
 
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import bindparam
 from sqlmodel import col, select
@@ -14,6 +15,25 @@ from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import Caps, OrganizationRecord
 from activities.db.tables import Environment, Operation, Organization
+
+
+class _Owned(Protocol):
+    """A row of an organisation."""
+
+    organization_id: str
+
+
+Row = TypeVar("Row", bound=_Owned)
+
+
+async def owned_row(
+    session: AsyncSession, table: type[Row], key: str | tuple[str, int], organization_id: str, what: str
+) -> Row:
+    """Return the row with this primary key; `what` names it. Raises NotFound, for another's row alike."""
+    row = await session.get(table, key)
+    if row is None or row.organization_id != organization_id:
+        raise NotFound(what, key if isinstance(key, str) else "/".join(str(part) for part in key))
+    return row
 
 
 async def locked_organization(session: AsyncSession, organization_id: str) -> OrganizationRecord:

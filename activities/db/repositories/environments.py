@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import Condition, EnvironmentRecord, environment_record
-from activities.db.repositories._rows import locked_environment
+from activities.db.repositories._rows import locked_environment, owned_row
 from activities.db.repositories.paging import Page, Position, older_than, page
 from activities.db.tables import Environment, Override
 from activities.db.types import utc_now
@@ -36,9 +36,7 @@ async def get_environment(
     session: AsyncSession, organization_id: str, environment_id: str
 ) -> EnvironmentRecord:
     """Return an environment of this organisation, deleted ones included. Raises NotFound."""
-    row = await session.get(Environment, environment_id)
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("environment", environment_id)
+    row = await owned_row(session, Environment, environment_id, organization_id, "environment")
     return environment_record(row)
 
 

@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.errors import NotFound, Unauthenticated
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, ApiKeyRecord, api_key_record
+from activities.db.repositories._rows import owned_row
 from activities.db.repositories.organizations import get_principal
 from activities.db.tables import ApiKey, Role
 from activities.db.types import utc_now
@@ -93,9 +94,7 @@ async def list_keys(session: AsyncSession, organization_id: str) -> tuple[ApiKey
 
 async def revoke_key(session: AsyncSession, organization_id: str, key_id: str) -> ApiKeyRecord:
     """Make a key useless from now on; one that was revoked before stays as it is. Raises NotFound."""
-    row = await session.get(ApiKey, key_id)
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("API key", key_id)
+    row = await owned_row(session, ApiKey, key_id, organization_id, "API key")
     if row.revoked_at is None:
         row.revoked_at = utc_now()
     await session.flush()

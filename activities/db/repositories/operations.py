@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.errors import NotFound
 from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
+from activities.db.repositories._rows import owned_row
 from activities.db.repositories.paging import Page, Position, older_than, page
 from activities.db.tables import Environment, Operation, Step
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
@@ -39,9 +40,7 @@ class OperationRef:
 
 async def get_operation(session: AsyncSession, organization_id: str, operation_id: str) -> OperationRecord:
     """Return an operation of this organisation. Raises NotFound."""
-    row = await session.get(Operation, operation_id)
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("operation", operation_id)
+    row = await owned_row(session, Operation, operation_id, organization_id, "operation")
     return operation_record(row)
 
 

@@ -12,6 +12,7 @@ from activities.db.records import (
     organization_record,
     principal_record,
 )
+from activities.db.repositories._rows import owned_row
 from activities.db.tables import Organization, Principal, PrincipalKind
 from activities.db.types import utc_now
 from workflows.domain.environment import GuardRails
@@ -67,7 +68,5 @@ async def create_principal(
 
 async def get_principal(session: AsyncSession, organization_id: str, principal_id: str) -> PrincipalRecord:
     """Return a principal of this organisation. Raises NotFound."""
-    row = await session.get(Principal, principal_id)
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("principal", principal_id)
+    row = await owned_row(session, Principal, principal_id, organization_id, "principal")
     return principal_record(row)

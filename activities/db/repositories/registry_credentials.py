@@ -8,11 +8,11 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from activities.db.errors import NameTaken, NotFound
+from activities.db.errors import NameTaken
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, RegistryCredentialRecord, registry_credential_record
 from activities.db.repositories import secrets
-from activities.db.repositories._rows import locked_organization
+from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.repositories.audit import add_entry
 from activities.db.tables import RegistryCredential
 from activities.db.types import utc_now
@@ -59,9 +59,7 @@ async def get_registry_credential(
     session: AsyncSession, organization_id: str, credential_id: str
 ) -> RegistryCredentialRecord:
     """Return a login of this organisation, without its password. Raises NotFound."""
-    row = await session.get(RegistryCredential, credential_id)
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("registry credential", credential_id)
+    row = await owned_row(session, RegistryCredential, credential_id, organization_id, "registry credential")
     return registry_credential_record(row)
 
 
@@ -76,9 +74,9 @@ async def list_registry_credentials(
 
 async def delete_registry_credential(session: AsyncSession, actor: Actor, credential_id: str) -> None:
     """Remove a login for good. Raises NotFound."""
-    row = await session.get(RegistryCredential, credential_id)
-    if row is None or row.organization_id != actor.organization_id:
-        raise NotFound("registry credential", credential_id)
+    row = await owned_row(
+        session, RegistryCredential, credential_id, actor.organization_id, "registry credential"
+    )
     await session.delete(row)
     await add_entry(session, actor, "registry_credential.delete", row.id, {"name": row.name})
     await session.flush()

@@ -3,8 +3,8 @@
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.errors import NotFound
 from activities.db.records import RevisionRecord, revision_record
+from activities.db.repositories._rows import owned_row
 from activities.db.tables import Revision
 
 
@@ -12,9 +12,7 @@ async def get_revision(
     session: AsyncSession, organization_id: str, environment_id: str, number: int
 ) -> RevisionRecord:
     """Return one revision. Raises NotFound."""
-    row = await session.get(Revision, (environment_id, number))
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("revision", f"{environment_id}/{number}")
+    row = await owned_row(session, Revision, (environment_id, number), organization_id, "revision")
     return revision_record(row)
 
 

@@ -10,10 +10,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from activities.db.core import insert_rows, table_of
-from activities.db.errors import NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import SecretRecord, secret_record
-from activities.db.repositories._rows import locked_organization
+from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.tables import DataKey as DataKeyRow
 from activities.db.tables import Secret
 from activities.db.types import utc_now
@@ -64,9 +63,7 @@ async def open_data_key(
     session: AsyncSession, organization_id: str, data_key_id: str, keys: MasterKeys
 ) -> DataKey:
     """Return one data key, the current or an older one. Raises NotFound and SecretsError."""
-    row = await session.get(DataKeyRow, data_key_id)
-    if row is None or row.organization_id != organization_id:
-        raise NotFound("data key", data_key_id)
+    row = await owned_row(session, DataKeyRow, data_key_id, organization_id, "data key")
     return keys.unwrap(_wrapped(row))
 
 
