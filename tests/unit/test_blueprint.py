@@ -67,7 +67,7 @@ services:
     mock: {mode: replace, image: "example/mock:1", ports: [{containerPort: 5432}]}
 plans:
   production: {services: {api: {replicas: 3, resources: {memory: 512Mi, cpu: 500m}}}}
-routing: {mode: overlay, baselineId: env_01ABC, overlayId: feat-checkout}
+routing: {mode: isolated, baselineId: env_01ABC, overlayId: feat-checkout}
 autoShutdownEnabled: true
 autoShutdownDelayMinutes: 30
 ttlMinutes: 20160
@@ -113,6 +113,11 @@ def only(document: object, plan: str | None = None) -> FieldError:
     found = errors(document, plan)
     assert len(found) == 1, [str(error) for error in found]
     return found[0]
+
+
+def test_an_overlay_misses_its_baseline_and_cannot_be_made_so_far() -> None:
+    found = errors(of(service(), routing={"mode": "overlay"}))
+    assert [error.field for error in found] == ["routing.baselineId", "routing.mode"]
 
 
 class TestValid:
@@ -325,7 +330,7 @@ class TestFaults:
                 "services[0].mock.ports[0].name",
                 '"http" is already used',
             ),
-            (of(service(), routing={"mode": "overlay"}), "routing.baselineId", "required"),
+            (of(service(), routing={"mode": "baseline"}), "routing.mode", "not available"),
             (
                 of(service(), labels={"app.kubernetes.io/name": "x"}),
                 'labels["app.kubernetes.io/name"]',

@@ -74,7 +74,10 @@ def check_services(
 
 
 def check_routing(routing: Routing, node: Node, faults: Faults) -> None:
-    """An overlay and a shadow stand beside a baseline."""
+    """An overlay and a shadow stand beside a baseline; only isolated environments can be made so far."""
+    if routing.mode is not RoutingMode.ISOLATED:
+        message = f"{routing.mode} is not available in this version: requests would not be routed"
+        faults.add(node.at("mode"), message, "mode: isolated")
     needs_baseline = routing.mode in (RoutingMode.OVERLAY, RoutingMode.SHADOW)
     if needs_baseline and routing.baseline_id is None and not faults.broken_at(node, "baselineId"):
         message = f"is required: an environment in mode {routing.mode} stands beside a baseline"
