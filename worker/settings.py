@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
 from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys
+from activities.version import VERSION
 
 DEV_STATE: Final = Path(".dev")
 
@@ -44,6 +45,10 @@ class WorkerSettings(BaseSettings):
     master_keys_file: Path | None = None
     seal_public_keys: dict[str, str] = {}
     """By cluster: the public half (base64) under which secret values are sealed for it, as JSON."""
+    build_id: str = Field(default=VERSION, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
+    """The version that workflows run as; every roll-out of other code has one of its own."""
+    promote: bool = True
+    """Whether a control worker that starts makes its version the current one; False: an operator does."""
 
     # Cluster
     cluster: str = "local"

@@ -125,7 +125,7 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
     failing: dict[str, Failure] = field(default_factory=dict)
     """By service or activity: raised in place of an answer."""
     hanging: set[str] = field(default_factory=set)
-    """Services that wait until they are cancelled."""
+    """Services that wait until they are cancelled, or taken out of here."""
     existing: tuple[ObjectIdentity, ...] = ()
     blockers: list[tuple[Blocker, ...]] = field(default_factory=list)
     """What each call to delete the namespace finds; then it is gone."""
@@ -185,7 +185,7 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
             )
         if name in self.hanging:
             self.reached.set()
-            while True:
+            while name in self.hanging:
                 activity.heartbeat()
                 await asyncio.sleep(0.05)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from activities.version import VERSION
 from worker.settings import Role, WorkerSettings
 
 
@@ -34,6 +35,17 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 def test_sqlite_is_refused_outside_development() -> None:
     with pytest.raises(ValidationError, match="Postgres"):
         _settings(environment="production")
+
+
+def test_the_build_id_is_the_installed_version_unless_said_otherwise() -> None:
+    assert _settings().build_id == VERSION
+    assert _settings(build_id="0.1.0+g1fc2b94").build_id == "0.1.0+g1fc2b94"
+
+
+@pytest.mark.parametrize("build_id", ["", " ", "a b", "-1", "x" * 129])
+def test_a_build_id_that_cannot_be_typed_is_refused(build_id: str) -> None:
+    with pytest.raises(ValidationError, match="build_id"):
+        _settings(build_id=build_id)
 
 
 def test_secrets_do_not_show_in_the_settings() -> None:
