@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from activities.version import VERSION
 from api import openapi, pages, problem_handlers
 from api.codec.routes import router as codec
 from api.environments.routes import router as environments
@@ -20,7 +21,6 @@ from api.operations.routes import router as operations
 from api.registry_credentials.routes import router as registry_credentials
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies, open_dependencies, running
-from api.version import VERSION
 
 Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, DescribeTaskQueueResponse
 from temporalio.client import Client
 from temporalio.service import RPCError
 
@@ -31,19 +31,18 @@ def temporal(stack: Stack) -> str | None:
     if not _listens(stack.temporal_port):
         return f"port {stack.temporal_port} does not listen yet"
     try:
-        asyncio.run(_pollers(stack, CONTROL_QUEUE, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW))
+        asyncio.run(_answers(stack))
     except (RPCError, RuntimeError):
         return "does not answer yet"
     return None
 
 
 def worker(stack: Stack, pid: int) -> str | None:
-    """The worker of this process id polls every queue it serves."""
+    """The worker of this process id polls every queue it serves, and new workflows go to its version."""
     try:
-        absent = asyncio.run(_unpolled(stack, pid))
+        return asyncio.run(_missing(stack, pid))
     except (RPCError, RuntimeError):
         return "Temporal does not answer"
-    return f"does not poll {', '.join(sorted(absent))} yet" if absent else None
 
 
 def api(stack: Stack) -> str | None:
@@ -60,23 +59,33 @@ def api(stack: Stack) -> str | None:
     return None if answer.status == http.client.OK else f"is not ready: {answer.status} {text}"
 
 
-async def _unpolled(stack: Stack, pid: int) -> set[str]:
-    """Return the queues that this process does not poll. Its identity at Temporal ends with its number."""
-    absent = set()
-    for queue, kind in _POLLED:
-        identities = await _pollers(stack, queue, kind)
-        if not any(identity.endswith(f"/{pid}") for identity in identities):
-            absent.add(queue)
-    return absent
-
-
-async def _pollers(stack: Stack, queue: str, kind: TaskQueueType.ValueType) -> list[str]:
+async def _answers(stack: Stack) -> None:
     client = await Client.connect(stack.temporal_address, namespace=NAMESPACE)
-    answer = await client.workflow_service.describe_task_queue(
+    await _describe(client, *_POLLED[0])
+
+
+async def _missing(stack: Stack, pid: int) -> str | None:
+    """Return what this process lacks to do its work. Its identity at Temporal ends with its number."""
+    client = await Client.connect(stack.temporal_address, namespace=NAMESPACE)
+    absent, passed_by = set(), False
+    for queue, kind in _POLLED:
+        answer = await _describe(client, queue, kind)
+        own = [poller for poller in answer.pollers if poller.identity.endswith(f"/{pid}")]
+        if not own:
+            absent.add(queue)
+        elif kind == TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW:
+            current = answer.versioning_info.current_deployment_version
+            passed_by = all(poller.deployment_options.build_id != current.build_id for poller in own)
+    if absent:
+        return f"does not poll {', '.join(sorted(absent))} yet"
+    return "is not the current version: workflows pass it by" if passed_by else None
+
+
+async def _describe(client: Client, queue: str, kind: TaskQueueType.ValueType) -> DescribeTaskQueueResponse:
+    return await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(namespace=NAMESPACE, task_queue=TaskQueue(name=queue), task_queue_type=kind),
         timeout=_CALL,
     )
-    return [poller.identity for poller in answer.pollers]
 
 
 def _listens(port: int) -> bool:

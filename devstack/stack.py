@@ -57,7 +57,11 @@ class Up:
             self._bootstrap()
             self._start("worker")
             self._start("api")
-            self._wait("worker", lambda pid: health.worker(self.stack, pid), "polls its queues")
+            self._wait(
+                "worker",
+                lambda pid: health.worker(self.stack, pid),
+                "polls its queues, and is the current version",
+            )
             self._wait("api", lambda _pid: health.api(self.stack), self.stack.api_url)
             self._user_env()
         say(f"The stack is up after {time.monotonic() - began:.1f} s.")

@@ -3,13 +3,14 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import structlog
 import uvloop
 from temporalio.client import Client
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker
 
 from activities.db.engine import Database
@@ -22,6 +23,7 @@ from worker.connect import connect, identity
 from worker.logs import configure as configure_logs
 from worker.runner import cluster_worker, control_worker
 from worker.settings import Role, WorkerSettings
+from worker.versions import DEPLOYMENT, Deployment, ServerTooOld
 
 _log = structlog.get_logger()
 
@@ -29,41 +31,55 @@ Activities = list[Callable[..., Any]]
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set; then let what runs finish or hand over, at most the graceful time."""
+    """Serve until `stop` is set; then let what runs finish or hand over, at most the graceful time.
+
+    Raises ServerTooOld.
+    """
     client = await connect(settings)
+    deployment = Deployment(client, WorkerDeploymentVersion(DEPLOYMENT, settings.build_id))
     async with AsyncExitStack() as stack:
         workers: list[Worker] = []
         if Role.CONTROL in settings.roles:
+            await deployment.check_server()
             added = await search_attributes.register(client)
             _log.info("search attributes", added=added)
             await schedules.bring_about(
                 client, schedules.declared(timedelta(seconds=settings.reconcile_every_seconds))
             )
-            workers.append(await stack.enter_async_context(_control(settings, client)))
+            workers.append(await stack.enter_async_context(_control(settings, deployment)))
         if Role.CLUSTER in settings.roles:
             workers.append(await stack.enter_async_context(_cluster(settings, client)))
         running = [asyncio.create_task(worker.run()) for worker in workers]
+        watching = (
+            [asyncio.create_task(deployment.watch(promote=settings.promote))]
+            if Role.CONTROL in settings.roles
+            else []
+        )
         _log.info("serving", roles=sorted(settings.roles), cluster=settings.cluster, identity=identity())
         stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*running, *watching, stopping], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
+            for task in (stopping, *watching):
+                task.cancel()
             await asyncio.gather(*(worker.shutdown() for worker in workers))
-        # A worker that ended by itself says why.
+        # What ended by itself says why.
         await asyncio.gather(*running)
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*watching)
     _log.info("stopped")
 
 
 @asynccontextmanager
-async def _control(settings: WorkerSettings, client: Client) -> AsyncIterator[Worker]:
+async def _control(settings: WorkerSettings, deployment: Deployment) -> AsyncIterator[Worker]:
     database = Database(settings.database_url)
     keys = settings.open_master_keys()
     sealers = {cluster: Sealer(key) for cluster, key in settings.seal_public_keys.items()}
     try:
         yield control_worker(
-            client,
-            control_activities(database=database, client=client, keys=keys, sealers=sealers),
+            deployment.client,
+            control_activities(database=database, client=deployment.client, keys=keys, sealers=sealers),
+            version=deployment.version,
             graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
             max_cached_workflows=settings.max_cached_workflows,
             identity=identity(),
@@ -98,7 +114,11 @@ def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     settings = WorkerSettings()
     configure_logs(settings.log_level)
-    uvloop.run(_until_told(settings))
+    try:
+        uvloop.run(_until_told(settings))
+    except ServerTooOld as error:
+        _log.error("cannot serve", reason=str(error))
+        raise SystemExit(1) from error
 
 
 async def _until_told(settings: WorkerSettings) -> None:

@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any, Final
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
@@ -48,18 +49,21 @@ def control_worker(
     client: Client,
     activities: Sequence[Callable[..., Any]],
     *,
+    version: WorkerDeploymentVersion,
     graceful_shutdown: timedelta,
     max_cached_workflows: int,
     task_queue: str = CONTROL_QUEUE,
     identity: str | None = None,
 ) -> Worker:
-    """Serve workflows, and activities on Perdure's own state."""
+    """Serve workflows, and activities on Perdure's own state, once `version` is made current."""
     return Worker(
         client,
         task_queue=task_queue,
         workflows=WORKFLOWS,
         activities=activities,
         workflow_runner=sandbox(),
+        # No default behaviour: a workflow that declares none is refused here.
+        deployment_config=WorkerDeploymentConfig(version=version, use_worker_versioning=True),
         identity=identity,
         max_cached_workflows=max_cached_workflows,
         sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
@@ -78,7 +82,10 @@ def cluster_worker(
     max_concurrent_activities: int,
     identity: str | None = None,
 ) -> Worker:
-    """Serve activities on one cluster. Waiting costs next to nothing, so many may wait at once."""
+    """Serve activities on one cluster. Waiting costs next to nothing, so many may wait at once.
+
+    Unversioned: a queue without workflows, upgraded apart from the control workers.
+    """
     return Worker(
         client,
         task_queue=cluster_queue(cluster),

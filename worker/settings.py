@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from activities.secrets import MasterKeys
 from activities.settings import Environment, SharedSettings
+from activities.version import VERSION
 
 
 class Role(StrEnum):
@@ -29,6 +30,14 @@ class WorkerSettings(SharedSettings, BaseSettings):
     # Sealing
     seal_public_keys: dict[str, str] = {}
     """By cluster: the public half (base64) under which secret values are sealed for it, as JSON."""
+
+    # Version
+    build_id: str = Field(default=VERSION, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$")
+    """The version that workflows run as; every roll-out of other code has one of its own."""
+    promote: bool = True
+    """Whether a control worker that starts makes its version the current one; False: an operator does."""
+
+    # Cluster
     seal_private_key_file: Path | None = None
     """The private half, which only this cluster's workers have."""
 

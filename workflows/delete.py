@@ -1,6 +1,7 @@
 """DeleteEnvironment: end what runs, delete the namespace, say what holds it, release the name."""
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ActivityError
 
 from workflows._cluster import StepFailed, as_failure, on_cluster, unless
@@ -25,7 +26,7 @@ from workflows.domain.failures import Blocker
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepChange, StepKind, StepState
 
 
-@workflow.defn(name=DELETE_ENVIRONMENT)
+@workflow.defn(name=DELETE_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class DeleteEnvironment(OperationFrame):
     """Runs one delete. It cannot be undone, and no signal cancels it; one forces it on."""
 

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from pydantic import JsonValue
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from workflows._cluster import StepFailed, on_cluster
 from workflows._graph import run_graph
@@ -47,7 +48,7 @@ from workflows.domain.operations import Cleanup, Output, PlannedStep, StepChange
 from workflows.domain.readiness import Until
 
 
-@workflow.defn(name=PROVISION_ENVIRONMENT)
+@workflow.defn(name=PROVISION_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class ProvisionEnvironment(OperationFrame):
     """Runs one provision, or a retry of one."""
 

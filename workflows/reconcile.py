@@ -1,12 +1,13 @@
 """ReconcileOperations: the scheduled look for operations that a crash left between two places."""
 
 from temporalio import workflow
+from temporalio.common import VersioningBehavior
 
 from workflows._options import HEARTBEAT_TIMEOUT, LEDGER_RETRY, SHORT_STEP
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS, ReconcileActivities, Reconciled
 
 
-@workflow.defn(name=RECONCILE_OPERATIONS)
+@workflow.defn(name=RECONCILE_OPERATIONS, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
 class ReconcileOperations:
     """Goes over the live operations once; its schedule starts it again."""
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 from fastapi import APIRouter, Response
 
 from activities.db.repositories.bulk import operation_counts
+from activities.version import VERSION
 from api.health.service import HealthOut, examine
 from api.metrics import CONTENT_TYPE
 from api.state import AppState, State
-from api.version import VERSION
 
 router = APIRouter(tags=["health"])
 

@@ -1,7 +1,7 @@
 """Activities without a world behind them, by the same interfaces: workflow tests script and read them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from temporalio import activity
@@ -114,7 +114,7 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
     failing: dict[str, Failure] = field(default_factory=dict)
     """By service or activity: raised in place of an answer."""
     hanging: set[str] = field(default_factory=set)
-    """Services that wait until they are cancelled."""
+    """Services that wait until they are cancelled, or taken out of here."""
     existing: tuple[ObjectIdentity, ...] = ()
     blockers: list[tuple[Blocker, ...]] = field(default_factory=list)
     """What each call to delete the namespace finds; then it is gone."""
@@ -167,7 +167,7 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
         await self._call("delete_namespace", request)
         if self.held and not request.release_finalizers:
             if request.known_blockers == self.held:
-                await self._hang()
+                await self._hang(lambda: True)
             return NamespaceDeleted(gone=False, blocked_by=self.held)
         if self.blockers:
             return NamespaceDeleted(gone=False, blocked_by=self.blockers.pop(0))
@@ -182,12 +182,12 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
                 reason.message, reason, type=reason.kind, non_retryable=not FAILURES[reason.kind].retryable
             )
         if name in self.hanging:
-            await self._hang()
+            await self._hang(lambda: name in self.hanging)
 
-    async def _hang(self) -> None:
+    async def _hang(self, holds: Callable[[], bool]) -> None:
         self.reached.set()
         try:
-            while True:
+            while holds():
                 activity.heartbeat()
                 await asyncio.sleep(0.05)
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from activities.keyring import KeyringInvalidError
+from activities.version import VERSION
 from worker.settings import Role, WorkerSettings
 
 
@@ -62,6 +63,17 @@ def test_master_keys_come_from_the_setting_or_from_a_file_that_is_there(tmp_path
     assert of_file.open_master_keys().current_id == "f"
     with pytest.raises(KeyringInvalidError, match="no master keys"):
         _settings(roles="cluster", master_keys=None).open_master_keys()
+
+
+def test_the_build_id_is_the_installed_version_unless_said_otherwise() -> None:
+    assert _settings().build_id == VERSION
+    assert _settings(build_id="0.1.0+g1fc2b94").build_id == "0.1.0+g1fc2b94"
+
+
+@pytest.mark.parametrize("build_id", ["", " ", "a b", "-1", "x" * 129])
+def test_a_build_id_that_cannot_be_typed_is_refused(build_id: str) -> None:
+    with pytest.raises(ValidationError, match="build_id"):
+        _settings(build_id=build_id)
 
 
 def test_secrets_do_not_show_in_the_settings() -> None:

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest_asyncio
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.common import WorkerDeploymentVersion
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.helpers.contexts import CONTEXT
 from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from worker.connect import identity
 from worker.devserver import executable, read
 from worker.runner import cluster_worker, control_worker
+from worker.versions import Deployment
 from workflows.contracts.operation import OperationInput
 from workflows.contracts.search_attributes import ALL
 
@@ -79,46 +82,64 @@ async def bench(
     plan = ledger.plan
     ledger.plan = plan.model_copy(update={"context": plan.context.model_copy(update={"cluster": name})})
     async with AsyncExitStack() as stack:
-        workers = _workers(environment.client, name, ledger, cluster, max_cached_workflows)
-        for worker in workers if serve_cluster else workers[:1]:
-            await stack.enter_async_context(worker)
+        if serve_cluster:
+            await stack.enter_async_context(serving_cluster(environment.client, name, cluster))
+        deployment = await stack.enter_async_context(
+            serving_control(
+                environment.client, name, ledger, cluster, max_cached_workflows=max_cached_workflows
+            )
+        )
+        await deployment.make_current()
         this = Bench(environment.client, name, ledger, cluster)
         yield this
         await this.terminate()
 
 
-def _workers(
-    client: Client, name: str, ledger: FakeLedger, cluster: FakeCluster, max_cached_workflows: int
-) -> list[Worker]:
-    """Return the control worker and the cluster's."""
-    no_wait = timedelta(0)
-    return [
-        control_worker(
-            client,
-            [
-                ledger.begin,
-                ledger.record,
-                ledger.pre_image,
-                ledger.seal_secrets,
-                ledger.finish,
-                cluster.cancel_running,
-            ],
-            graceful_shutdown=no_wait,
-            max_cached_workflows=max_cached_workflows,
-            task_queue=name,
-        ),
-        cluster_worker(
-            client,
-            name,
-            [
-                cluster.prepare_namespace,
-                cluster.apply_secrets,
-                cluster.deploy_service,
-                cluster.verify_endpoints,
-                cluster.undo,
-                cluster.delete_namespace,
-            ],
-            graceful_shutdown=no_wait,
-            max_concurrent_activities=100,
-        ),
-    ]
+@asynccontextmanager
+async def serving_control(
+    client: Client,
+    queue: str,
+    ledger: FakeLedger,
+    cluster: FakeCluster,
+    *,
+    build_id: str = "1",
+    max_cached_workflows: int = 100,
+) -> AsyncIterator[Deployment]:
+    """Run a control worker as production does, in a deployment named like its queue; not made current yet."""
+    version = WorkerDeploymentVersion(queue, build_id)
+    async with control_worker(
+        client,
+        [
+            ledger.begin,
+            ledger.record,
+            ledger.pre_image,
+            ledger.seal_secrets,
+            ledger.finish,
+            cluster.cancel_running,
+        ],
+        version=version,
+        graceful_shutdown=timedelta(0),
+        max_cached_workflows=max_cached_workflows,
+        task_queue=queue,
+        identity=identity(),
+    ):
+        yield Deployment(client, version, queue)
+
+
+def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
+    """Return a cluster's worker, to be entered."""
+    return cluster_worker(
+        client,
+        name,
+        [
+            cluster.prepare_namespace,
+            cluster.apply_secrets,
+            cluster.deploy_service,
+            cluster.verify_endpoints,
+            cluster.undo,
+            cluster.delete_namespace,
+        ],
+        graceful_shutdown=timedelta(0),
+        max_concurrent_activities=100,
+        identity=identity(),
+    )

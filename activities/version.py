@@ -1,4 +1,4 @@
-"""The version of this installation."""
+"""The version of this installation: what the API reports, and what the control workers run as."""
 
 from __future__ import annotations
 
