@@ -174,7 +174,7 @@ def test_an_image_that_does_not_exist_is_refused_by_the_registry(admin: Kube, na
         20,
         "refusal",
     )
-    eventually(lambda: "not found" in events(admin, namespace), 10, "the event")
+    eventually(lambda: "not found" in events(admin, namespace), 30, "the event")
 
 
 def test_the_private_registry_wants_the_login_and_takes_it(admin: Kube, namespace: str) -> None:
@@ -187,7 +187,7 @@ def test_the_private_registry_wants_the_login_and_takes_it(admin: Kube, namespac
         "refusal",
     )
     # The capital is there or not, as the registry's words or its status line are quoted.
-    eventually(lambda: "unauthorized" in events(admin, namespace).lower(), 10, "the event")
+    eventually(lambda: "unauthorized" in events(admin, namespace).lower(), 30, "the event")
 
     login = json.loads(default_layout().registry_file.read_text())
     entry = {"username": login["username"], "password": login["password"]}
