@@ -3,7 +3,13 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+REST_SHARE: Final = 0.8
+"""A machine idle for this share of a second is at rest: deleted pods are cleaned up behind the answer."""
+REST_SECONDS: Final = 60.0
+"""Longest wait for that."""
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -11,6 +17,25 @@ def seconds(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def at_rest() -> None:
+    """Return once the machine is idle, so that one measurement does not pay for what came before it."""
+    deadline = time.monotonic() + REST_SECONDS
+    before = _processor()
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = _processor()
+        idle, total = now[0] - before[0], now[1] - before[1]
+        if idle >= REST_SHARE * total:
+            return
+        before = now
+
+
+def _processor() -> tuple[int, int]:
+    """Return ticks of idleness and of all, of all cores since the machine started."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return fields[3] + fields[4], sum(fields)
 
 
 def spread(values: Sequence[float], digits: int = 3) -> dict[str, float]:

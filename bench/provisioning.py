@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
-from bench.clock import percentile, seconds, spread
+from bench.clock import at_rest, percentile, seconds, spread
 from bench.plain import Kubectl, fresh_namespace
 from tests.helpers.stack import Handle, Stack
 from workflows.domain.blueprint import parse_blueprint
@@ -37,16 +37,24 @@ def document(services: int, *, chained: bool = False) -> dict[str, Any]:
 def beside_kubectl(
     stack: Stack, kubectl: Kubectl, services: int, pairs: int, *, chained: bool = False
 ) -> dict[str, Any]:
-    """Time both in turn, `pairs` times; each starts when the other's namespace is gone."""
-    ours, theirs = [], []
-    for _ in range(pairs):
-        written = document(services, chained=chained)
+    """Time both in turn, `pairs` times, on a cluster that is empty and a machine that is at rest."""
+    ours: list[float] = []
+    theirs: list[float] = []
+
+    def by_perdure(written: dict[str, Any]) -> None:
         ours.append(seconds(partial(_provision, stack, written)))
-        namespace = fresh_namespace()
-        blueprint = parse_blueprint(written)
+        _remove_all(stack)
+
+    def by_kubectl(written: dict[str, Any]) -> None:
+        namespace, blueprint = fresh_namespace(), parse_blueprint(written)
         theirs.append(seconds(partial(kubectl.provision, blueprint, namespace, in_order=chained)))
         kubectl.remove(namespace)
-        _remove_all(stack)
+
+    for pair in range(pairs):
+        written = document(services, chained=chained)
+        for one in (by_perdure, by_kubectl) if pair % 2 == 0 else (by_kubectl, by_perdure):
+            at_rest()
+            one(written)
     return {
         "services": services,
         "chained": chained,
