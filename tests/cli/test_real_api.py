@@ -30,6 +30,8 @@ from workflows.contracts.operation import CancelRequest
 from workflows.domain.failures import Failure, FailureKind, failure
 from workflows.domain.operations import OperationState, StepChange, StepState
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["sqlite_template", "sqlite_url"]
 
 EVIDENCE: JsonValue = {

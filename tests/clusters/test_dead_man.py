@@ -13,6 +13,8 @@ import pytest
 
 from clusters.execution import _DEAD_MAN
 
+pytestmark = pytest.mark.slow
+
 SHELLS = [
     pytest.param(command, id=command[0])
     for command in (["dash"], ["bash"], ["busybox", "sh"])

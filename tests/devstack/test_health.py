@@ -15,6 +15,8 @@ from tests.helpers.waiting import eventually_async
 from tests.workflows.conftest import serving_cluster, serving_control
 from workflows.contracts.queues import CONTROL_QUEUE
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["temporal_server"]
 
 

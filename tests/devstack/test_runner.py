@@ -16,6 +16,8 @@ from devstack.runner import PROGRAMS, Runner
 from devstack.settings import Stack
 from devstack.stack import Up, down
 
+pytestmark = pytest.mark.slow
+
 
 def free_ports(count: int) -> list[int]:
     """Return ports that nothing listens on at this moment, each another one."""

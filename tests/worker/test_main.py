@@ -26,7 +26,7 @@ from workflows.contracts.reconcile import RECONCILE_OPERATIONS, Reconciled
 
 __all__ = ["sqlite_template", "sqlite_url", "temporal_server"]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 
 def settings_of(server: WorkflowEnvironment, database_url: str) -> dict[str, str]:

@@ -27,7 +27,7 @@ from workflows.domain.operations import OperationState
 
 __all__ = ["temporal_server"]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 
 @pytest.fixture
