@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.clock import at_rest
 from bench.plain import Kubectl
 from bench.provisioning import beside_kubectl, cost, document, many_at_once
 from bench.report import write
@@ -51,10 +52,11 @@ def measure(stack: Stack, kubectl: Kubectl, *, pairs: int) -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
         "beside": [
-            beside_kubectl(stack, kubectl, 1, pairs),
+            # A pod is seen to be ready once a second: short runs differ by that, and take more pairs.
+            beside_kubectl(stack, kubectl, 1, 2 * pairs),
             beside_kubectl(stack, kubectl, 10, fewer),
             beside_kubectl(stack, kubectl, 30, fewer),
-            beside_kubectl(stack, kubectl, 5, fewer, chained=True),
+            beside_kubectl(stack, kubectl, 5, pairs, chained=True),
         ],
         "cost": [cost(stack, 1), cost(stack, 10)],
         "atOnce": many_at_once(stack, 20, 3),
@@ -70,13 +72,15 @@ def _load(stack: Stack, requests: int) -> dict[str, Any]:
     made.succeeded()
     return {
         "status": _apart(stack, "status", made.environment_id, str(requests)),
-        "createPaced": _apart(stack, "create", str(min(requests, 500)), "2"),
+        "createPaced": _apart(stack, "create", str(min(requests, 500)), "5"),
         "createBurst": _apart(stack, "create", "50", "0"),
+        "createWithoutRest": _apart(stack, "create", str(min(requests, 500)), "0"),
     }
 
 
 def _apart(stack: Stack, what: str, *arguments: str) -> dict[str, Any]:
-    """Run the load from another process, so that its work is not the API's."""
+    """Run the load from another process, so that its work is not the API's, once the machine is at rest."""
+    at_rest()
     token = stack.client.headers["Authorization"].removeprefix("Bearer ")
     done = subprocess.run(
         [sys.executable, "-m", "bench.load", what, str(stack.client.base_url).rstrip("/"), token, *arguments],

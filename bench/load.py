@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import sys
 import time
 import uuid
@@ -32,10 +33,14 @@ async def statuses(url: str, token: str, environment_id: str, requests: int) -> 
 
 
 async def creations(url: str, token: str, requests: int, pause: float) -> dict[str, Any]:
-    """Fifty clients create environments (zero replicas); `pause`: seconds each rests after an answer."""
+    """Fifty clients create environments (zero replicas); `pause`: seconds each rests after an answer.
+
+    With a pause they begin at random moments within one, so that they are no crowd that comes in waves.
+    """
 
     async def client(session: aiohttp.ClientSession) -> list[float]:
         times = []
+        await asyncio.sleep(random.uniform(0, pause))
         for _ in range(requests // CLIENTS):
             body = {
                 "name": f"l-{uuid.uuid4().hex[:10]}",

@@ -85,11 +85,27 @@ def many_at_once(stack: Stack, environments: int, services: int) -> dict[str, An
 
 
 def cost(stack: Stack, services: int) -> dict[str, Any]:
-    """Count the activities and history events of one provision."""
+    """Count what one provision leaves: activities, history events, and rows and bytes in the database."""
+    before = _database_bytes(stack)
     made = _provision(stack, document(services))
     counted = asyncio.run(_count(stack.temporal_address, made.operation()["workflowId"]))
+    counted |= {
+        "steps": _rows(stack, "steps", made),
+        "events": _rows(stack, "events", made),
+        "databaseBytes": _database_bytes(stack) - before,
+    }
     _remove_all(stack)
     return {"services": services, **counted}
+
+
+def _rows(stack: Stack, table: str, made: Handle) -> int:
+    [(count,)] = stack.rows(f"select count(*) from {table} where operation_id = ?", made.operation_id)
+    return int(count)
+
+
+def _database_bytes(stack: Stack) -> int:
+    [(pages,)], [(size,)] = stack.rows("pragma page_count"), stack.rows("pragma page_size")
+    return int(pages) * int(size)
 
 
 async def _count(address: str, workflow_id: str) -> dict[str, int]:

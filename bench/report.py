@@ -25,9 +25,15 @@ def tables(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [_row(each) for each in results["beside"]]
-    lines += ["", "| services | activities | history events |", "|---|---|---|"]
     lines += [
-        f"| {each['services']} | {each['activities']} | {each['historyEvents']} |" for each in results["cost"]
+        "",
+        "| services | activities | history events | rows of steps | rows of events | bytes in the database |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {each['services']} | {each['activities']} | {each['historyEvents']} | {each['steps']} "
+        f"| {each['events']} | {each['databaseBytes']} |"
+        for each in results["cost"]
     ]
     once = results["atOnce"]
     lines += [

@@ -1,11 +1,12 @@
 """The worker process: builds what the activities need, serves its queues, stops in good order."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -24,6 +25,9 @@ from worker.logs import configure as configure_logs
 from worker.runner import cluster_worker, control_worker
 from worker.settings import Role, WorkerSettings
 from worker.versions import DEPLOYMENT, Deployment, ServerTooOld
+
+NICE: Final = 5
+"""How far the worker steps back: on a machine that it shares with the API, people are answered first."""
 
 _log = structlog.get_logger()
 
@@ -114,6 +118,7 @@ def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     settings = WorkerSettings()
     configure_logs(settings.log_level)
+    os.nice(NICE)
     try:
         uvloop.run(_until_told(settings))
     except ServerTooOld as error:
