@@ -34,6 +34,7 @@ from workflows.contracts.provision import (
     Undo,
     VerifyEndpoints,
 )
+from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.domain.blueprint import parse_blueprint
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
@@ -105,6 +106,14 @@ class FakeLedger(LedgerActivities):
     def states(self, step: str) -> list[StepState]:
         """Return the states that a step went through."""
         return [change.state for entry in self.entries for change in entry.changes if change.step == step]
+
+
+class FakeReconcile(ReconcileActivities):
+    """Finds two live operations, of which one was not started."""
+
+    @activity.defn(name="operation.reconcile")
+    async def reconcile(self) -> Reconciled:
+        return Reconciled(examined=2, started=1)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from tests.helpers.fake_activities import FakeCluster, delete_plan, fails, provi
 from workflows.contracts.delete import DELETE_ENVIRONMENT, FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationPlan
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
+from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import OnFailure
@@ -68,6 +69,7 @@ def _retry() -> OperationPlan:
 
 
 PATHS = (
+    Path("reconcile", RECONCILE_OPERATIONS, delete_plan),
     Path("provision_succeeded", PROVISION_ENVIRONMENT, lambda: provision_plan(SHOP)),
     Path(
         "provision_failed",

@@ -15,12 +15,13 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeReconcile
 from worker.connect import identity
 from worker.devserver import executable, read
 from worker.runner import cluster_worker, control_worker
 from worker.versions import Deployment
 from workflows.contracts.operation import OperationInput
+from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.contracts.search_attributes import ALL
 
 
@@ -49,10 +50,11 @@ class Bench:
     handles: list[WorkflowHandle[Any, Any]] = field(default_factory=list)
 
     async def start(self, workflow: str, *, signal: str | None = None) -> WorkflowHandle[Any, Any]:
-        """Start an operation's workflow; `signal` is there before anything of it runs."""
+        """Start a workflow, on its operation if it is one's; `signal` is there before anything of it runs."""
+        of_an_operation = workflow != RECONCILE_OPERATIONS
         handle = await self.client.start_workflow(
             workflow,
-            OperationInput(operation_id=CONTEXT.operation_id),
+            args=[OperationInput(operation_id=CONTEXT.operation_id)] if of_an_operation else [],
             id=f"{workflow}/{self.queue}",
             task_queue=self.queue,
             execution_timeout=timedelta(days=400),
@@ -116,6 +118,7 @@ async def serving_control(
             ledger.seal_secrets,
             ledger.finish,
             cluster.cancel_running,
+            FakeReconcile().reconcile,
         ],
         version=version,
         graceful_shutdown=timedelta(0),
