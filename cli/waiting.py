@@ -18,7 +18,7 @@ def wait_for(client: ApiClient, operation_id: str, *, timeout: float | None) -> 
     """
     hints = [
         f"Watch it:   perdure op watch {operation_id}",
-        f"Cancel it:  perdure op cancel {operation_id} [--cleanup]",
+        f"Cancel it:  perdure op cancel {operation_id} [--cleanup]   (unless it is a delete)",
     ]
     try:
         with progress_view() as view:
