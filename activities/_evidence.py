@@ -17,10 +17,14 @@ from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_events, b
 from workflows.domain.json_reading import instant, mapping, number, text
 from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.readiness_view import event_last
-from workflows.domain.redaction import Redactor
+from workflows.domain.redaction import Redactor, Withholder
 
 _MAKERS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "Job")
 """What makes pods, and says in its own events why it cannot."""
+
+
+_NO_LOG: Final = "unable to retrieve container logs for "
+"""What the node sends as a log, with a good status, when the container's log is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,16 @@ class EvidenceCollector:
         return (key,)
 
     async def redactor(self, context: EnvironmentContext) -> Redactor:
-        """Return a redactor of all secret values that the environment's own Secrets hold."""
+        """Return a redactor of all secret values that the environment's own Secrets hold.
+
+        When they cannot be read it lets nothing through: evidence is worth less than a secret.
+        """
         try:
             listing = await self.cluster.list(
                 "Secret", context.namespace, labels={ENVIRONMENT: context.environment_id}
             )
         except ClusterError:
-            return Redactor(())
+            return Withholder()
         return Redactor(value for secret in listing.items for value in _values(secret))
 
     async def _subjects(self, context: EnvironmentContext, service: str, uid: str | None) -> tuple[str, ...]:
@@ -118,6 +125,8 @@ class EvidenceCollector:
             log = await self.cluster.logs(namespace, pod, container=container, previous=previous)
         except ClusterError:
             return ""  # there is no such log: it never started, or this is its first run
+        if log.startswith(_NO_LOG):
+            return ""
         return bounded_log(redactor.redact(log))
 
 

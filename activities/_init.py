@@ -61,7 +61,9 @@ async def _run_job(cluster: Cluster, manifest: Manifest, wait: Wait) -> None:
     created = datetime.fromisoformat(text(job.live, "metadata", "creationTimestamp"))
     # By the Job's own age: another attempt does not start its time anew.
     deadline = created + timedelta(seconds=EXEC_SECONDS)
-    wait_for_job = replace(wait, deadline=deadline, told=partial(_blame_script, wait.service))
+    wait_for_job = replace(
+        wait, deadline=deadline, applied_at=created, told=partial(_blame_script, wait.service)
+    )
     await wait_for_job.until(Until.COMPLETED, job)
 
 

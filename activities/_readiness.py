@@ -42,6 +42,8 @@ class Wait:
     life: Life
     evidence: EvidenceCollector
     deadline: datetime
+    applied_at: datetime
+    """When the first attempt began: what happened since counts, whichever attempt was there to see it."""
     tolerate_restarts: int = 0
     told: Callable[[Failed], Failed] = lambda verdict: verdict
     """How a failure is told: a wait on behalf of something else names that."""
@@ -57,13 +59,12 @@ class Wait:
         After the deadline it looks once more before it gives up: a worker that was dead meanwhile has not
         seen that all went well.
         """
-        applied_at = datetime.now(UTC)
         await self.view.synced()
         await asyncio.gather(*(self.view.include(kind) for kind in _ALSO_WATCHED))
         judge = FailFast()
         while True:
             version = self.view.version
-            seen = self._snapshot(until, workload, applied_at)
+            seen = self._snapshot(until, workload)
             verdict = judge.observe(seen)
             match verdict:
                 case Ready():
@@ -108,13 +109,13 @@ class Wait:
             )
         await self.fail(at_deadline(seen))
 
-    def _snapshot(self, until: Until, workload: Applied, applied_at: datetime) -> ServiceView:
+    def _snapshot(self, until: Until, workload: Applied) -> ServiceView:
         live = self.view.get(workload.ref.kind, workload.ref.name)
         return ServiceView(
             kind=WorkloadKind(workload.ref.kind),
             workload=live if live is not None and _is(live, workload) else None,
             now=datetime.now(UTC),
-            applied_at=applied_at,
+            applied_at=self.applied_at,
             until=until,
             generation=0
             if workload.ref.kind == WorkloadKind.JOB

@@ -116,6 +116,7 @@ class ClusterProvision(ProvisionActivities):
                     life=life,
                     evidence=EvidenceCollector(cluster, self.objects),
                     deadline=request.deadline,
+                    applied_at=activity.info().scheduled_time,
                     tolerate_restarts=request.tolerate_restarts,
                 )
                 ready = await waiting.until(request.until, workload)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import urlencode
 
 from fastapi import Header, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -65,7 +66,7 @@ async def once(
             return await work(session)
     route = _route(request)
     body = await request.body()
-    fingerprint = hashlib.sha256(request.headers.get("content-type", "").encode() + b"\0" + body).hexdigest()
+    fingerprint = _fingerprint(request, body)
     async with state.database.transaction() as session:
         stored = await idempotency.claim(session, actor, route, key, fingerprint)
         if stored is not None:
@@ -83,6 +84,13 @@ def answer_outcome(request: Request, outcome: Outcome[Any] | Replayed) -> Respon
     if isinstance(outcome, Replayed):
         return answer_stored(request, outcome.data, status=outcome.status, headers=outcome.headers)
     return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
+
+
+def _fingerprint(request: Request, body: bytes) -> str:
+    """Digest of what a request asks for: body, its type, and the query save how long to wait."""
+    query = sorted((key, value) for key, value in request.query_params.multi_items() if key != "wait")
+    parts = (request.headers.get("content-type", ""), urlencode(query))
+    return hashlib.sha256("\0".join(parts).encode() + b"\0" + body).hexdigest()
 
 
 def _route(request: Request) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, kube_config, load_incluster_config, load_kube_config
 
 from clusters.errors import Unavailable, bounded
 
@@ -42,12 +42,14 @@ class Credentials:
 
     async def endpoint(self) -> Endpoint:
         """Read the configuration. `Unavailable` when it is missing or wrong."""
-        await self.reload()
+        await self._load()
         configuration = self._loaded
         try:
             tls: ssl.SSLContext = RESTClientObject(configuration).ssl_context
         except OSError as error:
             raise Unavailable(f"the cluster's certificates cannot be read: {error}", sent=False) from error
+        finally:
+            _forget_files()
         url = str(configuration.host).rstrip("/")
         return Endpoint(
             url, tls, configuration.tls_server_name or None, configuration.proxy or None, _is_loopback(url)
@@ -55,6 +57,12 @@ class Credentials:
 
     async def reload(self) -> None:
         """Read tokens again: files that were rotated, plugins whose tokens have expired."""
+        try:
+            await self._load()
+        finally:
+            _forget_files()
+
+    async def _load(self) -> None:
         configuration = Configuration()
         try:
             if self._kubeconfig is None:
@@ -74,6 +82,14 @@ class Credentials:
         """
         header = await self._loaded.get_api_key_with_prefix(_TOKEN, alias="authorization")
         return str(header) if header else None
+
+
+def _forget_files() -> None:
+    """Remove the files in which the client keeps certificates and keys that stood in a kubeconfig.
+
+    It removes them itself when the process ends in good order, which not every process does.
+    """
+    kube_config._cleanup_temp_files()
 
 
 def _is_loopback(url: str) -> bool:

@@ -35,17 +35,19 @@ class BlueprintRequest:
     faults: tuple[ProblemField, ...] = ()
 
 
-async def read_blueprint_request(request: Request, allowed: frozenset[str]) -> BlueprintRequest:
+async def read_blueprint_request(
+    request: Request, allowed: frozenset[str], *, name: str | None, plan: str | None
+) -> BlueprintRequest:
     """Read a body that is a Blueprint or wraps one: `{"blueprint": {...} | "yaml text", "name", "plan"}`.
 
-    `name` and `plan` may stand in the query too. `allowed` names the wrapper's members. Raises ProblemError
-    for what is no document; faults of the wrapper come back, to be listed with those of the Blueprint.
+    `name` and `plan` are those of the query; the wrapper's go before them. `allowed` names the wrapper's
+    members. Raises ProblemError for what is no document; faults of the wrapper come back, to be listed with
+    those of the Blueprint.
     """
     body, size = await read_document(request), len(await request.body())
-    query = request.query_params
     if not (isinstance(body, dict) and "blueprint" in body):
         if isinstance(body, dict) and "services" in body:
-            return BlueprintRequest(body, size, query.get("name"), query.get("plan"))
+            return BlueprintRequest(body, size, name, plan)
         raise ProblemError(
             RequestProblem.VALIDATION_FAILED,
             "The body holds no Blueprint.",
@@ -75,8 +77,8 @@ async def read_blueprint_request(request: Request, allowed: frozenset[str]) -> B
     document = body["blueprint"]
     if isinstance(document, str):
         document = await parse_text(document, field="blueprint")
-    name = _text(body, "name", faults) or query.get("name")
-    plan = _text(body, "plan", faults) or query.get("plan")
+    name = _text(body, "name", faults) or name
+    plan = _text(body, "plan", faults) or plan
     return BlueprintRequest(document, size, name, plan, tuple(faults))
 
 

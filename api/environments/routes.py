@@ -34,6 +34,13 @@ from workflows.domain.operations import EnvironmentPhase
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
+Name = Annotated[
+    str | None, Query(max_length=100, description="In place of the Blueprint's name, as in the wrapper")
+]
+Plan = Annotated[
+    str | None,
+    Query(max_length=100, description="Which of the Blueprint's plans to apply, as there"),
+]
 _CREATE: Final = frozenset({"blueprint", "name", "plan", "snapshotId"})
 _VALIDATE: Final = frozenset({"blueprint", "name", "plan"})
 _ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *REPEAT_PROBLEMS)
@@ -50,10 +57,16 @@ _ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *RE
     ),
 )
 async def create(
-    request: Request, state: State, actor: Developer, key: IdempotencyKey = None, wait: Wait = 0
+    request: Request,
+    state: State,
+    actor: Developer,
+    name: Name = None,
+    plan: Plan = None,
+    key: IdempotencyKey = None,
+    wait: Wait = 0,
 ) -> Response:
     """Accept a Blueprint; a workflow provisions it. The answer's `operation` is followed at `Location`."""
-    found = await read_blueprint_request(request, _CREATE)
+    found = await read_blueprint_request(request, _CREATE, name=name, plan=plan)
     blueprint, faults = await blueprint_of(found)
     if blueprint is None:
         raise blueprint_invalid(faults)
@@ -94,9 +107,11 @@ async def list_all(
     operation_id="environments_validate",
     **documented(body=VALIDATE_BODY),
 )
-async def validate(request: Request, state: State, actor: Viewer) -> Response:
+async def validate(
+    request: Request, state: State, actor: Viewer, name: Name = None, plan: Plan = None
+) -> Response:
     """Say all that is wrong with a Blueprint, and what could be better. Writes nothing."""
-    found = await read_blueprint_request(request, _VALIDATE)
+    found = await read_blueprint_request(request, _VALIDATE, name=name, plan=plan)
     return answer(request, await validation.validate(state, actor.organization_id, found))
 
 

@@ -1,6 +1,7 @@
 """What is committed before the answer, what follows the commit, and what an idempotency key repeats."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -98,6 +99,15 @@ async def test_the_same_key_with_another_body_is_refused(api: Api) -> None:
         "/v1/environments", json={"blueprint": shop_document("other")}, headers={"Idempotency-Key": "k1"}
     )
     problem(response, 422, "idempotency_mismatch")
+
+
+async def test_the_same_key_with_another_query_is_refused(api: Api) -> None:
+    headers = {"Idempotency-Key": "k1", "Content-Type": "application/yaml"}
+    document = json.dumps({**shop_document(), "plans": {"large": {"services": {"web": {"replicas": 2}}}}})
+    first = await api.client.post("/v1/environments", content=document, headers=headers)
+    assert first.status_code == 202
+    other = await api.client.post("/v1/environments?plan=large", content=document, headers=headers)
+    problem(other, 422, "idempotency_mismatch")
 
 
 async def test_a_refused_request_leaves_its_key_free(api: Api) -> None:

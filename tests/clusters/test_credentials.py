@@ -1,9 +1,12 @@
 """Signing in from inside a cluster, and configurations that are of no use."""
 
+import base64
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -59,6 +62,24 @@ async def test_own_machine_is_never_behind_a_proxy(tmp_path: Path) -> None:
     ):
         path = write_kubeconfig(tmp_path / "kubeconfig", server, "t")
         assert (await Credentials(path, None).endpoint()).loopback is loopback
+
+
+async def test_what_stood_in_the_kubeconfig_is_left_in_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", "t")
+    written = yaml.safe_load(path.read_text())
+    authority = base64.b64encode(certificate().encode()).decode()
+    written["clusters"][0]["cluster"]["certificate-authority-data"] = authority
+    path.write_text(yaml.safe_dump(written))
+    files = tmp_path / "files"
+    files.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(files))
+    credentials = Credentials(path, None)
+    assert (await credentials.endpoint()).tls.cert_store_stats()["x509_ca"] == 1
+    assert list(files.iterdir()) == []
+    await credentials.reload()
+    assert list(files.iterdir()) == []
 
 
 def certificate() -> str:

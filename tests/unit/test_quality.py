@@ -13,8 +13,9 @@ LIMITED = {"limits": {"memory": "64Mi"}}
 
 
 def of(**fields: Any) -> Blueprint:
-    service = {"name": "app", "image": "example/app:1", "resources": LIMITED, **fields}
-    other = {"name": "db", "image": "postgres:16", "resources": LIMITED}
+    probes = {"readiness": {"exec": {"command": ["true"]}}}
+    service = {"name": "app", "image": "example/app:1", "resources": LIMITED, "probes": probes, **fields}
+    other = {"name": "db", "image": "postgres:16", "resources": LIMITED, "probes": probes}
     return parse_blueprint({"name": "env", "services": [service, other]})
 
 
@@ -45,10 +46,11 @@ def test_a_careful_blueprint_has_no_findings() -> None:
         ({"image": "example/app:latest"}, GateCode.UNPINNED_IMAGE, "services[0].image"),
         ({"image": "registry:5000/app"}, GateCode.UNPINNED_IMAGE, "services[0].image"),
         (
-            {"ports": [{"containerPort": 80}], "expose": True},
+            {"ports": [{"containerPort": 80}], "expose": True, "probes": {}},
             GateCode.EXPOSED_WITHOUT_READINESS,
             "services[0].probes.readiness",
         ),
+        ({"probes": {}}, GateCode.WITHOUT_READINESS, "services[0].probes.readiness"),
         ({"resources": {"memory": "64Mi"}}, GateCode.NO_MEMORY_LIMIT, "services[0].resources.limits.memory"),
         ({"env": {"DB_PASSWORD": "hunter2"}}, GateCode.LITERAL_SECRET, "services[0].env.DB_PASSWORD"),
         ({"env": {"apiKey": "hunter2"}}, GateCode.LITERAL_SECRET, "services[0].env.apiKey"),

@@ -26,6 +26,7 @@ class GateCode(StrEnum):
     UNKNOWN_HOST = "L005"
     SHARED_VOLUME = L006
     NOT_ACTED_ON = "L007"
+    WITHOUT_READINESS = "L008"
 
 
 class Finding(BaseModel):
@@ -111,17 +112,8 @@ def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:
             message=SHARED_VOLUME_MESSAGE,
             suggestion=SHARED_VOLUME_HINT,
         )
-    if (
-        service.exposure is not None
-        and service.probes.readiness is None
-        and service.kind is ServiceKind.SERVICE
-    ):
-        yield Finding(
-            code=GateCode.EXPOSED_WITHOUT_READINESS,
-            path=(*place, "probes", "readiness"),
-            message="exposed without a readiness probe: requests arrive before the program can answer them",
-            suggestion="probes: {readiness: {http: {path: /healthz, port: ...}}}",
-        )
+    if service.probes.readiness is None and service.kind is ServiceKind.SERVICE:
+        yield _without_readiness(place, exposed=service.exposure is not None)
     yield from _env(service, place, services)
     if service.resources.limits.memory is None:
         yield Finding(
@@ -130,6 +122,17 @@ def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:
             message="no memory limit: a leak takes the memory of its neighbours",
             suggestion="resources: {limits: {memory: 256Mi}}",
         )
+
+
+def _without_readiness(place: Path, *, exposed: bool) -> Finding:
+    exposed_message = "exposed without a readiness probe: requests arrive before the program can answer them"
+    message = "no readiness probe: it counts as ready the moment it starts, also when it ends a second later"
+    return Finding(
+        code=GateCode.EXPOSED_WITHOUT_READINESS if exposed else GateCode.WITHOUT_READINESS,
+        path=(*place, "probes", "readiness"),
+        message=exposed_message if exposed else message,
+        suggestion="probes: {readiness: {http: {path: /healthz, port: ...}}}",
+    )
 
 
 def _env(service: Service, place: Path, services: set[str]) -> Iterator[Finding]:

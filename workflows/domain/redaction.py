@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import quote, quote_plus
 
 REPLACEMENT: Final = "[redacted]"
+WITHHELD: Final = "[withheld: the environment's Secrets could not be read, so that nothing can be taken out]"
 SHORTEST: Final = 4
 """Values below this length are left: they would tear ordinary words apart."""
 _SHORTEST_PART: Final = 8
@@ -39,6 +40,17 @@ class Redactor:
             position, start, end = end, next_start, next_end
         parts += (text[position:start], REPLACEMENT, text[end:])
         return "".join(parts)
+
+
+class Withholder(Redactor):
+    """Lets nothing through: for text in which the values to take out are not known."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def redact(self, text: str) -> str:
+        """A note in the place of any text."""
+        return WITHHELD if text else text
 
 
 def _occurrences(text: str, form: str) -> Iterator[tuple[int, int]]:
