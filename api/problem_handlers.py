@@ -96,6 +96,11 @@ def _domain(error: DomainError, _: Request) -> ProblemError:
     status: int | None = error.http_status
     errors: list[ProblemField] = []
     match error:
+        case NotFound(resource="organization"):
+            # The only organisation that a request names is that of its key, in X-Organization-ID.
+            return ProblemError(
+                RequestProblem.NOT_FOUND, f"The API key has no organisation {error.identifier[:100]!r}."
+            )
         case NotFound():
             return not_found(error.resource, error.identifier)
         case Unauthenticated():

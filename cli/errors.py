@@ -9,13 +9,14 @@ class ExitCode(IntEnum):
 
     DONE = 0
     FAILED = 1
+    """An operation failed, the API refused for how things stand (a name in use), or it gave no answer."""
     USAGE = 2
     """Wrong usage or invalid input, such as a Blueprint with faults."""
     TIMEOUT = 5
     """`--timeout` passed while waiting; the operation goes on."""
     NOT_FOUND = 6
     REFUSED = 7
-    """A policy or a role refused it."""
+    """A policy, a role or `protected` refused it."""
     INTERRUPTED = 130
 
 

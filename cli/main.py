@@ -15,7 +15,7 @@ from cli.settings import API_KEY, ORGANIZATION, URL
 
 EPILOG = """\
 Exit codes: 0 done, 1 failed, 2 wrong usage or invalid input, 5 --timeout passed while waiting, 6 not found, \
-7 refused by a policy or role, 130 interrupted."""
+7 refused by a policy, a role or `protected`, 130 interrupted."""
 
 
 class RootGroup(TyperGroup):

@@ -208,7 +208,7 @@ def describe(stack: Stack) -> None:
   Logs         {shown}/log/
 
   set -a; . {shown}/env; set +a                      # perdure, kubectl and temporal then find this stack
-  .venv/bin/perdure env create -f examples/shop.yaml --wait
+  .venv/bin/perdure env create -f examples/hello.yaml   # its image is made by `make demo`
   make dev-down                                      # stops everything, the cluster too
 """
     )

@@ -41,7 +41,7 @@ async def missing_references(
                     FieldError(
                         path=("services", index, "secrets", place, "valueFrom", "secret"),
                         message=f"no secret {ref.value_from.secret!r} in this organisation",
-                        suggestion="store it first, or give a value",
+                        suggestion="give it a value here: value: auto-generated, or the text itself",
                     )
                 )
     return tuple(faults)

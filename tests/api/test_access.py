@@ -99,9 +99,10 @@ async def test_another_organisations_things_look_like_none(
     by_name = await api.client.delete("/v1/registry-credentials/corp")
     problem(by_name, 404, "not_found")
     assert await api.row_counts() == before
-    problem(
-        await api.client.get("/v1/environments", headers={"X-Organization-ID": tenant.id}), 404, "not_found"
-    )
+    for chosen in (tenant.id, "org_zzz"):
+        answer = await api.client.get("/v1/environments", headers={"X-Organization-ID": chosen})
+        body = problem(answer, 404, "not_found")
+        assert body["detail"] == f"The API key has no organisation '{chosen}'."
     own = await api.client.get("/v1/environments", headers={"X-Organization-ID": stranger.id})
     assert own.status_code == 200
 

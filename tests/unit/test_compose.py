@@ -11,7 +11,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.domain.blueprint import Blueprint, Condition, ServiceKind, VolumeType, parse_blueprint
+from workflows.domain.blueprint import (
+    Blueprint,
+    Condition,
+    ServiceKind,
+    VolumeType,
+    literal_secrets,
+    parse_blueprint,
+)
 from workflows.domain.compose import ComposeImport, import_compose
 from workflows.domain.compose_values import (
     ComposeValueError,
@@ -449,3 +456,12 @@ def test_the_example_is_imported() -> None:
         "services.web.volumes[0]",
         "services.web.develop",
     ]
+
+
+def test_the_example_is_valid_as_the_readme_imports_it() -> None:
+    document = yaml.safe_load((Path(__file__).parents[2] / "examples" / "compose.yaml").read_text())
+    result = import_compose(document, name="notes", variables={"DB_PASSWORD": "change-me"})
+    assert result.errors == ()
+    blueprint = parse_blueprint(result.blueprint_document)
+    assert literal_secrets(blueprint) == {"db-password": "change-me"}
+    assert blueprint.service("db").secrets[0].env_key == "POSTGRES_PASSWORD"

@@ -198,7 +198,7 @@ class Probes(BlueprintModel):
 
 
 class Startup(BlueprintModel):
-    """How much trouble at the start is normal: exits before the service counts as failed."""
+    """How much trouble at the start is normal: exits on top of those that make a crash loop anyway."""
 
     tolerate_restarts: int = 0
 

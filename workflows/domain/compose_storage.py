@@ -255,7 +255,10 @@ def _secret_value(source: str, name: str, root: Node, context: Context) -> Docum
             context.notes.append(f"the {key} {place.value[:200]} of the secret {source} was not handed in")
     if "external" in definition.mapping:
         context.use(definition.mapping["external"])
-    context.notes.append(f'store a secret called "{name}" before this runs: its value was not handed in')
+    context.notes.append(
+        f'the value of the secret "{name}" was not handed in: write value: auto-generated, or the value '
+        "itself, in place of its valueFrom"
+    )
     return {"valueFrom": {"secret": name}}
 
 

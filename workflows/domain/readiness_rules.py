@@ -24,9 +24,9 @@ from workflows.domain.readiness_view import (
 )
 
 EXITS: Final = 3
-"""Ends of one container that make a crash loop; `tolerate_restarts` raises it."""
+"""Ends of one container that make a crash loop; `tolerate_restarts` is added to it."""
 LIKE_EXITS: Final = 2
-"""The same with one exit code, of a container that never was ready."""
+"""The same with one exit code, of a container that never was ready; `tolerate_restarts` is added, too."""
 OOM_KILLS: Final = 2
 PULLS_REFUSED: Final = 2
 PULL_REFUSED_FOR: Final = timedelta(seconds=20)
