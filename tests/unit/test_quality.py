@@ -50,7 +50,11 @@ def test_a_careful_blueprint_has_no_findings() -> None:
             GateCode.EXPOSED_WITHOUT_READINESS,
             "services[0].probes.readiness",
         ),
-        ({"probes": {}}, GateCode.WITHOUT_READINESS, "services[0].probes.readiness"),
+        (
+            {"ports": [{"containerPort": 80}], "probes": {}},
+            GateCode.WITHOUT_READINESS,
+            "services[0].probes.readiness",
+        ),
         ({"resources": {"memory": "64Mi"}}, GateCode.NO_MEMORY_LIMIT, "services[0].resources.limits.memory"),
         ({"env": {"DB_PASSWORD": "hunter2"}}, GateCode.LITERAL_SECRET, "services[0].env.DB_PASSWORD"),
         ({"env": {"apiKey": "hunter2"}}, GateCode.LITERAL_SECRET, "services[0].env.apiKey"),

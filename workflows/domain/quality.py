@@ -112,7 +112,9 @@ def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:
             message=SHARED_VOLUME_MESSAGE,
             suggestion=SHARED_VOLUME_HINT,
         )
-    if service.probes.readiness is None and service.kind is ServiceKind.SERVICE:
+    # A worker that serves nothing has nothing to be asked.
+    serves = service.exposure is not None or bool(service.ports)
+    if serves and service.probes.readiness is None and service.kind is ServiceKind.SERVICE:
         yield _without_readiness(place, exposed=service.exposure is not None)
     yield from _env(service, place, services)
     if service.resources.limits.memory is None:
