@@ -91,7 +91,7 @@ async def delete(caller: Caller, environment_id: str, *, force: bool) -> Outcome
 
 
 async def retry(caller: Caller, environment_id: str) -> Outcome[Accepted] | Replayed:
-    """Try the environment's last operation again, from where it failed."""
+    """Try the environment's last operation again from where it failed, or repair what is degraded."""
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
         accepted = await acceptance.retry_environment(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from clusters.errors import ClusterError, Forbidden, NotFound
-from tests.api.support import Api, create, pod
+from tests.api.support import Api, create, pod, problem
 from tests.helpers.tenants import Tenant, begin, environment_of, finish
 from workflows.domain.failures import Blocker, FailureKind, failure
 from workflows.domain.operations import Cleanup, OperationState
@@ -127,3 +127,19 @@ async def test_what_holds_a_deletion_up_is_said_without_rights_inside(api: Api) 
     api.cluster.held_by = ()
     status = await status_of(api, identifier)
     assert (status["reason"], status["clusterReachable"]) == ("deleting", True)
+
+
+@pytest.mark.usefixtures("tenant")
+async def test_what_is_degraded_is_repaired_and_what_runs_is_not(api: Api) -> None:
+    identifier = await ended(api)
+    path = f"/v1/environments/{identifier}/retry"
+    refused = problem(await api.client.post(path), 409, "conflict")
+    assert "not degraded" in refused["detail"]
+    assert (await status_of(api, identifier))["status"] == "degraded"
+    response = await api.client.post(path)
+    assert response.status_code == 202, response.text
+    operation = response.json()["data"]
+    assert (await api.started())[-1].operation_id == operation["id"]
+    status = await status_of(api, identifier)
+    assert status["status"] == "provisioning"
+    assert "reason" not in status, "a namespace that is not made yet is no trouble"
