@@ -68,7 +68,7 @@ def environment_status(name: str, item: EnvironmentStatus) -> list[str]:
             ("Phase", phase),
             ("Reason", item.reason),
             ("Message", item.message),
-            ("Cluster", None if item.cluster_reachable else "does not answer; this is what was last known"),
+            ("Cluster", None if item.cluster_reachable else "cannot be read; this is what was last known"),
             ("Blocked by", "; ".join(str(blocker) for blocker in item.blocked_by)),
         ]
     )

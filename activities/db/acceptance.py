@@ -140,6 +140,7 @@ async def retry_environment(
 ) -> Accepted:
     """Accept a new attempt at the last operation, which failed or was cancelled or rolled back.
 
+    After one that succeeded, a repair: accepted while the environment is degraded, over the same revision.
     Raises NotFound, AlreadyDeleted, Busy, or NotRetryable.
     """
     environment = await locked_environment(session, environment_id, actor.organization_id)
@@ -152,8 +153,10 @@ async def retry_environment(
         raise NotRetryable(
             "its deletion was asked for: delete it again", None if last is None else last.state
         )
-    if last is None or last.state is OperationState.SUCCEEDED:
-        raise NotRetryable("its last operation did not fail", None if last is None else last.state)
+    if last is None:
+        raise NotRetryable("it has had no operation")
+    if last.state is OperationState.SUCCEEDED and environment.phase is not EnvironmentPhase.DEGRADED:
+        raise NotRetryable("its last operation did not fail, and it is not degraded", last.state)
     revision = await session.get_one(Revision, (environment.id, environment.revision))
     blueprint = Blueprint.model_validate(revision.blueprint)
     key = await secrets.data_key(session, environment.organization_id, keys)

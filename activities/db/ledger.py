@@ -174,14 +174,14 @@ async def _earlier(session: AsyncSession, operation: Operation) -> dict[str, Ear
     """What a retry may skip: by step, its last run in the chain of operations before, where that succeeded.
 
     The chain ends at an operation that was cleaned up after: what it and those before it made may be gone or
-    put back.
+    put back. It ends too at one that succeeded: what it left does not work any more, or there were no repair.
     """
     earlier: dict[str, Earlier] = {}
     decided: set[str] = set()
     before = operation.retry_of
     while before is not None:
         row = await session.get(Operation, before)
-        if row is None or row.cleanup is not None:
+        if row is None or row.cleanup is not None or row.state is OperationState.SUCCEEDED:
             break
         for step in await step_rows(session, row.id):
             if step.name in decided or step.started_at is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -16,16 +15,16 @@ from activities.db.errors import DomainError
 from activities.db.records import Condition, EnvironmentRecord, OperationRecord, StepRecord
 from activities.db.repositories import environments, operations, revisions
 from api.clusters import Clusters
-from api.environments.pods import ServiceLive, ServiceState, services_live
+from api.environments.pods import ServiceState
+from api.environments.reading import Presence, Reading, read_cluster
 from api.environments.schemas import StatusOut
 from api.environments.shapes import conditions_out, environment_fields, read_blueprint, services_out
 from api.operations.shapes import blocker_out
 from api.settings import ApiSettings
-from clusters.errors import ClusterError
+from clusters.errors import ClusterError, Forbidden
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import Overrides
-from workflows.domain.failures import FAILURES, Blocker, FailureKind
-from workflows.domain.names import ENVIRONMENT
+from workflows.domain.failures import FAILURES, FailureKind
 from workflows.domain.operations import SETTLED_PHASES, EnvironmentPhase, OperationKind, StepState
 
 CLUSTER_SECONDS: Final = 5.0
@@ -33,17 +32,9 @@ CLUSTER_SECONDS: Final = 5.0
 _MOST_CACHED: Final = 5_000
 _READ_LIVE: Final = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED})
 """Phases that follow from what is seen; all others are an operation's to set."""
+_NAMESPACE_MISSING: Final = "NamespaceMissing"
 
 _log = structlog.get_logger("perdure.api.status")
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What the cluster said, or that it did not answer."""
-
-    reachable: bool
-    services: Mapping[str, ServiceLive]
-    blocked_by: tuple[Blocker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,32 +92,31 @@ class LiveStatus:
         reading = await self._ask_cluster(known)
         phase = live_phase(known.record.phase, reading)
         record = known.record
-        if phase is not record.phase:
+        if _is_news(record, phase, reading):
             record = await self._write_back(record, phase, reading)
         return _status_out(self._settings, known, record, phase, reading)
 
     async def _ask_cluster(self, known: Known) -> Reading:
         record = known.record
         if record.phase is EnvironmentPhase.DELETED:
-            return Reading(reachable=True, services={})
+            return Reading(Presence.ABSENT)
         try:
             async with asyncio.timeout(CLUSTER_SECONDS):
                 cluster = await self._clusters.get(record.cluster)
-                pods = await cluster.list("Pod", record.namespace, labels={ENVIRONMENT: record.id})
-                blockers: tuple[Blocker, ...] = ()
-                if record.phase is EnvironmentPhase.DELETING:
-                    blockers = await cluster.blockers(record.namespace)
+                return await read_cluster(cluster, record, known.blueprint, known.overrides)
         except (ClusterError, TimeoutError) as error:
             _log.warning("cluster_unreadable", cluster=record.cluster, error=type(error).__name__)
-            return Reading(reachable=False, services={})
-        services = services_live(known.blueprint, known.overrides, pods.items)
-        return Reading(reachable=True, services=services, blocked_by=blockers)
+            refused = isinstance(error, Forbidden)
+            return Reading(
+                Presence.UNREACHABLE,
+                trouble=FailureKind.FORBIDDEN if refused else FailureKind.CLUSTER_UNAVAILABLE,
+            )
 
     async def _write_back(
         self, record: EnvironmentRecord, phase: EnvironmentPhase, reading: Reading
     ) -> EnvironmentRecord:
         """Note a phase that was seen, unless an operation is live: then it is the operation's to set."""
-        condition = _ready_condition(reading)
+        condition = _ready_condition(record, reading)
         try:
             async with self._database.transaction() as session:
                 current = await environments.get_environment(session, record.organization_id, record.id)
@@ -157,18 +147,37 @@ def live_phase(phase: EnvironmentPhase, reading: Reading) -> EnvironmentPhase:
     """The phase by what was seen: running while every service is ready, else degraded."""
     if phase not in _READ_LIVE or not reading.reachable:
         return phase
+    if reading.presence is Presence.ABSENT:
+        return EnvironmentPhase.DEGRADED
     whole = all(service.state is ServiceState.READY for service in reading.services.values())
     return EnvironmentPhase.RUNNING if whole else EnvironmentPhase.DEGRADED
 
 
-def _ready_condition(reading: Reading) -> Condition:
-    troubled = _troubled(reading)
+def _is_news(record: EnvironmentRecord, phase: EnvironmentPhase, reading: Reading) -> bool:
+    """Whether what was seen is to be written back: another phase, or degraded for another reason."""
+    if phase is not record.phase:
+        return True
+    if phase is not EnvironmentPhase.DEGRADED or not reading.reachable:
+        return False
+    known = next((each.reason for each in record.conditions if each.type == environments.READY), None)
+    return known != _ready_condition(record, reading).reason
+
+
+def _ready_condition(record: EnvironmentRecord, reading: Reading) -> Condition:
+    status, reason, message = "True", "ServicesReady", "every service is ready"
+    if reading.presence is Presence.ABSENT:
+        status, reason, message = "False", _NAMESPACE_MISSING, _without_namespace(record)
+    elif troubled := _troubled(reading):
+        status, reason, message = "False", "ServicesNotReady", f"not ready: {', '.join(troubled)}"
     return Condition(
-        type=environments.READY,
-        status="False" if troubled else "True",
-        reason="ServicesNotReady" if troubled else "ServicesReady",
-        message=f"not ready: {', '.join(troubled)}" if troubled else "every service is ready",
-        since=datetime.now(UTC),
+        type=environments.READY, status=status, reason=reason, message=message, since=datetime.now(UTC)
+    )
+
+
+def _without_namespace(record: EnvironmentRecord) -> str:
+    return (
+        f"The cluster has no namespace {record.namespace} of this environment (any more): "
+        f"`perdure env retry {record.name}` makes it again."
     )
 
 
@@ -183,7 +192,7 @@ def _status_out(
     phase: EnvironmentPhase,
     reading: Reading,
 ) -> StatusOut:
-    reason, message = _reason(known.operation, phase, reading)
+    reason, message = _reason(record, known.operation, phase, reading)
     running = [step.name for step in known.steps if step.state is StepState.RUNNING]
     live_operation = known.operation is not None and not known.operation.ended
     return StatusOut.model_validate(
@@ -206,22 +215,26 @@ def _status_out(
 
 
 def _reason(
-    operation: OperationRecord | None, phase: EnvironmentPhase, reading: Reading
+    record: EnvironmentRecord, operation: OperationRecord | None, phase: EnvironmentPhase, reading: Reading
 ) -> tuple[str | None, str | None]:
-    if not reading.reachable:
-        kind = FailureKind.CLUSTER_UNAVAILABLE
-        return kind.value, FAILURES[kind].help
+    if reading.trouble is not None:
+        return reading.trouble.value, FAILURES[reading.trouble].help
     if reading.blocked_by:
         return "blocked", "; ".join(blocker.object for blocker in reading.blocked_by)
     if operation is not None and operation.failure is not None and phase not in _READ_LIVE:
         return operation.failure.kind.value, operation.failure.message
     if phase is EnvironmentPhase.DEGRADED:
-        name, service = next(
-            (each for each in reading.services.items() if each[1].state is not ServiceState.READY),
-            (None, None),
-        )
-        if service is not None:
-            return service.reason, f"{name}: {service.message or service.reason}"
+        return _why_degraded(record, reading)
     if operation is not None and operation.kind is OperationKind.DELETE and not operation.ended:
         return "deleting", None
     return None, None
+
+
+def _why_degraded(record: EnvironmentRecord, reading: Reading) -> tuple[str | None, str | None]:
+    if reading.presence is Presence.ABSENT:
+        return _NAMESPACE_MISSING, _without_namespace(record)
+    troubled = _troubled(reading)
+    if not troubled:
+        return None, None
+    service = reading.services[troubled[0]]
+    return service.reason, f"{troubled[0]}: {service.message or service.reason}"

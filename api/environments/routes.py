@@ -171,7 +171,7 @@ async def delete(
     "/{id}/retry",
     status_code=202,
     response_model=Envelope[OperationOut],
-    summary="Retry provisioning after a failure",
+    summary="Retry provisioning after a failure, or repair what is degraded",
     operation_id="environments_retry",
     **documented(*_ACCEPT_PROBLEMS),
 )
@@ -183,7 +183,11 @@ async def retry(
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
-    """Go on from where the last operation stood: steps that succeeded and did not change are skipped."""
+    """Go on from where the last operation stood: steps that succeeded and did not change are skipped.
+
+    After an operation that succeeded it is accepted while the environment is degraded, and skips nothing:
+    what is missing is made again, a deleted namespace included. Data that went with it does not come back.
+    """
     outcome = await service.retry(Caller(request, state, actor, key), environment_id)
     return await answer_accepted(request, state, outcome, wait)
 

@@ -75,7 +75,7 @@ class StatusOut(EnvironmentOut):
     reason: str | None = Field(default=None, description="Failure kind, or why a service is not ready")
     message: str | None = None
     blocked_by: list[BlockerOut] = Field(default=[], description="What holds a deletion up")
-    cluster_reachable: bool
+    cluster_reachable: bool = Field(description="False: what the services do is not known")
     observed_at: datetime
 
 

@@ -91,7 +91,10 @@ async def delete(caller: Caller, environment_id: str, *, force: bool) -> Outcome
 
 
 async def retry(caller: Caller, environment_id: str) -> Outcome[Accepted] | Replayed:
-    """Try the environment's last operation again, from where it failed."""
+    """Try the environment's last operation again from where it failed, or repair what is degraded."""
+    # Whether it is degraded is what the cluster shows now, not what somebody last read.
+    caller.state.live.forget(caller.actor.organization_id, environment_id)
+    await caller.state.live.status(caller.actor.organization_id, environment_id)
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
         accepted = await acceptance.retry_environment(

@@ -56,7 +56,13 @@ async def list_all(
             kinds=kind or (),
             states=operation_state or (),
         )
-    shaped = [operation_out(state.settings, record) for record in page.items]
+        names = await environments.environment_names(
+            session, actor.organization_id, {record.environment_id for record in page.items}
+        )
+    shaped = [
+        operation_out(state.settings, record, environment_name=names.get(record.environment_id))
+        for record in page.items
+    ]
     return answer_list(request, shaped, page.next_cursor)
 
 

@@ -208,7 +208,10 @@ def retry(
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Go on from the step that failed; what succeeded and is unchanged is skipped."""
+    """Go on from the step that failed; what succeeded and is unchanged is skipped.
+
+    A degraded environment is repaired: every step is taken again, what is there and unchanged stays as it is.
+    """
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:

@@ -39,6 +39,7 @@ from tests.helpers.tenants import (
     Tenant,
     accept,
     begin,
+    degrade,
     environment_of,
     finish,
     make_tenant,
@@ -262,6 +263,27 @@ async def test_retry_is_refused_while_busy_and_when_nothing_failed(database: Dat
     with pytest.raises(NotRetryable) as refused:
         await retry(database, tenant, accepted.environment.id)
     assert refused.value.state is S.SUCCEEDED
+
+
+async def test_what_succeeded_is_provisioned_anew_while_degraded(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await accept(database, tenant)
+    await begin(database, accepted.operation.id)
+    await finish(database, accepted.operation.id, S.SUCCEEDED)
+    await degrade(database, tenant, accepted.environment.id)
+    again = await retry(database, tenant, accepted.environment.id)
+    assert (again.operation.kind, again.operation.retry_of) == (
+        OperationKind.PROVISION,
+        accepted.operation.id,
+    )
+    assert (again.operation.revision, again.operation.fence) == (accepted.operation.revision, 3)
+    assert again.environment.phase is P.PROVISIONING
+    with pytest.raises(Busy):
+        await retry(database, tenant, accepted.environment.id)
+    await begin(database, again.operation.id)
+    await finish(database, again.operation.id, S.SUCCEEDED)
+    with pytest.raises(NotRetryable):
+        await retry(database, tenant, accepted.environment.id)
 
 
 async def both(*work: Awaitable[Accepted]) -> set[type]:

@@ -18,6 +18,7 @@ from tests.helpers.tenants import (
     Tenant,
     accept,
     begin,
+    degrade,
     environment_of,
     finish,
     make_tenant,
@@ -291,6 +292,29 @@ async def test_a_retry_trusts_nothing_from_before_a_clean_up(database: Database)
     )
     again = await retry(database, tenant, accepted.environment.id)
     assert (await begin(database, again.operation.id)).earlier == {}
+
+
+async def test_a_repair_trusts_nothing_that_succeeded_before(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await started(database, tenant)
+    await record(
+        database,
+        accepted.operation.id,
+        running("service/db"),
+        succeeded("service/db", "uid-db"),
+        running("service/api"),
+        succeeded("service/api", "uid-api"),
+    )
+    await finish(database, accepted.operation.id, S.SUCCEEDED)
+    await degrade(database, tenant, accepted.environment.id)
+    repair = await retry(database, tenant, accepted.environment.id)
+    assert (await begin(database, repair.operation.id)).earlier == {}
+    # The repair gets as far as the database: its own retry skips that, and no more.
+    await record(database, repair.operation.id, running("service/db"), succeeded("service/db", "uid-new"))
+    await finish(database, repair.operation.id, S.FAILED, failure=CRASHED)
+    third = await retry(database, tenant, accepted.environment.id)
+    begun = await begin(database, third.operation.id)
+    assert {name: each.uid for name, each in begun.earlier.items()} == {"service/db": "uid-new"}
 
 
 async def test_the_reconciler_finds_what_was_lost(database: Database) -> None:

@@ -13,18 +13,19 @@ from sqlmodel import SQLModel, func, select
 
 from activities.db import tables
 from activities.db.engine import Database
+from activities.db.records import EnvironmentRecord
 from activities.temporal import OperationStart, PayloadKeys, TemporalUnavailable
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
-from clusters.errors import Invalid, Unavailable
+from clusters.errors import ClusterError, Invalid, Unavailable
 from clusters.gateway import Cluster
-from clusters.objects import Manifest
+from clusters.objects import Manifest, ObjectRef
 from clusters.values import Listing
 from tests.helpers.tenants import KEYS, Tenant
 from workflows.contracts.operation import CancelRequest
 from workflows.domain.failures import Blocker
-from workflows.domain.names import ENVIRONMENT, NAME
+from workflows.domain.names import ENVIRONMENT, INSTALLATION, NAME
 
 
 @dataclass
@@ -66,12 +67,24 @@ class FakeCluster(Cluster):
     held_by: tuple[Blocker, ...] = ()
     away: bool = False
     lists: int = 0
+    refused: ClusterError | None = None
+    """What a list of pods is answered instead."""
+    namespaces: dict[str, Manifest] = field(default_factory=dict)
+    """By name; put there with `stand`."""
 
-    async def get(self, name: str) -> "FakeCluster":  # type: ignore[override]
-        """Be the pool of clusters too: there is one."""
+    async def get(self, name: str | ObjectRef) -> Any:
+        """Return a namespace; and be the pool of clusters too: there is one."""
+        if isinstance(name, ObjectRef):
+            self._refuse()
+            return self.namespaces.get(name.name)
         if name != "local":
             raise Unavailable(f"no settings for {name}")
         return self
+
+    def stand(self, record: EnvironmentRecord, **metadata: JsonValue) -> None:
+        """Let the environment's namespace be there, with more or other `metadata`."""
+        labels: JsonValue = {ENVIRONMENT: record.id, INSTALLATION: record.installation_id}
+        self.namespaces[record.namespace] = {"metadata": {"labels": labels, **metadata}}
 
     async def list(
         self,
@@ -85,6 +98,8 @@ class FakeCluster(Cluster):
         """Return the pods with these labels."""
         self._refuse()
         self.lists += 1
+        if self.refused is not None:
+            raise self.refused
         found = [
             pod
             for pod in self.pods

@@ -84,6 +84,7 @@ async def test_operations_are_listed_and_filtered(api: Api) -> None:
     second = (await create(api, "other"))["operation"]["id"]
     listed = (await api.client.get("/v1/operations")).json()["data"]
     assert [item["id"] for item in listed] == [second, first]
+    assert [item["environmentName"] for item in listed] == ["other", "shop"]
     assert "steps" not in listed[0]
     only = (await api.client.get("/v1/operations?state=failed&state=cancelled&kind=provision")).json()["data"]
     assert [item["id"] for item in only] == [first]

@@ -19,7 +19,7 @@ from workflows.contracts.operation import LedgerEntry, OperationResult
 from workflows.domain.blueprint import Blueprint, parse_blueprint
 from workflows.domain.environment import GuardRails
 from workflows.domain.failures import Failure
-from workflows.domain.operations import Cleanup, OperationState, StepChange
+from workflows.domain.operations import Cleanup, EnvironmentPhase, OperationState, StepChange
 
 KEYS = MasterKeys(current_id="m1", keys={"m1": os.urandom(32)})
 PLANTED = "planted-value-3f9c1d"
@@ -101,6 +101,12 @@ async def retry(database: Database, tenant: Tenant, environment_id: str) -> Acce
     """Accept a retry of an environment's last provision."""
     async with database.transaction() as session:
         return await retry_environment(session, tenant.actor, environment_id, keys=KEYS)
+
+
+async def degrade(database: Database, tenant: Tenant, environment_id: str) -> EnvironmentRecord:
+    """Note that an environment was seen degraded, as a reading of its status does."""
+    async with database.transaction() as session:
+        return await environments.update_phase(session, tenant.id, environment_id, EnvironmentPhase.DEGRADED)
 
 
 async def begin(database: Database, operation_id: str) -> ledger.Begun:

@@ -49,6 +49,16 @@ async def environment_name(session: AsyncSession, organization_id: str, environm
     return found
 
 
+async def environment_names(
+    session: AsyncSession, organization_id: str, environment_ids: Collection[str]
+) -> dict[str, str]:
+    """Return the names of these environments of the organisation by id, deleted ones included."""
+    query = select(col(Environment.id), col(Environment.name)).where(
+        col(Environment.organization_id) == organization_id, col(Environment.id).in_(environment_ids)
+    )
+    return dict((await session.exec(query)).all())
+
+
 async def find_environment(session: AsyncSession, organization_id: str, name: str) -> str | None:
     """Return the id of the environment that has this name now; deleted ones have given theirs up."""
     wanted = {"organization_id": organization_id, "name": name}
