@@ -88,7 +88,9 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False, 409, "Somebody else owns or changed what was to be written; the message names them."
     ),
     FailureKind.FORBIDDEN: FailureTraits(
-        False, 403, "The cluster or a role refused this; `deploy/cluster/20-rights.yaml` has the rights needed."
+        False,
+        403,
+        "The cluster or a role refused this; `deploy/cluster/20-rights.yaml` has the rights needed.",
     ),
     FailureKind.CLUSTER_UNAVAILABLE: FailureTraits(
         True,
