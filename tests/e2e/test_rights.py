@@ -124,7 +124,9 @@ def test_the_cluster_has_these_roles_and_the_account_no_others(cluster_files: tu
     for binding in _json(admin, "get", "rolebindings", "--all-namespaces")["items"]:
         if any(_is_ours(subject) for subject in binding.get("subjects", [])):
             assert binding["roleRef"]["name"] == "perdure-environment"
-            assert "perdure.dev/environment" in binding["metadata"]["labels"] or binding["metadata"][
+            metadata = binding["metadata"]
+            # Other tests, which run beside these, bind it in namespaces of theirs.
+            assert "perdure.dev/environment" in metadata.get("labels", {}) or metadata[
                 "namespace"
             ].startswith("t-")
 
