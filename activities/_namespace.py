@@ -15,7 +15,7 @@ from workflows.domain.environment import EnvironmentContext, ObjectIdentity
 from workflows.domain.failures import Blocker, FailureKind, failure
 from workflows.domain.json_reading import mapping, text
 from workflows.domain.manifests import namespace as namespace_manifest
-from workflows.domain.names import ENVIRONMENT, INSTALLATION
+from workflows.domain.names import belongs_to
 
 POLL_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 35.0
@@ -93,11 +93,7 @@ async def _drained(cluster: Cluster, namespace: str, waited: float) -> bool:
 
 def check_ours(live: Manifest, context: EnvironmentContext) -> None:
     """End the activity with a conflict unless the namespace bears this environment's labels."""
-    labels = mapping(live, "metadata", "labels")
-    if (
-        labels.get(ENVIRONMENT) == context.environment_id
-        and labels.get(INSTALLATION) == context.installation_id
-    ):
+    if belongs_to(mapping(live, "metadata", "labels"), context.environment_id, context.installation_id):
         return
     fail(
         failure(

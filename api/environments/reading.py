@@ -14,8 +14,8 @@ from clusters.objects import Manifest, ObjectRef
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import Overrides
 from workflows.domain.failures import Blocker, FailureKind
-from workflows.domain.json_reading import text
-from workflows.domain.names import ENVIRONMENT, INSTALLATION
+from workflows.domain.json_reading import mapping, text
+from workflows.domain.names import ENVIRONMENT, belongs_to
 from workflows.domain.operations import EnvironmentPhase
 
 if TYPE_CHECKING:
@@ -81,5 +81,4 @@ async def _has_namespace(cluster: Cluster, record: EnvironmentRecord) -> bool:
     live = await cluster.get(ObjectRef("Namespace", record.namespace))
     if live is None or text(live, "metadata", "deletionTimestamp"):
         return False
-    ours = {ENVIRONMENT: record.id, INSTALLATION: record.installation_id}
-    return all(text(live, "metadata", "labels", name) == value for name, value in ours.items())
+    return belongs_to(mapping(live, "metadata", "labels"), record.id, record.installation_id)

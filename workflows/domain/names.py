@@ -1,6 +1,7 @@
 """Names that follow from ids, so that a retry or a twin always arrives at the same ones."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 FIELD_MANAGER: Final = "perdure"
@@ -20,6 +21,11 @@ of that operation that the namespace was absent before."""
 
 ENVIRONMENT_ROLE: Final = "perdure-environment"
 """ClusterRole that is bound in each environment's namespace, and nowhere else."""
+
+
+def belongs_to(labels: Mapping[str, object], environment_id: str, installation_id: str) -> bool:
+    """Return whether an object with these labels is that environment's, of that installation."""
+    return labels.get(ENVIRONMENT) == environment_id and labels.get(INSTALLATION) == installation_id
 
 
 def namespace_name(environment_name: str, environment_id: str) -> str:
