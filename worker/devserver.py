@@ -37,6 +37,12 @@ class DevServer(BaseModel):
     log_format: str = "json"
     dynamic_config: dict[str, Any] = {}
 
+    def dynamic_config_flags(self) -> list[str]:
+        """Return the flags of the server's dynamic configuration alone."""
+        return [
+            f"--dynamic-config-value={key}={json.dumps(value)}" for key, value in self.dynamic_config.items()
+        ]
+
     def flags(self, state: Path | None = None) -> list[str]:
         """Return the flags of `temporal server start-dev`; without `state` nothing is kept on disk."""
         flags = [
@@ -46,10 +52,7 @@ class DevServer(BaseModel):
             f"--log-format={self.log_format}",
             *(f"--namespace={name}" for name in self.namespaces if name != "default"),
             *(f"--search-attribute={key.name}={key.indexed_value_type.name.title()}" for key in ALL),
-            *(
-                f"--dynamic-config-value={key}={json.dumps(value)}"
-                for key, value in self.dynamic_config.items()
-            ),
+            *self.dynamic_config_flags(),
         ]
         flags += [f"--ui-port={self.ui_port}"] if self.ui else ["--headless"]
         if self.database and state is not None:

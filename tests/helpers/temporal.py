@@ -27,10 +27,9 @@ async def temporal_running(**dynamic_config: object) -> AsyncIterator[WorkflowEn
     config = read()
     wanted = {key.replace("__", "."): value for key, value in dynamic_config.items()}
     config = config.model_copy(update={"dynamic_config": {**config.dynamic_config, **wanted}})
-    flags = [flag for flag in config.flags() if flag.startswith("--dynamic-config-value")]
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=executable(),
-        dev_server_extra_args=flags,
+        dev_server_extra_args=config.dynamic_config_flags(),
         search_attributes=ALL,
         data_converter=pydantic_data_converter,
     ) as environment:

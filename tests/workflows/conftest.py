@@ -28,10 +28,9 @@ from workflows.contracts.search_attributes import ALL
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def temporal() -> AsyncIterator[WorkflowEnvironment]:
     """The server, with the dynamic configuration of `temporal-dev.yaml`."""
-    flags = [flag for flag in read().flags() if flag.startswith("--dynamic-config-value")]
     async with await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=executable(),
-        dev_server_extra_args=flags,
+        dev_server_extra_args=read().dynamic_config_flags(),
         search_attributes=ALL,
         data_converter=pydantic_data_converter,
     ) as environment:
