@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.helpers.contexts import CONTEXT
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint
-from workflows.domain.environment import EnvironmentContext, Overrides
+from workflows.domain.environment import Overrides
 from workflows.domain.plan import in_dependency_order
 
 
@@ -33,7 +34,7 @@ class Kubectl:
 
     def provision(self, blueprint: Blueprint, namespace: str, *, in_order: bool) -> None:
         """Apply namespace and services and wait until all are available; `in_order`: one by one."""
-        context = _context(namespace)
+        context = CONTEXT.model_copy(update={"namespace": namespace})
         head = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
         groups = [
             [_bare(each) for each in manifests.service(context, blueprint, service.name, Overrides())]
@@ -59,20 +60,6 @@ class Kubectl:
 def fresh_namespace() -> str:
     """Return a name that nobody uses."""
     return f"bench-{uuid.uuid4().hex[:8]}"
-
-
-def _context(namespace: str) -> EnvironmentContext:
-    return EnvironmentContext(
-        environment_id="env_bench",
-        environment_name="bench",
-        organization_id="org_bench",
-        installation_id="bench",
-        operation_id="op_bench",
-        cluster="local",
-        namespace=namespace,
-        revision=1,
-        fence=1,
-    )
 
 
 def _bare(manifest: manifests.Manifest) -> dict[str, Any]:
