@@ -394,6 +394,14 @@ class TestConfiguration:
         events = [other, pod_event("Failed", -90, -80, count=5)]
         assert isinstance(judge(view(missing, after=3, events=events)), Waiting)
 
+    def test_a_start_that_failed_is_not_a_missing_key(self) -> None:
+        missing = pod(waiting("CreateContainerConfigError"))
+        start_failed = [pod_event("Created", 1, 1), pod_event("Failed", 1, 1, message="no such file")]
+        too_early = pod_event("Failed", 3, 3, message="not yet")
+        assert isinstance(judge(view(missing, after=3, events=[*start_failed, too_early])), Waiting)
+        again = pod_event("Failed", 3, 15, message="not yet", count=2)
+        failed(judge(view(missing, after=15, events=[*start_failed, again])), FailureKind.CONFIG_MISSING)
+
     def test_without_events_a_missing_key_has_to_last(self) -> None:
         missing = pod(waiting("CreateContainerConfigError"))
         fast = FailFast()

@@ -117,8 +117,15 @@ def configuration_rule(view: ServiceView, container: Container, history: History
 
 
 def _tries_failed(view: ServiceView, container: Container) -> int:
-    """How often the node has failed to create the container, by its own count."""
-    return sum(number(event, "count") or 1 for event in _container_events(view, container, "Failed"))
+    """How often the node has failed to create the container, by its own count.
+
+    A container that was created and could not be started is told as `Failed`, too: those are taken off.
+    """
+
+    def told(reason: str) -> int:
+        return sum(number(event, "count") or 1 for event in _container_events(view, container, reason))
+
+    return told("Failed") - max(told("Created") - told("Started"), 0)
 
 
 def _container_events(view: ServiceView, container: Container, *reasons: str) -> list[JsonObject]:
