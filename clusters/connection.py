@@ -5,8 +5,9 @@ import json
 import random
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -36,6 +37,8 @@ _TRIES: Final = 3
 _RETRY_BUDGET: Final = 1.8
 _CONNECT_TIMEOUT: Final = 5.0
 _RELOAD_INTERVAL: Final = 5.0
+_FAREWELL_SECONDS: Final = 0.5
+"""Longest wait, when all connections are closed, for the last of them to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +72,18 @@ class Connection:
         self.config = config
         self._endpoint = endpoint
         self._credentials = credentials
-        self._requests = _session(endpoint, config.connections)
+        self._sockets = _Sockets()
+        self._requests = _session(endpoint, config.connections, self._sockets)
         # Streams are held for long: of a pool of their own, or they would starve the requests.
-        self._streams = _session(endpoint, 0)
+        self._streams = _session(endpoint, 0, self._sockets)
         self._renewing = asyncio.Lock()
         self._renewed = time.monotonic()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, those too whose request was broken off and which left the pool."""
         await self._requests.close()
         await self._streams.close()
+        await self._sockets.close()
 
     async def request(self, call: Call) -> Answer:
         """Send a request and return the answer below 400, or raise what the answer means.
@@ -249,23 +254,48 @@ def _abandon(response: aiohttp.ClientResponse) -> None:
     response.close()
 
 
-def _session(endpoint: Endpoint, limit: int) -> aiohttp.ClientSession:
+class _Sockets:
+    """The sockets that were made for the pools.
+
+    A connection whose request is broken off leaves its pool at once and says farewell in TLS, for up to half a
+    minute when the other side is silent. Nobody would wait for that.
+    """
+
+    def __init__(self) -> None:
+        self._made: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+    def make(self, address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
+        """Make a socket that notices within half a minute that the other machine is gone."""
+        made = socket.socket(address[0], address[1], address[2])
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+            if hasattr(socket, option):
+                made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        self._made.add(made)
+        return made
+
+    def open(self) -> list[socket.socket]:
+        """Return those that are not closed yet."""
+        return [made for made in self._made if made.fileno() != -1]
+
+    async def close(self) -> None:
+        """Shut what is still open, so that its transport sees the end, and wait until it has."""
+        for left in self.open():
+            with suppress(OSError):  # it was never connected, or the other side was first
+                left.shutdown(socket.SHUT_RDWR)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                while self.open():
+                    await asyncio.sleep(0.005)
+
+
+def _session(endpoint: Endpoint, limit: int, sockets: _Sockets) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            limit=limit, ssl=endpoint.tls, keepalive_timeout=60.0, socket_factory=_keepalive_socket
+            limit=limit, ssl=endpoint.tls, keepalive_timeout=60.0, socket_factory=sockets.make
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=not endpoint.loopback,
         read_bufsize=2**18,
     )
-
-
-def _keepalive_socket(address: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-    """Make a socket that notices within half a minute that the other machine is gone."""
-    made = socket.socket(address[0], address[1], address[2])
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-    return made
