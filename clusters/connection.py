@@ -39,6 +39,7 @@ _CONNECT_TIMEOUT: Final = 5.0
 _RELOAD_INTERVAL: Final = 5.0
 _FAREWELL_SECONDS: Final = 0.5
 """Longest wait, when all connections are closed, for the last of them to be gone."""
+_FAREWELL_LOOKS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +258,8 @@ def _abandon(response: aiohttp.ClientResponse) -> None:
 class _Sockets:
     """The sockets that were made for the pools.
 
-    A connection whose request is broken off leaves its pool at once and says farewell in TLS, for up to half a
-    minute when the other side is silent. Nobody would wait for that.
+    A connection whose request is broken off leaves its pool at once and says farewell in TLS, for up to half
+    a minute when the other side is silent. Nobody would wait for that.
     """
 
     def __init__(self) -> None:
@@ -284,10 +285,10 @@ class _Sockets:
         for left in self.open():
             with suppress(OSError):  # it was never connected, or the other side was first
                 left.shutdown(socket.SHUT_RDWR)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FAREWELL_SECONDS):
-                while self.open():
-                    await asyncio.sleep(0.005)
+        for _ in range(_FAREWELL_LOOKS):
+            if not self.open():
+                return
+            await asyncio.sleep(_FAREWELL_SECONDS / _FAREWELL_LOOKS)
 
 
 def _session(endpoint: Endpoint, limit: int, sockets: _Sockets) -> aiohttp.ClientSession:
