@@ -23,6 +23,7 @@ from workflows.contracts.operation import (
     OperationResult,
     RecordedPreImage,
     SealedSecrets,
+    SealSecrets,
 )
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.failures import FailureKind, failure
@@ -51,7 +52,12 @@ class Ledger(LedgerActivities):
             if begun.proceed:
                 key = await secrets.data_key(session, environment.organization_id, self.keys)
                 material = await secret_material(
-                    session, environment.organization_id, environment.id, blueprint, self.keys
+                    session,
+                    environment.organization_id,
+                    environment.id,
+                    blueprint,
+                    self.keys,
+                    revision=record.revision,
                 )
                 secret_digests = digests(key.hash_key(), material.values)
         return OperationPlan(
@@ -64,6 +70,7 @@ class Ledger(LedgerActivities):
             guard_rails=environment.guard_rails,
             overrides=begun.overrides,
             secret_digests=secret_digests,
+            change=record.change,
             cancel=None if record.cancel is None else record.cancel.request(),
             force=record.force,
         )
@@ -78,17 +85,32 @@ class Ledger(LedgerActivities):
     async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
         """See `LedgerActivities`."""
         async with _failures(), self.database.reading() as session:
-            return await ledger.recorded_pre_image(session, operation.operation_id)
+            recorded = await ledger.recorded_pre_image(session, operation.operation_id)
+            revision = None if recorded.pre_image is None else recorded.pre_image.revision
+            if recorded.blueprint is None or revision is None:
+                return recorded
+            ref = await operations.operation_ref(session, operation.operation_id)
+            key = await secrets.data_key(session, ref.organization_id, self.keys)
+            material = await secret_material(
+                session,
+                ref.organization_id,
+                ref.environment_id,
+                Blueprint.model_validate(recorded.blueprint),
+                self.keys,
+                revision=revision,
+            )
+            found = digests(key.hash_key(), material.values)
+            return recorded.model_copy(update={"secret_digests": found})
 
     @activity.defn(name="operation.seal_secrets")
-    async def seal_secrets(self, operation: OperationInput) -> SealedSecrets:
+    async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
         """See `LedgerActivities`. Values that exist no more are left out; the step that needs one says so."""
         async with _failures(), self.database.reading() as session:
-            ref = await operations.operation_ref(session, operation.operation_id)
+            ref = await operations.operation_ref(session, request.operation_id)
             record = await operations.get_operation(session, ref.organization_id, ref.operation_id)
             environment = await get_environment(session, ref.organization_id, ref.environment_id)
             revision = await revisions.get_revision(
-                session, ref.organization_id, ref.environment_id, record.revision
+                session, ref.organization_id, ref.environment_id, request.revision or record.revision
             )
             material = await secret_material(
                 session,
@@ -96,6 +118,7 @@ class Ledger(LedgerActivities):
                 ref.environment_id,
                 Blueprint.model_validate(revision.blueprint),
                 self.keys,
+                revision=revision.number,
             )
         sealer = self.sealers.get(environment.cluster)
         if sealer is None:

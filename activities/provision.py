@@ -17,6 +17,7 @@ from activities._evidence import EvidenceCollector
 from activities._init import run_init
 from activities._namespace import check_ours, remove_namespace
 from activities._readiness import Wait
+from activities._replacement import make_way
 from activities._step import alive, fail, reports_failures
 from activities.secrets import Opener
 from activities.storage.objects import ObjectStore
@@ -108,6 +109,7 @@ class ClusterProvision(ProvisionActivities):
         async with alive() as life:
             cluster = self.cluster.fenced(life.lease)
             async with cluster.view(request.context.namespace) as view:
+                await make_way(cluster, request, request.deadline)
                 workload = await _apply_service(cluster, request.manifests)
                 waiting = Wait(
                     context=request.context,

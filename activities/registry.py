@@ -11,7 +11,9 @@ from activities.operation import Ledger
 from activities.provision import ClusterProvision
 from activities.reconcile import ControlReconcile
 from activities.secrets import MasterKeys, Opener, Sealer
+from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
+from activities.update import ClusterUpdate
 from clusters.gateway import Cluster
 
 
@@ -36,6 +38,8 @@ def control_activities(
 def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore) -> list[Callable[..., Any]]:
     """Return the activities of one cluster's queue."""
     provision = ClusterProvision(cluster=cluster, opener=opener, objects=objects)
+    stop = ClusterStop(cluster=cluster)
+    update = ClusterUpdate(cluster=cluster)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -43,5 +47,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         provision.deploy_service,
         provision.verify_endpoints,
         provision.undo,
+        stop.stop_service,
+        update.remove_service,
         delete.delete_namespace,
     ]

@@ -27,7 +27,12 @@ from workflows.contracts.delete import DELETE_ENVIRONMENT
 from workflows.contracts.operation import CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.queues import CONTROL_QUEUE
+from workflows.contracts.restart import RESTART_SERVICE
+from workflows.contracts.resume import RESUME_ENVIRONMENT
+from workflows.contracts.scale import SCALE_SERVICE
 from workflows.contracts.search_attributes import ENVIRONMENT_ID, OPERATION_KIND, ORGANIZATION_ID
+from workflows.contracts.stop import STOP_ENVIRONMENT
+from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.domain.operations import OperationKind
 
 ENCODING: Final = b"binary/encrypted"
@@ -37,6 +42,11 @@ _CALL_TIMEOUT: Final = timedelta(seconds=5)
 
 WORKFLOWS: Final[Mapping[OperationKind, str]] = {
     OperationKind.PROVISION: PROVISION_ENVIRONMENT,
+    OperationKind.UPDATE: UPDATE_ENVIRONMENT,
+    OperationKind.STOP: STOP_ENVIRONMENT,
+    OperationKind.RESUME: RESUME_ENVIRONMENT,
+    OperationKind.SCALE: SCALE_SERVICE,
+    OperationKind.RESTART: RESTART_SERVICE,
     OperationKind.DELETE: DELETE_ENVIRONMENT,
 }
 """Which workflow runs an operation of each kind."""

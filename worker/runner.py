@@ -30,6 +30,7 @@ PASSED_THROUGH: Final = (
     "workflows._ledger",
     "workflows._operation",
     "workflows._options",
+    "workflows._services",
 )
 """Modules that workflows share with the process instead of importing them anew for each run."""
 

@@ -20,6 +20,7 @@ from workflows.contracts.operation import (
     PreImage,
     RecordedPreImage,
     SealedSecrets,
+    SealSecrets,
 )
 from workflows.domain.operations import StepChange
 
@@ -81,11 +82,11 @@ class LedgerWriter:
             summary="read what was there before",
         )
 
-    async def seal_secrets(self) -> SealedSecrets:
-        """Return the environment's secret values, sealed for its cluster."""
+    async def seal_secrets(self, revision: int | None = None) -> SealedSecrets:
+        """Return the environment's secret values, sealed for its cluster; `revision`: those that it uses."""
         return await workflow.execute_local_activity_method(
             LedgerActivities.seal_secrets,
-            self._operation,
+            SealSecrets(operation_id=self._operation.operation_id, revision=revision),
             start_to_close_timeout=LEDGER_TIMEOUT,
             retry_policy=LEDGER_RETRY,
             summary="seal secret values for the cluster",

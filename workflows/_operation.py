@@ -82,6 +82,10 @@ class OperationFrame(ABC):
             raise
         self.note(StepChange(step=step.name, state=StepState.SUCCEEDED, output=output))
 
+    def begun(self, step: str) -> bool:
+        """Whether a step has run, or began to."""
+        return self._states.get(step, StepState.PENDING) not in (StepState.PENDING, StepState.SKIPPED)
+
     def show(self, headline: str = "") -> None:
         """Write the current details: a headline, then one line for each step."""
         lines = [f"**{headline}**", ""] if headline else []

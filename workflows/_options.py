@@ -45,6 +45,9 @@ INIT_BUDGET: Final = timedelta(minutes=15)
 UNDO_TOTAL: Final = timedelta(minutes=15)
 """All attempts at an undo, its wait for a namespace to go included."""
 
+STOP_DEADLINE: Final = timedelta(minutes=5)
+"""How long the pods of a service may take to end: their grace period is 30 s, a node may be slow."""
+
 ENDPOINTS_DEADLINE: Final = timedelta(seconds=60)
 """How long an exposed service, ready already, may take to show a ready endpoint."""
 

@@ -5,5 +5,19 @@ from typing import Final
 from workflows.delete import DeleteEnvironment
 from workflows.provision import ProvisionEnvironment
 from workflows.reconcile import ReconcileOperations
+from workflows.restart import RestartService
+from workflows.resume import ResumeEnvironment
+from workflows.scale import ScaleService
+from workflows.stop import StopEnvironment
+from workflows.update import UpdateEnvironment
 
-WORKFLOWS: Final[tuple[type, ...]] = (ProvisionEnvironment, DeleteEnvironment, ReconcileOperations)
+WORKFLOWS: Final[tuple[type, ...]] = (
+    ProvisionEnvironment,
+    UpdateEnvironment,
+    StopEnvironment,
+    ResumeEnvironment,
+    ScaleService,
+    RestartService,
+    DeleteEnvironment,
+    ReconcileOperations,
+)

@@ -12,7 +12,7 @@ from sqlalchemy import Insert, Table, insert
 from sqlmodel import SQLModel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.records import AuditRecord, EnvironmentRecord, EventRecord, StepRecord
+from activities.db.records import AuditRecord, EnvironmentRecord, EventRecord, RevisionRecord, StepRecord
 
 Values = Mapping[str, object]
 """A row's values by column; a column that is left out gets its default."""
@@ -34,7 +34,7 @@ async def insert_rows(session: AsyncSession, kind: type[SQLModel], *rows: Values
 
 
 def values_of(
-    record: AuditRecord | EnvironmentRecord | EventRecord | StepRecord,
+    record: AuditRecord | EnvironmentRecord | EventRecord | RevisionRecord | StepRecord,
 ) -> dict[str, object]:
     """Return a record's fields by name: the values of its row where the columns are called and kept alike."""
     return {field.name: getattr(record, field.name) for field in fields(record)}

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from workflows.domain.errors import FieldError
 from workflows.domain.failures import FAILURES, FailureKind
-from workflows.domain.operations import OperationKind, OperationState
+from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
 
 
 class DomainError(Exception):
@@ -57,6 +57,34 @@ class Busy(DomainError):
         super().__init__(f"the environment is busy with {operation_kind} {operation_id}")
         self.operation_id = operation_id
         self.operation_kind = operation_kind
+
+
+class Deleting(DomainError):
+    """The environment's deletion was asked for; nothing else is taken any more."""
+
+    def __init__(self, environment_id: str, name: str) -> None:
+        super().__init__(f"environment {name!r} is being deleted")
+        self.environment_id = environment_id
+        self.name = name
+
+
+class NotApplicable(DomainError):
+    """What was asked makes no sense in the environment's present phase."""
+
+    def __init__(self, action: str, name: str, phase: EnvironmentPhase) -> None:
+        super().__init__(f"environment {name!r} is {phase}: {action}")
+        self.name = name
+        self.phase = phase
+
+
+class UpdateRefused(DomainError):
+    """An update that would lose data, or is not possible; every such place is listed."""
+
+    kind = FailureKind.BLUEPRINT_INVALID
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(str(error) for error in errors[:5]))
+        self.errors = errors
 
 
 class NotRetryable(DomainError):

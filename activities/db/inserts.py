@@ -1,6 +1,7 @@
 """What an accepted operation is made of: records, then their rows. For `acceptance`, under its locks."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
@@ -9,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.core import Values, insert_rows, values_of
 from activities.db.errors import Busy
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import Actor, EnvironmentRecord, OperationRecord, StepRecord
+from activities.db.records import Actor, EnvironmentRecord, OperationRecord, RevisionRecord, StepRecord
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import NewSecret
 from activities.db.tables import Environment, Operation, Revision, Step
@@ -21,6 +22,7 @@ from workflows.domain.environment import GuardRails
 from workflows.domain.names import namespace_name
 from workflows.domain.operations import (
     FENCES_PER_OPERATION,
+    Change,
     EnvironmentPhase,
     OnFailure,
     OperationKind,
@@ -47,6 +49,7 @@ def new_environment(
         id=identifier,
         organization_id=actor.organization_id,
         name=blueprint.name,
+        instance=blueprint.name,
         description=blueprint.description,
         cluster=cluster,
         namespace=namespace_name(blueprint.name, identifier),
@@ -83,16 +86,19 @@ def new_secrets(blueprint: Blueprint) -> dict[str, NewSecret]:
     return values
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an operation is to do. `change`: what it changes of a desired state that was there before."""
+
+    kind: OperationKind
+    on_failure: OnFailure = OnFailure.KEEP
+    retry_of: str | None = None
+    force: bool = False
+    change: Change | None = None
+
+
 def new_operation(
-    actor: Actor,
-    environment: EnvironmentRecord,
-    kind: OperationKind,
-    *,
-    fence: int,
-    now: datetime,
-    on_failure: OnFailure = OnFailure.KEEP,
-    retry_of: str | None = None,
-    force: bool = False,
+    actor: Actor, environment: EnvironmentRecord, asked: Asked, *, fence: int, now: datetime
 ) -> OperationRecord:
     """Return an accepted operation under the environment's next fence."""
     identifier = new_id(IdPrefix.OPERATION)
@@ -100,18 +106,19 @@ def new_operation(
         id=identifier,
         organization_id=environment.organization_id,
         environment_id=environment.id,
-        kind=kind,
+        kind=asked.kind,
         state=OperationState.ACCEPTED,
         revision=environment.revision,
         fence=fence,
-        retry_of=retry_of,
+        retry_of=asked.retry_of,
         requested_by=actor.principal_id,
-        workflow_id=workflow_id(kind, environment.name, identifier),
-        on_failure=on_failure,
-        force=force,
+        workflow_id=workflow_id(asked.kind, environment.name, identifier),
+        on_failure=asked.on_failure,
+        force=asked.force,
         failure=None,
         cleanup=None,
         pre_image=None,
+        change=asked.change,
         cancel=None,
         asked=0,
         told=0,
@@ -138,17 +145,25 @@ async def insert_environment(
         "storage_bytes": usage.storage_bytes,
         "last_fence": FENCES_PER_OPERATION,
     }
-    revision: Values = {
-        "environment_id": environment.id,
-        "organization_id": environment.organization_id,
-        "number": environment.revision,
-        "message": "created",
-        "blueprint": kept.model_dump(mode="json", by_alias=True),
-        "created_by": environment.created_by,
-        "created_at": environment.created_at,
-    }
     await insert_rows(session, Environment, row)
-    await insert_rows(session, Revision, revision)
+    await insert_revision(
+        session,
+        RevisionRecord(
+            environment_id=environment.id,
+            number=environment.revision,
+            parent=None,
+            message="created",
+            blueprint=kept.model_dump(mode="json", by_alias=True),
+            created_by=environment.created_by,
+            created_at=environment.created_at,
+        ),
+        environment.organization_id,
+    )
+
+
+async def insert_revision(session: AsyncSession, revision: RevisionRecord, organization_id: str) -> None:
+    """Insert a revision; its Blueprint has references in the place of literal secret values."""
+    await insert_rows(session, Revision, {**values_of(revision), "organization_id": organization_id})
 
 
 async def insert_operation(
@@ -175,6 +190,7 @@ async def insert_operation(
             "workflow_id": operation.workflow_id,
             "on_failure": operation.on_failure,
             "force": operation.force,
+            "change": None if operation.change is None else operation.change.model_dump(mode="json"),
             "created_at": operation.created_at,
         },
     )

@@ -81,7 +81,9 @@ async def begin(session: AsyncSession, operation_id: str) -> Begun:
         ),
         steps=tuple(_planned(step) for step in await step_rows(session, operation.id)),
         earlier=await _earlier(session, operation),
-        overrides=await environments.overrides(session, operation.organization_id, environment.id),
+        overrides=(
+            await environments.overrides(session, operation.organization_id, environment.id)
+        ).model_copy(update={"stopped": operation.kind is OperationKind.STOP}),
     )
 
 

@@ -14,7 +14,7 @@ def context_of(
     """Return what every write of an operation has to know about its environment."""
     return EnvironmentContext(
         environment_id=environment.id,
-        environment_name=environment.name,
+        environment_name=environment.instance,
         organization_id=environment.organization_id,
         installation_id=environment.installation_id,
         operation_id=operation_id,

@@ -12,6 +12,7 @@ from workflows.domain.environment import GuardRails
 from workflows.domain.failures import Blocker, Failure, WireModel
 from workflows.domain.operations import (
     TERMINAL_STATES,
+    Change,
     Cleanup,
     EnvironmentPhase,
     OnFailure,
@@ -101,6 +102,8 @@ class EnvironmentRecord:
     id: str
     organization_id: str
     name: str
+    instance: str
+    """The name that it was created with: its objects bear it, since selectors never change."""
     description: str
     cluster: str
     namespace: str
@@ -178,6 +181,7 @@ class OperationRecord:
     failure: Failure | None
     cleanup: Cleanup | None
     pre_image: PreImage | None
+    change: Change | None
     cancel: CancelRecord | None
     asked: int
     """How often something was asked of it while it ran: a cancel, one that adds the clean-up, a force."""
@@ -315,6 +319,7 @@ def environment_record(row: tables.Environment) -> EnvironmentRecord:
         id=row.id,
         organization_id=row.organization_id,
         name=row.name,
+        instance=row.instance,
         description=row.description,
         cluster=row.cluster,
         namespace=row.namespace,
@@ -382,6 +387,7 @@ def operation_record(row: tables.Operation) -> OperationRecord:
         failure=None if row.failure is None else Failure.model_validate(row.failure),
         cleanup=None if row.cleanup is None else Cleanup.model_validate(row.cleanup),
         pre_image=None if row.pre_image is None else PreImage.model_validate(row.pre_image),
+        change=None if row.change is None else Change.model_validate(row.change),
         cancel=cancel,
         asked=row.asked,
         told=row.told,

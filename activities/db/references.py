@@ -1,5 +1,7 @@
 """What a Blueprint refers to outside itself: every reference that leads nowhere, with its place."""
 
+from collections.abc import Collection
+
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.repositories import registry_credentials, secrets
@@ -8,9 +10,12 @@ from workflows.domain.errors import FieldError
 
 
 async def missing_references(
-    session: AsyncSession, organization_id: str, blueprint: Blueprint
+    session: AsyncSession, organization_id: str, blueprint: Blueprint, own: Collection[str] = ()
 ) -> tuple[FieldError, ...]:
-    """Return a fault for each secret or registry credential that is named and not the organisation's."""
+    """Return a fault for each secret or registry credential that is named and not the organisation's.
+
+    `own`: the environment's own secrets, to which a reference of the same name may lead too.
+    """
     wanted_secrets = {
         ref.value_from.secret
         for service in blueprint.services
@@ -36,7 +41,9 @@ async def missing_references(
                     )
                 )
         for place, ref in enumerate(service.secrets):
-            if ref.value_from is not None and ref.value_from.secret not in known_secrets:
+            if ref.value_from is None or (ref.name in own and ref.value_from.secret == ref.name):
+                continue
+            if ref.value_from.secret not in known_secrets:
                 faults.append(
                     FieldError(
                         path=("services", index, "secrets", place, "valueFrom", "secret"),

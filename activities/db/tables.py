@@ -131,6 +131,7 @@ class Environment(Table, table=True):
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id")
     name: str
+    instance: str
     description: str = ""
     cluster: str
     namespace: str
@@ -173,15 +174,29 @@ class Revision(Table, table=True):
     created_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class Checkpoint(Table, table=True):
+    """A name for a revision, which then is not pruned."""
+
+    __tablename__ = "checkpoints"
+
+    environment_id: str = Field(primary_key=True, foreign_key="environments.id")
+    name: str = Field(primary_key=True, max_length=40)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    revision: int
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class Override(Table, table=True):
-    """A recorded change on top of a revision: the replicas of one service."""
+    """Recorded changes on top of a revision, of one service: its replicas, and what last restarted it."""
 
     __tablename__ = "overrides"
 
     environment_id: str = Field(primary_key=True, foreign_key="environments.id")
     service: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id", index=True)
-    replicas: int
+    replicas: int | None = None
+    restart: str | None = None
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -210,6 +225,7 @@ class Operation(Table, table=True):
     revision: int
     fence: int
     retry_of: str | None = Field(default=None, foreign_key="operations.id")
+    change: JsonObject | None = Field(default=None, sa_type=Json)
     requested_by: str
     workflow_id: str
     on_failure: OnFailure = Field(default=OnFailure.KEEP, sa_type=text_enum(OnFailure))
@@ -279,13 +295,20 @@ class DataKey(Table, table=True):
 
 
 class Secret(Table, table=True):
-    """An encrypted value: of one environment, or of the organisation (`environment_id` NULL)."""
+    """An encrypted value: of one environment, or of the organisation (`environment_id` NULL).
+
+    An environment's value holds from the revision on that it came with, until a later one brings another.
+    """
 
     __tablename__ = "secrets"
     __table_args__ = (
         _partial_unique("uq_secrets_organization", "organization_id", "name", where="environment_id IS NULL"),
         _partial_unique(
-            "uq_secrets_environment", "environment_id", "name", where="environment_id IS NOT NULL"
+            "uq_secrets_environment",
+            "environment_id",
+            "name",
+            "since_revision",
+            where="environment_id IS NOT NULL",
         ),
     )
 
@@ -293,6 +316,7 @@ class Secret(Table, table=True):
     organization_id: str = Field(foreign_key="organizations.id", index=True)
     environment_id: str | None = Field(default=None, foreign_key="environments.id")
     name: str
+    since_revision: int = 1
     data_key_id: str = Field(foreign_key="data_keys.id")
     ciphertext: bytes = Field(sa_type=LargeBinary)
     generated: bool = False

@@ -2,28 +2,46 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from pydantic import JsonValue
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.records import Condition, JsonObject, OperationRecord, StepRecord
+from activities.db.records import Condition, JsonObject, OperationRecord, StepRecord, operation_record
 from activities.db.repositories import events
-from activities.db.repositories.environments import READY, apply_phase
+from activities.db.repositories.environments import READY, apply_phase, replace_overrides
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
 from activities.db.step_changes import cancel_step
-from activities.db.tables import Environment, EventType, Operation, Step
+from activities.db.tables import Environment, EventType, Operation, Revision, Step
+from activities.db.usage import count, usage_of
+from workflows.domain.blueprint import Blueprint
+from workflows.domain.environment import GuardRails
 from workflows.domain.failures import Failure, FailureKind, failure
 from workflows.domain.operations import (
     TERMINAL_STEP_STATES,
+    Change,
     Cleanup,
     EnvironmentPhase,
     OperationKind,
     OperationState,
     StepState,
 )
+
+_STATUS: Final = {EnvironmentPhase.RUNNING: "True"}
+"""Status of the Ready condition by phase, where it is not False."""
+
+_SUCCEEDED: Final = {
+    OperationKind.PROVISION: (EnvironmentPhase.RUNNING, "Provisioned"),
+    OperationKind.UPDATE: (EnvironmentPhase.RUNNING, "Updated"),
+    OperationKind.STOP: (EnvironmentPhase.STOPPED, "Stopped"),
+    OperationKind.RESUME: (EnvironmentPhase.RUNNING, "Resumed"),
+    OperationKind.SCALE: (EnvironmentPhase.RUNNING, "Scaled"),
+    OperationKind.RESTART: (EnvironmentPhase.RUNNING, "Restarted"),
+    OperationKind.DELETE: (EnvironmentPhase.DELETED, "Deleted"),
+}
+"""What an operation that succeeded makes of its environment."""
 
 
 async def step_rows(session: AsyncSession, operation_id: str) -> Sequence[Step]:
@@ -113,8 +131,15 @@ async def end_operation(
         if step.state not in TERMINAL_STEP_STATES:
             cancel_step(step, now)
             await step_changed(session, environment, step, steps)
+    change = operation_record(operation).change
+    back = change is not None and _taken_back(state, cleanup, began=operation.started_at is not None)
+    if change is not None and back:
+        await _restore(session, environment, change)
     if operation.kind is OperationKind.DELETE or environment.delete_requested_at is None:
         phase, condition = settled(operation.kind, state, reason, now)
+        if change is not None and back:
+            phase = change.phase
+            condition = condition.model_copy(update={"status": _STATUS.get(phase, "False")})
         apply_phase(environment, phase, condition, now)
     await operation_changed(session, environment, operation, steps)
     await session.flush()
@@ -135,6 +160,22 @@ async def cancel_at_once(
     )
 
 
+def _taken_back(state: OperationState, cleanup: Cleanup | None, *, began: bool) -> bool:
+    """Whether an operation's end leaves the environment as it was before."""
+    if state is OperationState.CANCELLED:
+        return not began or (cleanup is not None and cleanup.complete)
+    return state is OperationState.ROLLED_BACK
+
+
+async def _restore(session: AsyncSession, environment: Environment, change: Change) -> None:
+    """Set what an environment ought to be to what it was before an operation that was taken back."""
+    environment.revision = change.revision
+    await replace_overrides(session, environment, change.overrides)
+    revision = await session.get_one(Revision, (environment.id, change.revision))
+    rails = GuardRails.model_validate(environment.guard_rails)
+    count(environment, usage_of(Blueprint.model_validate(revision.blueprint), rails, change.overrides))
+
+
 def settled(
     kind: OperationKind, state: OperationState, reason: Failure | None, now: datetime
 ) -> tuple[EnvironmentPhase, Condition]:
@@ -144,8 +185,7 @@ def settled(
         case OperationState.SUCCEEDED:
             return _succeeded(kind, now)
         case OperationState.FAILED:
-            name = "DeleteFailed" if kind is OperationKind.DELETE else "ProvisionFailed"
-            return EnvironmentPhase.ERROR, ready("False", name, message, now)
+            return EnvironmentPhase.ERROR, ready("False", f"{kind.capitalize()}Failed", message, now)
         case OperationState.CANCELLED:
             return EnvironmentPhase.ERROR, ready("False", "Cancelled", message, now)
         case OperationState.ROLLED_BACK:
@@ -162,13 +202,8 @@ def ready(status: str, reason: str, message: str, now: datetime) -> Condition:
 
 
 def _succeeded(kind: OperationKind, now: datetime) -> tuple[EnvironmentPhase, Condition]:
-    match kind:
-        case OperationKind.PROVISION:
-            return EnvironmentPhase.RUNNING, ready("True", "Provisioned", "", now)
-        case OperationKind.DELETE:
-            return EnvironmentPhase.DELETED, ready("False", "Deleted", "", now)
-        case _:
-            assert_never(kind)
+    phase, reason = _SUCCEEDED[kind]
+    return phase, ready(_STATUS.get(phase, "False"), reason, "", now)
 
 
 async def _release(session: AsyncSession, environment: Environment, delete: Operation, now: datetime) -> None:

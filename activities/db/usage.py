@@ -15,7 +15,7 @@ from activities.db.errors import CapExceeded
 from activities.db.records import Caps
 from activities.db.tables import Environment
 from workflows.domain.blueprint import Blueprint, Service, VolumeType
-from workflows.domain.environment import GuardRails
+from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.manifests_workload import DEFAULT_CLAIM_SIZE
 from workflows.domain.quantity import parse_quantity
 
@@ -37,25 +37,54 @@ class Usage:
     memory_bytes: int = 0
     storage_bytes: int = 0
 
+    def without(self, other: "Usage") -> "Usage":
+        """Return what is left when `other`, a part of this, is given up."""
+        return Usage(
+            self.environments - other.environments,
+            self.cpu_millis - other.cpu_millis,
+            self.memory_bytes - other.memory_bytes,
+            self.storage_bytes - other.storage_bytes,
+        )
 
-def usage_of(blueprint: Blueprint, guard_rails: GuardRails) -> Usage:
-    """Return what a Blueprint asks for. A service without requests counts with its namespace's defaults."""
+
+NOTHING: Final = Usage()
+_NO_OVERRIDES: Final = Overrides()
+
+
+def usage_of(blueprint: Blueprint, guard_rails: GuardRails, overrides: Overrides = _NO_OVERRIDES) -> Usage:
+    """Return what a Blueprint asks for. A service without requests counts with its namespace's defaults.
+
+    A stopped environment counts as one that runs: it must be able to be resumed.
+    """
     cpu = memory = storage = Fraction(0)
     for service in blueprint.services:
         resources = service.resources
-        cpu += service.replicas * _quantity(
+        replicas = overrides.replicas.get(service.name, service.replicas)
+        cpu += replicas * _quantity(
             resources.cpu or resources.limits.cpu or guard_rails.default_requests.get("cpu")
         )
-        memory += service.replicas * _quantity(
+        memory += replicas * _quantity(
             resources.memory or resources.limits.memory or guard_rails.default_requests.get("memory")
         )
-        storage += service.replicas * _storage(service)
+        storage += replicas * _storage(service)
     return Usage(
         environments=1,
         cpu_millis=math.ceil(cpu * 1000),
         memory_bytes=math.ceil(memory),
         storage_bytes=math.ceil(storage),
     )
+
+
+def counted(environment: Environment) -> Usage:
+    """Return what an environment's row counts for now."""
+    return Usage(1, environment.cpu_millis, environment.memory_bytes, environment.storage_bytes)
+
+
+def count(environment: Environment, usage: Usage) -> None:
+    """Let a locked environment's row count for this much."""
+    environment.cpu_millis = usage.cpu_millis
+    environment.memory_bytes = usage.memory_bytes
+    environment.storage_bytes = usage.storage_bytes
 
 
 async def used_by(session: AsyncSession, organization_id: str) -> Usage:

@@ -67,7 +67,9 @@ async def answer_logs(
         revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
         blueprint = read_blueprint(revision.blueprint)
         _check_service(blueprint, selection)
-        material = await secret_material(session, organization_id, record.id, blueprint, state.master_keys)
+        material = await secret_material(
+            session, organization_id, record.id, blueprint, state.master_keys, revision=record.revision
+        )
     cluster = await state.clusters.get(record.cluster)
     entries = await _entries(cluster, record, selection)
     redacted = await asyncio.to_thread(_redacted, entries, list(material.values.values()))

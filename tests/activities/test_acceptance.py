@@ -26,7 +26,7 @@ from activities.db.errors import (
     NotRetryable,
     Protected,
 )
-from activities.db.inserts import add_operation, new_operation
+from activities.db.inserts import Asked, add_operation, new_operation
 from activities.db.records import Caps, OperationRecord
 from activities.db.repositories import audit, environments, events, operations, revisions, secrets
 from activities.db.repositories._rows import locked_environment
@@ -306,7 +306,7 @@ async def test_the_index_keeps_a_second_mutation_out(database: Database) -> None
     async with database.transaction() as session:
         environment = await locked_environment(session, accepted.environment.id)
         another, deletion = (
-            new_operation(tenant.actor, accepted.environment, kind, fence=3, now=utc_now())
+            new_operation(tenant.actor, accepted.environment, Asked(kind), fence=3, now=utc_now())
             for kind in (OperationKind.PROVISION, OperationKind.DELETE)
         )
         with pytest.raises(Busy) as busy:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, insert, inspect, literal_column
+from sqlalchemy import Connection, Enum, insert, inspect, literal_column
 from sqlalchemy.exc import IntegrityError
 
 from activities.db.engine import Database, async_url, migration_engine
@@ -37,6 +37,29 @@ async def test_upgrade_from_empty_gives_the_tables_of_the_code(empty_database_ur
     await engine.dispose()
 
 
+async def test_every_enum_column_has_its_check(empty_database_url: str) -> None:
+    """SQLite builds a table anew to change it, and forgets the CHECKs that a migration does not name."""
+    await migrate(empty_database_url)
+
+    def checks(connection: Connection) -> dict[str, str]:
+        found = inspect(connection)
+        return {
+            f"{table}: {check['name']}": check["sqltext"]
+            for table in Table.metadata.tables
+            for check in found.get_check_constraints(table)
+        }
+
+    engine = migration_engine(empty_database_url)
+    async with engine.connect() as connection:
+        known = await connection.run_sync(checks)
+    await engine.dispose()
+    for table in Table.metadata.tables.values():
+        for column in table.columns:
+            if isinstance(column.type, Enum):
+                text = known[f"{table.name}: ck_{table.name}_{column.type.name}"]
+                assert all(f"'{word}'" in text for word in column.type.enums), (table.name, column.name)
+
+
 async def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) -> None:
     await asyncio.gather(migrate(empty_database_url), migrate(empty_database_url))
     await migrate(empty_database_url)
@@ -45,7 +68,7 @@ async def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) 
 
 async def test_downgrade_takes_everything_back(empty_database_url: str) -> None:
     await migrate(empty_database_url)
-    await downgrade(empty_database_url, "-1")
+    await downgrade(empty_database_url, "base")
     assert await tables(empty_database_url) == {"alembic_version"}
 
 

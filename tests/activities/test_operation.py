@@ -22,6 +22,7 @@ from workflows.contracts.operation import (
     OperationInput,
     OperationResult,
     PreImage,
+    SealSecrets,
 )
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import OperationState, StepChange, StepState
@@ -84,7 +85,7 @@ async def test_values_are_sealed_for_the_cluster(ledger: Ledger) -> None:
         ],
     }
     accepted = await accept(ledger.database, tenant, shop(services=[service]))
-    sealed = await ledger.seal_secrets(OperationInput(operation_id=accepted.operation.id))
+    sealed = await ledger.seal_secrets(SealSecrets(operation_id=accepted.operation.id))
     values = {name: OPENER.open(value) for name, value in sealed.values.items()}
     assert values == {"token": "from the organisation", "literal": PLANTED, "made": values["made"]}
     assert len(values["made"]) == 32
@@ -92,21 +93,21 @@ async def test_values_are_sealed_for_the_cluster(ledger: Ledger) -> None:
     assert document["auths"]["r.test"]["password"] == "p:w"
     assert base64.b64decode(document["auths"]["r.test"]["auth"]) == b"u:p:w"
     assert PLANTED not in sealed.model_dump_json()
-    again = await ledger.seal_secrets(OperationInput(operation_id=accepted.operation.id))
+    again = await ledger.seal_secrets(SealSecrets(operation_id=accepted.operation.id))
     assert {name: OPENER.open(value) for name, value in again.values.items()} == values
 
 
 async def test_what_cannot_get_better_is_not_tried_again(ledger: Ledger) -> None:
     tenant = await make_tenant(ledger.database)
     accepted = await accept(ledger.database, tenant)
-    operation = OperationInput(operation_id=accepted.operation.id)
     unknown = OperationInput(operation_id="op_none")
+    sealing = SealSecrets(operation_id=accepted.operation.id)
     no_keys = replace(ledger, keys=MasterKeys("m2", {"m2": bytes(32)}))
     for attempt, kind in (
         (ledger.begin(unknown), FailureKind.CONFLICT),
-        (ledger.seal_secrets(unknown), FailureKind.CONFLICT),
-        (replace(ledger, sealers={}).seal_secrets(operation), FailureKind.CLUSTER_UNAVAILABLE),
-        (no_keys.seal_secrets(operation), FailureKind.INTERNAL),
+        (ledger.seal_secrets(SealSecrets(operation_id=unknown.operation_id)), FailureKind.CONFLICT),
+        (replace(ledger, sealers={}).seal_secrets(sealing), FailureKind.CLUSTER_UNAVAILABLE),
+        (no_keys.seal_secrets(sealing), FailureKind.INTERNAL),
     ):
         with pytest.raises(ApplicationError) as error:
             await attempt

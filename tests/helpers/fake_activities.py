@@ -23,6 +23,7 @@ from workflows.contracts.operation import (
     PreImage,
     RecordedPreImage,
     SealedSecrets,
+    SealSecrets,
 )
 from workflows.contracts.provision import (
     ApplySecrets,
@@ -95,7 +96,7 @@ class FakeLedger(LedgerActivities):
         return RecordedPreImage(pre_image=self.recorded, blueprint=self.plan.blueprint)
 
     @activity.defn(name="operation.seal_secrets")
-    async def seal_secrets(self, operation: OperationInput) -> SealedSecrets:
+    async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
         return SealedSecrets(values={"db-password": "c2VhbGVk"})
 
     @activity.defn(name="operation.finish")

@@ -11,7 +11,7 @@ from temporalio import activity
 
 from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectIdentity, Overrides
 from workflows.domain.failures import Failure, WireModel
-from workflows.domain.operations import Cleanup, OnFailure, OperationState, PlannedStep, StepChange
+from workflows.domain.operations import Change, Cleanup, OnFailure, OperationState, PlannedStep, StepChange
 
 CANCEL_SIGNAL: Final = "cancel"
 """Signal, not an Update: a cancel has to be taken while no worker is alive, and its answer is the operation's
@@ -38,6 +38,13 @@ class Earlier(WireModel):
     uid: str
 
 
+class SealSecrets(WireModel):
+    """Ask for the secrets of an operation's environment, as its own revision or an earlier one uses them."""
+
+    operation_id: str
+    revision: int | None = None
+
+
 class OperationPlan(WireModel):
     """All that a workflow needs to run an operation; holds no secret value.
 
@@ -55,6 +62,8 @@ class OperationPlan(WireModel):
     overrides: Overrides = Overrides()
     secret_digests: dict[str, str] = {}
     """By secret name: keyed digests of the values, which make a new value start new pods."""
+    change: Change | None = None
+    """What it changes of a desired state that was there before; None: it makes what was not there."""
     cancel: CancelRequest | None = None
     """A cancel that was asked for before the workflow began."""
     force: bool = False
@@ -103,6 +112,8 @@ class RecordedPreImage(WireModel):
 
     pre_image: PreImage | None = None
     blueprint: dict[str, JsonValue] | None = None
+    secret_digests: dict[str, str] = {}
+    """Of the values that this Blueprint's revision uses."""
 
 
 class LedgerActivities:
@@ -124,7 +135,7 @@ class LedgerActivities:
         raise NotImplementedError
 
     @activity.defn(name="operation.seal_secrets")
-    async def seal_secrets(self, operation: OperationInput) -> SealedSecrets:
+    async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
         """Seal the environment's secret values and pull credentials for its cluster."""
         raise NotImplementedError
 

@@ -55,6 +55,14 @@ class InitScript(WireModel):
     job: dict[str, JsonValue] | None = None
 
 
+class Replacement(WireModel):
+    """Delete the workload that is there first, and the claims of these volumes with their data."""
+
+    volumes: tuple[str, ...] = ()
+    revision: int | None = None
+    """Replace what bears this revision alone (an undo); None: whatever bears another than the new one."""
+
+
 class DeployService(WireModel):
     """Apply one service, wait until it got as far as `until`, then run its init."""
 
@@ -66,6 +74,7 @@ class DeployService(WireModel):
     until: Until = Until.READY
     tolerate_restarts: int = 0
     init: InitScript | None = None
+    replacement: Replacement | None = None
 
 
 class ServiceDeployed(WireModel):

@@ -1,5 +1,7 @@
 """What every write to a cluster has to know about the environment that it is for."""
 
+from collections.abc import Collection
+
 from workflows.domain.failures import WireModel
 
 
@@ -50,7 +52,27 @@ class Overrides(WireModel):
     """Recorded changes on top of a revision; desired state = revision + overrides."""
 
     replicas: dict[str, int] = {}
-    """By service: replicas that were set by scale or stop."""
+    """By service: replicas that were set by scale."""
+    restarts: dict[str, str] = {}
+    """By service: id of the operation that last restarted it."""
+    stopped: bool = False
+    """No service has pods; the numbers in `replicas` are kept for the resume."""
+
+    def of(self, services: Collection[str]) -> "Overrides":
+        """Return what of this concerns the services of a Blueprint."""
+        return self.model_copy(
+            update={
+                "replicas": {name: count for name, count in self.replicas.items() if name in services},
+                "restarts": {name: mark for name, mark in self.restarts.items() if name in services},
+            }
+        )
+
+
+class ObjectName(WireModel):
+    """One object in an environment's namespace, whichever bears the name."""
+
+    kind: str
+    name: str
 
 
 class ObjectIdentity(WireModel):

@@ -8,6 +8,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from workflows.domain import names
 from workflows.domain.blueprint_models import MockMode, Port, Probe, Service, VolumeType
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.manifests_common import service_labels
@@ -23,10 +24,19 @@ _UNFIT_FOR_KEY: Final = re.compile(r"[^-._a-zA-Z0-9]")
 
 
 def pod_template(
-    context: EnvironmentContext, service: Service, secret_digests: Mapping[str, str]
+    context: EnvironmentContext,
+    service: Service,
+    secret_digests: Mapping[str, str],
+    *,
+    restart: str | None = None,
 ) -> dict[str, JsonValue]:
-    """The pod template. Nothing in it depends on revision, fence or operation: same service, same pods."""
+    """The pod template. Nothing in it depends on revision, fence or operation: same service, same pods.
+
+    `restart`: a mark that starts new pods when it changes.
+    """
     annotations = _annotations(service, secret_digests)
+    if restart is not None:
+        annotations = {**annotations, names.RESTART: restart}
     metadata: dict[str, JsonValue] = {"labels": {**service_labels(context, service.name)}}
     if annotations:
         metadata["annotations"] = {**annotations}

@@ -49,13 +49,13 @@ def service(
     return (
         *_config_map(context, running),
         *_services(context, running),
-        _workload(context, running, desired_replicas(running, overrides), digests),
+        _workload(context, running, overrides, digests),
     )
 
 
 def desired_replicas(service: Service, overrides: Overrides) -> int:
-    """How many pods there should be: what was set by scale or stop, else what the Blueprint says."""
-    return overrides.replicas.get(service.name, service.replicas)
+    """How many pods there should be: none when stopped, else what scale set or the Blueprint says."""
+    return 0 if overrides.stopped else overrides.replicas.get(service.name, service.replicas)
 
 
 def workload_kind(service: Service) -> str:
@@ -170,9 +170,10 @@ def _service_ports(ports: tuple[Port, ...]) -> list[JsonValue]:
 
 
 def _workload(
-    context: EnvironmentContext, service: Service, replicas: int, digests: Mapping[str, str]
+    context: EnvironmentContext, service: Service, overrides: Overrides, digests: Mapping[str, str]
 ) -> Manifest:
-    template = pod_template(context, service, digests)
+    replicas = desired_replicas(service, overrides)
+    template = pod_template(context, service, digests, restart=overrides.restarts.get(service.name))
     if service.kind is ServiceKind.JOB:
         return _job(context, service, replicas, template)
     common: dict[str, JsonValue] = {

@@ -19,6 +19,9 @@ CREATED_BY: Final = "perdure.dev/created-by"
 """Annotation on the Namespace: id of the operation that created it. It is what tells a second attempt
 of that operation that the namespace was absent before."""
 
+RESTART: Final = "perdure.dev/restart"
+"""Annotation on a pod template: id of the operation that last restarted the service. It starts new pods."""
+
 ENVIRONMENT_ROLE: Final = "perdure-environment"
 """ClusterRole that is bound in each environment's namespace, and nowhere else."""
 

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Final
 
 from workflows.domain.blueprint_models import OnFailure as OnFailure  # noqa: PLC0414 - part of this vocabulary too
+from workflows.domain.environment import ObjectName, Overrides
 from workflows.domain.failures import Blocker, Failure, WireModel
 
 
@@ -11,6 +12,11 @@ class OperationKind(StrEnum):
     """What an operation does to its environment; also the first part of its workflow id."""
 
     PROVISION = "provision"
+    UPDATE = "update"
+    STOP = "stop"
+    RESUME = "resume"
+    SCALE = "scale"
+    RESTART = "restart"
     DELETE = "delete"
 
 
@@ -43,6 +49,8 @@ class StepKind(StrEnum):
     SECRETS = "secrets"
     SERVICE = "service"
     ENDPOINTS = "endpoints"
+    STOP_SERVICE = "stop_service"
+    REMOVE_SERVICE = "remove_service"
     CANCEL_RUNNING = "cancel_running"
     DELETE_NAMESPACE = "delete_namespace"
 
@@ -107,6 +115,8 @@ class Cleanup(WireModel):
 
     complete: bool
     left: tuple[str, ...] = ()
+    not_undone: tuple[str, ...] = ()
+    """Steps on data that no undo takes back: init scripts that ran, volumes that were made anew."""
 
 
 class StepChange(WireModel):
@@ -119,6 +129,21 @@ class StepChange(WireModel):
     failure: Failure | None = None
     blocked_by: tuple[Blocker, ...] | None = None
     """What holds a running step up; empty clears it."""
+
+
+class Change(WireModel):
+    """What an operation changes of the desired state: from where, to which its undo goes back, and how."""
+
+    revision: int
+    """The one before."""
+    phase: EnvironmentPhase
+    """The one before."""
+    overrides: Overrides = Overrides()
+    """Those before."""
+    replaced: dict[str, tuple[str, ...]] = {}
+    """By service whose workload is deleted and made anew: its volumes that are, too, and lose their data."""
+    obsolete: dict[str, tuple[ObjectName, ...]] = {}
+    """By service: the objects that are no longer part of it, in the order in which they go."""
 
 
 def workflow_id(kind: OperationKind, environment_name: str, operation_id: str) -> str:

@@ -22,6 +22,11 @@ def service_step(service_name: str) -> str:
     return f"service/{service_name}"
 
 
+def stop_step(service_name: str) -> str:
+    """Name of the step that takes a service's pods away."""
+    return f"stop/{service_name}"
+
+
 def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None) -> tuple[PlannedStep, ...]:
     """The steps of a provision, each after those it depends on; the same Blueprint, the same plan.
 
@@ -53,6 +58,22 @@ def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None
             )
         )
     return tuple(step.model_copy(update={"input_hash": known.get(step.name, "")}) for step in steps)
+
+
+def plan_stop(blueprint: Blueprint) -> tuple[PlannedStep, ...]:
+    """The steps of a stop: the namespace is fenced, then each service goes once its dependants are gone."""
+    steps = [PlannedStep(name=NAMESPACE_STEP, kind=StepKind.NAMESPACE)]
+    for service in reversed(in_dependency_order(blueprint)):
+        dependants = sorted(other.name for other in blueprint.services if service.name in other.depends_on)
+        steps.append(
+            PlannedStep(
+                name=stop_step(service.name),
+                kind=StepKind.STOP_SERVICE,
+                service=service.name,
+                depends_on=(NAMESPACE_STEP, *(stop_step(name) for name in dependants)),
+            )
+        )
+    return tuple(steps)
 
 
 def plan_delete() -> tuple[PlannedStep, ...]:

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Final
 
 from sqlalchemy import bindparam
-from sqlmodel import col, select
+from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.core import table_of
+from activities.db.core import Values, insert_rows, table_of
 from activities.db.errors import NotFound
 from activities.db.records import Condition, EnvironmentRecord, environment_record
 from activities.db.repositories._rows import locked_environment, owned_row
@@ -140,4 +140,26 @@ async def overrides(session: AsyncSession, organization_id: str, environment_id:
     query = select(Override).where(
         col(Override.organization_id) == organization_id, col(Override.environment_id) == environment_id
     )
-    return Overrides(replicas={row.service: row.replicas for row in await session.exec(query)})
+    rows = (await session.exec(query)).all()
+    return Overrides(
+        replicas={row.service: row.replicas for row in rows if row.replicas is not None},
+        restarts={row.service: row.restart for row in rows if row.restart is not None},
+    )
+
+
+async def replace_overrides(session: AsyncSession, environment: Environment, wanted: Overrides) -> None:
+    """Record these changes on top of a locked environment's revision in the place of what was recorded."""
+    await session.exec(delete(Override).where(col(Override.environment_id) == environment.id))
+    now = utc_now()
+    rows: list[Values] = [
+        {
+            "environment_id": environment.id,
+            "service": service,
+            "organization_id": environment.organization_id,
+            "replicas": wanted.replicas.get(service),
+            "restart": wanted.restarts.get(service),
+            "updated_at": now,
+        }
+        for service in sorted({*wanted.replicas, *wanted.restarts})
+    ]
+    await insert_rows(session, Override, *rows)

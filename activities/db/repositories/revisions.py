@@ -1,5 +1,6 @@
 """Revisions: each accepted Blueprint of an environment, without literal secret values."""
 
+from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,6 +15,12 @@ async def get_revision(
     """Return one revision. Raises NotFound."""
     row = await owned_row(session, Revision, (environment_id, number), organization_id, "revision")
     return revision_record(row)
+
+
+async def highest_revision(session: AsyncSession, environment_id: str) -> int:
+    """Return the highest number that an environment's revisions have had. For use under its lock."""
+    query = select(func.max(col(Revision.number))).where(col(Revision.environment_id) == environment_id)
+    return (await session.exec(query)).one() or 0
 
 
 async def list_revisions(

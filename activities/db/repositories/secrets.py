@@ -121,8 +121,13 @@ async def insert_secrets(
     environment_id: str,
     values: Mapping[str, NewSecret],
     key: DataKey,
+    *,
+    revision: int = 1,
 ) -> None:
-    """Store the first secrets of a new environment, by name; `key` is the organisation's data key."""
+    """Store values that an environment has from a revision on, by name.
+
+    `key` is the organisation's data key.
+    """
     now = utc_now()
     rows = []
     for name, new in values.items():
@@ -133,6 +138,7 @@ async def insert_secrets(
                 "organization_id": organization_id,
                 "environment_id": environment_id,
                 "name": name,
+                "since_revision": revision,
                 "data_key_id": key.id,
                 "ciphertext": key.encrypt(new.value, subject=_subject(identifier, environment_id)),
                 "generated": new.generated,
@@ -152,16 +158,25 @@ async def list_secrets(
 
 
 async def secret_values(
-    session: AsyncSession, organization_id: str, environment_id: str | None, keys: MasterKeys
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str | None,
+    keys: MasterKeys,
+    *,
+    revision: int | None = None,
 ) -> dict[str, str]:
     """Return the values of an environment's secrets, or (None) the organisation's, by name.
 
-    Raises SecretsError when one cannot be opened.
+    `revision`: as that one of the environment has them; None: as the newest has them. Raises SecretsError
+    when one cannot be opened.
     """
-    rows = await session.exec(_of(organization_id, environment_id))
+    query = _of(organization_id, environment_id).order_by(col(Secret.since_revision))
+    if revision is not None:
+        query = query.where(col(Secret.since_revision) <= revision)
+    newest = {row.name: row for row in await session.exec(query)}
     opened: dict[str, DataKey] = {}
     values: dict[str, str] = {}
-    for row in rows:
+    for row in newest.values():
         if row.data_key_id not in opened:
             opened[row.data_key_id] = await open_data_key(session, organization_id, row.data_key_id, keys)
         values[row.name] = opened[row.data_key_id].decrypt(
@@ -190,9 +205,8 @@ async def destroy_environment_secrets(
 async def _find(
     session: AsyncSession, organization_id: str, environment_id: str | None, name: str
 ) -> Secret | None:
-    return (
-        await session.exec(_of(organization_id, environment_id).where(col(Secret.name) == name))
-    ).one_or_none()
+    query = _of(organization_id, environment_id).where(col(Secret.name) == name)
+    return (await session.exec(query.order_by(col(Secret.since_revision).desc()).limit(1))).one_or_none()
 
 
 def _of(organization_id: str, environment_id: str | None) -> SelectOfScalar[Secret]:

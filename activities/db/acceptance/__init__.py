@@ -1,0 +1,40 @@
+"""Accepting operations: all that a request changes, inside the caller's one transaction.
+
+Nothing here talks to the workflow engine: the caller commits, then starts or tells the workflow; what gets
+lost between the two is made good by the reconciler. Locks are taken in one order: organisation, environment,
+operation.
+"""
+
+from activities.db.acceptance._shared import Accepted
+from activities.db.acceptance.cancel import cancel_operation
+from activities.db.acceptance.create import create_environment
+from activities.db.acceptance.delete import delete_environment
+from activities.db.acceptance.retry import retry_environment
+from activities.db.acceptance.scale import restart_service, scale_service
+from activities.db.acceptance.stop import resume_environment, stop_environment
+from activities.db.acceptance.update import (
+    Preview,
+    Updated,
+    Wanted,
+    preview_update,
+    rollback_environment,
+    update_environment,
+)
+
+__all__ = [
+    "Accepted",
+    "Preview",
+    "Updated",
+    "Wanted",
+    "cancel_operation",
+    "create_environment",
+    "delete_environment",
+    "preview_update",
+    "restart_service",
+    "resume_environment",
+    "retry_environment",
+    "rollback_environment",
+    "scale_service",
+    "stop_environment",
+    "update_environment",
+]

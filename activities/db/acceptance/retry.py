@@ -1,0 +1,73 @@
+"""Accepting another attempt at what failed, or the repair of what is degraded."""
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.acceptance._shared import Accepted, accept, last_operation, provision_of
+from activities.db.errors import AlreadyDeleted, Busy, NotRetryable
+from activities.db.inserts import Asked
+from activities.db.records import Actor, operation_record
+from activities.db.repositories import secrets
+from activities.db.repositories._rows import locked_environment
+from activities.db.repositories.operations import live_rows
+from activities.db.tables import Step
+from activities.db.transitions import step_rows
+from activities.secrets import MasterKeys
+from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState, PlannedStep
+
+
+async def retry_environment(
+    session: AsyncSession, actor: Actor, environment_id: str, *, keys: MasterKeys
+) -> Accepted:
+    """Accept a new attempt at the last operation, which failed or was cancelled or rolled back.
+
+    After one that succeeded, a repair: accepted while the environment is degraded, over the same revision.
+    Raises NotFound, AlreadyDeleted, Busy, or NotRetryable.
+    """
+    environment = await locked_environment(session, environment_id, actor.organization_id)
+    if environment.deleted_at is not None:
+        raise AlreadyDeleted(environment.id)
+    for live in await live_rows(session, environment.id):
+        raise Busy(live.id, live.kind)
+    last = await last_operation(session, environment)
+    if environment.delete_requested_at is not None:
+        raise NotRetryable(
+            "its deletion was asked for: delete it again", None if last is None else last.state
+        )
+    if last is None:
+        raise NotRetryable("it has had no operation")
+    repairs = last.state is OperationState.SUCCEEDED
+    if repairs and environment.phase is not EnvironmentPhase.DEGRADED:
+        raise NotRetryable("its last operation did not fail, and it is not degraded", last.state)
+    again = operation_record(last)
+    if again.change is not None and environment.phase is not EnvironmentPhase.ERROR and not repairs:
+        raise NotRetryable(f"its last operation was taken back: ask for the {again.kind} again", last.state)
+    key = await secrets.data_key(session, environment.organization_id, keys)
+    kind = OperationKind.PROVISION if repairs or again.kind is OperationKind.DELETE else again.kind
+    planned = await provision_of(session, environment, keys, key.hash_key())
+    if kind is not OperationKind.PROVISION:
+        # The same graph, over what its steps are made from now.
+        hashes = {step.name: step.input_hash for step in planned}
+        planned = tuple(_again(step, hashes.get(step.name, "")) for step in await step_rows(session, last.id))
+    return await accept(
+        session,
+        actor,
+        environment,
+        Asked(
+            kind,
+            on_failure=again.on_failure,
+            retry_of=last.id,
+            change=None if kind is OperationKind.PROVISION else again.change,
+        ),
+        planned,
+        audit=("environment.retry", {"retryOf": last.id}),
+    )
+
+
+def _again(step: Step, input_hash: str) -> PlannedStep:
+    return PlannedStep(
+        name=step.name,
+        kind=step.kind,
+        service=step.service,
+        depends_on=tuple(step.depends_on),
+        input_hash=input_hash,
+    )

@@ -1,0 +1,63 @@
+"""Accepting a stop, and the resume after it."""
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.acceptance._shared import (
+    Accepted,
+    accept,
+    change_from,
+    changeable,
+    current_blueprint,
+    provision_of,
+    refuse_phases,
+)
+from activities.db.errors import Protected
+from activities.db.inserts import Asked
+from activities.db.records import Actor
+from activities.db.repositories import environments, secrets
+from activities.secrets import MasterKeys
+from workflows.domain.operations import EnvironmentPhase, OperationKind
+from workflows.domain.plan import plan_stop
+
+
+async def stop_environment(session: AsyncSession, actor: Actor, environment_id: str) -> Accepted:
+    """Accept that an environment has no pods from now on; its volumes and the numbers of replicas stay.
+
+    Raises NotFound, AlreadyDeleted, Deleting, Busy, Protected, or NotApplicable when it is stopped already.
+    """
+    environment = await changeable(session, actor, environment_id)
+    if environment.protected:
+        raise Protected(environment.id, environment.name)
+    refuse_phases(environment, "it is stopped already", EnvironmentPhase.STOPPED)
+    overrides = await environments.overrides(session, environment.organization_id, environment.id)
+    return await accept(
+        session,
+        actor,
+        environment,
+        Asked(OperationKind.STOP, change=change_from(environment, overrides)),
+        plan_stop(await current_blueprint(session, environment)),
+        audit=("environment.stop", {}),
+    )
+
+
+async def resume_environment(
+    session: AsyncSession, actor: Actor, environment_id: str, *, keys: MasterKeys
+) -> Accepted:
+    """Accept that a stopped environment runs again, as its revision and overrides say.
+
+    One whose last operation failed may be resumed too: it may stand between the two. Raises NotFound,
+    AlreadyDeleted, Deleting, Busy, or NotApplicable when it is not stopped.
+    """
+    environment = await changeable(session, actor, environment_id)
+    awake = frozenset(EnvironmentPhase) - {EnvironmentPhase.STOPPED, EnvironmentPhase.ERROR}
+    refuse_phases(environment, "only a stopped environment can be resumed", *awake)
+    overrides = await environments.overrides(session, environment.organization_id, environment.id)
+    key = await secrets.data_key(session, environment.organization_id, keys)
+    return await accept(
+        session,
+        actor,
+        environment,
+        Asked(OperationKind.RESUME, change=change_from(environment, overrides)),
+        await provision_of(session, environment, keys, key.hash_key()),
+        audit=("environment.resume", {}),
+    )
