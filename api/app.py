@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -13,16 +13,31 @@ from starlette.middleware.cors import CORSMiddleware
 from activities.version import VERSION
 from api import openapi, pages, problem_handlers
 from api.codec.routes import router as codec
+from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
 from api.health.routes import router as health
 from api.metrics import Metrics
 from api.middleware import EdgeMiddleware
 from api.operations.routes import router as operations
 from api.registry_credentials.routes import router as registry_credentials
+from api.revisions.routes import router as revisions
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies, open_dependencies, running
 
 Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
+
+
+_ROUTERS: Final = (
+    lifecycle,
+    environments,
+    revisions,
+    operations,
+    registry_credentials,
+    codec,
+    health,
+    pages.router,
+)
+"""In the order in which they are asked: static segments before an `{id}` in their place."""
 
 
 class _Lifespan(TypedDict):
@@ -50,7 +65,7 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
         swagger_ui_parameters={"persistAuthorization": True},
     )
     # The routes themselves, not included routers: those are matched twice at each level, on every request.
-    for router in (environments, operations, registry_credentials, codec, health, pages.router):
+    for router in _ROUTERS:
         app.router.routes.extend(router.routes)
     problem_handlers.install(app)
     openapi.install(app)
@@ -63,7 +78,7 @@ def _allow_origins(app: FastAPI, settings: ApiSettings) -> None:
     """Let browsers of these origins in: the Temporal UI for the codec, and what the operator names."""
     options: dict[str, Any] = {
         "allow_origins": [*settings.cors_origins, origin(settings.temporal_ui_url)],
-        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
         "allow_headers": [
             "Authorization",
             "Content-Type",

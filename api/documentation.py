@@ -133,7 +133,7 @@ services:
 def _blueprint_body(schema: str) -> dict[str, Any]:
     wrapped = {
         "document": {"blueprint": SHOP},
-        "text": {"blueprint": _SHOP_YAML, "name": "shop-feature-1"},
+        "text": {"blueprint": _SHOP_YAML},
     }
     yaml_content = {
         "schema": {"type": "object", "description": "A Blueprint", "additionalProperties": True},
@@ -147,6 +147,7 @@ def _blueprint_body(schema: str) -> dict[str, Any]:
 
 BLUEPRINT_BODY: Final = _blueprint_body("CreateEnvironment")
 VALIDATE_BODY: Final = _blueprint_body("ValidateBlueprint")
+UPDATE_BODY: Final = _blueprint_body("UpdateEnvironment")
 COMPOSE_BODY: Final[dict[str, Any]] = {
     "required": True,
     "content": {

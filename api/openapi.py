@@ -16,7 +16,12 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.environments.schemas import CreateEnvironment, ImportCompose, ValidateBlueprint
+from api.environments.schemas import (
+    CreateEnvironment,
+    ImportCompose,
+    UpdateEnvironment,
+    ValidateBlueprint,
+)
 from api.operations.schemas import CancelOperation, EventOut
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential
@@ -25,6 +30,7 @@ FILE: Final = Path(__file__).parent.parent / "openapi.json"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
     Problem,
     CreateEnvironment,
+    UpdateEnvironment,
     ValidateBlueprint,
     ImportCompose,
     CancelOperation,

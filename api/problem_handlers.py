@@ -23,8 +23,10 @@ from activities.db.errors import (
     InvalidCursor,
     InvalidReferences,
     NameTaken,
+    NotApplicable,
     NotFound,
     Unauthenticated,
+    UpdateRefused,
 )
 from activities.secrets import SecretsError
 from activities.temporal import TemporalError
@@ -107,6 +109,8 @@ def _domain(error: DomainError, _: Request) -> ProblemError:
             kind = RequestProblem.UNAUTHENTICATED
         case InvalidReferences():
             detail, errors = "The Blueprint refers to what is not there.", field_problems(error.errors)
+        case UpdateRefused():
+            detail, errors = "The update would lose data.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
             errors = [
@@ -121,6 +125,8 @@ def _domain(error: DomainError, _: Request) -> ProblemError:
 
 def _extensions(error: DomainError) -> dict[str, str | int]:
     match error:
+        case NotApplicable():
+            return {"status": error.phase.value}
         case Busy():
             return {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
         case AlreadyEnded():

@@ -47,6 +47,9 @@ class ApiSettings(SharedSettings, BaseSettings):
     ingress_namespace: str | None = None
     base_domain: str = "perdure.localhost"
 
+    # Revisions
+    keep_revisions: int = Field(default=50, ge=2, description="Of each environment, beside named ones")
+
     # Caches, in seconds
     auth_cache_seconds: float = Field(default=3.0, ge=0, le=30)
     status_cache_seconds: float = Field(default=2.0, ge=0, le=30)

@@ -235,6 +235,17 @@ class RevisionRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A name for a revision."""
+
+    environment_id: str
+    name: str
+    revision: int
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SecretRecord:
     """A stored secret without its value. `environment_id` None: one of the organisation."""
 
@@ -418,6 +429,17 @@ def revision_record(row: tables.Revision) -> RevisionRecord:
         parent=row.parent,
         message=row.message,
         blueprint=row.blueprint,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
+
+
+def checkpoint_record(row: tables.Checkpoint) -> CheckpointRecord:
+    """Copy a row."""
+    return CheckpointRecord(
+        environment_id=row.environment_id,
+        name=row.name,
+        revision=row.revision,
         created_by=row.created_by,
         created_at=row.created_at,
     )

@@ -18,9 +18,11 @@ from api.problems import ProblemError, ProblemField, RequestProblem
 from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
 from workflows.domain.errors import render_path
 from workflows.domain.failures import FailureKind
+from workflows.domain.operations import OnFailure
 
 Input = TypeVar("Input", bound=ApiInput)
 _IN_THREAD_ABOVE_SERVICES: Final = 20
+_LONGEST_MESSAGE: Final = 500
 _MOST_ERRORS: Final = 1_000
 
 
@@ -33,6 +35,8 @@ class BlueprintRequest:
     name: str | None
     plan: str | None
     faults: tuple[ProblemField, ...] = ()
+    message: str = ""
+    on_failure: OnFailure | None = None
 
 
 async def read_blueprint_request(
@@ -79,7 +83,20 @@ async def read_blueprint_request(
         document = await parse_text(document, field="blueprint")
     name = _text(body, "name", faults) or name
     plan = _text(body, "plan", faults) or plan
-    return BlueprintRequest(document, size, name, plan, tuple(faults))
+    message = _text(body, "message", faults) or ""
+    on_failure = _on_failure(_text(body, "onFailure", faults), faults)
+    return BlueprintRequest(document, size, name, plan, tuple(faults), message[:_LONGEST_MESSAGE], on_failure)
+
+
+def _on_failure(word: str | None, faults: list[ProblemField]) -> OnFailure | None:
+    if word is None:
+        return None
+    try:
+        return OnFailure(word)
+    except ValueError:
+        known = ", ".join(OnFailure)
+        faults.append(ProblemField(path="onFailure", message="is not known", suggestion=f"one of {known}"))
+        return None
 
 
 def _text(body: Mapping[str, Any], key: str, faults: list[ProblemField]) -> str | None:

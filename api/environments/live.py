@@ -37,6 +37,9 @@ _NAMESPACE_MISSING: Final = "NamespaceMissing"
 _log = structlog.get_logger("perdure.api.status")
 
 
+_WITHOUT_PODS = frozenset({EnvironmentPhase.STOPPING, EnvironmentPhase.STOPPED})
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the database says about an environment."""
@@ -135,7 +138,9 @@ async def read_known(database: Database, organization_id: str, environment_id: s
     async with database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
         revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
-        overrides = await environments.overrides(session, organization_id, record.id)
+        overrides = (await environments.overrides(session, organization_id, record.id)).model_copy(
+            update={"stopped": record.phase in _WITHOUT_PODS}
+        )
         operation = (await operations.latest(session, organization_id, [record.id])).get(record.id)
         steps: tuple[StepRecord, ...] = ()
         if operation is not None and not operation.ended:

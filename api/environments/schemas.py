@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from api.envelope import ApiInput, ApiModel
-from api.operations.schemas import BlockerOut, OperationOut
+from api.operations.schemas import BlockerOut, OperationOut, ServiceChangeOut
 from api.problems import ProblemField
-from workflows.domain.operations import EnvironmentPhase
+from workflows.domain.operations import EnvironmentPhase, OnFailure
 
 
 class ConditionOut(ApiModel):
@@ -86,6 +86,53 @@ class CreateEnvironment(ApiInput):
     name: str | None = Field(default=None, description="Takes the place of the Blueprint's name")
     plan: str | None = Field(default=None, description="Plan of the Blueprint to lay over its base")
     snapshot_id: str | None = Field(default=None, description="Not available in this version")
+
+
+class UpdateEnvironment(ApiInput):
+    """What `PUT /environments/{id}/blueprint` is sent as JSON."""
+
+    blueprint: dict[str, Any] | str = Field(description="A Blueprint, or its YAML text")
+    plan: str | None = Field(default=None, description="Plan of the Blueprint to lay over its base")
+    message: str | None = Field(default=None, description="Why: kept with the revision")
+    on_failure: OnFailure | None = Field(
+        default=None,
+        description="`rollback` (the default): back to the revision before; `keep`: as it is then",
+    )
+
+
+class UpdateOut(ApiModel):
+    """What an update does, or would do."""
+
+    environment_id: str
+    noop: bool = Field(description="The environment is so already: nothing was accepted")
+    refused: bool = Field(description="A service would lose data: such an update is not accepted")
+    changes: list[ServiceChangeOut]
+
+
+class ScaleService(ApiInput):
+    """What `PATCH /environments/{id}/scale` is sent."""
+
+    service: str = Field(min_length=1, max_length=63)
+    replicas: int
+
+
+class RestartService(ApiInput):
+    """What `POST /environments/{id}/restart` is sent."""
+
+    service: str = Field(min_length=1, max_length=63)
+
+
+class RollbackEnvironment(ApiInput):
+    """What `POST /environments/{id}/rollback` is sent: one of the two."""
+
+    revision: int | None = Field(default=None, ge=1)
+    checkpoint: str | None = Field(default=None, min_length=1, max_length=40)
+
+
+class CloneEnvironment(ApiInput):
+    """What `POST /environments/{id}/clone` is sent."""
+
+    name: str = Field(min_length=1, max_length=40)
 
 
 class ValidateBlueprint(ApiInput):

@@ -77,7 +77,7 @@ async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outc
         accepted, shaped = await accept_environment(session, caller, blueprint, plan, installation)
         return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 
-    return await _accept(caller, work)
+    return await accept(caller, work)
 
 
 async def delete(caller: Caller, environment_id: str, *, force: bool) -> Outcome[Accepted] | Replayed:
@@ -85,9 +85,9 @@ async def delete(caller: Caller, environment_id: str, *, force: bool) -> Outcome
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
         accepted = await acceptance.delete_environment(session, caller.actor, environment_id, force=force)
-        return _accepted_operation(caller.state, accepted)
+        return accepted_operation(caller.state, accepted)
 
-    return await _accept(caller, work)
+    return await accept(caller, work)
 
 
 async def retry(caller: Caller, environment_id: str) -> Outcome[Accepted] | Replayed:
@@ -100,9 +100,9 @@ async def retry(caller: Caller, environment_id: str) -> Outcome[Accepted] | Repl
         accepted = await acceptance.retry_environment(
             session, caller.actor, environment_id, keys=caller.state.master_keys
         )
-        return _accepted_operation(caller.state, accepted)
+        return accepted_operation(caller.state, accepted)
 
-    return await _accept(caller, work)
+    return await accept(caller, work)
 
 
 def location(operation: OperationRecord) -> dict[str, str]:
@@ -154,14 +154,16 @@ async def known_blueprint(
     return record, read_blueprint(revision.blueprint)
 
 
-def _accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted]:
+def accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted]:
+    """Shape an accepted operation as it is answered."""
     shaped: OperationOut = operation_out(
         state.settings, accepted.operation, environment_name=accepted.environment.name
     )
     return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 
 
-async def _accept(caller: Caller, work: Work) -> Outcome[Accepted] | Replayed:
+async def accept(caller: Caller, work: Work) -> Outcome[Accepted] | Replayed:
+    """Run a request's transaction once, then have its workflow started or told."""
     outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
     if isinstance(outcome, Outcome):
         await _follow_up(caller.state, outcome.result)

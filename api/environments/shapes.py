@@ -8,6 +8,7 @@ from activities.db import planning
 from activities.db.records import Condition, EnvironmentRecord, JsonObject, OperationRecord
 from api.environments.pods import ServiceLive
 from api.environments.schemas import ConditionOut, EnvironmentOut, ServiceOut
+from api.operations.schemas import FieldChangeOut, ServiceChangeOut
 from api.operations.shapes import operation_out
 from api.problems import ProblemField
 from api.settings import ApiSettings
@@ -15,6 +16,7 @@ from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import EnvironmentContext, Overrides
 from workflows.domain.errors import FieldError
 from workflows.domain.manifests import desired_replicas, endpoint_urls
+from workflows.domain.update import ServiceChange
 
 
 def read_blueprint(document: JsonObject) -> Blueprint:
@@ -100,6 +102,23 @@ def environment_out(
     services = services_out(record, blueprint, overrides=overrides, live=live)
     fields = environment_fields(settings, record, operation)
     return EnvironmentOut.model_validate({**fields, "services": services})
+
+
+def service_changes_out(changes: Iterable[ServiceChange]) -> list[ServiceChangeOut]:
+    """Shape what an update does to each service."""
+    return [
+        ServiceChangeOut(
+            service=change.service,
+            effect=change.effect,
+            fields=[
+                FieldChangeOut(field=each.field, before=each.before, after=each.after)
+                for each in change.fields
+            ],
+            reason=change.reason or None,
+            lost_volumes=list(change.lost_volumes),
+        )
+        for change in changes
+    ]
 
 
 def conditions_out(conditions: Iterable[Condition]) -> list[ConditionOut]:

@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue
 from api.envelope import ApiInput, ApiModel
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import OperationKind, OperationState, StepKind, StepState
+from workflows.domain.update import Effect
 
 
 class BlockerOut(ApiModel):
@@ -63,6 +64,25 @@ class CleanupOut(ApiModel):
 
     complete: bool
     left: list[str] = []
+    not_undone: list[str] = Field(default=[], description="Steps on data that no undo takes back")
+
+
+class FieldChangeOut(ApiModel):
+    """One field of a service that differs; of secrets the name only."""
+
+    field: str = Field(examples=["env.LOG_LEVEL"])
+    before: JsonValue = None
+    after: JsonValue = None
+
+
+class ServiceChangeOut(ApiModel):
+    """What an update does to one service."""
+
+    service: str
+    effect: Effect
+    fields: list[FieldChangeOut] = []
+    reason: str | None = None
+    lost_volumes: list[str] = Field(default=[], description="Made anew, empty; only with `allowReplace`")
 
 
 class OperationOut(ApiModel):
@@ -83,6 +103,9 @@ class OperationOut(ApiModel):
     steps: list[StepOut] | None = None
     failure: FailureOut | None = None
     cleanup: CleanupOut | None = None
+    changes: list[ServiceChangeOut] | None = Field(
+        default=None, description="Of an update, in the answer that accepts it"
+    )
     cancel_requested_at: datetime | None = None
     workflow_id: str
     temporal_url: str

@@ -40,7 +40,11 @@ def operation_out(
         steps=None if steps is None else [_step_out(step, documents) for step in steps],
         failure=failure_out(record.failure, documents),
         cleanup=(
-            CleanupOut(complete=record.cleanup.complete, left=list(record.cleanup.left))
+            CleanupOut(
+                complete=record.cleanup.complete,
+                left=list(record.cleanup.left),
+                not_undone=list(record.cleanup.not_undone),
+            )
             if record.cleanup
             else None
         ),

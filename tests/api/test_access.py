@@ -21,6 +21,17 @@ OPEN = {
     ("GET", "/problems"),
     ("GET", "/problems/{kind}"),
 }
+BODIES: dict[str, object] = {
+    "/blueprint": {
+        "blueprint": {"name": "shop", "services": [{"name": "web", "image": "registry.test/web:1"}]}
+    },
+    "/rollback": {"revision": 1},
+    "/clone": {"name": "copy"},
+    "/scale": {"service": "web", "replicas": 2},
+    "/restart": {"service": "web"},
+    "/checkpoints": {"name": "before"},
+}
+"""What is sent to a route of an id, by what follows the id, where something has to be."""
 BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}
 
 
@@ -81,9 +92,12 @@ async def test_another_organisations_things_look_like_none(
     for method, template in least_roles(api.app):
         if "{id}" not in template or template.startswith("/problems"):
             continue
-        resource = template.partition("/{id}")[0]
-        theirs = await api.client.request(method, template.replace("{id}", ids[resource]))
-        nobodys = await api.client.request(method, template.replace("{id}", "env_01JZX5Q0V6H2M9K4T7B3C8D1EF"))
+        resource, _, rest = template.partition("/{id}")
+        path = template.replace("{number}", "1").replace("{name}", "x")
+        body = BODIES.get(rest)
+        theirs = await api.client.request(method, path.replace("{id}", ids[resource]), json=body)
+        unknown = path.replace("{id}", "env_01JZX5Q0V6H2M9K4T7B3C8D1EF")
+        nobodys = await api.client.request(method, unknown, json=body)
         found, missing = problem(theirs, 404, "not_found"), problem(nobodys, 404, "not_found")
         assert found["title"] == missing["title"]
         assert found["detail"].replace(ids[resource], "") == missing["detail"].replace(

@@ -7,6 +7,7 @@ operation.
 
 from activities.db.acceptance._shared import Accepted
 from activities.db.acceptance.cancel import cancel_operation
+from activities.db.acceptance.clone import CloneSource, blueprint_for_clone
 from activities.db.acceptance.create import create_environment
 from activities.db.acceptance.delete import delete_environment
 from activities.db.acceptance.retry import retry_environment
@@ -23,9 +24,11 @@ from activities.db.acceptance.update import (
 
 __all__ = [
     "Accepted",
+    "CloneSource",
     "Preview",
     "Updated",
     "Wanted",
+    "blueprint_for_clone",
     "cancel_operation",
     "create_environment",
     "delete_environment",

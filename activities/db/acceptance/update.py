@@ -17,6 +17,7 @@ from activities.db.acceptance._shared import (
 from activities.db.errors import DomainError, UpdateRefused
 from activities.db.inserts import Asked, insert_revision
 from activities.db.planning import context_of
+from activities.db.pruning import prune
 from activities.db.records import (
     Actor,
     EnvironmentRecord,
@@ -26,7 +27,7 @@ from activities.db.records import (
     environment_record,
 )
 from activities.db.references import missing_references
-from activities.db.repositories import environments, revisions, secrets
+from activities.db.repositories import checkpoints, environments, revisions, secrets
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.secrets import NewSecret
 from activities.db.secret_material import SecretMaterial, digests, material_beside
@@ -71,6 +72,8 @@ class Wanted:
     plan: str | None = None
     on_failure: OnFailure = OnFailure.ROLLBACK
     secrets_of: int | None = None
+    keep: int = 50
+    """How many revisions are kept beside named ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +179,33 @@ async def update_environment(
 
 
 async def rollback_environment(
-    session: AsyncSession, actor: Actor, environment_id: str, revision: int, *, keys: MasterKeys
+    session: AsyncSession,
+    actor: Actor,
+    environment_id: str,
+    *,
+    revision: int | None,
+    checkpoint: str | None,
+    keys: MasterKeys,
+    keep: int,
 ) -> Updated:
-    """Accept an earlier revision's Blueprint, with the secrets that it had, as the next revision.
+    """Accept the Blueprint of an earlier revision or of a checkpoint as the next one, with its secrets.
 
     Raises NotFound for a revision that is not kept, and what `update_environment` raises.
     """
     # Locks in their order: organisation, environment.
     await locked_organization(session, actor.organization_id)
     environment = await changeable(session, actor, environment_id)
+    if revision is None:
+        found = await checkpoints.get_checkpoint(
+            session, actor.organization_id, environment.id, checkpoint or ""
+        )
+        revision = found.revision
     earlier = await revisions.get_revision(session, actor.organization_id, environment.id, revision)
     wanted = Wanted(
         Blueprint.model_validate(earlier.blueprint),
         message=f"rollback to revision {revision}",
         secrets_of=revision,
+        keep=keep,
     )
     return await update_environment(session, actor, environment_id, wanted, keys=keys)
 
@@ -348,5 +364,6 @@ async def _write_revision(
     )
     await environments.replace_overrides(session, environment, upcoming.overrides)
     environment.revision = number
+    await prune(session, environment, wanted.keep)
     environment.plan = wanted.plan
     count(environment, upcoming.usage)

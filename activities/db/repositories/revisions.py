@@ -1,5 +1,7 @@
 """Revisions: each accepted Blueprint of an environment, without literal secret values."""
 
+from collections.abc import Collection
+
 from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -23,12 +25,31 @@ async def highest_revision(session: AsyncSession, environment_id: str) -> int:
     return (await session.exec(query)).one() or 0
 
 
-async def list_revisions(
-    session: AsyncSession, organization_id: str, environment_id: str, *, limit: int = 50
+async def revisions_by_number(
+    session: AsyncSession, organization_id: str, environment_id: str, numbers: Collection[int]
 ) -> tuple[RevisionRecord, ...]:
-    """Return the latest revisions, newest first; empty for an unknown environment."""
+    """Return those of these revisions that are kept."""
+    query = select(Revision).where(
+        col(Revision.organization_id) == organization_id,
+        col(Revision.environment_id) == environment_id,
+        col(Revision.number).in_(numbers),
+    )
+    return tuple(revision_record(row) for row in await session.exec(query))
+
+
+async def list_revisions(
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str,
+    *,
+    limit: int = 50,
+    before: int | None = None,
+) -> tuple[RevisionRecord, ...]:
+    """Return the latest revisions below number `before`, newest first; empty for an unknown environment."""
     query = select(Revision).where(
         col(Revision.organization_id) == organization_id, col(Revision.environment_id) == environment_id
     )
+    if before is not None:
+        query = query.where(col(Revision.number) < before)
     rows = await session.exec(query.order_by(col(Revision.number).desc()).limit(limit))
     return tuple(revision_record(row) for row in rows)
