@@ -6,6 +6,20 @@ from pathlib import Path
 from cli.errors import UsageFault
 
 
+def document_name(text: str) -> str:
+    """Return the name that a Blueprint gives itself. Raises UsageFault."""
+    import yaml  # noqa: PLC0415 - only some commands look into a document
+
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageFault(f"The Blueprint is not YAML: {error}") from error
+    name = document.get("name") if isinstance(document, dict) else None
+    if not isinstance(name, str) or not name:
+        raise UsageFault("The Blueprint has no name.", hints=["Write `name:` into it, or give --name."])
+    return name
+
+
 def read_text(path: Path) -> str:
     """Return a file's text, or standard input's for `-`. Raises UsageFault."""
     if str(path) == "-" and sys.stdin.isatty():

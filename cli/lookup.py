@@ -10,15 +10,17 @@ from cli.models import Environment
 _ENVIRONMENT_ID: Final = re.compile(r"env_[0-9A-Za-z]{26}")
 
 
-def environment_id(client: ApiClient, name_or_id: str) -> str:
+def environment_id(client: ApiClient, name_or_id: str, *, living: bool = False) -> str:
     """Return the id of the environment of that name; an id is returned as it is (names hold no underscore).
 
-    Of several environments of one name, the one that is not deleted is meant. Raises CliError (exit code 6).
+    Of several environments of one name, the one that is not deleted is meant; `living`: no other. Raises
+    CliError (exit code 6).
     """
     if _ENVIRONMENT_ID.fullmatch(name_or_id):
         return name_or_id
     found = client.environments(name=name_or_id).value
-    chosen = _newest([item for item in found if item.status != "deleted"] or found)
+    alive = [item for item in found if item.status != "deleted"]
+    chosen = _newest(alive if living else alive or found)
     if chosen is None:
         raise CliError(
             f"There is no environment named {name_or_id!r}.",

@@ -101,6 +101,25 @@ class Cleanup(ApiModel):
 
     complete: bool
     left: tuple[str, ...] = ()
+    not_undone: tuple[str, ...] = ()
+
+
+class FieldChange(ApiModel):
+    """One field of a service that differs."""
+
+    field: str
+    before: JsonValue = None
+    after: JsonValue = None
+
+
+class ServiceChange(ApiModel):
+    """What an update does to one service."""
+
+    service: str
+    effect: str = ""
+    fields: tuple[FieldChange, ...] = ()
+    reason: str | None = None
+    lost_volumes: tuple[str, ...] = ()
 
 
 class Operation(ApiModel):
@@ -120,6 +139,7 @@ class Operation(ApiModel):
     steps: tuple[Step, ...] = ()
     failure: Failure | None = None
     cleanup: Cleanup | None = None
+    changes: tuple[ServiceChange, ...] = ()
     workflow_id: str | None = None
     temporal_url: str | None = None
 
@@ -127,6 +147,41 @@ class Operation(ApiModel):
     def terminal(self) -> bool:
         """Whether the state will never change again."""
         return self.state in TERMINAL_STATES
+
+
+class Update(ApiModel):
+    """What an update would do; `noop`: nothing, so that no operation was accepted."""
+
+    noop: bool
+    refused: bool = False
+    changes: tuple[ServiceChange, ...] = ()
+
+
+class Diff(ApiModel):
+    """What differs between two revisions."""
+
+    source: int
+    target: int
+    changes: tuple[ServiceChange, ...] = ()
+
+
+class Revision(ApiModel):
+    """One accepted Blueprint of an environment."""
+
+    number: int
+    parent: int | None = None
+    message: str = ""
+    current: bool = False
+    checkpoints: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    changes: tuple[ServiceChange, ...] = ()
+
+
+class Checkpoint(ApiModel):
+    """A name for a revision."""
+
+    name: str
+    revision: int
 
 
 class Service(ApiModel):

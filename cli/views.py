@@ -1,17 +1,23 @@
 """Tables: what the answers look like to people."""
 
+import json
 from collections.abc import Sequence
+
+from pydantic import JsonValue
 
 from cli.models import (
     Condition,
     Environment,
     EnvironmentStatus,
+    FieldChange,
     FieldFault,
     Import,
     LogEntry,
     Operation,
     RegistryCredential,
+    Revision,
     Service,
+    ServiceChange,
     Topology,
     ValidationReport,
 )
@@ -35,6 +41,48 @@ def environment_list(environments: Sequence[Environment]) -> list[str]:
         for item in environments
     ]
     return columns(["NAME", "STATUS", "SERVICES", "REVISION", "AGE", "ID"], rows)
+
+
+_EFFECTS = {"add": "+", "in_place": "~", "replace": "±", "refused": "!", "remove": "-", "unchanged": " "}
+
+
+def changes(found: Sequence[ServiceChange]) -> list[str]:
+    """Return what an update does, a line for each service and each field that differs."""
+    lines: list[str] = []
+    for change in found:
+        reason = f" ({change.reason})" if change.reason else ""
+        lines.append(plain(f"{_EFFECTS.get(change.effect, '?')} {change.service}: {change.effect}{reason}"))
+        lines += [plain(f"      {each.field}: {_shown(each)}") for each in change.fields]
+        lines += [plain(f"      volume {each} is made anew, empty") for each in change.lost_volumes]
+    return lines or ["No service differs."]
+
+
+def _shown(change: FieldChange) -> str:
+    if change.before is None and change.after is None:
+        return "another value"
+    return f"{_value(change.before)} -> {_value(change.after)}"
+
+
+def _value(value: JsonValue) -> str:
+    return (
+        "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
+
+
+def revisions(found: Sequence[Revision]) -> list[str]:
+    """Return revisions as a table."""
+    rows = [
+        [
+            f"{item.number}{' *' if item.current else ''}",
+            str(item.parent or ""),
+            ", ".join(f"{each.service} {each.effect}" for each in item.changes if each.effect != "unchanged"),
+            ", ".join(item.checkpoints),
+            age(item.created_at),
+            item.message,
+        ]
+        for item in found
+    ]
+    return columns(["REVISION", "PARENT", "CHANGES", "CHECKPOINTS", "AGE", "MESSAGE"], rows)
 
 
 def environment(item: Environment) -> list[str]:

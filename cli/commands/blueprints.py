@@ -40,7 +40,7 @@ def validate(
 
 
 @app.command("import")
-def import_compose(  # noqa: PLR0913, PLR0917 - each is an option of the command
+def import_compose(
     context: typer.Context,
     file: Annotated[
         Path, typer.Option("--file", "-f", metavar="FILE", help="Compose file; - reads standard input.")

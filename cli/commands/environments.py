@@ -197,7 +197,7 @@ def delete(
         if not (yes or force) and sys.stdin.isatty():
             typer.confirm(f"Delete environment {environment} with all its data?", err=True, abort=True)
         answer = client.delete_environment(identifier, force=force)
-        _finish(client, answer, environment, wait, timeout, output)
+        finish(client, answer, environment, wait, timeout, output)
 
 
 @app.command("retry")
@@ -216,10 +216,10 @@ def retry(
 
     with session_of(context).client() as client:
         answer = client.retry_environment(environment_id(client, environment))
-        _finish(client, answer, environment, wait, timeout, output)
+        finish(client, answer, environment, wait, timeout, output)
 
 
-def _finish(
+def finish(
     client: "ApiClient",
     answer: "Answer[Operation]",
     environment: str,
