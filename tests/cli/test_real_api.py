@@ -263,3 +263,48 @@ def test_compose_becomes_a_blueprint(perdure: Run) -> None:
 def test_another_key_is_refused(run: Run, served: Served) -> None:
     result = run("env", "list", PERDURE_URL=served.url, PERDURE_API_KEY="pdr_wrong")
     assert (result.exit_code, "PERDURE_API_KEY" in result.stderr) == (1, True)
+
+
+def test_a_branch_comes_up_changes_and_goes_down(perdure: Run, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(BLUEPRINT, encoding="utf-8")
+    file, wait = ("-f", str(path)), ("--timeout", "30s")
+    assert perdure("env", "up", *file, *wait).exit_code == 0
+    same = perdure("env", "up", *file, *wait)
+    assert (same.exit_code, "nothing to do" in same.stderr) == (0, True)
+    path.write_text(BLUEPRINT.replace("api:1", "api:2"), encoding="utf-8")
+    preview = perdure("env", "update", "shop", *file, "--dry-run")
+    assert preview.stdout.splitlines()[:2] == [
+        "~ api: in_place",
+        "      image: registry.test/api:1 -> registry.test/api:2",
+    ]
+    updated = perdure("env", "up", *file, "-m", "newer", *wait)
+    assert updated.exit_code == 0, updated.stderr
+    assert "Update of shop succeeded" in updated.stderr
+    assert "newer" in perdure("env", "revisions", "shop").stdout
+    assert perdure("env", "checkpoint", "shop", "good").exit_code == 0
+    assert "image: registry.test/api:1 -> registry.test/api:2" in perdure("env", "diff", "shop").stdout
+    assert perdure("env", "rollback", "shop", "1", *wait).exit_code == 0
+    assert perdure("env", "rollback", "shop", "good", *wait).exit_code == 0
+    for action in (
+        ("scale", "shop", "api", "2"),
+        ("restart", "shop", "api"),
+        ("stop", "shop"),
+        ("resume", "shop"),
+    ):
+        done = perdure("env", *action, *wait)
+        assert done.exit_code == 0, done.stderr
+    assert perdure("env", "clone", "shop", "copy", *wait).exit_code == 0
+    assert perdure("env", "down", *file, *wait).exit_code == 0
+    again = perdure("env", "down", *file)
+    assert (again.exit_code, "nothing to do" in again.stderr) == (0, True)
+    assert perdure("env", "get", "copy").exit_code == 0
+
+
+def test_an_update_that_fails_says_so(perdure: Run, served: Served) -> None:
+    assert perdure("env", "up", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
+    served.workflows.failing = "service/api"
+    changed = BLUEPRINT.replace("api:1", "api:2")
+    failed = perdure("env", "up", "-f", "-", "--timeout", "30s", stdin=changed)
+    assert failed.exit_code == 1
+    assert "crash_loop" in failed.stderr
