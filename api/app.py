@@ -20,7 +20,10 @@ from api.middleware import EdgeMiddleware
 from api.operations.routes import router as operations
 from api.registry_credentials.routes import router as registry_credentials
 from api.settings import ApiSettings
+from api.shares.public import router as guests
+from api.shares.routes import router as shares
 from api.state import AppState, Dependencies, open_dependencies, running
+from api.statistics.routes import router as statistics
 
 Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 
@@ -50,7 +53,17 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
         swagger_ui_parameters={"persistAuthorization": True},
     )
     # The routes themselves, not included routers: those are matched twice at each level, on every request.
-    for router in (environments, operations, registry_credentials, codec, health, pages.router):
+    for router in (
+        environments,
+        shares,
+        guests,
+        operations,
+        registry_credentials,
+        statistics,
+        codec,
+        health,
+        pages.router,
+    ):
         app.router.routes.extend(router.routes)
     problem_handlers.install(app)
     openapi.install(app)

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -16,13 +15,14 @@ from structlog.testing import capture_logs
 from typer.testing import Result
 
 from activities.db.engine import Database
-from activities.temporal import OperationStart
+from activities.temporal import OperationStart, QueueState
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import Dependencies
 from clusters.errors import Unavailable
 from tests.cli.conftest import Run, stdout_json
 from tests.helpers.databases import sqlite_template, sqlite_url
+from tests.helpers.serving import serving
 from tests.helpers.tenants import KEYS, PLANTED, begin, finish, make_tenant, record
 from tests.helpers.waiting import eventually
 from workflows.contracts.delete import FORCE_SIGNAL
@@ -77,6 +77,9 @@ class PlayedWorkflows:
 
     async def check(self) -> None:
         return
+
+    async def queue(self, name: str) -> QueueState:
+        return QueueState(name, 1, 0)
 
     async def _play(self, operation: OperationStart) -> None:
         begun = await begin(self.database, operation.operation_id)
@@ -145,19 +148,6 @@ def served(sqlite_url: str) -> Iterator[Served]:
     # The API's log lines would stand in the standard output that the tests look at.
     with capture_logs(), serving(uvicorn.Server(config)) as url:
         yield Served(url, tokens[0], workflows)
-
-
-@contextmanager
-def serving(server: uvicorn.Server) -> Iterator[str]:
-    """Run a server in a thread; yields its address."""
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        eventually(lambda: server.started or not thread.is_alive(), "the API serves")
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
 
 
 @pytest.fixture
