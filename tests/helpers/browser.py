@@ -75,17 +75,19 @@ class Page:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str) -> Any:
-        """Return the first true value of an expression, over navigations."""
+    def wait_for(self, expression: str) -> None:
+        """Wait until an expression is true, over navigations."""
 
-        def now() -> Any:
+        def now() -> bool:
             try:
-                answer = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+                answer = self.send(
+                    "Runtime.evaluate", expression=f"Boolean({expression})", returnByValue=True
+                )
             except RuntimeError:  # the page is just being left
-                return None
-            return None if "exceptionDetails" in answer else answer["result"].get("value")
+                return False
+            return "exceptionDetails" not in answer and answer["result"].get("value") is True
 
-        return eventually(now, expression)
+        eventually(now, expression)
 
     def text(self) -> str:
         """All text that is seen."""
