@@ -127,6 +127,9 @@ class EdgeMiddleware:
                 # Before routing and auth: nothing of such a request is looked at.
                 await exchange.drain()
                 await exchange.send_problem(state["path"], too_large(self._body_limit))
+            elif "\0" in scope["path"]:
+                # No id and no name holds it, and Postgres would take the question for a fault.
+                await exchange.send_problem(state["path"], nothing_there())
             else:
                 await self._app(scope, exchange.receive, exchange.send)
         except Exception:
@@ -182,6 +185,11 @@ def shown_path(path: str) -> str:
 def too_large(limit: int) -> ProblemError:
     """The answer for a body over the limit."""
     return ProblemError(RequestProblem.CONTENT_TOO_LARGE, f"The body is larger than {limit} bytes.")
+
+
+def nothing_there() -> ProblemError:
+    """The answer for an address that can name nothing."""
+    return ProblemError(RequestProblem.NOT_FOUND, "There is nothing at this address.")
 
 
 def unforeseen() -> ProblemError:

@@ -13,7 +13,7 @@ from activities.db.repositories import shares
 from activities.share_links import LONGEST_TOKEN, TOKEN_PREFIX
 from api.bodies import media_type
 from api.documentation import documented
-from api.problems import ProblemError, ProblemField, RequestProblem
+from api.problems import ProblemError, ProblemField, RequestProblem, responses
 from api.shares import page
 from api.shares.guests import no_such_link
 from api.shares.schemas import LONGEST_PIN, ShareViewOut
@@ -39,6 +39,7 @@ _GUEST_PROBLEMS: Final = (
     RequestProblem.RATE_LIMITED,
 )
 _PAGE: Final = {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}}
+_ANY_PROBLEM: Final = responses(RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)
 _FORM_BODY: Final = {
     "required": True,
     "content": {
@@ -91,6 +92,7 @@ async def see(
     "/portal/{envId}",
     response_class=HTMLResponse,
     responses={
+        **_ANY_PROBLEM,
         200: _PAGE,
         401: {**_PAGE, "description": "A page that asks for the link"},
         404: {**_PAGE, "description": "A page: the link opens nothing (any more)"},
@@ -118,6 +120,7 @@ async def portal(request: Request, state: State, environment_id: EnvironmentId) 
     response_class=HTMLResponse,
     status_code=303,
     responses={
+        **_ANY_PROBLEM,
         303: {"description": "Opened: a cookie for this page, which is at `Location`"},
         401: {**_PAGE, "description": "A page that asks for the PIN"},
         404: {**_PAGE, "description": "A page: the link opens nothing"},

@@ -26,7 +26,12 @@ class ShareState(StrEnum):
 class CreateShare(ApiInput):
     """What `POST /environments/{id}/share` is sent; everything may be left out."""
 
-    label: str = Field(default="", max_length=200, description="For whom or what: shown in the list only")
+    label: str = Field(
+        default="",
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="For whom or what, one line: shown in the list only",
+    )
     expires_in_seconds: int | None = Field(
         default=None,
         ge=60,

@@ -172,6 +172,36 @@ async def test_every_fault_of_a_wish_is_listed_and_nothing_written(api: Api, ten
     assert await api.row_counts() == before
 
 
+async def test_nothing_that_can_be_sent_is_a_fault_of_ours(postgres_api: Api) -> None:
+    postgres_api.use(await make_tenant(postgres_api.database))
+    environment = await create(postgres_api)
+    client, base = postgres_api.client, f"/v1/environments/{environment['id']}"
+    bodies = [
+        b"null",
+        b"[]",
+        b'"x"',
+        b"{",
+        b'{"label":"a\\u0000b"}',
+        b'{"label":"\\ud800"}',
+        b'{"pin":"\\ud800111"}',
+    ]
+    for body in bodies:
+        answer = await client.post(
+            f"{base}/share", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code in (400, 422), (body, answer.text)
+    for path in (f"{base}/shares/%00", f"{base}/shares/{'x' * 3000}"):
+        assert (await client.delete(path)).status_code == 404, path
+    for path in ("/v1/share/%00", "/v1/share/pds_%00.a.b", "/v1/portal/%00"):
+        answer = await client.get(path, headers={"Cookie": "perdure_share=%00; x=\xff".encode("latin-1")})
+        assert answer.status_code in (401, 404), path
+    link = await share(postgres_api, environment["id"], pin=PIN, label="für ✓")
+    seen = await client.get(f"/v1/share/{link['token']}", headers={b"X-Share-PIN": b"\xff\xfe12"})
+    problem(seen, 401, "pin_required")
+    seen = await client.get(f"/v1/share/{link['token']}", headers={"X-Share-PIN": PIN})
+    assert seen.status_code == 200
+
+
 async def test_the_list_counts_views_and_holds_no_token(api: Api, tenant: Tenant) -> None:
     environment = await create(api)
     first = await share(api, environment["id"], label="one", expiresInSeconds=3600)
