@@ -1,5 +1,6 @@
 """Share links over HTTP: made, seen by guests, revoked; and what guests never see."""
 
+import hashlib
 import json
 import re
 from datetime import timedelta
@@ -193,10 +194,10 @@ async def test_nothing_that_can_be_sent_is_a_fault_of_ours(postgres_api: Api) ->
     for path in (f"{base}/shares/%00", f"{base}/shares/{'x' * 3000}"):
         assert (await client.delete(path)).status_code == 404, path
     for path in ("/v1/share/%00", "/v1/share/pds_%00.a.b", "/v1/portal/%00"):
-        answer = await client.get(path, headers={"Cookie": "perdure_share=%00; x=\xff".encode("latin-1")})
+        answer = await client.get(path, headers=[(b"Cookie", b"perdure_share=%00; x=\xff")])
         assert answer.status_code in (401, 404), path
     link = await share(postgres_api, environment["id"], pin=PIN, label="für ✓")
-    seen = await client.get(f"/v1/share/{link['token']}", headers={b"X-Share-PIN": b"\xff\xfe12"})
+    seen = await client.get(f"/v1/share/{link['token']}", headers=[(b"X-Share-PIN", b"\xff\xfe12")])
     problem(seen, 401, "pin_required")
     seen = await client.get(f"/v1/share/{link['token']}", headers={"X-Share-PIN": PIN})
     assert seen.status_code == 200
@@ -266,6 +267,18 @@ async def test_the_token_and_the_pin_are_written_nowhere(api: Api, tenant: Tenan
         kept = [row.body for row in await session.exec(select(IdempotencyRecord))]
     assert "share.create" in actions
     assert kept == []
+
+
+async def test_a_pin_cannot_be_tried_on_the_digest_of_its_request(api: Api, tenant: Tenant) -> None:
+    environment = await create(api)
+    body = json.dumps({"pin": PIN}).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k1"}
+    address = f"/v1/environments/{environment['id']}/share"
+    assert (await api.client.post(address, content=body, headers=headers)).status_code == 201
+    async with api.database.reading() as session:
+        (kept,) = (await session.exec(select(IdempotencyRecord))).all()
+    assert len(kept.fingerprint) == 64
+    assert kept.fingerprint != hashlib.sha256(b"application/json\0\0" + body).hexdigest()
 
 
 def test_paths_are_shown_without_tokens() -> None:
