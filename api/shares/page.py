@@ -11,7 +11,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from api.problems import ProblemError, traits
+from api.problems import ProblemError, RequestProblem, traits
 from api.shares import picture
 from api.shares.schemas import GuestService, ShareViewOut
 
@@ -85,9 +85,12 @@ def pin(token: str, *, wrong: bool) -> str:
 
 
 def message(error: ProblemError) -> str:
-    """Render the page for a link that does not open."""
+    """Render the page for a link that does not open; one that is dead gives way to another."""
     return _templates.get_template("message.html").render(
-        refresh=0, title=traits(error.kind).title, detail=error.detail
+        refresh=0,
+        title=traits(error.kind).title,
+        detail=error.detail,
+        another=error.kind is RequestProblem.NOT_FOUND,
     )
 
 

@@ -318,6 +318,17 @@ def test_the_limit_fills_evenly_and_goes_by_network() -> None:
         limits.take("2001:db8::1", "shr_1")
 
 
+async def test_the_addresses_without_prefix_answer_too(api: Api, tenant: Tenant) -> None:
+    environment = await create(api)
+    link = await share(api, environment["id"])
+    assert (await api.client.get("/status/stats")).status_code == 200
+    assert (await guest(api).get(f"/share/{link['token']}")).status_code == 200
+    address = f"/portal/{environment['id']}"
+    opened = await api.client.post(address, data={"token": link["token"]})
+    assert opened.headers["location"] == address
+    assert (await api.client.get(address)).status_code == 200
+
+
 class TestPortal:
     async def test_only_a_link_opens_it(self, api: Api, tenant: Tenant) -> None:
         environment = await create(api)

@@ -185,6 +185,24 @@ def test_from_blueprint_to_deleted(perdure: Run, tmp_path: Path) -> None:
     assert perdure("env", "get", "shop").exit_code == 6
 
 
+def test_a_share_link_is_made_listed_and_revoked(perdure: Run, served: Served) -> None:
+    assert perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
+    made = perdure(
+        "env", "share", "shop", "--pin", "--expires", "2h", "--label", "review", stdin="4711-blue\n"
+    )
+    assert made.exit_code == 0, made.stderr
+    link = made.stdout.splitlines()[0]
+    assert link.startswith(f"{served.url}/v1/portal/env_")
+    assert "#pds_shr_" in link
+    (listed,) = stdout_json(perdure("env", "shares", "shop", "-o", "json"))
+    assert (listed["label"], listed["pin"], listed["state"]) == ("review", True, "open")
+    assert perdure("env", "unshare", "shop", listed["id"]).exit_code == 0
+    assert "revoked" in perdure("env", "shares", "shop").stdout
+    assert perdure("env", "unshare", "shop", "shr_nothing").exit_code == 6
+    too_long = perdure("env", "share", "shop", "--expires", "400d")
+    assert (too_long.exit_code, "expiresInSeconds" in too_long.stderr) == (2, True)
+
+
 def test_a_delete_that_is_held_up_is_forced(perdure: Run, served: Served) -> None:
     assert perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
     served.workflows.held = True

@@ -197,6 +197,15 @@ def test_too_many_wrong_pins_lock_it(page: Page, served: Served) -> None:
     assert listed["state"] == "locked"
 
 
+def test_a_new_link_opens_where_an_old_one_was_revoked(page: Page, served: Served) -> None:
+    environment = served.create(shop())
+    old = opened(page, served, environment)
+    served.client.delete(f"/v1/environments/{environment}/shares/{old['id']}")
+    page.wait_for("document.body.innerText.includes('opens nothing')")
+    page.open("about:blank")
+    opened(page, served, environment)
+
+
 @pytest.mark.parametrize("end", ["revoked", "broken"])
 def test_a_dead_link_says_so(page: Page, served: Served, end: str) -> None:
     link = served.share(served.create(shop()))
