@@ -18,13 +18,14 @@ CLUSTER := $(BIN)/pytest -q -n 3 --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast e2e bench lint types fmt openapi histories audit \
-	lock clean help cluster
+	lock clean help cluster browser
 
 ##@ Start here
 demo: setup ## The main job end to end on a real Kubernetes; first run up to 15 min, later ones under a minute
 	@$(PY) -m devstack demo
 
 test: setup ## Every test, those on the real cluster too
+	@$(MAKE) browser
 	$(UNIT)
 	@$(MAKE) cluster
 	$(CLUSTER)
@@ -100,6 +101,12 @@ packages:
 $(READY): requirements.lock requirements-bootstrap.lock pyproject.toml devstack/setup.sh
 	@sh devstack/setup.sh
 	@touch $@
+
+# Without a browser the tests of pages are skipped, and say why, except in CI. Nothing but tests needs it.
+browser:
+	@if ! sh tests/browser-packages.sh; then \
+		if [ -n "$${CI:-}" ]; then exit 1; fi; \
+		echo "No Chromium can be had here: the tests of pages are skipped."; fi
 
 # Without a cluster its tests are skipped, and say why; in CI that would hide that they never ran.
 cluster:

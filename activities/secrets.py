@@ -26,6 +26,7 @@ KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _SECRET_CHARACTERS: Final = 32
 _HASH_KEY_INFO: Final = b"perdure step input hashes v1"
+_DIGEST_KEY_INFO: Final = b"perdure request digests v1"
 
 
 class SecretsError(Exception):
@@ -104,6 +105,14 @@ class MasterKeys:
     def rewrap(self, wrapped: WrappedKey) -> WrappedKey:
         """Return the same data key under the current master key. Raises SecretsError like `unwrap`."""
         return self._wrap(wrapped.id, wrapped.organization_id, self.unwrap(wrapped).key)
+
+    def digest_key(self) -> bytes:
+        """Return the 32-byte key for HMACs over requests, derived with HKDF-SHA256 (RFC 5869).
+
+        It changes with the current master key: a request that is repeated over a rotation counts as another.
+        """
+        derived = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=_DIGEST_KEY_INFO)
+        return derived.derive(self.keys[self.current_id])
 
     def _wrap(self, key_id: str, organization_id: str, key: bytes) -> WrappedKey:
         bound = _data_key_bound(key_id, organization_id)

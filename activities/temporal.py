@@ -15,6 +15,9 @@ from typing import Final, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -187,6 +190,18 @@ class OperationStart:
     environment_name: str
 
 
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A task queue as Temporal sees it: workers that asked for work lately, and tasks that wait for one.
+
+    Temporal forgets a worker five minutes after it asked last. `backlog` is an estimate; None: not told.
+    """
+
+    name: str
+    workers: int
+    backlog: int | None
+
+
 class WorkflowStarter(Protocol):
     """Starts the workflows of operations, and tells them what was asked since."""
 
@@ -203,9 +218,17 @@ class WorkflowStarter(Protocol):
         ...
 
 
+class TemporalServer(WorkflowStarter, Protocol):
+    """What the API asks Temporal: all that a starter does, and how the queues stand."""
+
+    async def queue(self, name: str) -> QueueState:
+        """Return how a task queue stands. Raises TemporalError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TemporalStarter:
-    """The real `WorkflowStarter`, over one client. A call takes at most five seconds."""
+    """The real `TemporalServer`, over one client. A call takes at most five seconds."""
 
     client: Client
 
@@ -265,6 +288,30 @@ class TemporalStarter:
             raise TemporalUnavailable("Temporal cannot be reached") from error
         if not serving:
             raise TemporalUnavailable("Temporal answers that it is not serving")
+
+    async def queue(self, name: str) -> QueueState:
+        """Return how a task queue stands, workflows and activities together. Raises TemporalError."""
+        identities: set[str] = set()
+        waiting: list[int] = []
+        try:
+            for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
+                answer = await self.client.workflow_service.describe_task_queue(
+                    DescribeTaskQueueRequest(
+                        namespace=self.client.namespace,
+                        task_queue=TaskQueue(name=name),
+                        task_queue_type=kind,
+                        report_stats=True,
+                    ),
+                    timeout=_CALL_TIMEOUT,
+                )
+                identities.update(poller.identity for poller in answer.pollers)
+                if answer.HasField("stats"):
+                    waiting.append(answer.stats.approximate_backlog_count)
+        except RPCError as error:
+            raise _translate(error) from error
+        except RuntimeError as error:
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+        return QueueState(name, len(identities), sum(waiting) if waiting else None)
 
 
 def _translate(error: RPCError) -> TemporalError:

@@ -22,7 +22,10 @@ from api.operations.routes import router as operations
 from api.registry_credentials.routes import router as registry_credentials
 from api.revisions.routes import router as revisions
 from api.settings import ApiSettings
+from api.shares.public import router as guests
+from api.shares.routes import router as shares
 from api.state import AppState, Dependencies, open_dependencies, running
+from api.statistics.routes import router as statistics
 
 Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 
@@ -31,8 +34,11 @@ _ROUTERS: Final = (
     lifecycle,
     environments,
     revisions,
+    shares,
+    guests,
     operations,
     registry_credentials,
+    statistics,
     codec,
     health,
     pages.router,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, TypeVar
@@ -66,7 +66,7 @@ async def once(
             return await work(session)
     route = _route(request)
     body = await request.body()
-    fingerprint = _fingerprint(request, body)
+    fingerprint = _fingerprint(request, body, state.master_keys.digest_key())
     async with state.database.transaction() as session:
         stored = await idempotency.claim(session, actor, route, key, fingerprint)
         if stored is not None:
@@ -86,11 +86,14 @@ def answer_outcome(request: Request, outcome: Outcome[Any] | Replayed) -> Respon
     return answer(request, outcome.data, status=outcome.status, headers=outcome.headers)
 
 
-def _fingerprint(request: Request, body: bytes) -> str:
-    """Digest of what a request asks for: body, its type, and the query save how long to wait."""
+def _fingerprint(request: Request, body: bytes, key: bytes) -> str:
+    """Digest of what a request asks for: body, its type, and the query save how long to wait.
+
+    Keyed: a body may hold a password or a PIN, which could be found by trying them on a bare digest.
+    """
     query = sorted((key, value) for key, value in request.query_params.multi_items() if key != "wait")
     parts = (request.headers.get("content-type", ""), urlencode(query))
-    return hashlib.sha256("\0".join(parts).encode() + b"\0" + body).hexdigest()
+    return hmac.digest(key, "\0".join(parts).encode() + b"\0" + body, "sha256").hex()
 
 
 def _route(request: Request) -> str:

@@ -22,9 +22,13 @@ from workflows.domain.failures import FailureKind
 
 API_VERSION: Final = "v1"
 _PREFIX: Final = "/v1"
-_WITHOUT_PREFIX: Final = frozenset({"environments", "operations", "registry-credentials", "codec"})
+_WITHOUT_PREFIX: Final = frozenset(
+    {"environments", "operations", "registry-credentials", "codec", "share", "portal", "status"}
+)
 _HEALTH: Final = frozenset({"health", "ready", "metrics"})
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_SHARE_LINK: Final = re.compile(r"((?:^|/)share/)[^/]+|pds_[A-Za-z0-9._-]+")
+"""A share link's token, which opens an environment: it stands in no log and in no answer."""
 _DRAIN_FACTOR: Final = 4
 """A body over the limit is read up to this many times the limit before it is answered: a client that is still
 sending would otherwise see a reset connection instead of the answer."""
@@ -116,13 +120,16 @@ class EdgeMiddleware:
         exchange = _Exchange(scope, receive, send, self._body_limit)
         state = scope.setdefault("state", {})
         state["request_id"] = exchange.request_id
-        state["path"] = scope["path"]
+        state["path"] = shown_path(scope["path"])
         scope["path"] = canonical_path(scope["path"])
         try:
             if exchange.too_large:
                 # Before routing and auth: nothing of such a request is looked at.
                 await exchange.drain()
                 await exchange.send_problem(state["path"], too_large(self._body_limit))
+            elif "\0" in scope["path"]:
+                # No id and no name holds it, and Postgres would take the question for a fault.
+                await exchange.send_problem(state["path"], nothing_there())
             else:
                 await self._app(scope, exchange.receive, exchange.send)
         except Exception:
@@ -170,9 +177,19 @@ def canonical_path(path: str) -> str:
     return path
 
 
+def shown_path(path: str) -> str:
+    """The path as logs and problems show it: without the token of a share link."""
+    return _SHARE_LINK.sub(lambda found: f"{found[1] or ''}(token)", path)
+
+
 def too_large(limit: int) -> ProblemError:
     """The answer for a body over the limit."""
     return ProblemError(RequestProblem.CONTENT_TOO_LARGE, f"The body is larger than {limit} bytes.")
+
+
+def nothing_there() -> ProblemError:
+    """The answer for an address that can name nothing."""
+    return ProblemError(RequestProblem.NOT_FOUND, "There is nothing at this address.")
 
 
 def unforeseen() -> ProblemError:

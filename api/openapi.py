@@ -25,6 +25,7 @@ from api.environments.schemas import (
 from api.operations.schemas import CancelOperation, EventOut
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential
+from api.shares.schemas import CreateShare
 
 FILE: Final = Path(__file__).parent.parent / "openapi.json"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
@@ -35,6 +36,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     ImportCompose,
     CancelOperation,
     CreateRegistryCredential,
+    CreateShare,
     EventOut,
 )
 _SCHEME: Final = "apiKey"

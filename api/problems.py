@@ -35,6 +35,9 @@ class RequestProblem(StrEnum):
     NOT_SUPPORTED = "not_supported"
     UNAVAILABLE = "unavailable"
     BAD_REQUEST = "bad_request"
+    RATE_LIMITED = "rate_limited"
+    PIN_REQUIRED = "pin_required"
+    PIN_LOCKED = "pin_locked"
 
 
 ProblemKind = RequestProblem | FailureKind
@@ -94,6 +97,17 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     ),
     RequestProblem.BAD_REQUEST: ProblemTraits(
         400, "Bad request", "The request is not valid HTTP for this address."
+    ),
+    RequestProblem.RATE_LIMITED: ProblemTraits(
+        429, "Too many requests", "Ask again after the seconds in `Retry-After`."
+    ),
+    RequestProblem.PIN_REQUIRED: ProblemTraits(
+        401, "The link takes a PIN", "Send the PIN that came with the link, in the header `X-Share-PIN`."
+    ),
+    RequestProblem.PIN_LOCKED: ProblemTraits(
+        429,
+        "Too many wrong PINs",
+        "None is taken until the seconds in `Retry-After` are over. Whoever made the link can make another.",
     ),
 }
 

@@ -38,6 +38,15 @@ class ApiSettings(SharedSettings, BaseSettings):
     """Origins of browsers that may call the API, comma-separated; the Temporal UI's is added."""
     temporal_ui_url: str = "http://127.0.0.1:8233"
 
+    public_url: str | None = None
+    """How people reach this API from outside, for share links; absent: as the request that makes one did."""
+
+    # Share links
+    share_default_seconds: int = Field(default=7 * 86_400, ge=60)
+    share_longest_seconds: int = Field(default=90 * 86_400, ge=60)
+    share_requests_per_minute: int = Field(default=120, ge=1, description="Of one address through one link")
+    share_refresh_seconds: int = Field(default=10, ge=1, description="How often an open page looks again")
+
     # Clusters
     clusters: dict[str, ClusterSettings] = {}
     """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
@@ -68,6 +77,8 @@ class ApiSettings(SharedSettings, BaseSettings):
             faults.append(f"PERDURE_CLUSTERS does not hold PERDURE_CLUSTER ({self.cluster})")
         if self.environment is not Environment.DEV and not self.has_master_keys:
             faults.append("outside development PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE is required")
+        if self.share_default_seconds > self.share_longest_seconds:
+            faults.append("PERDURE_SHARE_DEFAULT_SECONDS is above PERDURE_SHARE_LONGEST_SECONDS")
         if self.workers > 1 and self.database_url.startswith("sqlite"):
             faults.append("SQLite serves one process: PERDURE_WORKERS above 1 needs Postgres")
         return faults

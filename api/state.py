@@ -13,12 +13,15 @@ from pydantic import JsonValue
 from activities.db.engine import Database
 from activities.db.repositories.installation import installation_id
 from activities.secrets import MasterKeys
-from activities.temporal import PayloadKeys, TemporalStarter, WorkflowStarter, connect
+from activities.share_links import ShareKeys
+from activities.temporal import PayloadKeys, TemporalServer, TemporalStarter, connect
 from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
 from api.metrics import Metrics
 from api.settings import ApiSettings
+from api.shares.guests import Guests
+from api.shares.limits import GuestLimits
 from api.starts import WorkflowStarts
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ class Dependencies:
     """What the API stands on. Tests hand in their own; `open_dependencies` makes the real ones."""
 
     database: Database
-    starter: WorkflowStarter
+    starter: TemporalServer
     clusters: Clusters
     objects: Objects
     master_keys: MasterKeys
@@ -67,7 +70,7 @@ class AppState:
 
     settings: ApiSettings
     database: Database
-    starter: WorkflowStarter
+    starter: TemporalServer
     starts: WorkflowStarts
     clusters: Clusters
     objects: Objects
@@ -78,6 +81,7 @@ class AppState:
     metrics: Metrics
     live: LiveStatus
     installation: Installation
+    guests: Guests
 
 
 @asynccontextmanager
@@ -135,6 +139,11 @@ async def running(
                 tail=tail,
                 metrics=metrics,
                 installation=Installation(dependencies.database),
+                guests=Guests(
+                    dependencies.database,
+                    ShareKeys(dependencies.master_keys),
+                    GuestLimits(settings.share_requests_per_minute),
+                ),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
             )
         finally:

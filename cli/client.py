@@ -25,9 +25,11 @@ from cli.models import (
     EnvironmentStatus,
     Import,
     LogEntry,
+    NewShare,
     Operation,
     RegistryCredential,
     Revision,
+    Share,
     Topology,
     Update,
     ValidationReport,
@@ -265,6 +267,23 @@ class ApiClient:
                 source.response.read()
                 raise error_of(source.response)
             yield source.response, iter(source)
+
+    # Share links
+
+    def create_share(self, environment_id: str, wish: Mapping[str, JsonValue]) -> Answer[NewShare]:
+        """Make a share link; `wish`: pin, expiresInSeconds, label, showImages, each absent when None."""
+        path = f"/v1/environments/{_segment(environment_id)}/share"
+        return self._read(NewShare, self._post(path, _present(wish)))
+
+    def shares(self, environment_id: str) -> Answer[list[Share]]:
+        """Return all share links of an environment, newest first."""
+        path = f"/v1/environments/{_segment(environment_id)}/shares"
+        return self._read(list[Share], list(self._pages(path, {}, limit=None)))
+
+    def revoke_share(self, environment_id: str, share_id: str) -> Answer[Share]:
+        """Revoke a share link."""
+        path = f"/v1/environments/{_segment(environment_id)}/shares/{_segment(share_id)}"
+        return self._read(Share, _data(self._send("DELETE", path)))
 
     # Registry credentials
 

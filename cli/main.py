@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import blueprints, environments, lifecycle, operations, registry
+from cli.commands import blueprints, environments, lifecycle, operations, registry, shares
 from cli.errors import CliError, ExitCode
 from cli.output import tell, tell_error
 from cli.session import Session
@@ -44,7 +44,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 environments.app.add_typer(lifecycle.app)
-app.add_typer(environments.app, name="env", help="Make, look at, change and delete environments.")
+environments.app.command("share")(shares.share)
+environments.app.command("shares")(shares.shares)
+environments.app.command("unshare")(shares.unshare)
+app.add_typer(environments.app, name="env", help="Make, look at, change, share and delete environments.")
 app.add_typer(blueprints.app, name="blueprint", help="Check Blueprints; make them from Compose files.")
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
 app.add_typer(registry.app, name="registry", help="Logins for container registries (imagePullSecrets).")

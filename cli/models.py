@@ -330,3 +330,22 @@ class RegistryCredential(ApiModel):
     registry: str = ""
     username: str = ""
     created_at: datetime | None = None
+
+
+class Share(ApiModel):
+    """A share link, without the link."""
+
+    id: str
+    label: str = ""
+    state: str = ""
+    pin: bool = False
+    views: int = 0
+    last_viewed_at: datetime | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class NewShare(Share):
+    """A share link that was just made; `url` is told this once."""
+
+    url: str

@@ -13,11 +13,13 @@ from cli.models import (
     FieldFault,
     Import,
     LogEntry,
+    NewShare,
     Operation,
     RegistryCredential,
     Revision,
     Service,
     ServiceChange,
+    Share,
     Topology,
     ValidationReport,
 )
@@ -234,6 +236,32 @@ def registry_list(credentials: Sequence[RegistryCredential]) -> list[str]:
         return ["No registry credentials."]
     rows = [[item.name, item.registry, item.username, age(item.created_at)] for item in credentials]
     return columns(["NAME", "REGISTRY", "USERNAME", "AGE"], rows)
+
+
+def new_share(item: NewShare) -> list[str]:
+    """Return a new link, alone on its line, so that it can be copied."""
+    until = f"{item.expires_at:%Y-%m-%d %H:%M} UTC" if item.expires_at else None
+    lines = pairs([("Share", item.id), ("Until", until), ("PIN", "needed" if item.pin else None)])
+    return [plain(item.url), "", *lines]
+
+
+def share_list(shares: Sequence[Share]) -> list[str]:
+    """Return share links as a table, newest first."""
+    if not shares:
+        return ["No share links. `perdure env share NAME` makes one."]
+    rows = [
+        [
+            item.id,
+            item.state,
+            f"{item.expires_at:%Y-%m-%d %H:%M}" if item.expires_at else "",
+            "yes" if item.pin else "",
+            str(item.views),
+            age(item.last_viewed_at),
+            item.label,
+        ]
+        for item in shares
+    ]
+    return columns(["SHARE", "STATE", "UNTIL (UTC)", "PIN", "VIEWS", "LAST", "LABEL"], rows)
 
 
 def _services(services: Sequence[Service]) -> list[str]:

@@ -17,6 +17,7 @@ class IdPrefix(StrEnum):
     SECRET = "sec"  # noqa: S105 - a prefix of ids
     REGISTRY_CREDENTIAL = "reg"
     AUDIT_ENTRY = "aud"
+    SHARE = "shr"
 
 
 def new_id(prefix: IdPrefix) -> str:

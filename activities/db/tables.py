@@ -373,3 +373,30 @@ class IdempotencyRecord(Table, table=True):
     headers: dict[str, str] | None = Field(default=None, sa_type=Json)
     created_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime, index=True)
+
+
+class Share(Table, table=True):
+    """A link that shows an environment to guests. The link itself is not kept: it is signed, not looked up.
+
+    `key_id`: the master key whose derivate signed it and peppers the hash of its PIN. `failed_pins` counts
+    the PINs that are being tried or were wrong since the last right one; `locked_until` refuses others.
+    """
+
+    __tablename__ = "shares"
+    __table_args__ = (Index("ix_shares_page", "environment_id", "created_at", "id"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    environment_id: str = Field(foreign_key="environments.id")
+    label: str = ""
+    key_id: str
+    pin_hash: str | None = None
+    show_images: bool = False
+    views: int = Field(default=0, sa_type=BigInteger)
+    last_viewed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    failed_pins: int = 0
+    locked_until: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

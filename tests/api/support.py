@@ -14,7 +14,7 @@ from sqlmodel import SQLModel, func, select
 from activities.db import tables
 from activities.db.engine import Database
 from activities.db.records import EnvironmentRecord
-from activities.temporal import OperationStart, PayloadKeys, TemporalUnavailable
+from activities.temporal import OperationStart, PayloadKeys, QueueState, TemporalUnavailable
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
@@ -51,6 +51,11 @@ class Recorder:
     async def check(self) -> None:
         """Answer, or not."""
         self._refuse()
+
+    async def queue(self, name: str) -> QueueState:
+        """Return two workers and what waits for them."""
+        self._refuse()
+        return QueueState(name, 2, 3)
 
     def _refuse(self) -> None:
         if self.away:

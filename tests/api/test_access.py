@@ -20,6 +20,9 @@ OPEN = {
     ("GET", "/metrics"),
     ("GET", "/problems"),
     ("GET", "/problems/{kind}"),
+    ("GET", "/v1/share/{token}"),
+    ("GET", "/v1/portal/{envId}"),
+    ("POST", "/v1/portal/{envId}"),
 }
 BODIES: dict[str, object] = {
     "/blueprint": {

@@ -283,6 +283,38 @@ class TestRegistry:
         assert run("registry", "remove", "corp").exit_code == 0
 
 
+class TestShares:
+    SHARE = {"id": "shr_1", "state": "open", "pin": True, "views": 3, "expiresAt": "2026-12-04T10:00:00Z"}
+
+    def test_a_link_is_made_and_printed_once(self, api: ScriptedApi, run: Run) -> None:
+        url = "http://api.test/v1/portal/env_1#pds_x.y.z"
+        api.on("POST", f"{ENVIRONMENT}/share", data({**self.SHARE, "url": url}, 201))
+        result = run(
+            "env", "share", ENVIRONMENT_ID, "--pin", "--expires", "7d", "--images", stdin="4711-blue\n"
+        )
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.splitlines()[0] == url
+        assert "2026-12-04 10:00 UTC" in result.stdout
+        assert api.requests[0].body == {"pin": "4711-blue", "expiresInSeconds": 604_800, "showImages": True}
+        assert "4711-blue" not in result.output
+
+    def test_a_pin_is_no_argument_and_not_empty(self, run: Run) -> None:
+        assert run("env", "share", ENVIRONMENT_ID, "--pin", stdin="").exit_code == 2
+        assert run("env", "share", ENVIRONMENT_ID, "--pin=4711").exit_code == 2
+
+    def test_without_options_nothing_is_wished_for(self, api: ScriptedApi, run: Run) -> None:
+        api.on("POST", f"{ENVIRONMENT}/share", data({**self.SHARE, "url": "http://x"}, 201))
+        assert run("env", "share", ENVIRONMENT_ID).exit_code == 0
+        assert api.requests[0].body == {}
+
+    def test_list_and_revoke(self, api: ScriptedApi, run: Run) -> None:
+        api.on("GET", f"{ENVIRONMENT}/shares", data([self.SHARE]), data([]))
+        assert run("env", "shares", ENVIRONMENT_ID).stdout.splitlines()[1].split()[:2] == ["shr_1", "open"]
+        assert "perdure env share" in run("env", "shares", ENVIRONMENT_ID).stdout
+        api.on("DELETE", f"{ENVIRONMENT}/shares/shr_1", data({**self.SHARE, "state": "revoked"}))
+        assert "revoked" in run("env", "unshare", ENVIRONMENT_ID, "shr_1").stderr
+
+
 class TestOperations:
     def test_list_asks_for_one_environment(self, api: ScriptedApi, run: Run) -> None:
         api.on("GET", "/v1/operations", data([{"id": OPERATION_ID, "kind": "provision", "state": "running"}]))

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -16,13 +15,14 @@ from structlog.testing import capture_logs
 from typer.testing import Result
 
 from activities.db.engine import Database
-from activities.temporal import OperationStart
+from activities.temporal import OperationStart, QueueState
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import Dependencies
 from clusters.errors import Unavailable
 from tests.cli.conftest import Run, stdout_json
 from tests.helpers.databases import sqlite_template, sqlite_url
+from tests.helpers.serving import serving
 from tests.helpers.tenants import KEYS, PLANTED, begin, finish, make_tenant, record
 from tests.helpers.waiting import eventually
 from workflows.contracts.delete import FORCE_SIGNAL
@@ -77,6 +77,9 @@ class PlayedWorkflows:
 
     async def check(self) -> None:
         return
+
+    async def queue(self, name: str) -> QueueState:
+        return QueueState(name, 1, 0)
 
     async def _play(self, operation: OperationStart) -> None:
         begun = await begin(self.database, operation.operation_id)
@@ -147,19 +150,6 @@ def served(sqlite_url: str) -> Iterator[Served]:
         yield Served(url, tokens[0], workflows)
 
 
-@contextmanager
-def serving(server: uvicorn.Server) -> Iterator[str]:
-    """Run a server in a thread; yields its address."""
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        eventually(lambda: server.started or not thread.is_alive(), "the API serves")
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
 @pytest.fixture
 def perdure(run: Run, served: Served) -> Run:
     """Run `perdure` against the real API; no secret is ever in what it prints."""
@@ -193,6 +183,24 @@ def test_from_blueprint_to_deleted(perdure: Run, tmp_path: Path) -> None:
     deleted = perdure("env", "delete", "shop", "--yes", "--timeout", "30s")
     assert deleted.exit_code == 0, deleted.stderr
     assert perdure("env", "get", "shop").exit_code == 6
+
+
+def test_a_share_link_is_made_listed_and_revoked(perdure: Run, served: Served) -> None:
+    assert perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
+    made = perdure(
+        "env", "share", "shop", "--pin", "--expires", "2h", "--label", "review", stdin="4711-blue\n"
+    )
+    assert made.exit_code == 0, made.stderr
+    link = made.stdout.splitlines()[0]
+    assert link.startswith(f"{served.url}/v1/portal/env_")
+    assert "#pds_shr_" in link
+    (listed,) = stdout_json(perdure("env", "shares", "shop", "-o", "json"))
+    assert (listed["label"], listed["pin"], listed["state"]) == ("review", True, "open")
+    assert perdure("env", "unshare", "shop", listed["id"]).exit_code == 0
+    assert "revoked" in perdure("env", "shares", "shop").stdout
+    assert perdure("env", "unshare", "shop", "shr_nothing").exit_code == 6
+    too_long = perdure("env", "share", "shop", "--expires", "400d")
+    assert (too_long.exit_code, "expiresInSeconds" in too_long.stderr) == (2, True)
 
 
 def test_a_delete_that_is_held_up_is_forced(perdure: Run, served: Served) -> None:

@@ -1,0 +1,44 @@
+"""How task queues stand, asked of a real Temporal server."""
+
+import uuid
+
+import pytest
+from temporalio.testing import WorkflowEnvironment
+
+from activities.temporal import QueueState, TemporalStarter
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, provision_plan
+from tests.helpers.temporal import temporal_server
+from tests.helpers.waiting import eventually_async
+from tests.workflows.conftest import serving_control
+from workflows.contracts.operation import OperationInput
+from workflows.contracts.provision import PROVISION_ENVIRONMENT
+
+__all__ = ["temporal_server"]
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
+
+
+async def test_what_waits_and_who_works(temporal_server: WorkflowEnvironment) -> None:
+    client, queue = temporal_server.client, uuid.uuid4().hex
+    server = TemporalStarter(client)
+    assert await server.queue(queue) == QueueState(queue, 0, 0)
+    for number in range(3):
+        await client.start_workflow(
+            PROVISION_ENVIRONMENT,
+            OperationInput(operation_id="op_01"),
+            id=f"provision/{queue}/{number}",
+            task_queue=queue,
+        )
+
+    async def waiting() -> bool:
+        return (await server.queue(queue)).backlog == 3
+
+    await eventually_async(waiting, "three workflows wait")
+    ledger = FakeLedger(provision_plan({"api": {}}).model_copy(update={"proceed": False}))
+    async with serving_control(client, queue, ledger, FakeCluster()) as deployment:
+        await deployment.make_current()
+
+        async def done() -> bool:
+            return await server.queue(queue) == QueueState(queue, 1, 0)
+
+        await eventually_async(done, "one worker has taken them")
