@@ -1,6 +1,8 @@
 """Every activity, with what it needs handed in."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
@@ -13,17 +15,38 @@ from activities.reconcile import ControlReconcile
 from activities.secrets import MasterKeys, Opener, Sealer
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
+from activities.sweep import ControlSweep
+from activities.temporal import TemporalStarter
 from activities.update import ClusterUpdate
 from clusters.gateway import Cluster
 
 
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long events and operations are kept after their operation has ended."""
+
+    events: timedelta = timedelta(days=30)
+    operations: timedelta = timedelta(days=90)
+
+
 def control_activities(
-    *, database: Database, client: Client, keys: MasterKeys, sealers: Mapping[str, Sealer]
+    *,
+    database: Database,
+    client: Client,
+    keys: MasterKeys,
+    sealers: Mapping[str, Sealer],
+    retention: Retention,
 ) -> list[Callable[..., Any]]:
     """Return the activities of the control queue: those on Perdure's own state."""
     ledger = Ledger(database=database, keys=keys, sealers=sealers)
     delete = ControlDelete(database=database, client=client)
     reconcile = ControlReconcile(database=database, client=client)
+    sweep = ControlSweep(
+        database=database,
+        starter=TemporalStarter(client),
+        keep_events=retention.events,
+        keep_operations=retention.operations,
+    )
     return [
         ledger.begin,
         ledger.record,
@@ -32,6 +55,8 @@ def control_activities(
         ledger.finish,
         delete.cancel_running,
         reconcile.reconcile,
+        sweep.sweep_page,
+        sweep.forget_history,
     ]
 
 

@@ -196,6 +196,11 @@ class ApiClient:
         document = self._send(method, path, body=body, idempotency_key=str(uuid.uuid4()))
         return self._read(Operation, _data(document))
 
+    def extend(self, environment_id: str, minutes: int) -> Answer[Environment]:
+        """Put off an environment's end."""
+        path = f"/v1/environments/{_segment(environment_id)}/extend"
+        return self._read(Environment, self._post(path, {"minutes": minutes}))
+
     def revisions(self, environment_id: str) -> Answer[list[Revision]]:
         """Return all revisions that are kept, newest first."""
         path = f"/v1/environments/{_segment(environment_id)}/revisions"

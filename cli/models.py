@@ -225,6 +225,7 @@ class Environment(ApiModel):
     services: tuple[Service, ...] = ()
     operation: Operation | None = None
     protected: bool = False
+    expires_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 

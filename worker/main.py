@@ -15,7 +15,7 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker
 
 from activities.db.engine import Database
-from activities.registry import cluster_activities, control_activities
+from activities.registry import Retention, cluster_activities, control_activities
 from activities.secrets import Opener, Sealer
 from activities.storage.objects import ObjectStore
 from clusters.gateway import ClusterConfig, open_cluster
@@ -48,7 +48,11 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
             added = await search_attributes.register(client)
             _log.info("search attributes", added=added)
             await schedules.bring_about(
-                client, schedules.declared(timedelta(seconds=settings.reconcile_every_seconds))
+                client,
+                schedules.declared(
+                    timedelta(seconds=settings.reconcile_every_seconds),
+                    timedelta(seconds=settings.sweep_every_seconds),
+                ),
             )
             workers.append(await stack.enter_async_context(_control(settings, deployment)))
         if Role.CLUSTER in settings.roles:
@@ -82,7 +86,16 @@ async def _control(settings: WorkerSettings, deployment: Deployment) -> AsyncIte
     try:
         yield control_worker(
             deployment.client,
-            control_activities(database=database, client=deployment.client, keys=keys, sealers=sealers),
+            control_activities(
+                database=database,
+                client=deployment.client,
+                keys=keys,
+                sealers=sealers,
+                retention=Retention(
+                    events=timedelta(days=settings.keep_events_days),
+                    operations=timedelta(days=settings.keep_operations_days),
+                ),
+            ),
             version=deployment.version,
             graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
             max_cached_workflows=settings.max_cached_workflows,

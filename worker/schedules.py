@@ -20,6 +20,7 @@ from temporalio.client import (
 
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
+from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Declared:
         )
 
 
-def declared(reconcile_every: timedelta) -> Sequence[Declared]:
+def declared(reconcile_every: timedelta, sweep_every: timedelta) -> Sequence[Declared]:
     """Return every schedule."""
     return (
         Declared(
@@ -54,6 +55,12 @@ def declared(reconcile_every: timedelta) -> Sequence[Declared]:
             workflow=RECONCILE_OPERATIONS,
             every=reconcile_every,
             note="Starts operations whose start was lost, delivers cancels, closes lost ones",
+        ),
+        Declared(
+            schedule_id="sweep-environments",
+            workflow=SWEEP_ENVIRONMENTS,
+            every=sweep_every,
+            note="Warns of, stops and deletes environments whose time is over; forgets old history",
         ),
     )
 

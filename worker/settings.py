@@ -46,6 +46,10 @@ class WorkerSettings(SharedSettings, BaseSettings):
     max_concurrent_activities: int = Field(default=400, ge=1)
     max_cached_workflows: int = Field(default=500, ge=0)
     reconcile_every_seconds: int = Field(default=20, ge=1, le=60)
+    sweep_every_seconds: int = Field(default=60, ge=1, le=3600)
+    keep_events_days: float = Field(default=30, gt=0)
+    keep_operations_days: float = Field(default=90, gt=0)
+    """Of operations that have ended; an environment's last one is always kept."""
     metrics_address: str | None = None
     """`host:port` of the Temporal client's Prometheus metrics; None: off."""
 
@@ -59,6 +63,8 @@ class WorkerSettings(SharedSettings, BaseSettings):
     def faults(self) -> list[str]:
         """Everything that does not go together."""
         faults = super().faults()
+        if self.keep_operations_days < self.keep_events_days:
+            faults.append("PERDURE_KEEP_OPERATIONS_DAYS has to be at least PERDURE_KEEP_EVENTS_DAYS")
         if not self.roles:
             faults.append("PERDURE_ROLES is empty: give control, cluster or both")
         if Role.CONTROL in self.roles and not self.has_master_keys:

@@ -36,6 +36,9 @@ SCHEDULE_TO_START_ATTEMPTS: Final = 2
 SHORT_STEP: Final = timedelta(minutes=1)
 """One attempt at a step that only writes objects."""
 
+SWEEP_STEP: Final = timedelta(minutes=10)
+"""One attempt at a page of a sweep: some hundred short transactions."""
+
 SHORT_STEP_TOTAL: Final = timedelta(minutes=10)
 """All attempts at such a step: a cluster may be away for that long."""
 

@@ -9,6 +9,7 @@ from workflows.restart import RestartService
 from workflows.resume import ResumeEnvironment
 from workflows.scale import ScaleService
 from workflows.stop import StopEnvironment
+from workflows.sweep import SweepEnvironments
 from workflows.update import UpdateEnvironment
 
 WORKFLOWS: Final[tuple[type, ...]] = (
@@ -20,4 +21,5 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     RestartService,
     DeleteEnvironment,
     ReconcileOperations,
+    SweepEnvironments,
 )

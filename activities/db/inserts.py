@@ -14,6 +14,7 @@ from activities.db.records import Actor, EnvironmentRecord, OperationRecord, Rev
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import NewSecret
 from activities.db.tables import Environment, Operation, Revision, Step
+from activities.db.timers import expiry
 from activities.db.transitions import ready
 from activities.db.usage import Usage
 from activities.secrets import generate_secret
@@ -61,7 +62,10 @@ def new_environment(
         protected=blueprint.protected,
         auto_shutdown_enabled=blueprint.auto_shutdown_enabled,
         auto_shutdown_delay_minutes=blueprint.auto_shutdown_delay_minutes,
+        auto_shutdown_unmeasured=False,
         ttl_minutes=blueprint.ttl_minutes,
+        last_active_at=now,
+        expires_at=expiry(now, blueprint.ttl_minutes),
         guard_rails=guard_rails,
         installation_id=installation_id,
         last_event=1,
@@ -143,6 +147,8 @@ async def insert_environment(
         "cpu_millis": usage.cpu_millis,
         "memory_bytes": usage.memory_bytes,
         "storage_bytes": usage.storage_bytes,
+        # Looked at first when one of its timers may run.
+        "next_look_at": environment.created_at if environment.ttl_minutes is not None else None,
         "last_fence": FENCES_PER_OPERATION,
     }
     await insert_rows(session, Environment, row)

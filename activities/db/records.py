@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -45,6 +46,10 @@ class Condition(WireModel):
     reason: str
     message: str = ""
     since: datetime
+
+
+SWEEPER: Final = "schedule:sweep"
+"""Who asks for what timers bring about: no principal, and no sign of use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,12 @@ class EnvironmentRecord:
     protected: bool
     auto_shutdown_enabled: bool
     auto_shutdown_delay_minutes: int
+    auto_shutdown_unmeasured: bool
+    """Whether it is put to sleep although it is reached by ways in that are not measured."""
     ttl_minutes: int | None
+    last_active_at: datetime | None
+    expires_at: datetime | None
+    """When its time is over: by its time to live, or later where it was extended."""
     guard_rails: GuardRails
     installation_id: str
     last_event: int
@@ -209,13 +219,14 @@ class EventRecord:
     `data` of a step: operationId, step, kind, service, state, attempt, output, failure, blockedBy,
     progress; of an
     operation: operationId, kind, state, force, failure, cleanup, cancel, phase (the environment's), progress.
-    Progress: done, total, running (names).
+    Progress: done, total, running (names). Of a timer, without an operation: timer, action (warn, stop,
+    delete), at (when it ends).
     """
 
     environment_id: str
     organization_id: str
     number: int
-    operation_id: str
+    operation_id: str | None
     type: EventType
     data: JsonObject
     at: datetime
@@ -342,7 +353,10 @@ def environment_record(row: tables.Environment) -> EnvironmentRecord:
         protected=row.protected,
         auto_shutdown_enabled=row.auto_shutdown_enabled,
         auto_shutdown_delay_minutes=row.auto_shutdown_delay_minutes,
+        auto_shutdown_unmeasured=row.auto_shutdown_unmeasured,
         ttl_minutes=row.ttl_minutes,
+        last_active_at=row.last_active_at,
+        expires_at=row.expires_at,
         guard_rails=GuardRails.model_validate(row.guard_rails),
         installation_id=row.installation_id,
         last_event=row.last_event,

@@ -55,6 +55,10 @@ class EventType(StrEnum):
 
     OPERATION = "operation"
     STEP = "step"
+    SETTINGS = "settings"
+    """Of the environment itself, by a request: no operation belongs to it."""
+    TIMER = "timer"
+    """Something will end by itself, or did: no operation belongs to it."""
 
 
 class Table(SQLModel):
@@ -126,6 +130,7 @@ class Environment(Table, table=True):
     __table_args__ = (
         _partial_unique("uq_environments_name_live", "organization_id", "name", where="deleted_at IS NULL"),
         Index("ix_environments_page", "organization_id", "created_at", "id"),
+        Index("ix_environments_next_look_at", "next_look_at", "id"),
     )
 
     id: str = Field(primary_key=True)
@@ -143,7 +148,13 @@ class Environment(Table, table=True):
     protected: bool = False
     auto_shutdown_enabled: bool = False
     auto_shutdown_delay_minutes: int = 30
+    auto_shutdown_unmeasured: bool = False
     ttl_minutes: int | None = None
+    last_active_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    expiry_warned_for: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    idle_warned_for: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    next_look_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     guard_rails: JsonObject = Field(default_factory=dict, sa_type=Json)
     installation_id: str
     cpu_millis: int = Field(default=0, sa_type=BigInteger)
@@ -274,7 +285,7 @@ class Event(Table, table=True):
     environment_id: str = Field(primary_key=True, foreign_key="environments.id")
     number: int = Field(primary_key=True, sa_type=BigInteger)
     organization_id: str = Field(foreign_key="organizations.id", index=True)
-    operation_id: str = Field(foreign_key="operations.id")
+    operation_id: str | None = Field(default=None, foreign_key="operations.id")
     type: EventType = Field(sa_type=text_enum(EventType))
     data: JsonObject = Field(sa_type=Json)
     at: datetime = Field(sa_type=UtcDateTime)

@@ -15,6 +15,7 @@ from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
 from activities.db.step_changes import cancel_step
 from activities.db.tables import Environment, EventType, Operation, Revision, Step
+from activities.db.timers import reschedule
 from activities.db.usage import count, usage_of
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import GuardRails
@@ -141,6 +142,7 @@ async def end_operation(
             phase = change.phase
             condition = condition.model_copy(update={"status": _STATUS.get(phase, "False")})
         apply_phase(environment, phase, condition, now)
+    reschedule(environment)
     await operation_changed(session, environment, operation, steps)
     await session.flush()
 

@@ -9,12 +9,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db import acceptance
 from activities.db.acceptance import Accepted, Preview, Updated, Wanted
 from activities.db.ids import IdPrefix, new_id
+from activities.db.records import EnvironmentRecord
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.environments import find_environment
 from api.deferred import start_workflow
 from api.environments.schemas import UpdateOut
 from api.environments.service import Caller, accept, accept_environment, accepted_operation, location
-from api.environments.shapes import service_changes_out
+from api.environments.shapes import environment_out, service_changes_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 
@@ -152,6 +153,20 @@ async def restart(caller: Caller, environment_id: str, service: str) -> Outcome[
         return accepted_operation(caller.state, accepted)
 
     return await accept(caller, work)
+
+
+async def extend(caller: Caller, environment_id: str, minutes: int) -> Outcome[EnvironmentRecord] | Replayed:
+    """Put off what an environment's timers bring."""
+
+    async def work(session: AsyncSession) -> Outcome[EnvironmentRecord]:
+        record, blueprint = await acceptance.extend_environment(
+            session, caller.actor, environment_id, minutes
+        )
+        return Outcome(record, 200, environment_out(caller.state.settings, record, blueprint))
+
+    outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
+    caller.state.live.forget(caller.actor.organization_id, environment_id)
+    return outcome
 
 
 def _updated(caller: Caller, updated: Updated) -> Created:

@@ -17,6 +17,7 @@ from api.environments.documents import blueprint_invalid, blueprint_of, read_blu
 from api.environments.schemas import (
     CloneEnvironment,
     EnvironmentOut,
+    ExtendEnvironment,
     RestartService,
     RollbackEnvironment,
     ScaleService,
@@ -252,6 +253,26 @@ async def restart(
     """New pods of the same template, rolled like an update."""
     outcome = await lifecycle.restart(Caller(request, state, actor, key), environment_id, target.service)
     return await answer_accepted(request, state, outcome, wait)
+
+
+@router.post(
+    "/{id}/extend",
+    response_model=Envelope[EnvironmentOut],
+    summary="Put off an environment's end",
+    operation_id="environments_extend",
+    **documented(FailureKind.CONFLICT, *REPEAT_PROBLEMS),
+)
+async def extend(
+    request: Request,
+    state: State,
+    actor: Developer,
+    environment_id: Id,
+    wanted: Annotated[ExtendEnvironment, Body(openapi_examples=_example({"minutes": 240}))],
+    key: IdempotencyKey = None,
+) -> Response:
+    """Its expiry by so many minutes, from now when it is past; for a shutdown it counts as used now."""
+    caller = Caller(request, state, actor, key)
+    return answer_outcome(request, await lifecycle.extend(caller, environment_id, wanted.minutes))
 
 
 async def _wanted(

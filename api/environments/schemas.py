@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 from api.envelope import ApiInput, ApiModel
 from api.operations.schemas import BlockerOut, OperationOut, ServiceChangeOut
 from api.problems import ProblemField
+from workflows.domain.blueprint_parse import YEAR_MINUTES
 from workflows.domain.operations import EnvironmentPhase, OnFailure
 
 
@@ -59,7 +60,14 @@ class EnvironmentOut(ApiModel):
     operation: OperationOut | None = Field(default=None, description="The latest one; without its steps")
     auto_shutdown_enabled: bool
     auto_shutdown_delay_minutes: int
+    auto_shutdown_unmeasured: bool = Field(
+        description="Put it to sleep although it is reached by ways in whose use is not measured"
+    )
     ttl_minutes: int | None = None
+    expires_at: datetime | None = Field(default=None, description="When it is deleted; absent: never")
+    last_active_at: datetime | None = Field(
+        default=None, description="Last operation, or request through the service proxy"
+    )
     protected: bool
     labels: dict[str, str]
     created_by: str
@@ -127,6 +135,12 @@ class RollbackEnvironment(ApiInput):
 
     revision: int | None = Field(default=None, ge=1)
     checkpoint: str | None = Field(default=None, min_length=1, max_length=40)
+
+
+class ExtendEnvironment(ApiInput):
+    """What `POST /environments/{id}/extend` is sent."""
+
+    minutes: int = Field(default=60, ge=1, le=YEAR_MINUTES, description="Put the end off by this long")
 
 
 class CloneEnvironment(ApiInput):

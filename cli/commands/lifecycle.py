@@ -15,6 +15,7 @@ from cli.options import (
     PlanOption,
     TimeoutOption,
     WaitOption,
+    parse_duration,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -259,6 +260,26 @@ def scale(
 ) -> None:
     """Give one service another number of pods; kept over updates, taken back when they do not start."""
     _act(context, environment, "scale", {"service": service, "replicas": replicas}, wait, timeout, output)
+
+
+@app.command("extend")
+def extend(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    by: Annotated[
+        float,
+        typer.Option("--by", metavar="DURATION", parser=parse_duration, help="How long, e.g. 4h."),
+    ] = 3600.0,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Put off an environment's end: its expiry by this long, its shutdown as if it were used now."""
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.extend(environment_id(client, environment), max(1, round(by / 60)))
+    end = answer.value.expires_at
+    ends = "It has no end." if end is None else f"Its time is over at {end:%Y-%m-%d %H:%M} UTC."
+    emit(output, answer.raw, [ends])
 
 
 def _act(

@@ -33,6 +33,7 @@ BODIES: dict[str, object] = {
     "/scale": {"service": "web", "replicas": 2},
     "/restart": {"service": "web"},
     "/checkpoints": {"name": "before"},
+    "/extend": {"minutes": 60},
 }
 """What is sent to a route of an id, by what follows the id, where something has to be."""
 BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}

@@ -1,6 +1,7 @@
 """The life of an environment over HTTP: what is accepted, previewed, refused, and seen afterwards."""
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -305,3 +306,21 @@ async def test_old_revisions_are_forgotten_and_named_ones_are_not(api: Api, tena
     page = (await api.client.get(f"{base}/revisions?limit=2")).json()
     following = (await api.client.get(f"{base}/revisions?limit=2&cursor={page['meta']['nextCursor']}")).json()
     assert [each["number"] for each in (*page["data"], *following["data"])] == [keep + 4, *numbers[:3]]
+
+
+async def test_an_end_is_put_off(api: Api, tenant: Tenant) -> None:
+    created = await api.client.post(
+        "/v1/environments", json={"blueprint": {**shop_document(), "ttlMinutes": 60}}
+    )
+    environment = created.json()["data"]
+    path = f"/v1/environments/{environment['id']}/extend"
+    answer = await api.client.post(path, json={"minutes": 90})
+    assert answer.status_code == 200, answer.text
+    before, after = (
+        datetime.fromisoformat(each["expiresAt"]) for each in (environment, answer.json()["data"])
+    )
+    assert after - before == timedelta(minutes=90)
+    problem(await api.client.post(path, json={"minutes": 0}), 422, "validation_failed")
+    endless = await create(api, "endless")
+    answer = await api.client.post(f"/v1/environments/{endless['id']}/extend", json={})
+    assert "expiresAt" not in answer.json()["data"]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
@@ -36,6 +37,7 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
+from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
 from workflows.domain.blueprint import parse_blueprint
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
@@ -115,6 +117,21 @@ class FakeReconcile(ReconcileActivities):
     @activity.defn(name="operation.reconcile")
     async def reconcile(self) -> Reconciled:
         return Reconciled(examined=2, started=1)
+
+
+class FakeSweep(SweepActivities):
+    """Finds two pages of environments that are due, and some old history."""
+
+    @activity.defn(name="sweep.page")
+    async def sweep_page(self, page: SweepPage) -> Swept:
+        if page.after is not None:
+            return Swept(looked_at=1, stopped=1)
+        following = SweepPosition(at=datetime(2026, 1, 1, tzinfo=UTC), environment_id="env_2")
+        return Swept(looked_at=2, warned=1, busy=1, following=following)
+
+    @activity.defn(name="sweep.history")
+    async def forget_history(self) -> Swept:
+        return Swept(forgotten=7)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from workflows.contracts.delete import DELETE_ENVIRONMENT, FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationPlan
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
+from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import OnFailure
@@ -70,6 +71,7 @@ def _retry() -> OperationPlan:
 
 PATHS = (
     Path("reconcile", RECONCILE_OPERATIONS, delete_plan),
+    Path("sweep", SWEEP_ENVIRONMENTS, delete_plan),
     Path("provision_succeeded", PROVISION_ENVIRONMENT, lambda: provision_plan(SHOP)),
     Path(
         "provision_failed",

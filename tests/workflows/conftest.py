@@ -15,7 +15,7 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeReconcile
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeReconcile, FakeSweep
 from worker.connect import identity
 from worker.devserver import executable, read
 from worker.runner import cluster_worker, control_worker
@@ -23,6 +23,7 @@ from worker.versions import Deployment
 from workflows.contracts.operation import OperationInput
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.contracts.search_attributes import ALL
+from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -50,7 +51,7 @@ class Bench:
 
     async def start(self, workflow: str, *, signal: str | None = None) -> WorkflowHandle[Any, Any]:
         """Start a workflow, on its operation if it is one's; `signal` is there before anything of it runs."""
-        of_an_operation = workflow != RECONCILE_OPERATIONS
+        of_an_operation = workflow not in (RECONCILE_OPERATIONS, SWEEP_ENVIRONMENTS)
         handle = await self.client.start_workflow(
             workflow,
             args=[OperationInput(operation_id=CONTEXT.operation_id)] if of_an_operation else [],
@@ -118,6 +119,8 @@ async def serving_control(
             ledger.finish,
             cluster.cancel_running,
             FakeReconcile().reconcile,
+            FakeSweep().sweep_page,
+            FakeSweep().forget_history,
         ],
         version=version,
         graceful_shutdown=timedelta(0),

@@ -10,6 +10,7 @@ from activities.db.acceptance.cancel import cancel_operation
 from activities.db.acceptance.clone import CloneSource, blueprint_for_clone
 from activities.db.acceptance.create import create_environment
 from activities.db.acceptance.delete import delete_environment
+from activities.db.acceptance.extend import extend_environment
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
 from activities.db.acceptance.stop import resume_environment, stop_environment
@@ -32,6 +33,7 @@ __all__ = [
     "cancel_operation",
     "create_environment",
     "delete_environment",
+    "extend_environment",
     "preview_update",
     "restart_service",
     "resume_environment",

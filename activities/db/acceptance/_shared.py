@@ -20,6 +20,7 @@ from activities.db.errors import (
 from activities.db.inserts import Asked, add_operation, new_operation
 from activities.db.planning import provision_steps
 from activities.db.records import (
+    SWEEPER,
     Actor,
     Caps,
     EnvironmentRecord,
@@ -34,13 +35,14 @@ from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import apply_phase
 from activities.db.repositories.operations import live_rows
+from activities.db.repositories.revisions import current_blueprint
 from activities.db.secret_material import secret_material
-from activities.db.tables import Environment, EventType, Operation, Revision
+from activities.db.tables import Environment, EventType, Operation
+from activities.db.timers import used
 from activities.db.transitions import accepted_data, ready
 from activities.db.types import utc_now
 from activities.db.usage import NOTHING, Usage, exceeded, used_by
 from activities.secrets import MasterKeys
-from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import Overrides
 from workflows.domain.errors import FieldError
 from workflows.domain.operations import Change, EnvironmentPhase, OperationKind, PlannedStep
@@ -104,12 +106,6 @@ async def provision_of(
     return provision_steps(environment_record(environment), blueprint, overrides, material, hash_key)
 
 
-async def current_blueprint(session: AsyncSession, environment: Environment) -> Blueprint:
-    """Return the Blueprint of a locked environment's revision, without literal secrets."""
-    revision = await session.get_one(Revision, (environment.id, environment.revision))
-    return Blueprint.model_validate(revision.blueprint)
-
-
 def change_from(environment: Environment, overrides: Overrides) -> Change:
     """Return the state that an operation accepted now would go back to."""
     stopped = environment.phase is EnvironmentPhase.STOPPED
@@ -140,6 +136,8 @@ async def accept(
     )
     steps = await add_operation(session, environment, operation, planned)
     under_way(environment, asked.kind, now)
+    if actor.principal_id != SWEEPER:
+        used(environment, now)
     await announce(session, actor, environment, operation, steps, *audit)
     return Accepted(environment_record(environment), operation)
 

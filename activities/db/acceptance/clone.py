@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.acceptance._shared import current_blueprint
 from activities.db.errors import AlreadyDeleted
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets
 from activities.db.repositories._rows import locked_environment, locked_organization
+from activities.db.repositories.revisions import current_blueprint
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, SecretRef, Service, parse_blueprint
 

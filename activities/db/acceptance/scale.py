@@ -7,7 +7,6 @@ from activities.db.acceptance._shared import (
     accept,
     change_from,
     changeable,
-    current_blueprint,
     over_caps,
     provision_of,
     refuse,
@@ -18,6 +17,7 @@ from activities.db.inserts import Asked
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets
 from activities.db.repositories._rows import locked_organization
+from activities.db.repositories.revisions import current_blueprint
 from activities.db.tables import Environment
 from activities.db.usage import count, counted, usage_of
 from activities.secrets import MasterKeys

@@ -7,7 +7,6 @@ from activities.db.acceptance._shared import (
     accept,
     change_from,
     changeable,
-    current_blueprint,
     provision_of,
     refuse_phases,
 )
@@ -15,6 +14,7 @@ from activities.db.errors import Protected
 from activities.db.inserts import Asked
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets
+from activities.db.repositories.revisions import current_blueprint
 from activities.secrets import MasterKeys
 from workflows.domain.operations import EnvironmentPhase, OperationKind
 from workflows.domain.plan import plan_stop

@@ -10,7 +10,6 @@ from activities.db.acceptance._shared import (
     accept,
     change_from,
     changeable,
-    current_blueprint,
     over_caps,
     refuse,
 )
@@ -29,6 +28,7 @@ from activities.db.records import (
 from activities.db.references import missing_references
 from activities.db.repositories import checkpoints, environments, revisions, secrets
 from activities.db.repositories._rows import locked_organization
+from activities.db.repositories.revisions import current_blueprint
 from activities.db.repositories.secrets import NewSecret
 from activities.db.secret_material import SecretMaterial, digests, material_beside
 from activities.db.tables import Environment

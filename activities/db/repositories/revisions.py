@@ -8,7 +8,14 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import RevisionRecord, revision_record
 from activities.db.repositories._rows import owned_row
-from activities.db.tables import Revision
+from activities.db.tables import Environment, Revision
+from workflows.domain.blueprint import Blueprint
+
+
+async def current_blueprint(session: AsyncSession, environment: Environment) -> Blueprint:
+    """Return the Blueprint of a locked environment's revision, without literal secrets."""
+    revision = await session.get_one(Revision, (environment.id, environment.revision))
+    return Blueprint.model_validate(revision.blueprint)
 
 
 async def get_revision(

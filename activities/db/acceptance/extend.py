@@ -1,0 +1,38 @@
+"""Putting off what an environment's timers bring: no operation, one transaction."""
+
+from datetime import timedelta
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import AlreadyDeleted, Deleting
+from activities.db.records import Actor, EnvironmentRecord, JsonObject, environment_record
+from activities.db.repositories._rows import locked_environment
+from activities.db.repositories.audit import add_entry
+from activities.db.repositories.environments import touch
+from activities.db.repositories.revisions import current_blueprint
+from activities.db.timers import used
+from activities.db.types import utc_now
+from workflows.domain.blueprint import Blueprint
+
+
+async def extend_environment(
+    session: AsyncSession, actor: Actor, environment_id: str, minutes: int
+) -> tuple[EnvironmentRecord, Blueprint]:
+    """Put an environment's expiry off by so many minutes, from now when it is past, and count it as used now.
+
+    A live operation does not mind. Raises NotFound, AlreadyDeleted, or Deleting.
+    """
+    environment = await locked_environment(session, environment_id, actor.organization_id)
+    if environment.deleted_at is not None:
+        raise AlreadyDeleted(environment.id)
+    if environment.delete_requested_at is not None:
+        raise Deleting(environment.id, environment.name)
+    now = utc_now()
+    if environment.expires_at is not None:
+        environment.expires_at = max(environment.expires_at, now) + timedelta(minutes=minutes)
+    used(environment, now)
+    touch(environment, now)
+    data: JsonObject = {"minutes": minutes}
+    await add_entry(session, actor, "environment.extend", environment.id, data)
+    await session.flush()
+    return environment_record(environment), await current_blueprint(session, environment)
