@@ -12,6 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from activities.version import VERSION
 from api import openapi, pages, problem_handlers
+from api.access.routes import proxied
+from api.access.routes import router as access
 from api.codec.routes import router as codec
 from api.environments.routes import router as environments
 from api.health.routes import router as health
@@ -50,7 +52,10 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
         swagger_ui_parameters={"persistAuthorization": True},
     )
     # The routes themselves, not included routers: those are matched twice at each level, on every request.
-    for router in (environments, operations, registry_credentials, codec, health, pages.router):
+    for router in (
+        *(environments, access, proxied, operations, registry_credentials, codec, health),
+        pages.router,
+    ):
         app.router.routes.extend(router.routes)
     problem_handlers.install(app)
     openapi.install(app)

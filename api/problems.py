@@ -35,6 +35,9 @@ class RequestProblem(StrEnum):
     NOT_SUPPORTED = "not_supported"
     UNAVAILABLE = "unavailable"
     BAD_REQUEST = "bad_request"
+    SERVICE_NOT_READY = "service_not_ready"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
 
 
 ProblemKind = RequestProblem | FailureKind
@@ -94,6 +97,21 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     ),
     RequestProblem.BAD_REQUEST: ProblemTraits(
         400, "Bad request", "The request is not valid HTTP for this address."
+    ),
+    RequestProblem.SERVICE_NOT_READY: ProblemTraits(
+        503,
+        "No pod of the service is ready",
+        "`perdure env status` shows what its pods wait for; the request did not reach the application.",
+    ),
+    RequestProblem.UPSTREAM_FAILED: ProblemTraits(
+        502,
+        "The application broke the connection off",
+        "It refused the connection, closed it before an answer, or answered what is no HTTP. See its log.",
+    ),
+    RequestProblem.UPSTREAM_TIMEOUT: ProblemTraits(
+        504,
+        "The application does not answer",
+        "No answer began in time. The application may still be working on the request.",
     ),
 }
 

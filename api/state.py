@@ -14,6 +14,8 @@ from activities.db.engine import Database
 from activities.db.repositories.installation import installation_id
 from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys, TemporalStarter, WorkflowStarter, connect
+from api.access.admission import Admission
+from api.activity import ActivityLog
 from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
@@ -22,6 +24,8 @@ from api.settings import ApiSettings
 from api.starts import WorkflowStarts
 
 if TYPE_CHECKING:
+    from api.access.stores import StoreReadings
+    from api.access.target import Targets
     from api.environments.live import LiveStatus
 
 
@@ -78,6 +82,10 @@ class AppState:
     metrics: Metrics
     live: LiveStatus
     installation: Installation
+    activity: ActivityLog
+    access: Admission
+    targets: Targets
+    stores: StoreReadings
 
 
 @asynccontextmanager
@@ -116,11 +124,15 @@ async def running(
     settings: ApiSettings, dependencies: Dependencies, metrics: Metrics
 ) -> AsyncIterator[AppState]:
     """Build the state on its dependencies; streams end when the context does."""
-    from api.environments.live import LiveStatus  # noqa: PLC0415 - it stands on this module's types
+    # They stand on this module's types.
+    from api.access.stores import StoreReadings  # noqa: PLC0415
+    from api.access.target import Targets  # noqa: PLC0415
+    from api.environments.live import LiveStatus  # noqa: PLC0415
 
+    activity = ActivityLog(dependencies.database)
     tail = EventTail(DatabaseLog(dependencies.database))
     starts = WorkflowStarts(dependencies.starter, metrics)
-    async with starts.running():
+    async with starts.running(), activity.running():
         try:
             yield AppState(
                 settings=settings,
@@ -136,6 +148,10 @@ async def running(
                 metrics=metrics,
                 installation=Installation(dependencies.database),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
+                activity=activity,
+                access=Admission(settings.access_at_once),
+                targets=Targets(),
+                stores=StoreReadings(),
             )
         finally:
             await tail.close()

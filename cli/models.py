@@ -275,3 +275,25 @@ class RegistryCredential(ApiModel):
     registry: str = ""
     username: str = ""
     created_at: datetime | None = None
+
+
+class Endpoint(ApiModel):
+    """One port of a service, and how it is reached."""
+
+    service: str
+    port: int
+    port_name: str | None = None
+    exposed: bool = False
+    url: str | None = None
+    proxy: str | None = None
+    internal: str = ""
+    answers: str = "unknown"
+    reason: str = ""
+    http_status: int | None = None
+    latency_ms: float | None = None
+
+
+class EndpointList(ApiModel):
+    """The ports of an environment's services."""
+
+    endpoints: tuple[Endpoint, ...] = ()

@@ -123,6 +123,8 @@ class EnvironmentRecord:
     updated_at: datetime
     delete_requested_at: datetime | None
     deleted_at: datetime | None
+    last_active_at: datetime | None = None
+    """When it was last used, up to half a minute behind; None: not seen in use yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,7 @@ def environment_record(row: tables.Environment) -> EnvironmentRecord:
         updated_at=row.updated_at,
         delete_requested_at=row.delete_requested_at,
         deleted_at=row.deleted_at,
+        last_active_at=row.last_active_at,
     )
 
 

@@ -45,7 +45,7 @@ async def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) 
 
 async def test_downgrade_takes_everything_back(empty_database_url: str) -> None:
     await migrate(empty_database_url)
-    await downgrade(empty_database_url, "-1")
+    await downgrade(empty_database_url, "base")
     assert await tables(empty_database_url) == {"alembic_version"}
 
 
