@@ -6,7 +6,7 @@ application's.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import aiohttp
@@ -40,13 +40,15 @@ class Tunnel:
         self._greeted: set[int] = set()
 
     async def send(self, data: bytes) -> None:
-        """Send bytes; returns when there is room for more. Raises `Cut`."""
+        """Send bytes; returns when there is room for more.
+
+        On a connection that is over it does nothing: how it ended is what `receive` says, which may still have
+        an answer, or the reason.
+        """
         view = memoryview(data)
-        try:
+        with suppress(aiohttp.ClientError, OSError):
             for start in range(0, len(view), _CHUNK):
                 await self._socket.send_bytes(_DATA + view[start : start + _CHUNK])
-        except (aiohttp.ClientError, OSError) as error:
-            raise Cut(f"the connection to {self._what} broke") from error
 
     async def receive(self) -> bytes:
         """Return the next bytes; empty at the end. One message is held at a time: who does not read, slows.

@@ -119,9 +119,6 @@ class Forwarded(Response):
             answering = asyncio.create_task(self._answer(exchange, send))
             try:
                 await asyncio.wait({uploading, answering}, return_when=asyncio.FIRST_COMPLETED)
-                if not answering.done() and isinstance(uploading.exception(), ClusterError):
-                    # It read no further; what it says about that may be on its way.
-                    await asyncio.wait({answering})
                 await (answering if answering.done() else uploading)
             finally:
                 for task in (uploading, answering):

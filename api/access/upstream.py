@@ -91,7 +91,10 @@ class Exchange:
                     raise UpstreamBroke("it changed the protocol without being asked")
                 if event is not h11.NEED_DATA:
                     return event
-                self._http.receive_data(await self._tunnel.receive())
+                data = await self._tunnel.receive()
+                if not data and self._http.their_state is h11.SEND_RESPONSE:
+                    raise UpstreamBroke("it closed the connection before it answered")
+                self._http.receive_data(data)
             except h11.RemoteProtocolError as error:
                 raise UpstreamBroke(f"it answered what is no HTTP: {error}") from error
 

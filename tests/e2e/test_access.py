@@ -410,7 +410,16 @@ class TestExec:
         assert (ended, out) == ({"exitCode": 0}, data)
 
     def test_a_terminal_is_one(self, shop: Handle) -> None:
-        start = {"command": ["sh", "-c", "test -t 1 && stty size"], "tty": True, "width": 101, "height": 33}
+        start = {
+            "command": [
+                "sh",
+                "-c",
+                "until stty size | grep -q 101; do sleep 0.1; done; test -t 1 && stty size",
+            ],
+            "tty": True,
+            "width": 101,
+            "height": 33,
+        }
         ended, out, _ = _run(shop, "api", {**start, "stdin": True})
         assert (ended, out.split()) == ({"exitCode": 0}, [b"33", b"101"])
 
