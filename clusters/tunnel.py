@@ -42,8 +42,8 @@ class Tunnel:
     async def send(self, data: bytes) -> None:
         """Send bytes; returns when there is room for more.
 
-        On a connection that is over it does nothing: how it ended is what `receive` says, which may still have
-        an answer, or the reason.
+        On a connection that is over it does nothing: how it ended is what `receive` says, which may still
+        have an answer, or the reason.
         """
         view = memoryview(data)
         with suppress(aiohttp.ClientError, OSError):
