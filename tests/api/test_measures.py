@@ -177,6 +177,7 @@ async def stored(api: Api) -> tuple[dict[str, Any], Cluster]:
     environment = answer.json()["data"]
     running = pod(environment["id"], "db")
     running["spec"]["volumes"] = [{"persistentVolumeClaim": {"claimName": "data-db-0"}}]  # type: ignore[index,call-overload]
+    running["status"]["containerStatuses"][0]["state"] = {"running": {"startedAt": "2026-01-01T12:00:00Z"}}  # type: ignore[index,call-overload]
     claims: list[Manifest] = [
         {
             "metadata": {"name": name, "labels": {ENVIRONMENT: environment["id"]}},
