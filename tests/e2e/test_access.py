@@ -568,8 +568,8 @@ class TestCommandLine:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
             )
+            assert running.stdout is not None
             try:
-                assert running.stdout is not None
                 lines = iter(running.stdout.readline, b"")
                 found = next(m for line in lines if (m := re.search(rb"127\.0\.0\.1:(\d+)", line)))
                 answer = httpx2.get(f"http://127.0.0.1:{found[1].decode()}{path}", trust_env=False)

@@ -39,7 +39,7 @@ def test_requests_and_volumes_of_all_replicas_are_counted() -> None:
         RATES,
     )
     web, db = estimate.services
-    assert (web.replicas, web.cpu_cores, web.memory_bytes) == (2, 1, 2 << 30)
+    assert (web.replicas, web.cpu_cores, web.memory_bytes) == (2, Decimal(1), 2 << 30)
     assert web.per_hour == Decimal("0.06")
     # Storage: 10 GiB at 0.073 a month, of 730 hours.
     assert (db.volumes, db.storage_bytes, db.per_hour) == (1, 10 << 30, Decimal("0.061"))
@@ -60,7 +60,7 @@ def test_defaults_limits_and_overrides_are_what_the_cluster_goes_by() -> None:
     )
     bare, limited = estimate.services
     assert (bare.cpu_cores, bare.memory_bytes) == (Decimal("0.1"), 64 << 20)
-    assert (limited.replicas, limited.cpu_cores, limited.memory_bytes) == (3, 6, 3 << 30)
+    assert (limited.replicas, limited.cpu_cores, limited.memory_bytes) == (3, Decimal(6), 3 << 30)
     [said] = [line for line in estimate.assumed if "default requests" in line]
     assert said.endswith("for: bare")
 
