@@ -44,7 +44,10 @@ def main() -> int:
         workers=settings.workers,
         loop="uvloop",
         http="httptools",
-        ws="none",
+        ws="websockets-sansio",  # of the two the one that slows a sender down while nobody takes its frames
+        ws_max_size=1024 * 1024,
+        # A pong waits behind what is not taken yet: who is slow for two minutes is not gone.
+        ws_ping_timeout=120.0,
         lifespan="on",
         access_log=False,
         log_config=None,

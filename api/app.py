@@ -12,6 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from activities.version import VERSION
 from api import openapi, pages, problem_handlers
+from api.access.routes import proxied
+from api.access.routes import router as access
 from api.codec.routes import router as codec
 from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
@@ -33,6 +35,8 @@ Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 _ROUTERS: Final = (
     lifecycle,
     environments,
+    access,
+    proxied,
     revisions,
     shares,
     guests,

@@ -70,15 +70,16 @@ class KeyCache:
 def _token(request: Request) -> str:
     header = request.headers.get("authorization")
     if header is None:
-        raise _unauthenticated("The request has no Authorization header.")
+        raise unauthenticated("The request has no Authorization header.")
     scheme, _, token = header.partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN or not token.isascii():
-        raise _unauthenticated("The Authorization header is not `Bearer <API key>`.")
+        raise unauthenticated("The Authorization header is not `Bearer <API key>`.")
     return token
 
 
-def _unauthenticated(detail: str) -> ProblemError:
+def unauthenticated(detail: str) -> ProblemError:
+    """The answer for a request without a valid key."""
     return ProblemError(RequestProblem.UNAUTHENTICATED, detail, headers=_CHALLENGE)
 
 
@@ -105,18 +106,23 @@ def require(role: Role) -> Callable[[Request, str | None], Coroutine[Any, Any, A
         try:
             actor = await cache.actor(token, organization_id)
         except Unauthenticated as error:
-            raise _unauthenticated("The API key is unknown, expired or revoked.") from error
+            raise unauthenticated("The API key is unknown, expired or revoked.") from error
         request.state.identity = actor
-        if _RANK[actor.role] < _RANK[role]:
-            raise ProblemError(
-                FailureKind.POLICY_DENIED,
-                f"This takes the role {role} or higher; the key has {actor.role}.",
-                extensions={"requiredRole": role.value},
-            )
+        allow(actor, role)
         return actor
 
     actor_of.least_role = role  # type: ignore[attr-defined]
     return actor_of
+
+
+def allow(actor: Actor, role: Role) -> None:
+    """Raise 403 `policy_denied` when the key's role is below `role`."""
+    if _RANK[actor.role] < _RANK[role]:
+        raise ProblemError(
+            FailureKind.POLICY_DENIED,
+            f"This takes the role {role} or higher; the key has {actor.role}.",
+            extensions={"requiredRole": role.value},
+        )
 
 
 Viewer = Annotated[Actor, Depends(require(Role.VIEWER))]

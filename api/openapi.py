@@ -94,7 +94,7 @@ def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:
             None,
         )
         for method in route.methods or ():
-            roles[method, route.path] = role
+            roles[method, route.path_format] = role
     return roles
 
 

@@ -77,6 +77,20 @@ def install(app: FastAPI) -> None:
     _on(app, ConnectionError, lambda error, _: _unavailable("The database does not answer.", error))
 
 
+def as_problem(error: Exception) -> ProblemError:
+    """Say what went wrong where there is no request to answer: on a WebSocket."""
+    if isinstance(error, ProblemError):
+        return error
+    if isinstance(error, DomainError):
+        return _domain(error)
+    if isinstance(error, ClusterError):
+        return _cluster(error)
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout | ConnectionError):
+        return _unavailable("The database does not answer.", error)
+    _log.error("socket_failed", exc_info=error)
+    return unforeseen()
+
+
 def answer_problem(request: Request, error: ProblemError) -> Response:
     """Write a problem answer."""
     body = problem_body(error, instance=request.state.path, request_id=request.state.request_id)
@@ -92,7 +106,7 @@ def _on(app: FastAPI, kind: type[Fault], translate: Callable[[Fault, Request], P
     app.add_exception_handler(kind, handler)
 
 
-def _domain(error: DomainError, _: Request) -> ProblemError:
+def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
     detail = f"{str(error)[:1].upper()}{str(error)[1:]}."
     kind: ProblemKind = error.kind
     status: int | None = error.http_status
@@ -144,7 +158,7 @@ def _blueprint_invalid(error: BlueprintInvalid, _: Request) -> ProblemError:
     )
 
 
-def _cluster(error: ClusterError, _: Request) -> ProblemError:
+def _cluster(error: ClusterError, _: Request | None = None) -> ProblemError:
     seconds = str(max(1, round(error.retry_after))) if isinstance(error, Throttled) else RETRY_SECONDS
     kind = error.kind
     if kind is FailureKind.INTERNAL:

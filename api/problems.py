@@ -38,6 +38,9 @@ class RequestProblem(StrEnum):
     RATE_LIMITED = "rate_limited"
     PIN_REQUIRED = "pin_required"
     PIN_LOCKED = "pin_locked"
+    SERVICE_NOT_READY = "service_not_ready"
+    UPSTREAM_FAILED = "upstream_failed"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
 
 
 ProblemKind = RequestProblem | FailureKind
@@ -108,6 +111,21 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         429,
         "Too many wrong PINs",
         "None is taken until the seconds in `Retry-After` are over. Whoever made the link can make another.",
+    ),
+    RequestProblem.SERVICE_NOT_READY: ProblemTraits(
+        503,
+        "No pod of the service is ready",
+        "`perdure env status` shows what its pods wait for; the request did not reach the application.",
+    ),
+    RequestProblem.UPSTREAM_FAILED: ProblemTraits(
+        502,
+        "The application broke the connection off",
+        "It refused the connection, closed it before an answer, or answered what is no HTTP. See its log.",
+    ),
+    RequestProblem.UPSTREAM_TIMEOUT: ProblemTraits(
+        504,
+        "The application does not answer",
+        "No answer began in time. The application may still be working on the request.",
     ),
 }
 

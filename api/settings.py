@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from activities.secrets import MasterKeys
 from activities.settings import DEV_STATE, Environment, SharedSettings
+from workflows.domain.cost import RateCard
 
 
 class ClusterSettings(BaseModel):
@@ -58,6 +59,21 @@ class ApiSettings(SharedSettings, BaseSettings):
 
     # Revisions
     keep_revisions: int = Field(default=50, ge=2, description="Of each environment, beside named ones")
+    # Access to services
+    access_at_once: int = Field(
+        default=256, ge=1, description="Proxied requests, tunnels and commands of one process"
+    )
+    proxy_answer_seconds: float = Field(
+        default=60.0, gt=0, description="Until an application's answer begins"
+    )
+    proxy_idle_seconds: float = Field(default=300.0, gt=0, description="Between two parts of an answer")
+    proxy_total_seconds: float = Field(
+        default=3_600.0, gt=0, description="One proxied request, or one tunnel"
+    )
+    proxy_response_bytes: int = Field(default=1024**3, ge=1, description="Largest proxied answer")
+    rate_card: RateCard = RateCard()
+    """What resources cost, for estimates: JSON with `currency`, `cpu_core_hour`, `memory_gib_hour`,
+    `storage_gib_month`."""
 
     # Caches, in seconds
     auth_cache_seconds: float = Field(default=3.0, ge=0, le=30)

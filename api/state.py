@@ -15,6 +15,8 @@ from activities.db.repositories.installation import installation_id
 from activities.secrets import MasterKeys
 from activities.share_links import ShareKeys
 from activities.temporal import PayloadKeys, TemporalServer, TemporalStarter, connect
+from api.access.admission import Admission
+from api.activity import ActivityLog
 from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
@@ -25,6 +27,8 @@ from api.shares.limits import GuestLimits
 from api.starts import WorkflowStarts
 
 if TYPE_CHECKING:
+    from api.access.stores import StoreReadings
+    from api.access.target import Targets
     from api.environments.live import LiveStatus
 
 
@@ -82,6 +86,10 @@ class AppState:
     live: LiveStatus
     installation: Installation
     guests: Guests
+    activity: ActivityLog
+    access: Admission
+    targets: Targets
+    stores: StoreReadings
 
 
 @asynccontextmanager
@@ -120,11 +128,15 @@ async def running(
     settings: ApiSettings, dependencies: Dependencies, metrics: Metrics
 ) -> AsyncIterator[AppState]:
     """Build the state on its dependencies; streams end when the context does."""
-    from api.environments.live import LiveStatus  # noqa: PLC0415 - it stands on this module's types
+    # They stand on this module's types.
+    from api.access.stores import StoreReadings  # noqa: PLC0415
+    from api.access.target import Targets  # noqa: PLC0415
+    from api.environments.live import LiveStatus  # noqa: PLC0415
 
+    activity = ActivityLog(dependencies.database)
     tail = EventTail(DatabaseLog(dependencies.database))
     starts = WorkflowStarts(dependencies.starter, metrics)
-    async with starts.running():
+    async with starts.running(), activity.running():
         try:
             yield AppState(
                 settings=settings,
@@ -145,6 +157,10 @@ async def running(
                     GuestLimits(settings.share_requests_per_minute),
                 ),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
+                activity=activity,
+                access=Admission(settings.access_at_once),
+                targets=Targets(),
+                stores=StoreReadings(),
             )
         finally:
             await tail.close()

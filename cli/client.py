@@ -21,6 +21,7 @@ from cli.errors import ApiUnreachable, CliError
 from cli.models import (
     Checkpoint,
     Diff,
+    EndpointList,
     Environment,
     EnvironmentStatus,
     Import,
@@ -141,6 +142,11 @@ class ApiClient:
     def topology(self, environment_id: str) -> Answer[Topology]:
         """Return the graph of services."""
         return self._read(Topology, self._get(f"/v1/environments/{_segment(environment_id)}/topology"))
+
+    def endpoints(self, environment_id: str, *, check: str) -> Answer[EndpointList]:
+        """Return how each service is reached; `check`: `ready` or `http`, how it is seen if it answers."""
+        path = f"/v1/environments/{_segment(environment_id)}/endpoints"
+        return self._read(EndpointList, self._get(path, {"check": check}))
 
     def delete_environment(self, environment_id: str, *, force: bool) -> Answer[Operation]:
         """Delete an environment; answers the operation, the running one when there is one already.

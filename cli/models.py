@@ -350,3 +350,25 @@ class NewShare(Share):
     """A share link that was just made; `url` is told this once."""
 
     url: str
+
+
+class Endpoint(ApiModel):
+    """One port of a service, and how it is reached."""
+
+    service: str
+    port: int
+    port_name: str | None = None
+    exposed: bool = False
+    url: str | None = None
+    proxy: str | None = None
+    internal: str = ""
+    answers: str = "unknown"
+    reason: str = ""
+    http_status: int | None = None
+    latency_ms: float | None = None
+
+
+class EndpointList(ApiModel):
+    """The ports of an environment's services."""
+
+    endpoints: tuple[Endpoint, ...] = ()

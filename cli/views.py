@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from cli.models import (
     Condition,
+    EndpointList,
     Environment,
     EnvironmentStatus,
     FieldChange,
@@ -293,3 +294,19 @@ def _conditions(conditions: Sequence[Condition]) -> list[str]:
         for item in conditions
     ]
     return ["", *columns(["CONDITION", "STATUS", "REASON", "MESSAGE", "SINCE"], rows)]
+
+
+def endpoint_list(found: EndpointList) -> list[str]:
+    """Return how each service is reached as a table."""
+    rows = [
+        [
+            each.service,
+            str(each.port),
+            each.answers,
+            each.url or each.proxy or "",
+            each.internal,
+            each.reason,
+        ]
+        for each in found.endpoints
+    ]
+    return columns(["SERVICE", "PORT", "ANSWERS", "FROM OUTSIDE", "INSIDE", "BECAUSE"], rows)

@@ -141,9 +141,20 @@ class Connection:
 
     @asynccontextmanager
     async def websocket(
-        self, path: str, params: list[tuple[str, str]], *, protocol: str, before: Callable[[], None] | None
+        self,
+        path: str,
+        params: list[tuple[str, str]],
+        *,
+        protocol: str,
+        before: Callable[[], None] | None,
+        heartbeat: float | None = 10.0,
+        farewell: float = 10.0,
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Open a websocket, never twice. Raises `HandshakeRefused` when the server does not want it."""
+        """Open a websocket, never twice. Raises `HandshakeRefused` when the server does not want it.
+
+        `heartbeat` (seconds) ends it when a ping is not answered, which it is not while nobody reads.
+        `farewell`: longest wait in seconds for the other side's goodbye when the context ends.
+        """
         headers = await self._headers(Call("GET", path, accept="*/*"))
         if before is not None:
             before()
@@ -155,7 +166,8 @@ class Connection:
                         params=params,
                         protocols=(protocol,),
                         headers=headers,
-                        heartbeat=10.0,
+                        heartbeat=heartbeat,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=farewell),
                         max_msg_size=0,
                         server_hostname=self._endpoint.server_name,
                         proxy=self._endpoint.proxy,

@@ -145,7 +145,7 @@ async def execute(  # noqa: PLR0913 - those of `Cluster.execute`, and what stand
             async with connection.websocket(path, params, protocol=_PROTOCOL, before=before) as socket:
                 await _converse(socket, stdin, output)
     except HandshakeRefused as error:
-        raise _handshake_error(error, namespace, pod) from error
+        raise handshake_error(error, namespace, pod) from error
     except TimeoutError as error:
         raise TimedOut(
             f"the command did not end within {seconds:g} s and was killed",
@@ -153,7 +153,7 @@ async def execute(  # noqa: PLR0913 - those of `Cluster.execute`, and what stand
             bytes(output.stderr),
         ) from error
     return ExecResult(
-        _exit_code(bytes(output.status)), bytes(output.stdout), bytes(output.stderr), output.truncated
+        exit_code(bytes(output.status)), bytes(output.stdout), bytes(output.stderr), output.truncated
     )
 
 
@@ -175,7 +175,8 @@ async def _send(socket: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
         await socket.send_bytes(bytes((_STDIN,)) + stdin[start : start + _CHUNK])
 
 
-def _exit_code(status: bytes) -> int:
+def exit_code(status: bytes) -> int:
+    """Read how a command ended. `Unavailable` without a status, `NotStarted` when it never ran."""
     if not status:
         raise Unavailable("the connection ended before the command's exit status arrived")
     try:
@@ -191,7 +192,8 @@ def _exit_code(status: bytes) -> int:
     raise NotStarted(bounded(text(body, "message") or "the command could not be started"))
 
 
-def _handshake_error(error: HandshakeRefused, namespace: str, pod: str) -> ClusterError:
+def handshake_error(error: HandshakeRefused, namespace: str, pod: str) -> ClusterError:
+    """Say what a refused handshake means."""
     name = f"pod {namespace}/{pod}"
     match error.status:
         case 404:

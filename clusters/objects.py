@@ -92,6 +92,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("Gateway", "gateway.networking.k8s.io", "v1", "gateways"),
         Kind("GatewayClass", "gateway.networking.k8s.io", "v1", "gatewayclasses", namespaced=False),
         Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
+        Kind("PodMetrics", "metrics.k8s.io", "v1beta1", "pods"),
         Kind("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
         Kind("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False),
     )

@@ -1,12 +1,15 @@
 """What is inside pods: their logs, and commands in their containers."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from clusters.core import ClusterCore
 from clusters.errors import Forbidden, NotStarted, Unavailable
 from clusters.execution import execute
+from clusters.interactive import Conversation, converse
 from clusters.logs import follow, log_call
 from clusters.objects import ObjectRef
+from clusters.tunnel import Tunnel, open_tunnel
 from clusters.values import ExecResult, LogLine
 from workflows.domain.json_reading import children, mapping, text
 
@@ -101,6 +104,23 @@ class PodAccess(ClusterCore):
             if not await self._runs(namespace, pod, container):
                 raise Unavailable(f"pod {namespace}/{pod} is not running: {error}", sent=False) from error
             raise
+
+    def tunnel(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Tunnel]:
+        """Open a TCP connection to a port of a running pod; see `clusters.tunnel`."""
+        return open_tunnel(self._connection, namespace, pod, port)
+
+    def converse(
+        self,
+        namespace: str,
+        pod: str,
+        command: Sequence[str],
+        *,
+        container: str,
+        stdin: bool,
+        tty: bool,
+    ) -> AbstractAsyncContextManager[Conversation]:
+        """Start a command that somebody talks to; see `clusters.interactive`."""
+        return converse(self._connection, namespace, pod, command, container=container, stdin=stdin, tty=tty)
 
     async def _runs(self, namespace: str, pod: str, container: str | None) -> bool:
         live = await self.get(ObjectRef("Pod", pod, namespace)) or {}

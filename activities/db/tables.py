@@ -170,6 +170,18 @@ class Environment(Table, table=True):
     deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
+class VolumeSample(Table, table=True):
+    """How many bytes of a volume were in use at a time; the newest of each claim."""
+
+    __tablename__ = "volume_samples"
+
+    environment_id: str = Field(primary_key=True, foreign_key="environments.id")
+    claim: str = Field(primary_key=True)
+    at: datetime = Field(primary_key=True, sa_type=UtcDateTime)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    used_bytes: int = Field(sa_type=BigInteger)
+
+
 class Revision(Table, table=True):
     """A Blueprint as it was accepted, without literal secret values."""
 

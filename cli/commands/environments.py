@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.commands import access
 from cli.files import read_text
 from cli.options import (
     BlueprintFile,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cli.models import Environment, Operation
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+access.add_to(app)
 
 
 @app.command("create")

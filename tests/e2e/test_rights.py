@@ -55,6 +55,7 @@ IN_ENVIRONMENTS: dict[tuple[str, str], frozenset[str]] = {
     ("", "pods/exec"): frozenset({"create", "get"}),
     ("", "pods/portforward"): frozenset({"create", "get"}),
     ("", "services/proxy"): frozenset({"create", "get", "update", "patch", "delete"}),
+    ("metrics.k8s.io", "pods"): READ,
 }
 """The same for the namespace of an environment, by a RoleBinding there."""
 

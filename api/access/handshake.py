@@ -1,0 +1,77 @@
+"""WebSockets before they are open: who asks, and how they are refused (as any request: with a problem)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi import WebSocket
+from fastapi.responses import Response
+from pydantic_core import to_json
+from ulid import ULID
+
+from activities.db.errors import Unauthenticated
+from activities.db.records import Actor
+from activities.db.tables import Role
+from api.auth import allow, unauthenticated
+from api.problem_handlers import as_problem
+from api.problems import MEDIA_TYPE, ProblemError, problem_body
+from api.state import AppState
+
+PROTOCOL: Final = "perdure.v1"
+"""The subprotocol of all our sockets."""
+_TOKEN_PREFIX: Final = "bearer."  # noqa: S105 - not a secret
+_BEARER: Final = "bearer "
+_LONGEST_TOKEN: Final = 200
+
+
+class Handshake:
+    """One WebSocket that has asked to be opened."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+        self.state: AppState = websocket.state.app
+        self.request_id = f"req_{ULID()}"
+        self.opened = False
+
+    async def actor(self, role: Role) -> Actor:
+        """Return who asks; at least `role`. ProblemError 401, 403; NotFound for another organisation.
+
+        The key comes as `Authorization: Bearer`, or where that cannot be set (browsers) as the subprotocol
+        `bearer.<key>` beside `perdure.v1`.
+        """
+        token = self._token()
+        organization_id = self.websocket.headers.get("x-organization-id")
+        if not token or len(token) > _LONGEST_TOKEN or not token.isascii():
+            raise unauthenticated("The WebSocket bears no API key.")
+        try:
+            actor = await self.state.keys.actor(token, organization_id)
+        except Unauthenticated as error:
+            raise unauthenticated("The API key is unknown, expired or revoked.") from error
+        allow(actor, role)
+        return actor
+
+    async def open(self) -> None:
+        """Accept it."""
+        offered = self.websocket.scope.get("subprotocols", [])
+        self.opened = True
+        await self.websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+
+    async def refuse(self, error: Exception) -> None:
+        """Answer the handshake with the problem that `error` is."""
+        problem = as_problem(error)
+        await self.websocket.send_denial_response(
+            Response(to_json(self.body(problem)), problem.status, problem.headers, MEDIA_TYPE)
+        )
+
+    def body(self, problem: ProblemError) -> dict[str, object]:
+        """The members of a problem."""
+        return problem_body(problem, instance=self.websocket.url.path, request_id=self.request_id)
+
+    def _token(self) -> str:
+        header = self.websocket.headers.get("authorization", "")
+        if header.lower().startswith(_BEARER):
+            return header[len(_BEARER) :].strip()
+        for offered in self.websocket.scope.get("subprotocols", []):
+            if offered.startswith(_TOKEN_PREFIX):
+                return str(offered[len(_TOKEN_PREFIX) :])
+        return ""
