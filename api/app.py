@@ -23,6 +23,8 @@ from api.registry_credentials.routes import router as registry_credentials
 from api.revisions.routes import router as revisions
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies, open_dependencies, running
+from api.stubs.routes import router as stubs
+from api.templates.routes import router as templates
 
 Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 
@@ -33,6 +35,8 @@ _ROUTERS: Final = (
     revisions,
     operations,
     registry_credentials,
+    templates,
+    stubs,
     codec,
     health,
     pages.router,

@@ -25,6 +25,8 @@ from api.environments.schemas import (
 from api.operations.schemas import CancelOperation, EventOut
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential
+from api.stubs.schemas import GenerateStub
+from api.templates.schemas import InstantiateTemplate, TemplateIn
 
 FILE: Final = Path(__file__).parent.parent / "openapi.json"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
@@ -35,6 +37,9 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     ImportCompose,
     CancelOperation,
     CreateRegistryCredential,
+    TemplateIn,
+    InstantiateTemplate,
+    GenerateStub,
     EventOut,
 )
 _SCHEME: Final = "apiKey"
