@@ -18,6 +18,7 @@ from cli.models import (
     Revision,
     Service,
     ServiceChange,
+    Template,
     Topology,
     ValidationReport,
 )
@@ -234,6 +235,29 @@ def registry_list(credentials: Sequence[RegistryCredential]) -> list[str]:
         return ["No registry credentials."]
     rows = [[item.name, item.registry, item.username, age(item.created_at)] for item in credentials]
     return columns(["NAME", "REGISTRY", "USERNAME", "AGE"], rows)
+
+
+def template_list(templates: Sequence[Template]) -> list[str]:
+    """Return templates as a table."""
+    rows = [[item.name, item.source, item.id, plain(item.description)] for item in templates]
+    return columns(["NAME", "SOURCE", "ID", "DESCRIPTION"], rows)
+
+
+def template(found: Template) -> list[str]:
+    """Return one template with its parameters."""
+    rows = [
+        [
+            item.name,
+            item.type,
+            "required" if item.required else "" if item.default is None else plain(str(item.default)),
+            plain(item.description),
+        ]
+        for item in found.parameters
+    ]
+    return [
+        *template_list([found]),
+        *(["", *columns(["PARAMETER", "TYPE", "DEFAULT", ""], rows)] if rows else []),
+    ]
 
 
 def _services(services: Sequence[Service]) -> list[str]:

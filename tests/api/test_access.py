@@ -82,16 +82,16 @@ async def test_another_organisations_things_look_like_none(
         json={"name": "corp", "registry": "ghcr.io", "username": "robot", "password": "planted-pass"},
     )
     assert credential.status_code == 201
-    template = await api.client.post(
+    kept = await api.client.post(
         "/v1/templates",
         json={"name": "ours", "blueprint": {"name": "ours", "services": [{"name": "web", "image": "a:1"}]}},
     )
-    assert template.status_code == 201
+    assert kept.status_code == 201
     ids = {
         "/v1/environments": created["id"],
         "/v1/operations": operation["id"],
         "/v1/registry-credentials": credential.json()["data"]["id"],
-        "/v1/templates": template.json()["data"]["id"],
+        "/v1/templates": kept.json()["data"]["id"],
     }
     before = await api.row_counts()
     api.use(stranger)

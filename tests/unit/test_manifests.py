@@ -316,6 +316,18 @@ class TestJob:
 
 
 class TestMocks:
+    def test_a_mock_has_its_files_and_the_service_has_not(self) -> None:
+        files = {"stub.json": "{}"}
+        for mode, containers in (("replace", 1), ("sidecar", 2)):
+            rendered = service(changed(0, mock={"mode": mode, "image": "mock:1", "files": files}), "api")
+            pod = dig(rendered[-1], "spec", "template", "spec")
+            assert isinstance(found := dig(pod, "containers"), list)
+            assert len(found) == containers
+            mount = {"name": "perdure-mock", "mountPath": "/etc/perdure/mock"}
+            assert mount in found[-1]["volumeMounts"]
+            assert mode == "replace" or mount not in found[0].get("volumeMounts", [])
+            assert "{}" in dig(rendered[0], "data").values()
+
     def test_a_replacing_mock_runs_instead(self) -> None:
         mocked = changed(1, mock={"mode": "replace", "image": "mock:1", "ports": [{"containerPort": 80}]})
         rendered = service(mocked, "db")

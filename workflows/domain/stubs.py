@@ -119,8 +119,9 @@ def from_openapi(document: JsonValue, *, port: int) -> StubDefinition:
         if not path.startswith("/"):
             account.refuse(("paths", path), "a path begins with /")
             continue
-        operations = _resolved(document, item)
-        for method in operations if isinstance(operations, dict) else ():
+        found = _resolved(document, item)
+        operations = found if isinstance(found, dict) else {}
+        for method in operations:
             if method not in _METHODS:
                 if method not in ("parameters", "summary", "description", "servers") and method[:2] != "x-":
                     account.refuse(("paths", path, method), "is no method")

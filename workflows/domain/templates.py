@@ -162,14 +162,14 @@ def _parameter_faults(parameter: Parameter, place: Path) -> list[FieldError]:
 _ATOM: Final = r"(?:\[\^?[A-Za-z0-9_.:/@ -]+\]|\\[dws.]|[A-Za-z0-9_:/@ -])"
 _TIMES: Final = r"(?:[+*?]|\{[0-9]{1,3}(?:,[0-9]{0,3})?\})?"
 _PATTERN: Final = re.compile(rf"\^?(?:{_ATOM}{_TIMES})*\$?")
-_MOST_REPETITIONS: Final = 4
+_MOST_REPETITIONS: Final = 3
 
 
 def _pattern_problem(pattern: str) -> str | None:
-    repetitions = len(re.findall(r"[+*}]", re.sub(r"\[[^\]]*\]", "", pattern)))
+    repetitions = len(re.findall(r"[+*?}]", re.sub(r"\[[^\]]*\]", "", pattern)))
     if not _PATTERN.fullmatch(pattern) or repetitions > _MOST_REPETITIONS:
         return (
-            "a pattern is made of characters, classes like [a-z0-9-] and at most four repetitions of them, "
+            "a pattern is made of characters, classes like [a-z0-9-] and at most three repetitions of them, "
             "without groups and alternatives"
         )
     try:
@@ -180,7 +180,7 @@ def _pattern_problem(pattern: str) -> str | None:
 
 
 def _matches(pattern: str, value: str) -> bool:
-    # Four repetitions over some hundred characters are the most that a matcher is asked to try.
+    # Three repetitions over some hundred characters are the most that a matcher is asked to try.
     return len(value) <= 256 and re.fullmatch(pattern, value) is not None
 
 
