@@ -1,4 +1,4 @@
-"""The templates that come with Perdure: files beside this module, read once."""
+"""The templates that come with Perdure: files in documents/, read once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from api.bodies import parse_yaml
 from api.templates.schemas import ParameterOut, TemplateIn, TemplateOut, TemplateSource
 
-_DIRECTORY: Final = Path(__file__).parent / "bundled"
+_DIRECTORY: Final = Path(__file__).parent / "documents"
 
 
 @cache

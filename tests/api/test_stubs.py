@@ -120,7 +120,7 @@ JSON = st.recursive(
 
 @given(JSON, JSON)
 def test_no_document_makes_it_fail_otherwise(item: Any, schema: Any) -> None:
-    document = {
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "paths": {
             "/a": item,
