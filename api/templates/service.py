@@ -151,7 +151,7 @@ async def _content(caller: Caller) -> TemplateContent:
         faults.append(ProblemField(path="blueprint", message="a Blueprint is a mapping"))
         document = {}
     # YAML has types that JSON has not; the Blueprint's own reader says which and where.
-    faults += _foreign(document)
+    faults += _foreign({**wish.model_dump(), "blueprint": document})
     parameters = [Parameter.model_validate(each.model_dump()) for each in wish.parameters]
     if not faults:
         faults += field_problems(template_faults(parameters, document))
@@ -168,10 +168,7 @@ async def _content(caller: Caller) -> TemplateContent:
 def _foreign(document: object) -> list[ProblemField]:
     faults = Faults()
     build_tree(document, faults)
-    return [
-        field.model_copy(update={"path": f"blueprint.{field.path}" if field.path else "blueprint"})
-        for field in field_problems(faults.ordered())
-    ]
+    return field_problems(faults.ordered())
 
 
 def _example_faults(parameters: list[Parameter], document: JsonValue) -> list[ProblemField]:

@@ -1,5 +1,6 @@
 """Stubs: made from interfaces and recordings, the same each time, and served by the stub server."""
 
+import datetime
 import http.client
 import importlib.util
 import json
@@ -133,6 +134,14 @@ def test_no_document_makes_it_fail_otherwise(item: Any, schema: Any) -> None:
         except StubInvalid:
             continue
         assert definition.routes
+
+
+def test_what_yaml_makes_of_codes_and_dates_is_understood() -> None:
+    media = {"application/json": {"example": {"day": datetime.date(2026, 1, 2), "odd": "\ud800"}}}
+    document = {"openapi": "3.0.0", "paths": {"/a": {"get": {"responses": {200: {"content": media}}}}}}
+    route = from_openapi(document, port=80).routes[0]
+    assert (route.status, json.loads(route.body)) == (200, {"day": "2026-01-02", "odd": "?"})
+    assert from_recordings([Recorded(method="GET", path="/a", status=200, body="x")], port=1).rendered()
 
 
 async def test_the_answer_is_a_service_of_a_blueprint(api: Api, tenant: Tenant) -> None:

@@ -84,6 +84,12 @@ async def test_all_faults_of_a_template_are_listed_and_nothing_is_written(api: A
     assert await api.row_counts() == before
 
 
+async def test_text_that_no_database_holds_is_refused(api: Api, tenant: Tenant) -> None:
+    answer = await api.client.post("/v1/templates", json=web(description="a\0b"))
+    body = problem(answer, 422, "blueprint_invalid")
+    assert [fault["path"] for fault in body["errors"]] == ["description"]
+
+
 async def test_values_make_a_blueprint_and_bad_ones_are_all_named(api: Api, tenant: Tenant) -> None:
     await api.client.post("/v1/templates", json=web())
     path = "/v1/templates/web/instantiate"

@@ -7,6 +7,7 @@ out in silence. The stub server (devcluster/images/stub) tries the routes in the
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,8 +106,26 @@ class _Account:
         self.notes.append(StubNote(path=render_path(path), reason=reason))
 
 
-def from_openapi(document: JsonValue, *, port: int) -> StubDefinition:
+def plain(value: object) -> JsonValue:
+    """A document as JSON has it: `200:` is the key "200", a date is its text, half a character is `?`."""
+    if isinstance(value, Mapping):
+        return {_plain_text(key): plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return _plain_text(value)
+
+
+def _plain_text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def from_openapi(document: object, *, port: int) -> StubDefinition:
     """A route for each operation, with its first success as the answer. Raises StubInvalid."""
+    document = plain(document)
     if not isinstance(document, dict):
         raise StubInvalid("an OpenAPI document is a mapping")
     version = document.get("openapi")
@@ -136,7 +155,8 @@ def from_recordings(recordings: Sequence[Recorded], *, port: int) -> StubDefinit
     """A route for each recorded request; of those that are alike the last. Raises StubInvalid."""
     account = _Account()
     found: dict[tuple[str, str, tuple[tuple[str, str], ...]], StubRoute] = {}
-    for index, recorded in enumerate(recordings):
+    for index, written in enumerate(recordings):
+        recorded = Recorded.model_validate(plain(written.model_dump()))
         path, _, raw = recorded.path.partition("?")
         pairs = [part.partition("=") for part in raw.split("&") if part]
         query = {_decoded(name): _decoded(value) for name, _, value in pairs}
