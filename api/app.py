@@ -28,6 +28,8 @@ from api.shares.public import router as guests
 from api.shares.routes import router as shares
 from api.state import AppState, Dependencies, open_dependencies, running
 from api.statistics.routes import router as statistics
+from api.stubs.routes import router as stubs
+from api.templates.routes import router as templates
 
 Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 
@@ -43,6 +45,8 @@ _ROUTERS: Final = (
     operations,
     registry_credentials,
     statistics,
+    templates,
+    stubs,
     codec,
     health,
     pages.router,

@@ -26,6 +26,8 @@ from api.operations.schemas import CancelOperation, EventOut
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential
 from api.shares.schemas import CreateShare
+from api.stubs.schemas import GenerateStub
+from api.templates.schemas import InstantiateTemplate, TemplateIn
 
 FILE: Final = Path(__file__).parent.parent / "openapi.json"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
@@ -37,6 +39,9 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     CancelOperation,
     CreateRegistryCredential,
     CreateShare,
+    TemplateIn,
+    InstantiateTemplate,
+    GenerateStub,
     EventOut,
 )
 _SCHEME: Final = "apiKey"

@@ -31,6 +31,7 @@ from cli.models import (
     RegistryCredential,
     Revision,
     Share,
+    Template,
     Topology,
     Update,
     ValidationReport,
@@ -314,6 +315,33 @@ class ApiClient:
     def remove_registry_credential(self, name: str) -> None:
         """Remove a login."""
         self._send("DELETE", f"/v1/registry-credentials/{_segment(name)}")
+
+    # Templates
+
+    def templates(self) -> Answer[list[Template]]:
+        """Return the bundled templates and the organisation's own."""
+        return self._read(list[Template], self._get("/v1/templates"))
+
+    def template(self, key: str) -> Answer[Template]:
+        """Return one template by id or name."""
+        return self._read(Template, self._get(f"/v1/templates/{_segment(key)}"))
+
+    def create_template(self, body: Mapping[str, JsonValue]) -> Answer[Template]:
+        """Keep a new template."""
+        return self._read(Template, self._post("/v1/templates", body))
+
+    def update_template(self, key: str, body: Mapping[str, JsonValue]) -> Answer[Template]:
+        """Put another content in a template's place."""
+        document = self._send("PUT", f"/v1/templates/{_segment(key)}", body=body)
+        return self._read(Template, _data(document))
+
+    def delete_template(self, key: str) -> None:
+        """Remove a template."""
+        self._send("DELETE", f"/v1/templates/{_segment(key)}")
+
+    def instantiate_template(self, key: str, body: Mapping[str, JsonValue]) -> Answer[Import]:
+        """Make a Blueprint of a template, and with `create` an environment."""
+        return self._read(Import, self._post(f"/v1/templates/{_segment(key)}/instantiate", _present(body)))
 
     # Transport
 

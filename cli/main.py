@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import blueprints, environments, lifecycle, operations, registry, shares
+from cli.commands import blueprints, environments, lifecycle, operations, registry, shares, templates
 from cli.errors import CliError, ExitCode
 from cli.output import tell, tell_error
 from cli.session import Session
@@ -49,6 +49,7 @@ environments.app.command("shares")(shares.shares)
 environments.app.command("unshare")(shares.unshare)
 app.add_typer(environments.app, name="env", help="Make, look at, change, share and delete environments.")
 app.add_typer(blueprints.app, name="blueprint", help="Check Blueprints; make them from Compose files.")
+app.add_typer(templates.app, name="template", help="Blueprints with parameters: keep them, use them.")
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
 app.add_typer(registry.app, name="registry", help="Logins for container registries (imagePullSecrets).")
 

@@ -323,6 +323,26 @@ class Import(ApiModel):
     environment: Environment | None = None
 
 
+class TemplateParameter(ApiModel):
+    """One parameter of a template."""
+
+    name: str
+    type: str = "string"
+    description: str = ""
+    default: str | int | bool | None = None
+    required: bool = False
+
+
+class Template(ApiModel):
+    """A Blueprint with parameters."""
+
+    id: str
+    name: str
+    description: str = ""
+    source: str = ""
+    parameters: tuple[TemplateParameter, ...] = ()
+
+
 class RegistryCredential(ApiModel):
     """A login for a container registry; its password never comes back."""
 

@@ -21,6 +21,7 @@ from cli.models import (
     Service,
     ServiceChange,
     Share,
+    Template,
     Topology,
     ValidationReport,
 )
@@ -263,6 +264,29 @@ def share_list(shares: Sequence[Share]) -> list[str]:
         for item in shares
     ]
     return columns(["SHARE", "STATE", "UNTIL (UTC)", "PIN", "VIEWS", "LAST", "LABEL"], rows)
+
+
+def template_list(templates: Sequence[Template]) -> list[str]:
+    """Return templates as a table."""
+    rows = [[item.name, item.source, item.id, plain(item.description)] for item in templates]
+    return columns(["NAME", "SOURCE", "ID", "DESCRIPTION"], rows)
+
+
+def template(found: Template) -> list[str]:
+    """Return one template with its parameters."""
+    rows = [
+        [
+            item.name,
+            item.type,
+            "required" if item.required else "" if item.default is None else plain(str(item.default)),
+            plain(item.description),
+        ]
+        for item in found.parameters
+    ]
+    return [
+        *template_list([found]),
+        *(["", *columns(["PARAMETER", "TYPE", "DEFAULT", ""], rows)] if rows else []),
+    ]
 
 
 def _services(services: Sequence[Service]) -> list[str]:

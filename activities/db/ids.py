@@ -16,6 +16,7 @@ class IdPrefix(StrEnum):
     DATA_KEY = "dk"
     SECRET = "sec"  # noqa: S105 - a prefix of ids
     REGISTRY_CREDENTIAL = "reg"
+    TEMPLATE = "tpl"
     AUDIT_ENTRY = "aud"
     SHARE = "shr"
 

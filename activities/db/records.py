@@ -284,6 +284,20 @@ class RegistryCredentialRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """A template of an organisation."""
+
+    id: str
+    name: str
+    description: str
+    parameters: list[JsonValue]
+    blueprint: JsonObject
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """Who did what to which thing."""
 
@@ -445,6 +459,20 @@ def revision_record(row: tables.Revision) -> RevisionRecord:
         blueprint=row.blueprint,
         created_by=row.created_by,
         created_at=row.created_at,
+    )
+
+
+def template_record(row: tables.Template) -> TemplateRecord:
+    """Copy a row."""
+    return TemplateRecord(
+        id=row.id,
+        name=row.name,
+        description=row.description,
+        parameters=row.parameters,
+        blueprint=row.blueprint,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
     )
 
 

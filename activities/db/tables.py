@@ -365,6 +365,23 @@ class RegistryCredential(Table, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class Template(Table, table=True):
+    """A Blueprint with parameters, kept as it was written."""
+
+    __tablename__ = "templates"
+    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    name: str
+    description: str
+    parameters: list[JsonValue] = Field(sa_type=Json)
+    blueprint: JsonObject = Field(sa_type=Json)
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    updated_at: datetime = Field(sa_type=UtcDateTime)
+
+
 class AuditEntry(Table, table=True):
     """Who did what to which thing; never changed."""
 

@@ -34,6 +34,7 @@ BODIES: dict[str, object] = {
     "/restart": {"service": "web"},
     "/checkpoints": {"name": "before"},
     "/extend": {"minutes": 60},
+    "/instantiate": {"parameters": {}},
 }
 """What is sent to a route of an id, by what follows the id, where something has to be."""
 BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}
@@ -89,10 +90,16 @@ async def test_another_organisations_things_look_like_none(
         json={"name": "corp", "registry": "ghcr.io", "username": "robot", "password": "planted-pass"},
     )
     assert credential.status_code == 201
+    kept = await api.client.post(
+        "/v1/templates",
+        json={"name": "ours", "blueprint": {"name": "ours", "services": [{"name": "web", "image": "a:1"}]}},
+    )
+    assert kept.status_code == 201
     ids = {
         "/v1/environments": created["id"],
         "/v1/operations": operation["id"],
         "/v1/registry-credentials": credential.json()["data"]["id"],
+        "/v1/templates": kept.json()["data"]["id"],
     }
     before = await api.row_counts()
     api.use(stranger)

@@ -10,6 +10,7 @@ from tests.helpers.contexts import CONTEXT
 from workflows.domain import manifests, names
 from workflows.domain.blueprint import Blueprint, parse_blueprint
 from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
+from workflows.domain.json_reading import children, mapping
 from workflows.domain.manifests import Manifest
 
 LATER = CONTEXT.model_copy(update={"revision": 4, "fence": 9, "operation_id": "op_2"})
@@ -316,6 +317,18 @@ class TestJob:
 
 
 class TestMocks:
+    def test_a_mock_has_its_files_and_the_service_has_not(self) -> None:
+        files = {"stub.json": "{}"}
+        for mode, containers in (("replace", 1), ("sidecar", 2)):
+            rendered = service(changed(0, mock={"mode": mode, "image": "mock:1", "files": files}), "api")
+            pod = dig(rendered[-1], "spec", "template", "spec")
+            found = children(pod, "containers")
+            assert len(found) == containers
+            mount = {"name": "perdure-mock", "mountPath": "/etc/perdure/mock"}
+            assert mount in children(found[-1], "volumeMounts")
+            assert mode == "replace" or mount not in children(found[0], "volumeMounts")
+            assert "{}" in mapping(rendered[0], "data").values()
+
     def test_a_replacing_mock_runs_instead(self) -> None:
         mocked = changed(1, mock={"mode": "replace", "image": "mock:1", "ports": [{"containerPort": 80}]})
         rendered = service(mocked, "db")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from workflows.domain.blueprint_models import (
+    MOCK_VOLUME,
     Condition,
     DataStore,
     Dependency,
@@ -248,6 +249,11 @@ def _check_mock(draft: Draft, faults: Faults) -> None:
     mock = service.mock
     if mock is None or mock.mode is not MockMode.SIDECAR or faults.broken_at(node, "ports"):
         return
+    if mock.files:
+        for index, volume in enumerate(service.volumes):
+            if volume.name == MOCK_VOLUME:
+                message = f'the name "{MOCK_VOLUME}" is that of the volume with the files of the mock'
+                faults.add(node.at("volumes", index, "name"), message, "give it another name")
     taken = {(port.container_port, port.protocol) for port in service.ports}
     labels = {port.label for port in service.ports}
     for index, port in enumerate(mock.ports):

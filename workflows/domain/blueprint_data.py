@@ -120,7 +120,7 @@ def _volume(item: Node, faults: Faults) -> Volume | None:
     mount_path = part.text("mountPath", rules.mount_path, 1024)
     for key, example in (("name", "for example data"), ("mountPath", "for example /data")):
         part.missing(key, example)
-    files = _files(part)
+    files = read_files(part)
     kind = part.choice("type", VolumeType)
     if kind is None and files:
         kind = VolumeType.FILES
@@ -148,7 +148,8 @@ def _volume(item: Node, faults: Faults) -> Volume | None:
     )
 
 
-def _files(part: Fields) -> dict[str, str]:
+def read_files(part: Fields) -> dict[str, str]:
+    """Inline files: relative path to text."""
     files: dict[str, str] = {}
     for path, item in part.entries("files", "relative paths to text").items():
         problem = rules.relative_path(path)

@@ -8,6 +8,7 @@ in `parse_blueprint`, the one door for what users write.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
@@ -256,12 +257,22 @@ class Snapshot(BlueprintModel):
     store: DataStore | None = None
 
 
+MOCK_VOLUME: Final = "perdure-mock"
+"""Name of the volume that holds a mock's files."""
+MOCK_MOUNT_PATH: Final = "/etc/perdure/mock"
+"""Where a mock finds them."""
+
+
 class Mock(BlueprintModel):
-    """A stand-in for the service; one that replaces it has its ports, unless it names others."""
+    """A stand-in for the service; one that replaces it has its ports, unless it names others.
+
+    `files` (relative path to text) are mounted into the mock's container only.
+    """
 
     mode: MockMode
     image: str
     ports: tuple[Port, ...] = ()
+    files: dict[str, str] = {}
 
 
 class Service(BlueprintModel):

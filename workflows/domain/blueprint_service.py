@@ -7,6 +7,7 @@ from typing import Final
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_data import (
     LONGEST_VALUE,
+    read_files,
     read_init,
     read_quantity,
     read_secrets,
@@ -256,7 +257,11 @@ def _startup(fields: Fields) -> Startup:
 
 def _mock(fields: Fields) -> Mock | None:
     child = fields.child("mock")
-    part = None if child is None else Fields.of(child, fields.faults, ("mode", "image", "ports"), "mock")
+    part = (
+        None
+        if child is None
+        else Fields.of(child, fields.faults, ("mode", "image", "ports", "files"), "mock")
+    )
     if part is None:
         return None
     mode = part.choice("mode", MockMode)
@@ -264,8 +269,12 @@ def _mock(fields: Fields) -> Mock | None:
     part.missing("mode", "replace, or sidecar")
     if mode is MockMode.MIRROR:
         part.faults.add(
-            part.node.at("mode"), "mirror is not available in this version", "replace, or sidecar"
+            part.node.at("mode"),
+            "mirror is not available in this version: nothing copies requests to a mock yet",
+            "replace, or sidecar",
         )
     part.missing("image")
-    ports = _ports(part)
-    return Mock(mode=mode, image=image, ports=ports) if mode is not None and image is not None else None
+    ports, files = _ports(part), read_files(part)
+    if mode is None or image is None:
+        return None
+    return Mock(mode=mode, image=image, ports=ports, files=files)

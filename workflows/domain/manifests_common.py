@@ -7,7 +7,18 @@ from typing import Final
 from pydantic import JsonValue
 
 from workflows.domain import names
-from workflows.domain.blueprint_models import MockMode, Probe, Probes, Service, TcpProbe
+from workflows.domain.blueprint_models import (
+    MOCK_MOUNT_PATH,
+    MOCK_VOLUME,
+    Mock,
+    MockMode,
+    Probe,
+    Probes,
+    Service,
+    TcpProbe,
+    Volume,
+    VolumeType,
+)
 from workflows.domain.environment import EnvironmentContext
 
 Manifest = dict[str, JsonValue]
@@ -109,11 +120,24 @@ def running_as(service: Service) -> Service:
             "command": (),
             "args": (),
             "probes": Probes(readiness=readiness),
-            "volumes": (),
+            "volumes": (mock_volume(mock),) if mock.files else (),
             "init": None,
             "mock": None,
         }
     )
+
+
+def mock_volume(mock: Mock) -> Volume:
+    """The volume with a mock's files."""
+    return Volume(name=MOCK_VOLUME, mount_path=MOCK_MOUNT_PATH, type=VolumeType.FILES, files=mock.files)
+
+
+def pod_volumes(service: Service) -> tuple[Volume, ...]:
+    """Every volume of a service's pods: its own, and the files of the mock beside it."""
+    mock = service.mock
+    if mock is None or mock.mode is not MockMode.SIDECAR or not mock.files:
+        return service.volumes
+    return (*service.volumes, mock_volume(mock))
 
 
 def _object(

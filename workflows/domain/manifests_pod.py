@@ -9,9 +9,9 @@ from typing import Final
 from pydantic import JsonValue
 
 from workflows.domain import names
-from workflows.domain.blueprint_models import MockMode, Port, Probe, Service, VolumeType
+from workflows.domain.blueprint_models import MockMode, Port, Probe, Service, Volume, VolumeType
 from workflows.domain.environment import EnvironmentContext
-from workflows.domain.manifests_common import service_labels
+from workflows.domain.manifests_common import mock_volume, pod_volumes, service_labels
 from workflows.domain.manifests_namespace import POD_ACCOUNT
 from workflows.domain.manifests_secrets import SECRET_KEY, pull_secret_object_name, secret_object_name
 
@@ -54,6 +54,7 @@ def pod_spec(service: Service, *, restart_policy: str) -> dict[str, JsonValue]:
                 "image": mock.image,
                 "imagePullPolicy": pull_policy(mock.image),
                 **({"ports": _ports(mock.ports)} if mock.ports else {}),
+                **({"volumeMounts": [_mount(mock_volume(mock))]} if mock.files else {}),
                 "securityContext": _container_security(),
             }
         )
@@ -105,9 +106,7 @@ def container(service: Service) -> dict[str, JsonValue]:
         if probe is not None:
             rendered[field] = _probe(probe)
     if service.volumes:
-        rendered["volumeMounts"] = [
-            {"name": volume.name, "mountPath": volume.mount_path} for volume in service.volumes
-        ]
+        rendered["volumeMounts"] = [_mount(volume) for volume in service.volumes]
     rendered["securityContext"] = _container_security()
     return rendered
 
@@ -157,7 +156,7 @@ def file_keys(service: Service) -> dict[tuple[str, str], str]:
     Keys cannot hold slashes. A path that had to be changed gets a digest, so that no two paths meet.
     """
     keys = {}
-    for volume in service.volumes:
+    for volume in pod_volumes(service):
         for path in volume.files:
             fit = _UNFIT_FOR_KEY.sub("_", path)
             if fit != path or len(fit) > 150:
@@ -175,7 +174,7 @@ def _annotations(service: Service, secret_digests: Mapping[str, str]) -> dict[st
     used = {secret.name: secret_digests.get(secret.name) for secret in service.secrets}
     if any(used.values()):
         annotations[SECRETS_ANNOTATION] = _digest(used)
-    files = {volume.name: volume.files for volume in service.volumes if volume.files}
+    files = {volume.name: volume.files for volume in pod_volumes(service) if volume.files}
     if files:
         annotations[FILES_ANNOTATION] = _digest(files)
     return annotations
@@ -246,11 +245,15 @@ def _probe(probe: Probe) -> dict[str, JsonValue]:
     }
 
 
+def _mount(volume: Volume) -> dict[str, JsonValue]:
+    return {"name": volume.name, "mountPath": volume.mount_path}
+
+
 def _pod_volumes(service: Service) -> list[JsonValue]:
     """Volumes that the pod itself declares; a StatefulSet adds those of its claim templates."""
     keys = file_keys(service)
     volumes: list[JsonValue] = []
-    for volume in service.volumes:
+    for volume in pod_volumes(service):
         if volume.type is VolumeType.EMPTY_DIR:
             bounds: dict[str, JsonValue] = {"sizeLimit": volume.size} if volume.size else {}
             volumes.append({"name": volume.name, "emptyDir": bounds})

@@ -19,6 +19,7 @@ from workflows.domain.environment import EnvironmentContext, Overrides
 from workflows.domain.manifests_common import (
     Manifest,
     environment_labels,
+    pod_volumes,
     running_as,
     selector_labels,
     service_labels,
@@ -116,7 +117,9 @@ def _config_map(context: EnvironmentContext, service: Service) -> list[Manifest]
     if not keys:
         return []
     data: dict[str, JsonValue] = {
-        keys[volume.name, path]: text for volume in service.volumes for path, text in volume.files.items()
+        keys[volume.name, path]: text
+        for volume in pod_volumes(service)
+        for path, text in volume.files.items()
     }
     return [service_object("v1", "ConfigMap", service.name, context, service.name, {"data": data})]
 
