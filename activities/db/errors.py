@@ -129,7 +129,7 @@ class Protected(DomainError):
     kind = FailureKind.POLICY_DENIED
 
     def __init__(self, environment_id: str, name: str) -> None:
-        super().__init__(f"environment {name!r} is protected; take `protected` off its Blueprint first")
+        super().__init__(f"environment {name!r} is protected; take `protected` off first")
         self.environment_id = environment_id
         self.name = name
 

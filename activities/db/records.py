@@ -55,6 +55,8 @@ class Actor:
     principal_id: str
     key_id: str | None
     role: Role
+    unlimited: bool = False
+    """Whether its key is exempt from the rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +211,14 @@ class EventRecord:
     `data` of a step: operationId, step, kind, service, state, attempt, output, failure, blockedBy,
     progress; of an
     operation: operationId, kind, state, force, failure, cleanup, cancel, phase (the environment's), progress.
-    Progress: done, total, running (names).
+    Progress: done, total, running (names). Of settings, without an operation: changes (by field: before,
+    after), changedBy.
     """
 
     environment_id: str
     organization_id: str
     number: int
-    operation_id: str
+    operation_id: str | None
     type: EventType
     data: JsonObject
     at: datetime

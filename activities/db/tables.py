@@ -55,6 +55,8 @@ class EventType(StrEnum):
 
     OPERATION = "operation"
     STEP = "step"
+    SETTINGS = "settings"
+    """Of the environment itself, by a request: no operation belongs to it."""
 
 
 class Table(SQLModel):
@@ -274,7 +276,7 @@ class Event(Table, table=True):
     environment_id: str = Field(primary_key=True, foreign_key="environments.id")
     number: int = Field(primary_key=True, sa_type=BigInteger)
     organization_id: str = Field(foreign_key="organizations.id", index=True)
-    operation_id: str = Field(foreign_key="operations.id")
+    operation_id: str | None = Field(default=None, foreign_key="operations.id")
     type: EventType = Field(sa_type=text_enum(EventType))
     data: JsonObject = Field(sa_type=Json)
     at: datetime = Field(sa_type=UtcDateTime)

@@ -83,6 +83,7 @@ def environment_fields(
         "ttl_minutes": record.ttl_minutes,
         "protected": record.protected,
         "labels": record.labels,
+        "version": record.version,
         "created_by": record.created_by,
         "created_at": record.created_at,
         "updated_at": record.updated_at,

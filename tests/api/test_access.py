@@ -22,6 +22,7 @@ OPEN = {
     ("GET", "/problems/{kind}"),
 }
 BODIES: dict[str, object] = {
+    "": {"description": "theirs"},
     "/blueprint": {
         "blueprint": {"name": "shop", "services": [{"name": "web", "image": "registry.test/web:1"}]}
     },

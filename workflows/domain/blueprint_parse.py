@@ -36,7 +36,7 @@ _PLAN_KEYS: Final = (
 )  # fmt: skip
 BLUEPRINT_KEYS: Final = ("name", *_PLAN_KEYS, "plans")
 _MOST_PLANS: Final = 10
-_YEAR_MINUTES: Final = 366 * 24 * 60
+YEAR_MINUTES: Final = 366 * 24 * 60
 
 
 def parse_blueprint(document: object, *, plan: str | None = None, name: str | None = None) -> Blueprint:
@@ -147,8 +147,8 @@ def _read(root: Node, faults: Faults, script_fault: ScriptFault) -> Blueprint:
         services=services,
         routing=_routing(fields),
         auto_shutdown_enabled=fields.boolean("autoShutdownEnabled", default=False),
-        auto_shutdown_delay_minutes=fields.integer("autoShutdownDelayMinutes", 1, _YEAR_MINUTES, 30),
-        ttl_minutes=fields.integer("ttlMinutes", 1, _YEAR_MINUTES, 0) or None,
+        auto_shutdown_delay_minutes=fields.integer("autoShutdownDelayMinutes", 1, YEAR_MINUTES, 30),
+        ttl_minutes=fields.integer("ttlMinutes", 1, YEAR_MINUTES, 0) or None,
         on_failure=fields.choice("onFailure", OnFailure) or OnFailure.KEEP,
         protected=fields.boolean("protected", default=False),
         labels=_labels(fields),

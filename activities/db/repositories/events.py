@@ -20,7 +20,11 @@ CHANNEL: Final = "perdure_events"
 
 
 async def append(
-    session: AsyncSession, environment: Environment, operation_id: str, type_: EventType, data: JsonObject
+    session: AsyncSession,
+    environment: Environment,
+    operation_id: str | None,
+    type_: EventType,
+    data: JsonObject,
 ) -> None:
     """Append one event. `environment` must be the locked row: its counter gives the number."""
     environment.last_event += 1
