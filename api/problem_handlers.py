@@ -48,6 +48,8 @@ from workflows.domain.failures import FailureKind
 
 Fault = TypeVar("Fault", bound=Exception)
 RETRY_SECONDS = "2"
+_UNSTORABLE = frozenset({"22021", "22P05"})
+"""SQLSTATEs of Postgres for text that it cannot hold."""
 
 _log = structlog.get_logger("perdure.api")
 _BY_STATUS: dict[int, ProblemKind] = {
@@ -113,9 +115,9 @@ def _domain(error: DomainError, _: Request) -> ProblemError:
             detail, errors = "The update would lose data.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
-            errors = [
-                ProblemField(path="query.cursor", message="is not one", suggestion="use meta.nextCursor")
-            ]
+            what = "belongs to another order or other filters" if error.foreign else "is not one"
+            same = "use meta.nextCursor of the page before, with the same sort and filters"
+            errors = [ProblemField(path="query.cursor", message=what, suggestion=same)]
         case IdempotencyMismatch():
             kind = RequestProblem.IDEMPOTENCY_MISMATCH
         case IdempotencyInFlight():
@@ -166,6 +168,11 @@ def _database(error: Exception, _: Request) -> ProblemError:
 def _database_fault(error: DBAPIError, request: Request) -> ProblemError:
     if error.connection_invalidated:
         return _database(error, request)
+    if getattr(error.orig, "sqlstate", None) in _UNSTORABLE:
+        return ProblemError(
+            RequestProblem.VALIDATION_FAILED,
+            "The request holds a character that cannot be stored, such as U+0000.",
+        )
     return _unforeseen(error, request)
 
 

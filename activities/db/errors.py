@@ -163,8 +163,13 @@ class InvalidCursor(DomainError):
     kind = FailureKind.BLUEPRINT_INVALID
     status = 422
 
-    def __init__(self) -> None:
-        super().__init__("the cursor is not one that a list answer gave")
+    def __init__(self, *, foreign: bool = False) -> None:
+        super().__init__(
+            "the cursor belongs to a list in another order or with other filters"
+            if foreign
+            else "the cursor is not one that a list answer gave"
+        )
+        self.foreign = foreign
 
 
 class IdempotencyMismatch(DomainError):

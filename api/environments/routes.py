@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import Developer, Viewer
 from api.bodies import read_document
@@ -31,6 +31,7 @@ from api.environments.schemas import (
     ValidationOut,
 )
 from api.environments.service import Caller
+from api.filters import EnvironmentQuery
 from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
@@ -40,7 +41,6 @@ from api.problems import RequestProblem
 from api.state import State
 from api.streams import After, LastEventId, event_stream, start_after
 from workflows.domain.failures import FailureKind
-from workflows.domain.operations import EnvironmentPhase
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
@@ -95,17 +95,16 @@ async def list_all(
     request: Request,
     state: State,
     actor: Viewer,
+    query: Annotated[EnvironmentQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    name: Annotated[str | None, Query(max_length=100)] = None,
-    status: Annotated[
-        list[EnvironmentPhase] | None,
-        Query(description="May be repeated; `deleted` ones only when asked for"),
-    ] = None,
 ) -> Response:
-    """Newest first; services without live numbers."""
+    """Newest first unless `sort` says otherwise; services without live numbers.
+
+    A cursor goes on in the list that it came from: `sort` and filters have to be the same.
+    """
     shaped, following = await service.find(
-        state, actor.organization_id, limit=limit, cursor=cursor, name=name, phases=status or ()
+        state, actor.organization_id, limit=limit, cursor=cursor, wanted=query.wanted, sort=query.sort
     )
     return answer_list(request, shaped, following)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -14,6 +14,7 @@ from activities.db.acceptance import Accepted, Settings
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.bulk import current_blueprints
+from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
 from activities.db.repositories.paging import Page
 from api.deferred import start_workflow, tell_workflow
 from api.environments.schemas import ChangeEnvironment, EnvironmentOut
@@ -26,7 +27,6 @@ from api.settings import ApiSettings
 from api.state import AppState
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import GuardRails
-from workflows.domain.operations import EnvironmentPhase
 
 OPERATIONS_PATH: Final = "/v1/operations"
 Work = Callable[[AsyncSession], Awaitable[Outcome[Accepted]]]
@@ -155,13 +155,13 @@ async def find(
     *,
     limit: int,
     cursor: str | None,
-    name: str | None,
-    phases: Sequence[EnvironmentPhase],
+    wanted: EnvironmentFilter,
+    sort: EnvironmentSort,
 ) -> tuple[list[EnvironmentOut], str | None]:
-    """Return a page of environments, newest first, without live numbers. Raises InvalidCursor."""
+    """Return a page of environments without live numbers. Raises InvalidCursor."""
     async with state.database.reading() as session:
         page: Page[EnvironmentRecord] = await environments.list_environments(
-            session, organization_id, limit=limit, cursor=cursor, name=name, phases=phases
+            session, organization_id, limit=limit, cursor=cursor, wanted=wanted, sort=sort
         )
         revisions_of = [(record.id, record.revision) for record in page.items]
         blueprints = await current_blueprints(session, organization_id, revisions_of)
