@@ -69,7 +69,12 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
         app.router.routes.extend(router.routes)
     problem_handlers.install(app)
     openapi.install(app)
-    app.add_middleware(EdgeMiddleware, body_limit=settings.body_limit_bytes, metrics=metrics)
+    app.add_middleware(
+        EdgeMiddleware,
+        body_limit=settings.body_limit_bytes,
+        body_seconds=settings.body_seconds,
+        metrics=metrics,
+    )
     _allow_origins(app, settings)
     return app
 

@@ -17,6 +17,7 @@ _BODY_PROBLEMS: Final = (
     RequestProblem.MALFORMED_BODY,
     RequestProblem.CONTENT_TOO_LARGE,
     RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+    RequestProblem.REQUEST_TIMEOUT,
 )
 REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
 """Of a route that takes an idempotency key."""
@@ -41,7 +42,7 @@ def documented(
 ) -> Documentation:
     """Declare a route's problems, and its body (with what can be wrong with any) when it reads that itself.
 
-    Unless it is `open_to_all`, a route may answer 401, 403 and 404 as well. `stream`: it answers with events.
+    Unless it is `open_to_all`, a route may answer 401, 403, 404 and 429 as well. `stream`: it answers with events.
     `ok`: the success of a route without a model. `conditional`: it changes the environment `{id}` in a transaction
     of `api.idempotency.once`, and takes `If-Match`. `shown`: it shows an environment, with an `ETag`.
     """
@@ -50,6 +51,7 @@ def documented(
         RequestProblem.UNAUTHENTICATED,
         FailureKind.POLICY_DENIED,
         RequestProblem.NOT_FOUND,
+        RequestProblem.RATE_LIMITED,
     )
     read = () if body is None else _BODY_PROBLEMS
     stale = (RequestProblem.PRECONDITION_FAILED,) if conditional else ()

@@ -57,6 +57,7 @@ _BY_STATUS: dict[int, ProblemKind] = {
     403: FailureKind.FORBIDDEN,
     404: RequestProblem.NOT_FOUND,
     405: RequestProblem.METHOD_NOT_ALLOWED,
+    408: RequestProblem.REQUEST_TIMEOUT,
     413: RequestProblem.CONTENT_TOO_LARGE,
     415: RequestProblem.UNSUPPORTED_MEDIA_TYPE,
     503: RequestProblem.UNAVAILABLE,

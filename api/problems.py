@@ -30,6 +30,8 @@ class RequestProblem(StrEnum):
     CONTENT_TOO_LARGE = "content_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PRECONDITION_FAILED = "precondition_failed"
+    RATE_LIMITED = "rate_limited"
+    REQUEST_TIMEOUT = "request_timeout"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
     NOT_SUPPORTED = "not_supported"
@@ -77,6 +79,12 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     ),
     RequestProblem.PRECONDITION_FAILED: ProblemTraits(
         412, "Changed since it was read", "Read it again and repeat the change on what it is now."
+    ),
+    RequestProblem.RATE_LIMITED: ProblemTraits(
+        429, "Too many requests", "Wait for the seconds in `Retry-After`; `RateLimit` says what is left."
+    ),
+    RequestProblem.REQUEST_TIMEOUT: ProblemTraits(
+        408, "The body did not come in time", "Send the request again, faster; nothing was done."
     ),
     RequestProblem.IDEMPOTENCY_MISMATCH: ProblemTraits(
         422,
