@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -28,6 +29,8 @@ _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _DRAIN_FACTOR: Final = 4
 """A body over the limit is read up to this many times the limit before it is answered: a client that is still
 sending would otherwise see a reset connection instead of the answer."""
+BROKEN_OFF: Final = 499
+"""In log and metrics: the client went away before its request was whole."""
 _DRAIN_SECONDS: Final = 10.0
 
 _SECURITY: Final = {
@@ -162,6 +165,9 @@ class EdgeMiddleware:
                 await exchange.send_problem(state["path"], too_large(self._body_limit))
             else:
                 await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            # Nobody is left to be answered, and nothing is wrong with us.
+            exchange.status = exchange.status or BROKEN_OFF
         except Exception:
             _log.exception("request_failed", requestId=exchange.request_id, path=state["path"])
             if exchange.status:

@@ -170,6 +170,7 @@ class Environment(ApiModel):
     services: tuple[Service, ...] = ()
     operation: Operation | None = None
     protected: bool = False
+    labels: dict[str, str] = {}
     created_at: datetime | None = None
     updated_at: datetime | None = None
 

@@ -31,8 +31,8 @@ from activities.db.repositories import (
     revisions,
     secrets,
 )
-from activities.db.repositories.idempotency import StoredAnswer
 from activities.db.repositories.environments import EnvironmentFilter
+from activities.db.repositories.idempotency import StoredAnswer
 from activities.db.tables import PrincipalKind, Role
 from activities.db.types import utc_now
 from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, begin, finish, make_tenant, shop

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from activities.secrets import Opener, new_private_key
 from tests.api.support import shop_document
 from tests.helpers.stack import ROOT, free_port
 from tests.helpers.waiting import eventually
@@ -47,13 +48,16 @@ class Server:
 
 @contextmanager
 def serving(directory: Path) -> Iterator[Server]:
-    port = free_port()
+    port, private, seal_key = free_port(), new_private_key(), directory / "seal.key"
+    seal_key.write_text(private)
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PERDURE_")}
     environment = inherited | {
         "PERDURE_ENVIRONMENT": "dev",
         "PERDURE_DATABASE_URL": f"sqlite+aiosqlite:///{directory}/perdure.db",
         "PERDURE_OBJECT_STORE": str(directory / "objects"),
         "PERDURE_MASTER_KEYS": f"test:{base64.b64encode(os.urandom(32)).decode()}",
+        "PERDURE_SEAL_PUBLIC_KEYS": json.dumps({"local": Opener(private).public_key}),
+        "PERDURE_SEAL_PRIVATE_KEY_FILE": str(seal_key),
         "PERDURE_TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}",
         "PERDURE_PORT": str(port),
         "PERDURE_HEAD_SECONDS": str(HEAD_SECONDS),
