@@ -104,7 +104,8 @@ OrganizationHeader = Annotated[
 async def identify(request: Request, organization_id: str | None) -> Actor:
     """Return whose key a request bears, once that key's rate limit lets it pass.
 
-    Raises ProblemError: 401 without a good key, 429 beyond the limit of the key or, for guesses, of the address.
+    Raises ProblemError: 401 without a good key, 429 beyond the limit of the key or, for guesses, of the
+    address.
     """
     cache: KeyCache = request.state.app.keys
     limits: Limits = request.state.app.limits

@@ -42,8 +42,10 @@ def documented(
 ) -> Documentation:
     """Declare a route's problems, and its body (with what can be wrong with any) when it reads that itself.
 
-    Unless it is `open_to_all`, a route may answer 401, 403, 404 and 429 as well. `stream`: it answers with events.
-    `ok`: the success of a route without a model. `conditional`: it changes the environment `{id}` in a transaction
+    Unless it is `open_to_all`, a route may answer 401, 403, 404 and 429 as well. `stream`: it answers with
+    events.
+    `ok`: the success of a route without a model. `conditional`: it changes the environment `{id}` in a
+    transaction
     of `api.idempotency.once`, and takes `If-Match`. `shown`: it shows an environment, with an `ETag`.
     """
     always: tuple[ProblemKind, ...] = (RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)

@@ -1,4 +1,6 @@
-"""What lists can be narrowed to: parameters that several routes share, checked before the database sees them."""
+"""What lists can be narrowed to: parameters that several routes share, checked before the database sees
+them.
+"""
 
 from __future__ import annotations
 

@@ -60,8 +60,8 @@ async def once(
 ) -> Outcome[Result] | Replayed:
     """Run `work` in one transaction, once for each key; it is committed when this returns.
 
-    What the request's `If-Match` asks for is checked before `work`, under the lock of the environment's row; a
-    first answer is given again whatever has become of the environment since.
+    What the request's `If-Match` asks for is checked before `work`, under the lock of the environment's
+    row; a first answer is given again whatever has become of the environment since.
 
     Raises what `work` raises (nothing is kept then), IdempotencyMismatch and IdempotencyInFlight.
     """

@@ -194,7 +194,9 @@ class EdgeMiddleware:
 
 
 def _add_missing(headers: list[tuple[bytes, bytes]], state: dict[str, Any]) -> None:
-    """Add what an answer has to say and does not yet: where the key's limit stands, and how browsers treat it."""
+    """Add what an answer has to say and does not yet: where the key's limit stands, and how browsers treat
+    it.
+    """
     given = {name.lower() for name, _ in headers}
     kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
     wanted = dict(_SECURITY)

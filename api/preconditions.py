@@ -1,9 +1,10 @@
 """Entity tags of environments, and the requests that depend on them (RFC 9110, 8.8.3 and 13).
 
-A tag has two parts, `"12.9f3c52a1d0b7e844"`: the version of the environment's row, and a digest of all that the
-answer shows, the live numbers included. `If-None-Match` compares the whole, so that 304 never hides a pod that
-fell over; `If-Match` compares the version alone, so that a pod that fell over makes no write stale. It takes the
-bare version (`"12"`) too, which every environment in a list bears. See docs/adr/0013.
+A tag has two parts, `"12.9f3c52a1d0b7e844"`: the version of the environment's row, and a digest of all
+that the
+answer shows, the live numbers included. `If-None-Match` compares the whole, so that 304 never hides a pod
+that fell over; `If-Match` compares the version alone, so that a pod that fell over makes no write stale. It
+takes the bare version (`"12"`) too, which every environment in a list bears. See docs/adr/0013.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Precondition:
     versions: frozenset[int] | None
 
     async def check(self, session: AsyncSession, organization_id: str) -> None:
-        """Compare under the row's lock, which lasts as long as the transaction. Raises NotFound, ProblemError.
+        """Compare under the row's lock, which lasts as long as the transaction. Raises NotFound,
+        ProblemError.
 
         The organisation is locked first: what follows may want that lock too, and locks have one order.
         """

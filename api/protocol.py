@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol, with a time limit on the head of a request.
 
-Without it whoever sends a header a minute holds a connection for ever. The limit is on the whole head, from its
+Without it whoever sends a header a minute holds a connection for ever. The limit is on the whole head,
+from its
 first byte (on a new connection, from the connection) to the empty line: trickling does not extend it. Bodies
 have a limit of their own, in `api.middleware`, which can answer.
 """

@@ -167,8 +167,8 @@ async def get(
 async def change(request: Request, state: State, actor: Developer, environment_id: Id) -> Response:
     """Settings only: nothing in the cluster changes, and no operation is made.
 
-    What is not named stays as it is. A rename is for people: namespace, objects and workflows keep the name that
-    the environment was created with.
+    What is not named stays as it is. A rename is for people: namespace, objects and workflows keep the
+    name that the environment was created with.
     """
     wanted = validated(ChangeEnvironment, await read_document(request, allow_yaml=False))
     outcome = await service.change(Caller(request, state, actor), environment_id, wanted)

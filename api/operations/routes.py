@@ -34,7 +34,7 @@ router = APIRouter(prefix="/v1/operations", tags=["operations"])
     operation_id="operations_list",
     **documented(),
 )
-async def list_all(
+async def list_all(  # noqa: PLR0913, PLR0917 - one for each parameter
     request: Request,
     state: State,
     actor: Viewer,

@@ -205,16 +205,14 @@ def delete(
 
 
 @app.command("set")
-def set_(
+def set_(  # noqa: PLR0913, PLR0917 - one for each option
     context: typer.Context,
     environment: EnvironmentArgument,
     name: Annotated[str | None, typer.Option("--name", help="Another name; nothing else is renamed.")] = None,
     description: Annotated[str | None, typer.Option("--description", help="What it is for.")] = None,
     ttl: Annotated[
         str | None,
-        typer.Option(
-            "--ttl", metavar="DURATION|none", help="Delete it this long after it was made, e.g. 8h."
-        ),
+        typer.Option("--ttl", metavar="DURATION|none", help="Delete it so long after it was made, 8h."),
     ] = None,
     auto_shutdown: Annotated[
         str | None,

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from pydantic import JsonValue
 from sqlmodel import col, select
 
 from activities.db.engine import Database
@@ -20,7 +21,8 @@ async def made(database: Database) -> Tenant:
     """Five environments, two of which were made and changed at the same moment."""
     tenant = await make_tenant(database)
     for place, name in enumerate(NAMES):
-        labels = {"team": "shop" if place % 2 else "core", "example.com/place": str(place)}
+        team = "shop" if place % 2 else "core"
+        labels: dict[str, JsonValue] = {"team": team, "example.com/place": str(place)}
         await accept(database, tenant, shop(name, labels=labels))
     async with database.transaction() as session:
         rows = (await session.exec(select(Environment).order_by(col(Environment.id)))).all()

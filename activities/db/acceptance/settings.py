@@ -41,8 +41,8 @@ async def change_settings(
 ) -> SettingsChanged:
     """Set what `wanted` has set; what is so already is left, and without any change nothing is written.
 
-    A live operation does not mind: it reads none of these. Namespace, objects and workflows keep the names that
-    they were made under, whatever the environment is called now.
+    A live operation does not mind: it reads none of these. Namespace, objects and workflows keep the names
+    that they were made under, whatever the environment is called now.
 
     Raises NotFound, AlreadyDeleted, Deleting, or NameTaken.
     """

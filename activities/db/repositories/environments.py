@@ -49,8 +49,8 @@ class EnvironmentSort(StrEnum):
 class EnvironmentFilter:
     """Which environments a list holds: those that meet all that is set.
 
-    `part` stands somewhere in the name, in letters of any case. `labels`: key and value, None: any value. Deleted
-    ones only when `phases` names them.
+    `part` stands somewhere in the name, in letters of any case. `labels`: key and value, None: any value.
+    Deleted ones only when `phases` names them.
     """
 
     phases: frozenset[EnvironmentPhase] = frozenset()
@@ -62,7 +62,7 @@ class EnvironmentFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What rows have to meet."""
-        found = [
+        found: list[ColumnElement[bool]] = [
             col(Environment.phase).in_(sorted(self.phases))
             if self.phases
             else col(Environment.deleted_at).is_(None)

@@ -45,7 +45,7 @@ async def get_operation(session: AsyncSession, organization_id: str, operation_i
     return operation_record(row)
 
 
-async def list_operations(
+async def list_operations(  # noqa: PLR0913 - one for each filter
     session: AsyncSession,
     organization_id: str,
     *,
