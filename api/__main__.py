@@ -12,6 +12,7 @@ from uvicorn.supervisors import Multiprocess
 from activities.keyring import KeyringInvalidError
 from activities.secrets import SecretsError
 from api.logs import configure_logging
+from api.protocol import LimitedHttpProtocol
 from api.settings import ApiSettings
 from api.state import AppState
 
@@ -43,7 +44,7 @@ def main() -> int:
         port=settings.port,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=LimitedHttpProtocol,
         ws="websockets-sansio",  # of the two the one that slows a sender down while nobody takes its frames
         ws_max_size=1024 * 1024,
         # A pong waits behind what is not taken yet: who is slow for two minutes is not gone.
@@ -53,7 +54,8 @@ def main() -> int:
         log_config=None,
         server_header=False,
         date_header=False,
-        proxy_headers=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies or None,
         backlog=2048,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=settings.shutdown_seconds,

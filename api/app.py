@@ -83,7 +83,12 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
         app.router.routes.extend(router.routes)
     problem_handlers.install(app)
     openapi.install(app)
-    app.add_middleware(EdgeMiddleware, body_limit=settings.body_limit_bytes, metrics=metrics)
+    app.add_middleware(
+        EdgeMiddleware,
+        body_limit=settings.body_limit_bytes,
+        body_seconds=settings.body_seconds,
+        metrics=metrics,
+    )
     _allow_origins(app, settings)
     return app
 
@@ -97,12 +102,23 @@ def _allow_origins(app: FastAPI, settings: ApiSettings) -> None:
             "Authorization",
             "Content-Type",
             "Idempotency-Key",
+            "If-Match",
+            "If-None-Match",
             "Last-Event-ID",
             "X-Namespace",
             "X-Organization-ID",
             "X-Request-ID",
         ],
-        "expose_headers": ["Location", "X-Request-ID", "X-API-Version", "Retry-After"],
+        "expose_headers": [
+            "ETag",
+            "Idempotency-Replayed",
+            "Location",
+            "RateLimit",
+            "RateLimit-Policy",
+            "Retry-After",
+            "X-API-Version",
+            "X-Request-ID",
+        ],
         "max_age": 600,
     }
     app.add_middleware(CORSMiddleware, **options)

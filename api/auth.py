@@ -16,6 +16,7 @@ from activities.db.records import Actor
 from activities.db.repositories.keys import authenticate
 from activities.db.tables import Role
 from activities.secrets import token_digest
+from api.limits import Limits
 from api.problems import ProblemError, RequestProblem
 from workflows.domain.failures import FailureKind
 
@@ -52,8 +53,12 @@ class KeyCache:
             and organization_id in (None, known.actor.organization_id)
         ):
             return known.actor
-        async with self._database.reading() as session:
-            found = await authenticate(session, token, organization_id)
+        try:
+            async with self._database.reading() as session:
+                found = await authenticate(session, token, organization_id)
+        except Unauthenticated:
+            self._known.pop(digest, None)
+            raise
         seconds = self._seconds
         if found.key.expires_at is not None:
             seconds = min(seconds, found.key.expires_at.timestamp() - time.time())
@@ -61,6 +66,10 @@ class KeyCache:
         while len(self._known) > _MOST_CACHED:
             self._known.popitem(last=False)
         return found.actor
+
+    def was_good(self, token: str) -> bool:
+        """Whether this process has seen the token to be good: whoever has it does not guess."""
+        return token_digest(token) in self._known
 
     def forget(self) -> None:
         """Forget all keys: the next request of each asks the database."""
@@ -93,6 +102,35 @@ OrganizationHeader = Annotated[
 ]
 
 
+async def identify(request: Request, organization_id: str | None) -> Actor:
+    """Return whose key a request bears, once that key's rate limit lets it pass.
+
+    Raises ProblemError: 401 without a good key, 429 beyond the limit of the key or, for guesses, of the
+    address.
+    """
+    cache: KeyCache = request.state.app.keys
+    limits: Limits = request.state.app.limits
+    address = request.client.host if request.client else ""
+    try:
+        token = _token(request)
+    except ProblemError:
+        limits.refuse_guesses(address)
+        limits.wrong_key(address)
+        raise
+    try:
+        if not cache.was_good(token):
+            limits.refuse_guesses(address)
+        actor = await cache.actor(token, organization_id)
+    except Unauthenticated as error:
+        limits.wrong_key(address)
+        raise unauthenticated("The API key is unknown, expired or revoked.") from error
+    request.state.identity = actor
+    if actor.key_id is not None and not actor.unlimited:
+        # The edge puts them on whatever is answered.
+        request.state.limit_headers = limits.spend(actor.key_id)
+    return actor
+
+
 def require(role: Role) -> Callable[[Request, str | None], Coroutine[Any, Any, Actor]]:
     """Make the dependency of a route that takes at least this role.
 
@@ -101,13 +139,7 @@ def require(role: Role) -> Callable[[Request, str | None], Coroutine[Any, Any, A
     """
 
     async def actor_of(request: Request, organization_id: OrganizationHeader = None) -> Actor:
-        token = _token(request)
-        cache: KeyCache = request.state.app.keys
-        try:
-            actor = await cache.actor(token, organization_id)
-        except Unauthenticated as error:
-            raise unauthenticated("The API key is unknown, expired or revoked.") from error
-        request.state.identity = actor
+        actor = await identify(request, organization_id)
         allow(actor, role)
         return actor
 

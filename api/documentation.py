@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, TypedDict
 
+from fastapi import Depends
+from fastapi.params import Depends as Dependency
 from pydantic import BaseModel
 
+from api.preconditions import if_match
 from api.problems import ProblemKind, RequestProblem, responses
 from workflows.domain.failures import FailureKind
 
@@ -14,6 +17,7 @@ _BODY_PROBLEMS: Final = (
     RequestProblem.MALFORMED_BODY,
     RequestProblem.CONTENT_TOO_LARGE,
     RequestProblem.UNSUPPORTED_MEDIA_TYPE,
+    RequestProblem.REQUEST_TIMEOUT,
 )
 REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
 """Of a route that takes an idempotency key."""
@@ -22,6 +26,7 @@ REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.ID
 class Documentation(TypedDict):
     """Keyword arguments of a route."""
 
+    dependencies: list[Dependency]
     responses: dict[int | str, dict[str, Any]]
     openapi_extra: dict[str, Any]
 
@@ -32,32 +37,58 @@ def documented(
     ok: dict[str, Any] | None = None,
     stream: bool = False,
     open_to_all: bool = False,
+    conditional: bool = False,
+    shown: bool = False,
 ) -> Documentation:
     """Declare a route's problems, and its body (with what can be wrong with any) when it reads that itself.
 
-    Unless it is `open_to_all`, a route may answer 401, 403 and 404 as well. `stream`: it answers with events.
-    `ok`: the success of a route without a model.
+    Unless it is `open_to_all`, a route may answer 401, 403, 404 and 429 as well. `stream`: it answers with
+    events.
+    `ok`: the success of a route without a model. `conditional`: it changes the environment `{id}` in a
+    transaction
+    of `api.idempotency.once`, and takes `If-Match`. `shown`: it shows an environment, with an `ETag`.
     """
     always: tuple[ProblemKind, ...] = (RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)
     guarded: tuple[ProblemKind, ...] = (
         RequestProblem.UNAUTHENTICATED,
         FailureKind.POLICY_DENIED,
         RequestProblem.NOT_FOUND,
+        RequestProblem.RATE_LIMITED,
     )
     read = () if body is None else _BODY_PROBLEMS
-    given = dict.fromkeys((*kinds, *read, *(always if open_to_all else (*always, *guarded))))
+    stale = (RequestProblem.PRECONDITION_FAILED,) if conditional else ()
+    given = dict.fromkeys((*kinds, *stale, *read, *(always if open_to_all else (*always, *guarded))))
     extra: dict[str, Any] = {}
     if body is not None:
         extra["requestBody"] = body
     answers = responses(*given)
     if ok is not None:
         answers[200] = ok
+    if shown:
+        answers[304] = {"description": "`If-None-Match` has the tag of what would be answered"}
     if stream:
         answers[200] = {
             "description": "Server-sent events: `id` is the event's number, `data` an EventOut as JSON",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
-    return {"responses": answers, "openapi_extra": extra}
+    dependencies = [Depends(if_match)] if conditional else []
+    return {"dependencies": dependencies, "responses": answers, "openapi_extra": extra}
+
+
+SETTINGS_BODY: Final[dict[str, Any]] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"$ref": _REFERENCE + "ChangeEnvironment"},
+            "examples": {
+                "some": {
+                    "value": {"description": "for the demo", "labels": {"team": "shop"}, "ttlMinutes": 480}
+                },
+                "unprotect": {"value": {"protected": False, "ttlMinutes": None}},
+            },
+        }
+    },
+}
 
 
 _EVENT: Final = (

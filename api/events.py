@@ -218,7 +218,7 @@ def sse(event: EventRecord) -> bytes:
         "number": event.number,
         "type": event.type,
         "environmentId": event.environment_id,
-        "operationId": event.operation_id,
+        **({} if event.operation_id is None else {"operationId": event.operation_id}),
         "at": event.at,
         "data": event.data,
     }

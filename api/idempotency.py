@@ -15,6 +15,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories import idempotency
 from activities.db.repositories.idempotency import StoredAnswer
 from api.envelope import ApiModel, answer, answer_stored
+from api.preconditions import precondition_of
 from api.state import AppState
 
 Result = TypeVar("Result")
@@ -59,10 +60,16 @@ async def once(
 ) -> Outcome[Result] | Replayed:
     """Run `work` in one transaction, once for each key; it is committed when this returns.
 
+    What the request's `If-Match` asks for is checked before `work`, under the lock of the environment's
+    row; a first answer is given again whatever has become of the environment since.
+
     Raises what `work` raises (nothing is kept then), IdempotencyMismatch and IdempotencyInFlight.
     """
+    precondition = precondition_of(request)
     if key is None:
         async with state.database.transaction() as session:
+            if precondition is not None:
+                await precondition.check(session, actor.organization_id)
             return await work(session)
     route = _route(request)
     body = await request.body()
@@ -71,6 +78,8 @@ async def once(
         stored = await idempotency.claim(session, actor, route, key, fingerprint)
         if stored is not None:
             return Replayed(stored.status, stored.body, stored.headers)
+        if precondition is not None:
+            await precondition.check(session, actor.organization_id)
         outcome = await work(session)
         if outcome.keep:
             data = outcome.data.model_dump(mode="json", exclude_none=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ulid import ULID
 
@@ -32,7 +33,20 @@ _SHARE_LINK: Final = re.compile(r"((?:^|/)share/)[^/]+|pds_[A-Za-z0-9._-]+")
 _DRAIN_FACTOR: Final = 4
 """A body over the limit is read up to this many times the limit before it is answered: a client that is still
 sending would otherwise see a reset connection instead of the answer."""
+BROKEN_OFF: Final = 499
+"""In log and metrics: the client went away before its request was whole."""
 _DRAIN_SECONDS: Final = 10.0
+
+_SECURITY: Final = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+}
+_OF_DATA: Final = {
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+"""Pages have a policy of their own, data needs none; what may be kept says so itself."""
 
 _log = structlog.get_logger("perdure.api")
 
@@ -45,10 +59,20 @@ class BodyTooLarge(HTTPException):
         self.limit = limit
 
 
-class _Exchange:
-    """One request and its answer."""
+class BodyTooSlow(HTTPException):
+    """The body did not come in time."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self) -> None:
+        super().__init__(408, "The body did not come in time.", headers={"Connection": "close"})
+
+
+class _Exchange:
+    """One request and its answer. `seconds`: for its body to arrive."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int, seconds: float) -> None:
+        self._state = scope.setdefault("state", {})
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._whole = False
         self.status = 0
         self.stream = False
         self.received = 0
@@ -67,7 +91,7 @@ class _Exchange:
         if self.too_large:
             await self.drain()
             raise BodyTooLarge(self._limit)
-        message = await self._receive()
+        message = await self._next()
         if message["type"] == "http.request":
             self.received += len(message.get("body", b""))
             if self.received > self._limit:
@@ -75,6 +99,18 @@ class _Exchange:
                 if message.get("more_body"):
                     await self.drain()
                 raise BodyTooLarge(self._limit)
+        return message
+
+    async def _next(self) -> Message:
+        """The next part of the body; once it is whole, only the end of the connection is waited for."""
+        if self._whole:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise BodyTooSlow from error
+        self._whole = not message.get("more_body")
         return message
 
     async def drain(self) -> None:
@@ -92,6 +128,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), *self._headers]
+            _add_missing(headers, self._state)
             self.stream = any(name == b"content-type" and b"event-stream" in value for name, value in headers)
             message["headers"] = headers
         await self._send(message)
@@ -106,9 +143,12 @@ class _Exchange:
 class EdgeMiddleware:
     """Wraps the application; see the module."""
 
-    def __init__(self, app: ASGIApp, *, body_limit: int, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_limit: int, metrics: Metrics, body_seconds: float = 60.0
+    ) -> None:
         self._app = app
         self._body_limit = body_limit
+        self._body_seconds = body_seconds
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,7 +157,7 @@ class EdgeMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        exchange = _Exchange(scope, receive, send, self._body_limit)
+        exchange = _Exchange(scope, receive, send, self._body_limit, self._body_seconds)
         state = scope.setdefault("state", {})
         state["request_id"] = exchange.request_id
         state["path"] = shown_path(scope["path"])
@@ -132,6 +172,9 @@ class EdgeMiddleware:
                 await exchange.send_problem(state["path"], nothing_there())
             else:
                 await self._app(scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            # Nobody is left to be answered, and nothing is wrong with us.
+            exchange.status = exchange.status or BROKEN_OFF
         except Exception:
             _log.exception("request_failed", requestId=exchange.request_id, path=state["path"])
             if exchange.status:
@@ -155,6 +198,20 @@ class EdgeMiddleware:
             keyId=getattr(identity, "key_id", None),
             organizationId=getattr(identity, "organization_id", None),
         )
+
+
+def _add_missing(headers: list[tuple[bytes, bytes]], state: dict[str, Any]) -> None:
+    """Add what an answer has to say and does not yet: where the key's limit stands, and how browsers treat
+    it.
+    """
+    given = {name.lower() for name, _ in headers}
+    kind = next((value for name, value in headers if name.lower() == b"content-type"), b"")
+    wanted = dict(_SECURITY)
+    if b"json" in kind:
+        wanted |= _OF_DATA
+    for name, value in state.get("limit_headers", {}).items():
+        wanted[name.lower().encode()] = value.encode()
+    headers.extend((name, value) for name, value in wanted.items() if name not in given)
 
 
 def route_template(scope: Scope) -> str:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.environments.schemas import (
+    ChangeEnvironment,
     CreateEnvironment,
     ImportCompose,
     UpdateEnvironment,
@@ -32,6 +33,7 @@ from api.templates.schemas import InstantiateTemplate, TemplateIn
 FILE: Final = Path(__file__).parent.parent / "openapi.json"
 _MODELS: Final[tuple[type[BaseModel], ...]] = (
     Problem,
+    ChangeEnvironment,
     CreateEnvironment,
     UpdateEnvironment,
     ValidateBlueprint,

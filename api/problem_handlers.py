@@ -48,6 +48,8 @@ from workflows.domain.failures import FailureKind
 
 Fault = TypeVar("Fault", bound=Exception)
 RETRY_SECONDS = "2"
+_UNSTORABLE = frozenset({"22021", "22P05"})
+"""SQLSTATEs of Postgres for text that it cannot hold."""
 
 _log = structlog.get_logger("perdure.api")
 _BY_STATUS: dict[int, ProblemKind] = {
@@ -55,6 +57,7 @@ _BY_STATUS: dict[int, ProblemKind] = {
     403: FailureKind.FORBIDDEN,
     404: RequestProblem.NOT_FOUND,
     405: RequestProblem.METHOD_NOT_ALLOWED,
+    408: RequestProblem.REQUEST_TIMEOUT,
     413: RequestProblem.CONTENT_TOO_LARGE,
     415: RequestProblem.UNSUPPORTED_MEDIA_TYPE,
     503: RequestProblem.UNAVAILABLE,
@@ -127,9 +130,9 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
             detail, errors = "The update would lose data.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
-            errors = [
-                ProblemField(path="query.cursor", message="is not one", suggestion="use meta.nextCursor")
-            ]
+            what = "belongs to another order or other filters" if error.foreign else "is not one"
+            same = "use meta.nextCursor of the page before, with the same sort and filters"
+            errors = [ProblemField(path="query.cursor", message=what, suggestion=same)]
         case IdempotencyMismatch():
             kind = RequestProblem.IDEMPOTENCY_MISMATCH
         case IdempotencyInFlight():
@@ -180,6 +183,11 @@ def _database(error: Exception, _: Request) -> ProblemError:
 def _database_fault(error: DBAPIError, request: Request) -> ProblemError:
     if error.connection_invalidated:
         return _database(error, request)
+    if getattr(error.orig, "sqlstate", None) in _UNSTORABLE:
+        return ProblemError(
+            RequestProblem.VALIDATION_FAILED,
+            "The request holds a character that cannot be stored, such as U+0000.",
+        )
     return _unforeseen(error, request)
 
 

@@ -30,12 +30,13 @@ class RequestProblem(StrEnum):
     CONTENT_TOO_LARGE = "content_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PRECONDITION_FAILED = "precondition_failed"
+    RATE_LIMITED = "rate_limited"
+    REQUEST_TIMEOUT = "request_timeout"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
     NOT_SUPPORTED = "not_supported"
     UNAVAILABLE = "unavailable"
     BAD_REQUEST = "bad_request"
-    RATE_LIMITED = "rate_limited"
     PIN_REQUIRED = "pin_required"
     PIN_LOCKED = "pin_locked"
     SERVICE_NOT_READY = "service_not_ready"
@@ -84,6 +85,12 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     RequestProblem.PRECONDITION_FAILED: ProblemTraits(
         412, "Changed since it was read", "Read it again and repeat the change on what it is now."
     ),
+    RequestProblem.RATE_LIMITED: ProblemTraits(
+        429, "Too many requests", "Wait for the seconds in `Retry-After`; `RateLimit` says what is left."
+    ),
+    RequestProblem.REQUEST_TIMEOUT: ProblemTraits(
+        408, "The body did not come in time", "Send the request again, faster; nothing was done."
+    ),
     RequestProblem.IDEMPOTENCY_MISMATCH: ProblemTraits(
         422,
         "The idempotency key was used for another request",
@@ -100,9 +107,6 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     ),
     RequestProblem.BAD_REQUEST: ProblemTraits(
         400, "Bad request", "The request is not valid HTTP for this address."
-    ),
-    RequestProblem.RATE_LIMITED: ProblemTraits(
-        429, "Too many requests", "Ask again after the seconds in `Retry-After`."
     ),
     RequestProblem.PIN_REQUIRED: ProblemTraits(
         401, "The link takes a PIN", "Send the PIN that came with the link, in the header `X-Share-PIN`."

@@ -34,6 +34,10 @@ class ApiSettings(SharedSettings, BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     workers: int = Field(default=1, ge=1, le=64, description="Processes behind the port")
     body_limit_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    head_seconds: float = Field(default=15.0, gt=0, description="For the head of a request to arrive")
+    body_seconds: float = Field(default=60.0, gt=0, description="For the whole body of a request to arrive")
+    trusted_proxies: str = ""
+    """Addresses or networks whose X-Forwarded-For names the client, comma-separated; empty: nobody's."""
     shutdown_seconds: int = Field(default=30, ge=1, description="For requests in flight when told to stop")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins of browsers that may call the API, comma-separated; the Temporal UI's is added."""
@@ -56,6 +60,10 @@ class ApiSettings(SharedSettings, BaseSettings):
     ingress_class: str | None = None
     ingress_namespace: str | None = None
     base_domain: str = "perdure.localhost"
+
+    # Rate limits, in each process; 0: none
+    requests_per_minute: int = Field(default=100, ge=0, description="Of a key that is not `unlimited`")
+    wrong_keys_per_minute: int = Field(default=60, ge=0, description="From one address")
 
     # Revisions
     keep_revisions: int = Field(default=50, ge=2, description="Of each environment, beside named ones")

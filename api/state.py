@@ -20,6 +20,7 @@ from api.activity import ActivityLog
 from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
+from api.limits import Limits
 from api.metrics import Metrics
 from api.settings import ApiSettings
 from api.shares.guests import Guests
@@ -81,6 +82,7 @@ class AppState:
     master_keys: MasterKeys
     codec: PayloadKeys | None
     keys: KeyCache
+    limits: Limits
     tail: EventTail
     metrics: Metrics
     live: LiveStatus
@@ -148,6 +150,7 @@ async def running(
                 master_keys=dependencies.master_keys,
                 codec=dependencies.codec,
                 keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
+                limits=Limits(settings.requests_per_minute, settings.wrong_keys_per_minute),
                 tail=tail,
                 metrics=metrics,
                 installation=Installation(dependencies.database),

@@ -16,7 +16,9 @@ from api.state import AppState
 LastEventId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Number of the last event that was received")
 ]
-After = Annotated[int | None, Query(ge=0, description="The same, for clients that cannot set headers")]
+After = Annotated[
+    int | None, Query(ge=0, le=2**53 - 1, description="The same, for clients that cannot set headers")
+]
 
 
 def start_after(last_event_id: str | None, after: int | None) -> int:

@@ -159,6 +159,13 @@ class ApiClient:
         )
         return self._read(Operation, _data(document))
 
+    def change_environment(
+        self, environment_id: str, settings: Mapping[str, JsonValue]
+    ) -> Answer[Environment]:
+        """Change settings; those that are not named stay. Sending it twice is the same as once."""
+        path = f"/v1/environments/{_segment(environment_id)}"
+        return self._read(Environment, _data(self._send("PATCH", path, body=settings)))
+
     def retry_environment(self, environment_id: str) -> Answer[Operation]:
         """Go on from where the last operation failed."""
         return self._read(Operation, self._post(f"/v1/environments/{_segment(environment_id)}/retry", {}))

@@ -226,6 +226,7 @@ class Environment(ApiModel):
     operation: Operation | None = None
     protected: bool = False
     expires_at: datetime | None = None
+    labels: dict[str, str] = {}
     created_at: datetime | None = None
     updated_at: datetime | None = None
 

@@ -129,7 +129,7 @@ class Protected(DomainError):
     kind = FailureKind.POLICY_DENIED
 
     def __init__(self, environment_id: str, name: str) -> None:
-        super().__init__(f"environment {name!r} is protected; take `protected` off its Blueprint first")
+        super().__init__(f"environment {name!r} is protected; take `protected` off first")
         self.environment_id = environment_id
         self.name = name
 
@@ -163,8 +163,13 @@ class InvalidCursor(DomainError):
     kind = FailureKind.BLUEPRINT_INVALID
     status = 422
 
-    def __init__(self) -> None:
-        super().__init__("the cursor is not one that a list answer gave")
+    def __init__(self, *, foreign: bool = False) -> None:
+        super().__init__(
+            "the cursor belongs to a list in another order or with other filters"
+            if foreign
+            else "the cursor is not one that a list answer gave"
+        )
+        self.foreign = foreign
 
 
 class IdempotencyMismatch(DomainError):

@@ -60,6 +60,8 @@ class Actor:
     principal_id: str
     key_id: str | None
     role: Role
+    unlimited: bool = False
+    """Whether its key is exempt from the rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,8 @@ class EventRecord:
     operation: operationId, kind, state, force, failure, cleanup, cancel, phase (the environment's), progress.
     Progress: done, total, running (names). Of a timer, without an operation: timer, action (warn, stop,
     delete), at (when it ends).
+    Progress: done, total, running (names). Of settings, without an operation: changes (by field: before,
+    after), changedBy.
     """
 
     environment_id: str

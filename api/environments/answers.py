@@ -11,6 +11,7 @@ from api.envelope import answer
 from api.environments import service
 from api.idempotency import Outcome, Replayed, answer_outcome
 from api.operations.answers import read_operation
+from api.preconditions import entity_tag
 from api.state import AppState
 
 
@@ -27,4 +28,6 @@ async def answer_environment(
     state.live.forget(actor.organization_id, accepted.environment.id)
     environment = await service.get(state, actor.organization_id, accepted.environment.id)
     full = await read_operation(state, actor.organization_id, operation.id)
-    return answer(request, environment.model_copy(update={"operation": full}), headers=outcome.headers)
+    shown = environment.model_copy(update={"operation": full})
+    tag = entity_tag(shown.version, shown)
+    return answer(request, shown, headers={**outcome.headers, "ETag": tag})

@@ -14,7 +14,7 @@ from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.environments import find_environment
 from api.deferred import start_workflow
 from api.environments.schemas import UpdateOut
-from api.environments.service import Caller, accept, accept_environment, accepted_operation, location
+from api.environments.service import Caller, accept, accept_environment, accepted_operation, located, location
 from api.environments.shapes import environment_out, service_changes_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
@@ -96,7 +96,7 @@ async def clone(caller: Caller, environment_id: str, name: str) -> Outcome[Accep
         accepted, shaped = await accept_environment(
             session, caller, source.blueprint, source.plan, installation
         )
-        return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
+        return Outcome(accepted, 202, shaped, headers=located(accepted, shaped))
 
     return await accept(caller, work)
 

@@ -89,7 +89,13 @@ async def put_by_name(
     response_model=Envelope[OperationOut | UpdateOut],
     summary="Update an environment to another Blueprint",
     operation_id="environments_update",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, body=UPDATE_BODY),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.QUOTA_EXCEEDED,
+        *_CHANGES,
+        body=UPDATE_BODY,
+        conditional=True,
+    ),
 )
 async def update(
     request: Request,
@@ -119,7 +125,7 @@ async def update(
     response_model=Envelope[OperationOut | UpdateOut],
     summary="Go back to an earlier revision or a checkpoint",
     operation_id="environments_rollback",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES),
+    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, conditional=True),
 )
 async def rollback(
     request: Request,
@@ -174,7 +180,7 @@ async def clone(
     response_model=Envelope[OperationOut],
     summary="Stop an environment",
     operation_id="environments_stop",
-    **documented(*_CHANGES),
+    **documented(*_CHANGES, conditional=True),
 )
 async def stop(
     request: Request,
@@ -195,7 +201,7 @@ async def stop(
     response_model=Envelope[OperationOut],
     summary="Resume a stopped environment",
     operation_id="environments_resume",
-    **documented(*_CHANGES),
+    **documented(*_CHANGES, conditional=True),
 )
 async def resume(
     request: Request,
@@ -216,7 +222,7 @@ async def resume(
     response_model=Envelope[OperationOut],
     summary="Scale one service",
     operation_id="environments_scale",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES),
+    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, conditional=True),
 )
 async def scale(
     request: Request,
@@ -239,7 +245,7 @@ async def scale(
     response_model=Envelope[OperationOut],
     summary="Restart one service",
     operation_id="environments_restart",
-    **documented(FailureKind.BLUEPRINT_INVALID, *_CHANGES),
+    **documented(FailureKind.BLUEPRINT_INVALID, *_CHANGES, conditional=True),
 )
 async def restart(
     request: Request,

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import Developer, Viewer
+from api.bodies import read_document
 from api.deferred import Wait
-from api.documentation import BLUEPRINT_BODY, COMPOSE_BODY, REPEAT_PROBLEMS, VALIDATE_BODY, documented
+from api.documentation import (
+    BLUEPRINT_BODY,
+    COMPOSE_BODY,
+    REPEAT_PROBLEMS,
+    SETTINGS_BODY,
+    VALIDATE_BODY,
+    documented,
+)
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments import importing, logs, service, topology, validation
 from api.environments.answers import answer_environment
-from api.environments.documents import blueprint_invalid, blueprint_of, read_blueprint_request
+from api.environments.documents import blueprint_invalid, blueprint_of, read_blueprint_request, validated
 from api.environments.schemas import (
+    ChangeEnvironment,
     EnvironmentOut,
     ImportOut,
     LogEntry,
@@ -22,15 +31,16 @@ from api.environments.schemas import (
     ValidationOut,
 )
 from api.environments.service import Caller
-from api.idempotency import IdempotencyKey
+from api.filters import EnvironmentQuery
+from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
+from api.preconditions import IfNoneMatchHeader, answer_tagged, entity_tag
 from api.problems import RequestProblem
 from api.state import State
 from api.streams import After, LastEventId, event_stream, start_after
 from workflows.domain.failures import FailureKind
-from workflows.domain.operations import EnvironmentPhase
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
@@ -85,17 +95,16 @@ async def list_all(
     request: Request,
     state: State,
     actor: Viewer,
+    query: Annotated[EnvironmentQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    name: Annotated[str | None, Query(max_length=100)] = None,
-    status: Annotated[
-        list[EnvironmentPhase] | None,
-        Query(description="May be repeated; `deleted` ones only when asked for"),
-    ] = None,
 ) -> Response:
-    """Newest first; services without live numbers."""
+    """Newest first unless `sort` says otherwise; services without live numbers.
+
+    A cursor goes on in the list that it came from: `sort` and filters have to be the same.
+    """
     shaped, following = await service.find(
-        state, actor.organization_id, limit=limit, cursor=cursor, name=name, phases=status or ()
+        state, actor.organization_id, limit=limit, cursor=cursor, wanted=query.wanted, sort=query.sort
     )
     return answer_list(request, shaped, following)
 
@@ -134,11 +143,36 @@ async def import_compose(
     response_model=Envelope[EnvironmentOut],
     summary="Get one environment",
     operation_id="environments_get",
-    **documented(),
+    **documented(shown=True),
 )
-async def get(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
+async def get(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    environment_id: Id,
+    if_none_match: IfNoneMatchHeader = None,
+) -> Response:
     """The environment, with what the cluster says about its services."""
-    return answer(request, await service.get(state, actor.organization_id, environment_id))
+    found = await service.get(state, actor.organization_id, environment_id)
+    return answer_tagged(request, found, entity_tag(found.version, found), if_none_match)
+
+
+@router.patch(
+    "/{id}",
+    response_model=Envelope[EnvironmentOut],
+    summary="Change an environment's settings",
+    operation_id="environments_change",
+    **documented(FailureKind.CONFLICT, body=SETTINGS_BODY, conditional=True),
+)
+async def change(request: Request, state: State, actor: Developer, environment_id: Id) -> Response:
+    """Settings only: nothing in the cluster changes, and no operation is made.
+
+    What is not named stays as it is. A rename is for people: namespace, objects and workflows keep the
+    name that the environment was created with.
+    """
+    wanted = validated(ChangeEnvironment, await read_document(request, allow_yaml=False))
+    outcome = await service.change(Caller(request, state, actor), environment_id, wanted)
+    return answer_outcome(request, outcome)
 
 
 @router.delete(
@@ -147,7 +181,7 @@ async def get(request: Request, state: State, actor: Viewer, environment_id: Id)
     response_model=Envelope[OperationOut],
     summary="Delete an environment",
     operation_id="environments_delete",
-    **documented(FailureKind.CONFLICT),
+    **documented(FailureKind.CONFLICT, conditional=True),
 )
 async def delete(
     request: Request,
@@ -173,7 +207,7 @@ async def delete(
     response_model=Envelope[OperationOut],
     summary="Retry provisioning after a failure, or repair what is degraded",
     operation_id="environments_retry",
-    **documented(*_ACCEPT_PROBLEMS),
+    **documented(*_ACCEPT_PROBLEMS, conditional=True),
 )
 async def retry(
     request: Request,
@@ -197,11 +231,22 @@ async def retry(
     response_model=Envelope[StatusOut],
     summary="Get the live status of an environment and its services",
     operation_id="environments_status",
-    **documented(),
+    **documented(shown=True),
 )
-async def status(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
-    """Read from the cluster, at most once in two seconds."""
-    return answer(request, await state.live.status(actor.organization_id, environment_id))
+async def status(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    environment_id: Id,
+    if_none_match: IfNoneMatchHeader = None,
+) -> Response:
+    """Read from the cluster, at most once in two seconds.
+
+    304: it was looked at again (`observedAt`), and nothing else is different.
+    """
+    found = await state.live.status(actor.organization_id, environment_id)
+    tag = entity_tag(found.version, found, without=frozenset({"observed_at"}))
+    return answer_tagged(request, found, tag, if_none_match)
 
 
 @router.get(

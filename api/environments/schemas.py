@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
 from api.envelope import ApiInput, ApiModel
 from api.operations.schemas import BlockerOut, OperationOut, ServiceChangeOut
 from api.problems import ProblemField
+from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_parse import YEAR_MINUTES
+from workflows.domain.blueprint_rules import Problem
 from workflows.domain.operations import EnvironmentPhase, OnFailure
 
 
@@ -70,6 +74,9 @@ class EnvironmentOut(ApiModel):
     )
     protected: bool
     labels: dict[str, str]
+    version: int = Field(
+        description="Grows with each change of the environment's record; `If-Match` takes it"
+    )
     created_by: str
     created_at: datetime
     updated_at: datetime
@@ -115,6 +122,47 @@ class UpdateOut(ApiModel):
     noop: bool = Field(description="The environment is so already: nothing was accepted")
     refused: bool = Field(description="A service would lose data: such an update is not accepted")
     changes: list[ServiceChangeOut]
+
+
+def _fits(check: Callable[[str], Problem | None]) -> AfterValidator:
+    """The Blueprint's own rule for a text, as a check of a field."""
+
+    def fits(value: str) -> str:
+        problem = check(value)
+        if problem is not None:
+            raise PydanticCustomError("rule", "{fault}", {"fault": f"{problem[0]} ({problem[1]})"})
+        return value
+
+    return AfterValidator(fits)
+
+
+class ChangeEnvironment(ApiInput):
+    """What `PATCH /environments/{id}` is sent: the settings that are to change, and no others."""
+
+    # A factory, not a value: what is left out has no default, it stays as it is.
+    name: Annotated[str, _fits(rules.blueprint_name)] = Field(
+        default_factory=str,
+        min_length=1,
+        max_length=rules.LONGEST_BLUEPRINT_NAME,
+        description="Only what people call it: namespace, objects and workflows keep their names",
+    )
+    description: str = Field(default_factory=str, max_length=4096)
+    auto_shutdown_enabled: bool = Field(default_factory=bool, strict=True)
+    auto_shutdown_delay_minutes: int = Field(default_factory=int, ge=1, le=YEAR_MINUTES, strict=True)
+    auto_shutdown_unmeasured: bool = Field(
+        default=False,
+        strict=True,
+        description="Put it to sleep although it is reached by ways in whose use is not measured",
+    )
+    ttl_minutes: Annotated[int, Field(ge=1, le=YEAR_MINUTES, strict=True)] | None = Field(
+        default=None, description="null: it stays until it is deleted"
+    )
+    labels: dict[Annotated[str, _fits(rules.label_key)], Annotated[str, _fits(rules.label_value)]] = Field(
+        default_factory=dict, description="All labels: those that are not named go"
+    )
+    protected: bool = Field(
+        default_factory=bool, strict=True, description="Whether delete and stop are refused"
+    )
 
 
 class ScaleService(ApiInput):

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from fastapi import Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
-from activities.db.acceptance import Accepted
+from activities.db.acceptance import Accepted, Settings
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.bulk import current_blueprints
+from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
 from activities.db.repositories.paging import Page
 from api.deferred import start_workflow, tell_workflow
-from api.environments.schemas import EnvironmentOut
+from api.environments.schemas import ChangeEnvironment, EnvironmentOut
 from api.environments.shapes import environment_out, read_blueprint
 from api.idempotency import Outcome, Replayed, once
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
+from api.preconditions import entity_tag
 from api.settings import ApiSettings
 from api.state import AppState
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import GuardRails
-from workflows.domain.operations import EnvironmentPhase
 
 OPERATIONS_PATH: Final = "/v1/operations"
 Work = Callable[[AsyncSession], Awaitable[Outcome[Accepted]]]
@@ -75,7 +76,7 @@ async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outc
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
         accepted, shaped = await accept_environment(session, caller, blueprint, plan, installation)
-        return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
+        return Outcome(accepted, 202, shaped, headers=located(accepted, shaped))
 
     return await accept(caller, work)
 
@@ -105,6 +106,36 @@ async def retry(caller: Caller, environment_id: str) -> Outcome[Accepted] | Repl
     return await accept(caller, work)
 
 
+async def change(
+    caller: Caller, environment_id: str, wanted: ChangeEnvironment
+) -> Outcome[EnvironmentRecord] | Replayed:
+    """Change an environment's settings; answered without live numbers."""
+    state, organization_id = caller.state, caller.actor.organization_id
+    settings = cast(Settings, {field: getattr(wanted, field) for field in wanted.model_fields_set})
+
+    async def work(session: AsyncSession) -> Outcome[EnvironmentRecord]:
+        changed = await acceptance.change_settings(session, caller.actor, environment_id, settings)
+        record = changed.environment
+        revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
+        shaped = environment_out(
+            state.settings,
+            record,
+            read_blueprint(revision.blueprint),
+            operation=(await operations.latest(session, organization_id, [record.id])).get(record.id),
+            overrides=await environments.overrides(session, organization_id, record.id),
+        )
+        return Outcome(record, 200, shaped, headers={"ETag": entity_tag(record.version, shaped)})
+
+    outcome = await once(caller.request, state, caller.actor, caller.key, work)
+    state.live.forget(organization_id, environment_id)
+    return outcome
+
+
+def located(accepted: Accepted, shown: EnvironmentOut) -> dict[str, str]:
+    """The headers of an answer that shows an environment with the operation that was just accepted."""
+    return {**location(accepted.operation), "ETag": entity_tag(accepted.environment.version, shown)}
+
+
 def location(operation: OperationRecord) -> dict[str, str]:
     """The header that says where an accepted operation is followed."""
     return {"Location": f"{OPERATIONS_PATH}/{operation.id}"}
@@ -124,13 +155,13 @@ async def find(
     *,
     limit: int,
     cursor: str | None,
-    name: str | None,
-    phases: Sequence[EnvironmentPhase],
+    wanted: EnvironmentFilter,
+    sort: EnvironmentSort,
 ) -> tuple[list[EnvironmentOut], str | None]:
-    """Return a page of environments, newest first, without live numbers. Raises InvalidCursor."""
+    """Return a page of environments without live numbers. Raises InvalidCursor."""
     async with state.database.reading() as session:
         page: Page[EnvironmentRecord] = await environments.list_environments(
-            session, organization_id, limit=limit, cursor=cursor, name=name, phases=phases
+            session, organization_id, limit=limit, cursor=cursor, wanted=wanted, sort=sort
         )
         revisions_of = [(record.id, record.revision) for record in page.items]
         blueprints = await current_blueprints(session, organization_id, revisions_of)

@@ -86,6 +86,7 @@ def environment_fields(
         "last_active_at": record.last_active_at,
         "protected": record.protected,
         "labels": record.labels,
+        "version": record.version,
         "created_by": record.created_by,
         "created_at": record.created_at,
         "updated_at": record.updated_at,

@@ -12,6 +12,7 @@ from api.auth import Developer, Viewer
 from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.events import ends_operation
+from api.filters import Moment, OperationSort
 from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations import service
 from api.operations.answers import read_operation
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/v1/operations", tags=["operations"])
     operation_id="operations_list",
     **documented(),
 )
-async def list_all(
+async def list_all(  # noqa: PLR0913, PLR0917 - one for each parameter
     request: Request,
     state: State,
     actor: Viewer,
@@ -44,8 +45,10 @@ async def list_all(
     operation_state: Annotated[
         list[OperationState] | None, Query(alias="state", description="May be repeated")
     ] = None,
+    since: Annotated[Moment | None, Query(description="Not older than that")] = None,
+    sort: Annotated[OperationSort, Query()] = OperationSort.CREATED_LAST,
 ) -> Response:
-    """Newest first; without steps."""
+    """Newest first unless `sort` says otherwise; without steps."""
     async with state.database.reading() as session:
         page = await operations.list_operations(
             session,
@@ -55,6 +58,8 @@ async def list_all(
             environment_id=environment_id,
             kinds=kind or (),
             states=operation_state or (),
+            since=since,
+            oldest_first=sort is OperationSort.CREATED,
         )
         names = await environments.environment_names(
             session, actor.organization_id, {record.environment_id for record in page.items}

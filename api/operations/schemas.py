@@ -124,6 +124,6 @@ class EventOut(ApiModel):
     number: int
     type: str
     environment_id: str
-    operation_id: str
+    operation_id: str | None = Field(default=None, description="Absent: the environment's settings changed")
     at: datetime
     data: dict[str, JsonValue]

@@ -21,6 +21,10 @@ from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import JsonValue
+
     from cli.client import Answer, ApiClient
     from cli.models import Environment, Operation
 
@@ -200,6 +204,75 @@ def delete(
             typer.confirm(f"Delete environment {environment} with all its data?", err=True, abort=True)
         answer = client.delete_environment(identifier, force=force)
         finish(client, answer, environment, wait, timeout, output)
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    name: Annotated[str | None, typer.Option("--name", help="Another name; nothing else is renamed.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="What it is for.")] = None,
+    ttl: Annotated[
+        str | None,
+        typer.Option("--ttl", metavar="DURATION|none", help="Delete it so long after it was made, 8h."),
+    ] = None,
+    auto_shutdown: Annotated[
+        str | None,
+        typer.Option("--auto-shutdown", metavar="DURATION|off", help="Stop it when idle so long, e.g. 30m."),
+    ] = None,
+    protect: Annotated[
+        bool | None, typer.Option("--protect/--no-protect", help="Refuse delete and stop.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE|KEY-", help="Set a label, or take it off; repeatable."),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Change an environment's settings; what is not named stays, and nothing in the cluster changes."""
+    from cli import views
+    from cli.lookup import environment_id
+
+    settings: dict[str, JsonValue] = {}
+    if name is not None:
+        settings["name"] = name
+    if description is not None:
+        settings["description"] = description
+    if ttl is not None:
+        settings["ttlMinutes"] = None if ttl == "none" else minutes_of(ttl)
+    if auto_shutdown is not None:
+        settings["autoShutdownEnabled"] = auto_shutdown != "off"
+        if auto_shutdown != "off":
+            settings["autoShutdownDelayMinutes"] = minutes_of(auto_shutdown)
+    if protect is not None:
+        settings["protected"] = protect
+    if not settings and not label:
+        raise typer.BadParameter("name at least one setting; --help lists them")
+    with session_of(context).client() as client:
+        identifier = environment_id(client, environment)
+        if label:
+            settings["labels"] = changed_labels(client.environment(identifier).value.labels, label)
+        answer = client.change_environment(identifier, settings)
+    emit(output, answer.raw, views.environment(answer.value))
+
+
+def minutes_of(text: str) -> int:
+    """Read a duration in whole minutes, at least one."""
+    return max(1, round(parse_duration(text) / 60))
+
+
+def changed_labels(labels: "Mapping[str, str]", changes: list[str]) -> "dict[str, JsonValue]":
+    """Return the labels with `key=value` set and `key-` taken off."""
+    result: dict[str, JsonValue] = dict(labels)
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if equals and key:
+            result[key] = value
+        elif key.endswith("-") and not equals:
+            result.pop(key[:-1], None)
+        else:
+            raise typer.BadParameter(f"{change!r} is neither KEY=VALUE nor KEY-")
+    return result
 
 
 @app.command("retry")

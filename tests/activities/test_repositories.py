@@ -31,6 +31,7 @@ from activities.db.repositories import (
     revisions,
     secrets,
 )
+from activities.db.repositories.environments import EnvironmentFilter
 from activities.db.repositories.idempotency import StoredAnswer
 from activities.db.tables import PrincipalKind, Role
 from activities.db.types import utc_now
@@ -75,7 +76,9 @@ READS: dict[str, Callable[[AsyncSession, str, World], Awaitable[object]]] = {
     "name of an environment": lambda s, o, w: environments.environment_name(s, o, w.environment_id),
     "environment by name": lambda s, o, w: environments.find_environment(s, o, "shop"),
     "environments": lambda s, o, w: environments.list_environments(s, o),
-    "environments by name": lambda s, o, w: environments.list_environments(s, o, name="shop"),
+    "environments by name": lambda s, o, w: environments.list_environments(
+        s, o, wanted=EnvironmentFilter(name="shop")
+    ),
     "update of a phase": lambda s, o, w: environments.update_phase(
         s, o, w.environment_id, EnvironmentPhase.DEGRADED
     ),
@@ -210,7 +213,8 @@ async def test_lists_are_filtered(database: Database) -> None:
     await begin(database, first.operation.id)
     await finish(database, first.operation.id, OperationState.SUCCEEDED)
     async with database.reading() as session:
-        running = await environments.list_environments(session, tenant.id, phases=[EnvironmentPhase.RUNNING])
+        wanted = EnvironmentFilter(phases=frozenset({EnvironmentPhase.RUNNING}))
+        running = await environments.list_environments(session, tenant.id, wanted=wanted)
         live = await operations.list_operations(session, tenant.id, states=[OperationState.ACCEPTED])
         deletes = await operations.list_operations(session, tenant.id, kinds=[OperationKind.DELETE])
         latest = await operations.latest(session, tenant.id, [first.environment.id])

@@ -25,6 +25,7 @@ OPEN = {
     ("POST", "/v1/portal/{envId}"),
 }
 BODIES: dict[str, object] = {
+    "": {"description": "theirs"},
     "/blueprint": {
         "blueprint": {"name": "shop", "services": [{"name": "web", "image": "registry.test/web:1"}]}
     },

@@ -362,6 +362,40 @@ class TestRepeats:
         assert len(api.requests) == 1
 
 
+class TestSettings:
+    def test_only_what_is_named_is_sent(self, api: ScriptedApi, run: Run) -> None:
+        api.on("GET", ENVIRONMENT, data(environment(labels={"team": "shop", "old": "x"})))
+        api.on("PATCH", ENVIRONMENT, data(environment(description="demo")))
+        words = (
+            "--description",
+            "demo",
+            "--ttl",
+            "8h",
+            "--no-protect",
+            "--label",
+            "tier=web",
+            "--label",
+            "old-",
+        )
+        result = run("env", "set", ENVIRONMENT_ID, *words)
+        assert result.exit_code == 0, result.stderr
+        assert api.requests[-1].body == {
+            "description": "demo",
+            "ttlMinutes": 480,
+            "protected": False,
+            "labels": {"team": "shop", "tier": "web"},
+        }
+
+    def test_a_ttl_is_cleared(self, api: ScriptedApi, run: Run) -> None:
+        api.on("PATCH", ENVIRONMENT, data(environment()))
+        assert run("env", "set", ENVIRONMENT_ID, "--ttl", "none", "--auto-shutdown", "off").exit_code == 0
+        assert api.requests[-1].body == {"ttlMinutes": None, "autoShutdownEnabled": False}
+
+    def test_faults_of_usage_ask_nothing(self, api: ScriptedApi, run: Run) -> None:
+        assert run("env", "set", ENVIRONMENT_ID).exit_code == 2
+        assert api.requests == []
+
+
 class TestErrors:
     def test_an_api_that_is_away_is_one_sentence(self, run: Run) -> None:
         result = run("env", "list", PERDURE_URL="http://127.0.0.1:9")

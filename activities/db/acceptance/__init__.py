@@ -13,6 +13,7 @@ from activities.db.acceptance.delete import delete_environment
 from activities.db.acceptance.extend import extend_environment
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
+from activities.db.acceptance.settings import Settings, SettingsChanged, change_settings
 from activities.db.acceptance.stop import resume_environment, stop_environment
 from activities.db.acceptance.update import (
     Preview,
@@ -27,10 +28,13 @@ __all__ = [
     "Accepted",
     "CloneSource",
     "Preview",
+    "Settings",
+    "SettingsChanged",
     "Updated",
     "Wanted",
     "blueprint_for_clone",
     "cancel_operation",
+    "change_settings",
     "create_environment",
     "delete_environment",
     "extend_environment",

@@ -1,10 +1,12 @@
 """Environments as the database has them."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import bindparam
+from sqlalchemy import ColumnElement, bindparam
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -12,7 +14,7 @@ from activities.db.core import Values, insert_rows, table_of
 from activities.db.errors import NotFound
 from activities.db.records import Condition, EnvironmentRecord, environment_record
 from activities.db.repositories._rows import locked_environment, owned_row
-from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.repositories.paging import Order, Page, page, scope_of
 from activities.db.tables import Environment, Override
 from activities.db.types import utc_now
 from workflows.domain.environment import Overrides
@@ -28,8 +30,66 @@ _BY_NAME: Final = select(_TABLE.c.id).where(
     _TABLE.c.deleted_at.is_(None),
 )
 
-READY = "Ready"
+READY: Final = "Ready"
 """Type of the condition that says whether an environment is as its Blueprint wants it."""
+
+
+class EnvironmentSort(StrEnum):
+    """Order of a list of environments; `-`: the greatest first."""
+
+    CREATED = "createdAt"
+    CREATED_LAST = "-createdAt"
+    NAME = "name"
+    NAME_LAST = "-name"
+    UPDATED = "updatedAt"
+    UPDATED_LAST = "-updatedAt"
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentFilter:
+    """Which environments a list holds: those that meet all that is set.
+
+    `part` stands somewhere in the name, in letters of any case. `labels`: key and value, None: any value.
+    Deleted ones only when `phases` names them.
+    """
+
+    phases: frozenset[EnvironmentPhase] = frozenset()
+    name: str | None = None
+    part: str | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        found: list[ColumnElement[bool]] = [
+            col(Environment.phase).in_(sorted(self.phases))
+            if self.phases
+            else col(Environment.deleted_at).is_(None)
+        ]
+        if self.name is not None:
+            found.append(col(Environment.name) == self.name)
+        if self.part is not None:
+            found.append(col(Environment.name).contains(self.part.lower(), autoescape=True))
+        for key, value in self.labels:
+            label = col(Environment.labels)[key].as_string()
+            found.append(label.is_not(None) if value is None else label == value)
+        if self.created_after is not None:
+            found.append(col(Environment.created_at) > self.created_after)
+        if self.created_before is not None:
+            found.append(col(Environment.created_at) < self.created_before)
+        return found
+
+    def scope(self) -> str:
+        """What tells lists of this filter from others."""
+        return scope_of(
+            sorted(self.phases),
+            self.name,
+            self.part,
+            self.labels,
+            self.created_after,
+            self.created_before,
+        )
 
 
 async def get_environment(
@@ -72,26 +132,32 @@ async def list_environments(
     *,
     limit: int = 50,
     cursor: str | None = None,
-    name: str | None = None,
-    phases: Collection[EnvironmentPhase] = (),
+    wanted: EnvironmentFilter = EnvironmentFilter(),
+    sort: EnvironmentSort = EnvironmentSort.CREATED_LAST,
 ) -> Page[EnvironmentRecord]:
-    """Return a page of environments, newest first; deleted ones only when `phases` names them.
+    """Return a page of environments. Raises InvalidCursor, also for a cursor of another order or filter."""
+    order = _order(sort, wanted)
+    conditions = [col(Environment.organization_id) == organization_id, *wanted.conditions()]
+    if cursor is not None:
+        conditions.append(order.following(cursor))
+    query = select(Environment).where(*conditions).order_by(*order.keys()).limit(limit + 1)
+    rows = (await session.exec(query)).all()
+    attribute = _SORTED_BY[sort.value.lstrip("-")]
+    return page(rows, limit, environment_record, lambda row: order.cursor(getattr(row, attribute), row.id))
 
-    Raises InvalidCursor.
-    """
-    query = select(Environment).where(col(Environment.organization_id) == organization_id)
-    if name is not None:
-        query = query.where(col(Environment.name) == name)
-    if phases:
-        query = query.where(col(Environment.phase).in_(phases))
-    else:
-        query = query.where(col(Environment.deleted_at).is_(None))
-    after = older_than(cursor, col(Environment.created_at), col(Environment.id))
-    if after is not None:
-        query = query.where(after)
-    query = query.order_by(col(Environment.created_at).desc(), col(Environment.id).desc())
-    rows = (await session.exec(query.limit(limit + 1))).all()
-    return page(rows, limit, environment_record, lambda row: Position(row.created_at, row.id))
+
+_SORTED_BY: Final = {"createdAt": "created_at", "name": "name", "updatedAt": "updated_at"}
+
+
+def _order(sort: EnvironmentSort, wanted: EnvironmentFilter) -> Order:
+    attribute = _SORTED_BY[sort.value.lstrip("-")]
+    return Order(
+        column=_TABLE.c[attribute],
+        identifier=_TABLE.c.id,
+        descending=sort.value.startswith("-"),
+        scope=scope_of("environments", sort.value, wanted.scope()),
+        times=attribute != "name",
+    )
 
 
 async def update_phase(

@@ -80,7 +80,11 @@ async def authenticate(
     if organization_id is not None and organization_id != row.organization_id:
         raise NotFound("organization", organization_id)
     actor = Actor(
-        organization_id=row.organization_id, principal_id=row.principal_id, key_id=row.id, role=row.role
+        organization_id=row.organization_id,
+        principal_id=row.principal_id,
+        key_id=row.id,
+        role=row.role,
+        unlimited=row.unlimited,
     )
     return Authenticated(actor=actor, key=api_key_record(row))
 

@@ -9,10 +9,11 @@ from sqlalchemy import bindparam, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
 from activities.db.repositories._rows import owned_row
-from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.repositories.paging import Order, Page, page, scope_of
 from activities.db.tables import Environment, Operation, Step
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
 
@@ -44,7 +45,7 @@ async def get_operation(session: AsyncSession, organization_id: str, operation_i
     return operation_record(row)
 
 
-async def list_operations(
+async def list_operations(  # noqa: PLR0913 - one for each filter
     session: AsyncSession,
     organization_id: str,
     *,
@@ -53,8 +54,21 @@ async def list_operations(
     environment_id: str | None = None,
     kinds: Collection[OperationKind] = (),
     states: Collection[OperationState] = (),
+    since: datetime | None = None,
+    oldest_first: bool = False,
 ) -> Page[OperationRecord]:
-    """Return a page of operations, newest first. Raises InvalidCursor."""
+    """Return a page of operations by the time they were asked for, newest first unless `oldest_first`.
+
+    `since`: not older than that. Raises InvalidCursor, also for a cursor of another order or filter.
+    """
+    filters = (environment_id, sorted(kinds), sorted(states), since)
+    order = Order(
+        column=table_of(Operation).c.created_at,
+        identifier=table_of(Operation).c.id,
+        descending=not oldest_first,
+        scope=scope_of("operations", oldest_first, filters),
+        times=True,
+    )
     query = select(Operation).where(col(Operation.organization_id) == organization_id)
     if environment_id is not None:
         query = query.where(col(Operation.environment_id) == environment_id)
@@ -62,12 +76,12 @@ async def list_operations(
         query = query.where(col(Operation.kind).in_(kinds))
     if states:
         query = query.where(col(Operation.state).in_(states))
-    after = older_than(cursor, col(Operation.created_at), col(Operation.id))
-    if after is not None:
-        query = query.where(after)
-    query = query.order_by(col(Operation.created_at).desc(), col(Operation.id).desc())
-    rows = (await session.exec(query.limit(limit + 1))).all()
-    return page(rows, limit, operation_record, lambda row: Position(row.created_at, row.id))
+    if since is not None:
+        query = query.where(col(Operation.created_at) >= since)
+    if cursor is not None:
+        query = query.where(order.following(cursor))
+    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
+    return page(rows, limit, operation_record, lambda row: order.cursor(row.created_at, row.id))
 
 
 async def latest(

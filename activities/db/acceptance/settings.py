@@ -1,0 +1,89 @@
+"""Changing an environment's settings: no operation, no workflow, one transaction."""
+
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+from pydantic import JsonValue
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import AlreadyDeleted, Deleting, NameTaken
+from activities.db.records import Actor, EnvironmentRecord, JsonObject, environment_record
+from activities.db.repositories import events
+from activities.db.repositories._rows import locked_environment, locked_organization
+from activities.db.repositories.audit import add_entry
+from activities.db.repositories.environments import find_environment, touch
+from activities.db.tables import EventType
+from activities.db.timers import expiry, reschedule
+from activities.db.types import utc_now
+
+
+class Settings(TypedDict, total=False):
+    """The settings that a request names, checked; those that it does not name stay as they are."""
+
+    name: str
+    description: str
+    auto_shutdown_enabled: bool
+    auto_shutdown_delay_minutes: int
+    auto_shutdown_unmeasured: bool
+    ttl_minutes: int | None
+    labels: dict[str, str]
+    protected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """An environment as it is now; `changes`: by field, before and after. Empty: it was so already."""
+
+    environment: EnvironmentRecord
+    changes: JsonObject
+
+
+async def change_settings(
+    session: AsyncSession, actor: Actor, environment_id: str, wanted: Settings
+) -> SettingsChanged:
+    """Set what `wanted` has set; what is so already is left, and without any change nothing is written.
+
+    A live operation does not mind: it reads none of these. Namespace, objects and workflows keep the names
+    that they were made under, whatever the environment is called now.
+
+    Raises NotFound, AlreadyDeleted, Deleting, or NameTaken.
+    """
+    if "name" in wanted:
+        # Under the organisation's lock nobody takes the name between the look and the write.
+        await locked_organization(session, actor.organization_id)
+    environment = await locked_environment(session, environment_id, actor.organization_id)
+    if environment.deleted_at is not None:
+        raise AlreadyDeleted(environment.id)
+    if environment.delete_requested_at is not None:
+        raise Deleting(environment.id, environment.name)
+    changes: JsonObject = {}
+    for field, value in wanted.items():
+        before: JsonValue = getattr(environment, field)
+        after = cast(JsonValue, value)
+        if before != after:
+            changes[field] = {"before": before, "after": after}
+    if not changes:
+        return SettingsChanged(environment_record(environment), {})
+    if "name" in changes:
+        holder = await find_environment(session, actor.organization_id, wanted["name"])
+        if holder is not None:
+            raise NameTaken("environment", wanted["name"], holder)
+    for field, value in wanted.items():
+        setattr(environment, field, value)
+    if "ttl_minutes" in changes:
+        environment.expires_at = expiry(environment.created_at, environment.ttl_minutes)
+    reschedule(environment)
+    touch(environment, utc_now())
+    told: JsonObject = {"changes": {wire_name(field): changes[field] for field in sorted(changes)}}
+    data: JsonObject = {**told, "changedBy": actor.principal_id}
+    await events.append(session, environment, None, EventType.SETTINGS, data)
+    await add_entry(session, actor, "environment.update_settings", environment.id, told)
+    await events.announce(session, environment.id)
+    await session.flush()
+    return SettingsChanged(environment_record(environment), changes)
+
+
+def wire_name(field: str) -> str:
+    """Return a field's name as the API spells it."""
+    first, *rest = field.split("_")
+    return first + "".join(part.capitalize() for part in rest)
