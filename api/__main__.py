@@ -11,6 +11,7 @@ from uvicorn.supervisors import Multiprocess
 
 from activities.keyring import KeyringInvalidError
 from activities.secrets import SecretsError
+from api.events import PING_SECONDS
 from api.logs import configure_logging
 from api.settings import ApiSettings
 from api.state import AppState
@@ -23,6 +24,7 @@ class Server(uvicorn.Server):
         """Stop: streams, then what is in flight, then the application."""
         state = self.lifespan.state.get("app")
         if isinstance(state, AppState):
+            await state.streams.close()
             await state.tail.close()
         await super().shutdown(sockets)
 
@@ -44,7 +46,12 @@ def main() -> int:
         workers=settings.workers,
         loop="uvloop",
         http="httptools",
-        ws="none",
+        ws="websockets-sansio",
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        # Clients have nothing to say to us; and a compressor per connection would be most of its memory.
+        ws_max_size=4096,
+        ws_per_message_deflate=False,
         lifespan="on",
         access_log=False,
         log_config=None,

@@ -15,6 +15,7 @@ from api import openapi, pages, problem_handlers
 from api.codec.routes import router as codec
 from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
+from api.environments.stream_routes import router as environment_streams
 from api.health.routes import router as health
 from api.metrics import Metrics
 from api.middleware import EdgeMiddleware
@@ -30,6 +31,7 @@ Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 _ROUTERS: Final = (
     lifecycle,
     environments,
+    environment_streams,
     revisions,
     operations,
     registry_credentials,

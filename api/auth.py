@@ -67,8 +67,8 @@ class KeyCache:
         self._known.clear()
 
 
-def _token(request: Request) -> str:
-    header = request.headers.get("authorization")
+def token_of(header: str | None) -> str:
+    """Return the key in an Authorization header. Raises ProblemError 401."""
     if header is None:
         raise _unauthenticated("The request has no Authorization header.")
     scheme, _, token = header.partition(" ")
@@ -80,6 +80,28 @@ def _token(request: Request) -> str:
 
 def _unauthenticated(detail: str) -> ProblemError:
     return ProblemError(RequestProblem.UNAUTHENTICATED, detail, headers=_CHALLENGE)
+
+
+async def actor_by_token(
+    cache: KeyCache, token: str, organization_id: str | None, least: Role | None
+) -> Actor:
+    """Return whom a key stands for, who has to have the role `least`. Raises ProblemError 401 and 403."""
+    try:
+        actor = await cache.actor(token, organization_id)
+    except Unauthenticated as error:
+        raise _unauthenticated("The API key is unknown, expired or revoked.") from error
+    if least is not None:
+        _check_role(actor, least)
+    return actor
+
+
+def _check_role(actor: Actor, least: Role) -> None:
+    if _RANK[actor.role] < _RANK[least]:
+        raise ProblemError(
+            FailureKind.POLICY_DENIED,
+            f"This takes the role {least} or higher; the key has {actor.role}.",
+            extensions={"requiredRole": least.value},
+        )
 
 
 OrganizationHeader = Annotated[
@@ -100,19 +122,11 @@ def require(role: Role) -> Callable[[Request, str | None], Coroutine[Any, Any, A
     """
 
     async def actor_of(request: Request, organization_id: OrganizationHeader = None) -> Actor:
-        token = _token(request)
         cache: KeyCache = request.state.app.keys
-        try:
-            actor = await cache.actor(token, organization_id)
-        except Unauthenticated as error:
-            raise _unauthenticated("The API key is unknown, expired or revoked.") from error
+        token = token_of(request.headers.get("authorization"))
+        actor = await actor_by_token(cache, token, organization_id, None)
         request.state.identity = actor
-        if _RANK[actor.role] < _RANK[role]:
-            raise ProblemError(
-                FailureKind.POLICY_DENIED,
-                f"This takes the role {role} or higher; the key has {actor.role}.",
-                extensions={"requiredRole": role.value},
-            )
+        _check_role(actor, role)
         return actor
 
     actor_of.least_role = role  # type: ignore[attr-defined]

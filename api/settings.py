@@ -50,6 +50,9 @@ class ApiSettings(SharedSettings, BaseSettings):
     # Revisions
     keep_revisions: int = Field(default=50, ge=2, description="Of each environment, beside named ones")
 
+    # Streams
+    streams_per_key: int = Field(default=256, ge=1, description="Open at once in each API process")
+
     # Caches, in seconds
     auth_cache_seconds: float = Field(default=3.0, ge=0, le=30)
     status_cache_seconds: float = Field(default=2.0, ge=0, le=30)

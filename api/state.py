@@ -18,11 +18,13 @@ from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
 from api.metrics import Metrics
+from api.open_streams import DatabaseKeys, OpenStreams
 from api.settings import ApiSettings
 from api.starts import WorkflowStarts
 
 if TYPE_CHECKING:
     from api.environments.live import LiveStatus
+    from api.environments.log_hub import LogHub
 
 
 class Objects(Protocol):
@@ -75,6 +77,8 @@ class AppState:
     codec: PayloadKeys | None
     keys: KeyCache
     tail: EventTail
+    streams: OpenStreams
+    log_hub: LogHub
     metrics: Metrics
     live: LiveStatus
     installation: Installation
@@ -116,9 +120,13 @@ async def running(
     settings: ApiSettings, dependencies: Dependencies, metrics: Metrics
 ) -> AsyncIterator[AppState]:
     """Build the state on its dependencies; streams end when the context does."""
-    from api.environments.live import LiveStatus  # noqa: PLC0415 - it stands on this module's types
+    # They stand on this module's types.
+    from api.environments.live import LiveStatus  # noqa: PLC0415
+    from api.environments.log_hub import LogHub  # noqa: PLC0415
 
     tail = EventTail(DatabaseLog(dependencies.database))
+    streams = OpenStreams(DatabaseKeys(dependencies.database), limit=settings.streams_per_key)
+    log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
     starts = WorkflowStarts(dependencies.starter, metrics)
     async with starts.running():
         try:
@@ -133,12 +141,16 @@ async def running(
                 codec=dependencies.codec,
                 keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
                 tail=tail,
+                streams=streams,
+                log_hub=log_hub,
                 metrics=metrics,
                 installation=Installation(dependencies.database),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
             )
         finally:
+            await streams.close()
             await tail.close()
+            await log_hub.close()
 
 
 async def app_state(request: Request) -> AppState:
