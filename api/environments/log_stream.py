@@ -61,8 +61,13 @@ class Following(ApiInput):
         tail = self.tail if self.tail is not None else MAX_LINES if timed else DEFAULT_TAIL
         # A future `since` of a fast clock still has to give a valid age.
         since = None if since is None else min(since, datetime.now(UTC))
-        return Selection(
-            service=self.service, tail=max(tail, 1), since=since, since_seconds=self.since_seconds
+        return Selection.model_validate(
+            {
+                "service": self.service,
+                "tail": max(tail, 1),
+                "since": since,
+                "sinceSeconds": self.since_seconds,
+            }
         )
 
 
