@@ -40,7 +40,12 @@ async def served(api: Api) -> AsyncIterator[str]:
         await api.app({**scope, "state": {"app": api.state}}, receive, send)
 
     config = uvicorn.Config(
-        with_state, port=0, lifespan="off", log_config=None, ws="websockets-sansio", ws_max_size=4096
+        with_state,
+        port=0,
+        lifespan="off",
+        log_config=None,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
     )
     server = Server(config)
     task = asyncio.create_task(server.serve())
