@@ -54,7 +54,7 @@ def documented(
         answers[200] = ok
     if stream:
         answers[200] = {
-            "description": "Server-sent events: `id` is the event's number, `data` an EventOut as JSON",
+            "description": "Server-sent events, see docs/streams.md: `id` to resume after, `data` JSON",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
     return {"responses": answers, "openapi_extra": extra}

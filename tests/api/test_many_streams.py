@@ -61,8 +61,6 @@ def address(sqlite_url: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
             process.terminate()
             code = process.wait(timeout=60)
             assert code in (0, -signal.SIGTERM), (tmp_path / "api.log").read_text()[-2000:]
-                -2000:
-            ]
 
 
 def _answers(port: int) -> bool:
