@@ -11,6 +11,7 @@ from uvicorn.supervisors import Multiprocess
 
 from activities.keyring import KeyringInvalidError
 from activities.secrets import SecretsError
+from api.events import PING_SECONDS
 from api.logs import configure_logging
 from api.protocol import LimitedHttpProtocol
 from api.settings import ApiSettings
@@ -24,6 +25,7 @@ class Server(uvicorn.Server):
         """Stop: streams, then what is in flight, then the application."""
         state = self.lifespan.state.get("app")
         if isinstance(state, AppState):
+            await state.streams.close()
             await state.tail.close()
         await super().shutdown(sockets)
 
@@ -47,8 +49,11 @@ def main() -> int:
         http=LimitedHttpProtocol,
         ws="websockets-sansio",  # of the two the one that slows a sender down while nobody takes its frames
         ws_max_size=1024 * 1024,
+        ws_ping_interval=PING_SECONDS,
         # A pong waits behind what is not taken yet: who is slow for two minutes is not gone.
         ws_ping_timeout=120.0,
+        # A compressor per connection would be most of its memory.
+        ws_per_message_deflate=False,
         lifespan="on",
         access_log=False,
         log_config=None,

@@ -17,6 +17,7 @@ from api.access.routes import router as access
 from api.codec.routes import router as codec
 from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
+from api.environments.stream_routes import router as environment_streams
 from api.health.routes import router as health
 from api.metrics import Metrics
 from api.middleware import EdgeMiddleware
@@ -39,6 +40,7 @@ _ROUTERS: Final = (
     environments,
     access,
     proxied,
+    environment_streams,
     revisions,
     shares,
     guests,

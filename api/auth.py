@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Header, Request
+from starlette.requests import HTTPConnection
 
 from activities.db.engine import Database
 from activities.db.errors import Unauthenticated
@@ -23,6 +24,8 @@ from workflows.domain.failures import FailureKind
 _RANK: Final = {role: rank for rank, role in enumerate(Role)}
 _MOST_CACHED: Final = 10_000
 _LONGEST_TOKEN: Final = 200
+BEARER: Final = "perdure.bearer."
+"""What a subprotocol that carries a key begins with."""
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="perdure"'}
 
 
@@ -76,8 +79,8 @@ class KeyCache:
         self._known.clear()
 
 
-def _token(request: Request) -> str:
-    header = request.headers.get("authorization")
+def token_of(header: str | None) -> str:
+    """Return the key in an Authorization header. Raises ProblemError 401."""
     if header is None:
         raise unauthenticated("The request has no Authorization header.")
     scheme, _, token = header.partition(" ")
@@ -92,6 +95,19 @@ def unauthenticated(detail: str) -> ProblemError:
     return ProblemError(RequestProblem.UNAUTHENTICATED, detail, headers=_CHALLENGE)
 
 
+def offered_key(connection: HTTPConnection) -> str | None:
+    """Return the Authorization header of a WebSocket, or its subprotocol `perdure.bearer.<key>` as one.
+
+    Browsers cannot set the header. A key never stands in an address, which is logged.
+    """
+    header = connection.headers.get("authorization")
+    if header is not None:
+        return header
+    offered = (str(name) for name in connection.scope.get("subprotocols", ()))
+    keys = [name.removeprefix(BEARER) for name in offered if name.startswith(BEARER)]
+    return f"Bearer {keys[0]}" if keys else None
+
+
 OrganizationHeader = Annotated[
     str | None,
     Header(
@@ -102,17 +118,19 @@ OrganizationHeader = Annotated[
 ]
 
 
-async def identify(request: Request, organization_id: str | None) -> Actor:
-    """Return whose key a request bears, once that key's rate limit lets it pass.
+async def identify(
+    connection: HTTPConnection, header: str | None, organization_id: str | None, least: Role
+) -> Actor:
+    """Return whose key a request or a WebSocket bears, once that key's rate limit lets it pass.
 
-    Raises ProblemError: 401 without a good key, 429 beyond the limit of the key or, for guesses, of the
-    address.
+    `header`: its Authorization header. Raises ProblemError: 401 without a good key, 403 `policy_denied` below
+    the role `least`, 429 beyond the limit of the key or, for guesses, of the address.
     """
-    cache: KeyCache = request.state.app.keys
-    limits: Limits = request.state.app.limits
-    address = request.client.host if request.client else ""
+    cache: KeyCache = connection.state.app.keys
+    limits: Limits = connection.state.app.limits
+    address = connection.client.host if connection.client else ""
     try:
-        token = _token(request)
+        token = token_of(header)
     except ProblemError:
         limits.refuse_guesses(address)
         limits.wrong_key(address)
@@ -124,10 +142,16 @@ async def identify(request: Request, organization_id: str | None) -> Actor:
     except Unauthenticated as error:
         limits.wrong_key(address)
         raise unauthenticated("The API key is unknown, expired or revoked.") from error
-    request.state.identity = actor
+    connection.state.identity = actor
     if actor.key_id is not None and not actor.unlimited:
         # The edge puts them on whatever is answered.
-        request.state.limit_headers = limits.spend(actor.key_id)
+        connection.state.limit_headers = limits.spend(actor.key_id)
+    if _RANK[actor.role] < _RANK[least]:
+        raise ProblemError(
+            FailureKind.POLICY_DENIED,
+            f"This takes the role {least} or higher; the key has {actor.role}.",
+            extensions={"requiredRole": least.value},
+        )
     return actor
 
 
@@ -139,22 +163,10 @@ def require(role: Role) -> Callable[[Request, str | None], Coroutine[Any, Any, A
     """
 
     async def actor_of(request: Request, organization_id: OrganizationHeader = None) -> Actor:
-        actor = await identify(request, organization_id)
-        allow(actor, role)
-        return actor
+        return await identify(request, request.headers.get("authorization"), organization_id, role)
 
     actor_of.least_role = role  # type: ignore[attr-defined]
     return actor_of
-
-
-def allow(actor: Actor, role: Role) -> None:
-    """Raise 403 `policy_denied` when the key's role is below `role`."""
-    if _RANK[actor.role] < _RANK[role]:
-        raise ProblemError(
-            FailureKind.POLICY_DENIED,
-            f"This takes the role {role} or higher; the key has {actor.role}.",
-            extensions={"requiredRole": role.value},
-        )
 
 
 Viewer = Annotated[Actor, Depends(require(Role.VIEWER))]

@@ -68,7 +68,7 @@ def documented(
         answers[304] = {"description": "`If-None-Match` has the tag of what would be answered"}
     if stream:
         answers[200] = {
-            "description": "Server-sent events: `id` is the event's number, `data` an EventOut as JSON",
+            "description": "Server-sent events, see docs/streams.md: `id` to resume after, `data` JSON",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
     dependencies = [Depends(if_match)] if conditional else []

@@ -21,13 +21,14 @@ from activities.db.records import EventRecord
 from activities.db.repositories.bulk import last_event_numbers
 from activities.db.repositories.events import after as events_after
 from activities.db.tables import EventType
+from api.open_streams import SLOW, STOPPING, Ending, OpenStream
 from workflows.domain.operations import TERMINAL_STATES
 
 POLL_SECONDS: Final = 0.25
 PING_SECONDS: Final = 15.0
 PAGE: Final = 500
 BUFFER: Final = 2_000
-"""Events kept for a subscriber that reads slowly; beyond that it reads them from the database again."""
+"""Events kept for a subscriber that reads slowly; beyond that it is dropped, and may resume."""
 _OUTAGE_SECONDS: Final = 2.0
 
 _log = structlog.get_logger("perdure.api.events")
@@ -59,14 +60,19 @@ class Subscription:
     _behind: bool = True
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     closed: bool = False
+    slow: bool = False
+    """It was closed because it did not keep up."""
 
     def offer(self, events: Sequence[EventRecord]) -> None:
-        """Take events from the tail; a full buffer is dropped, and read from the database instead."""
+        """Take events from the tail; a reader that was up to date and let its buffer run full is dropped."""
+        if self._behind:
+            return  # it reads the database next, where these are
         if len(self._buffer) + len(events) > BUFFER:
             self._buffer.clear()
-            self._behind = True
-        elif not self._behind:
-            self._buffer.extend(events)
+            self.slow = True
+            self.close()
+            return
+        self._buffer.extend(events)
         self._news.set()
 
     def look_again(self) -> None:
@@ -212,8 +218,8 @@ def ends_operation(event: EventRecord, operation_id: str) -> bool:
     )
 
 
-def sse(event: EventRecord) -> bytes:
-    """Write an event for a stream: `id` is its number, `event` its type, `data` one line of JSON."""
+def event_json(event: EventRecord) -> bytes:
+    """Write an event as every stream has it: one line of JSON."""
     data = {
         "number": event.number,
         "type": event.type,
@@ -222,15 +228,27 @@ def sse(event: EventRecord) -> bytes:
         "at": event.at,
         "data": event.data,
     }
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.number, event.type.encode(), to_json(data))
+    return to_json(data)
 
 
-async def stream(
+def sse(event: EventRecord) -> bytes:
+    """Write an event for SSE: `id` is its number, `event` its type, `data` the JSON."""
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.number, event.type.encode(), event_json(event))
+
+
+def sse_end(ending: Ending) -> bytes:
+    """Write why a stream was ended by us, as its last event; it has no number."""
+    data = {"code": ending.code, "name": ending.name, "reason": ending.reason}
+    return b"event: end\ndata: %b\n\n" % to_json(data)
+
+
+async def stream(  # noqa: PLR0913 - a stream is chosen by where, from when, which, and until when
     tail: EventTail,
     organization_id: str,
     environment_id: str,
     after: int,
     *,
+    open_stream: OpenStream,
     wanted: Callable[[EventRecord], bool],
     last: Callable[[EventRecord], bool],
     until: int | None = None,
@@ -241,6 +259,7 @@ async def stream(
         yield b": end\n\n"
         return
     async with tail.subscribe(organization_id, environment_id, after) as subscription:
+        open_stream.on_end(subscription.close)
         yield b"retry: 1000\n\n"
         while True:
             events = await subscription.next(ping_seconds)
@@ -250,6 +269,11 @@ async def stream(
                 if last(event):
                     yield b": end\n\n"
                     return
+            if subscription.slow:
+                open_stream.end(SLOW)
+            if subscription.closed and open_stream.ending not in (None, STOPPING):
+                yield sse_end(open_stream.ending)
+                return
             if subscription.closed:
                 yield b": the server is stopping; reconnect\n\n"
                 return

@@ -152,7 +152,11 @@ class EdgeMiddleware:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request; other scopes are passed on."""
+        """Handle one request; a WebSocket gets its id and address, other scopes are passed on."""
+        if scope["type"] == "websocket":
+            state = scope.setdefault("state", {})
+            state["request_id"], state["path"] = _request_id(scope), scope["path"]
+            scope["path"] = canonical_path(scope["path"])
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

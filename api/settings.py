@@ -83,6 +83,9 @@ class ApiSettings(SharedSettings, BaseSettings):
     """What resources cost, for estimates: JSON with `currency`, `cpu_core_hour`, `memory_gib_hour`,
     `storage_gib_month`."""
 
+    # Streams
+    streams_per_key: int = Field(default=256, ge=1, description="Open at once in each API process")
+
     # Caches, in seconds
     auth_cache_seconds: float = Field(default=3.0, ge=0, le=30)
     status_cache_seconds: float = Field(default=2.0, ge=0, le=30)

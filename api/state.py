@@ -22,6 +22,7 @@ from api.clusters import Clusters, OpenedClusters
 from api.events import DatabaseLog, EventTail
 from api.limits import Limits
 from api.metrics import Metrics
+from api.open_streams import DatabaseKeys, OpenStreams
 from api.settings import ApiSettings
 from api.shares.guests import Guests
 from api.shares.limits import GuestLimits
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from api.access.stores import StoreReadings
     from api.access.target import Targets
     from api.environments.live import LiveStatus
+    from api.environments.log_hub import LogHub
 
 
 class Objects(Protocol):
@@ -84,6 +86,8 @@ class AppState:
     keys: KeyCache
     limits: Limits
     tail: EventTail
+    streams: OpenStreams
+    log_hub: LogHub
     metrics: Metrics
     live: LiveStatus
     installation: Installation
@@ -134,9 +138,12 @@ async def running(
     from api.access.stores import StoreReadings  # noqa: PLC0415
     from api.access.target import Targets  # noqa: PLC0415
     from api.environments.live import LiveStatus  # noqa: PLC0415
+    from api.environments.log_hub import LogHub  # noqa: PLC0415
 
     activity = ActivityLog(dependencies.database)
     tail = EventTail(DatabaseLog(dependencies.database))
+    streams = OpenStreams(DatabaseKeys(dependencies.database), limit=settings.streams_per_key)
+    log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
     starts = WorkflowStarts(dependencies.starter, metrics)
     async with starts.running(), activity.running():
         try:
@@ -152,6 +159,8 @@ async def running(
                 keys=KeyCache(dependencies.database, settings.auth_cache_seconds),
                 limits=Limits(settings.requests_per_minute, settings.wrong_keys_per_minute),
                 tail=tail,
+                streams=streams,
+                log_hub=log_hub,
                 metrics=metrics,
                 installation=Installation(dependencies.database),
                 guests=Guests(
@@ -166,7 +175,9 @@ async def running(
                 stores=StoreReadings(),
             )
         finally:
+            await streams.close()
             await tail.close()
+            await log_hub.close()
 
 
 async def app_state(request: Request) -> AppState:

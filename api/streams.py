@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import Header, Query, Response
 from starlette.responses import StreamingResponse
 
-from activities.db.records import EventRecord
+from activities.db.records import Actor, EventRecord
 from api.events import stream
+from api.open_streams import OpenStream
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.state import AppState
 
@@ -36,7 +37,7 @@ def start_after(last_event_id: str | None, after: int | None) -> int:
 
 def event_stream(
     state: AppState,
-    organization_id: str,
+    actor: Actor,
     environment_id: str,
     after: int,
     *,
@@ -48,15 +49,37 @@ def event_stream(
 
     `until`: there is nothing to come after this number, so that a reader which has it gets the end at once.
     """
-    body = stream(state.tail, organization_id, environment_id, after, wanted=wanted, last=last, until=until)
+
+    def body(opened: OpenStream) -> AsyncIterator[bytes]:
+        return stream(
+            state.tail,
+            actor.organization_id,
+            environment_id,
+            after,
+            open_stream=opened,
+            wanted=wanted,
+            last=last,
+            until=until,
+        )
+
+    return answer_stream(state, actor, body)
+
+
+def answer_stream(
+    state: AppState, actor: Actor, body: Callable[[OpenStream], AsyncIterator[bytes]]
+) -> Response:
+    """Answer with a stream, counted among those of the actor's key. Raises ProblemError at its limit."""
+    state.streams.admit(actor)
     return StreamingResponse(
-        _counted(state, body),
+        _counted(state, actor, body),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _counted(state: AppState, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    with state.metrics.streams.track_inprogress():
-        async for part in body:
+async def _counted(
+    state: AppState, actor: Actor, body: Callable[[OpenStream], AsyncIterator[bytes]]
+) -> AsyncIterator[bytes]:
+    with state.streams.open(actor) as opened, state.metrics.streams.track_inprogress():
+        async for part in body(opened):
             yield part

@@ -51,7 +51,7 @@ def follow(
     deadline = None if timeout is None else clock() + timeout
     reread_at = clock() + REREAD_SECONDS
     operation: Operation | None = None
-    with EventFeed(client, operation_id) as feed:
+    with EventFeed(client, lambda after: client.operation_events(operation_id, after=after)) as feed:
         while True:
             left = _TICK_SECONDS if deadline is None else min(_TICK_SECONDS, deadline - clock())
             item = feed.next(left)
@@ -74,7 +74,7 @@ def follow(
                 case None:
                     reread = clock() >= reread_at
             if reread:
-                answer = _read(client, operation_id)
+                answer = read_operation(client, operation_id)
                 reread_at = clock() + (AWAY_SECONDS if answer is None else REREAD_SECONDS)
                 if answer is not None:
                     operation = answer.value
@@ -85,7 +85,7 @@ def follow(
                 raise WaitTimeout(f"Operation {operation_id} is not over after {timeout:g} s.")
 
 
-def _read(client: ApiClient, operation_id: str) -> Answer[Operation] | None:
+def read_operation(client: ApiClient, operation_id: str) -> Answer[Operation] | None:
     """Read the operation; None while the API is away, which the feed notices and limits."""
     try:
         return client.operation(operation_id)

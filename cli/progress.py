@@ -35,12 +35,15 @@ class ProgressView(AbstractContextManager["ProgressView"], Observer):
         return None
 
 
-def progress_view(*, quiet: bool = False) -> ProgressView:
-    """Return the view that fits stderr: live on a terminal, else plain lines; `quiet` shows nothing."""
+def progress_view(*, quiet: bool = False, screen: bool = False) -> ProgressView:
+    """Return the view that fits stderr: live on a terminal, else plain lines; `quiet` shows nothing.
+
+    `screen`: the live view takes the whole screen and gives it back at its end.
+    """
     if quiet:
         return SilentView()
     live = sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
-    return LiveView() if live else PlainView()
+    return LiveView(screen=screen) if live else PlainView()
 
 
 class SilentView(ProgressView):
@@ -97,7 +100,8 @@ class PlainView(ProgressView):
 class LiveView(ProgressView):
     """A list of steps that is drawn anew: marks, elapsed times, attempts, the current failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, screen: bool = False) -> None:
+        self._screen = screen
         self._operation: Operation | None = None
         self._away: float | None = None
         self._room = 20
@@ -109,7 +113,7 @@ class LiveView(ProgressView):
 
         console = Console(stderr=True, highlight=False)
         self._room = max(console.height - 3, 5)
-        live = Live(get_renderable=self.render, console=console, refresh_per_second=8, transient=False)
+        live = Live(get_renderable=self.render, console=console, refresh_per_second=8, screen=self._screen)
         self._stack.enter_context(live)
         return self
 

@@ -1,4 +1,4 @@
-"""The events of one operation as a feed that outlives its connections.
+"""A stream of events as a feed that outlives its connections.
 
 A thread reads the stream and puts what it sees into a queue: the reader of the feed can wait with a deadline,
 redraw a clock and be interrupted, none of which a blocking read allows. After a cut the thread connects again
@@ -10,7 +10,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
@@ -57,24 +57,31 @@ class Refused:
 FeedItem = Connected | Event | Lost | Refused
 
 
+Opening = Callable[
+    [str | None], AbstractContextManager[tuple[httpx2.Response, Iterator[httpx2.ServerSentEvent]]]
+]
+"""Opens the stream after the id of the last event, once; raises ApiError and httpx2.TransportError."""
+
+
 class EventFeed(AbstractContextManager["EventFeed"]):
-    """Reads one operation's events until it is closed; see the module."""
+    """Reads one stream until it is closed; see the module."""
 
     def __init__(
         self,
         client: ApiClient,
-        operation_id: str,
+        opened: Opening,
         *,
+        after: str | None = None,
         give_up_seconds: float = GIVE_UP_SECONDS,
     ) -> None:
         self._client = client
-        self._operation_id = operation_id
+        self._opened = opened
         self._backoff: Backoff = client.backoff
         self._give_up_seconds = give_up_seconds
         self._items: queue.SimpleQueue[FeedItem] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._response: httpx2.Response | None = None
-        self._last_id: str | None = None
+        self._last_id = after
         # A daemon: a reader stuck in a connect must not keep an interrupted command alive.
         self._thread = threading.Thread(target=self._read, name="perdure-events", daemon=True)
 
@@ -126,7 +133,7 @@ class EventFeed(AbstractContextManager["EventFeed"]):
             self._closing.wait(wait)
 
     def _one_connection(self) -> Iterator[FeedItem]:
-        with self._client.operation_events(self._operation_id, after=self._last_id) as (response, events):
+        with self._opened(self._last_id) as (response, events):
             self._response = response
             try:
                 yield Connected()

@@ -9,19 +9,15 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 from ulid import ULID
 
-from activities.db.errors import Unauthenticated
 from activities.db.records import Actor
 from activities.db.tables import Role
-from api.auth import allow, unauthenticated
+from api.auth import identify, offered_key
 from api.problem_handlers import as_problem
 from api.problems import MEDIA_TYPE, ProblemError, problem_body
 from api.state import AppState
 
 PROTOCOL: Final = "perdure.v1"
 """The subprotocol of all our sockets."""
-_TOKEN_PREFIX: Final = "bearer."  # noqa: S105 - not a secret
-_BEARER: Final = "bearer "
-_LONGEST_TOKEN: Final = 200
 
 
 class Handshake:
@@ -37,18 +33,10 @@ class Handshake:
         """Return who asks; at least `role`. ProblemError 401, 403; NotFound for another organisation.
 
         The key comes as `Authorization: Bearer`, or where that cannot be set (browsers) as the subprotocol
-        `bearer.<key>` beside `perdure.v1`.
+        `perdure.bearer.<key>` beside `perdure.v1`.
         """
-        token = self._token()
         organization_id = self.websocket.headers.get("x-organization-id")
-        if not token or len(token) > _LONGEST_TOKEN or not token.isascii():
-            raise unauthenticated("The WebSocket bears no API key.")
-        try:
-            actor = await self.state.keys.actor(token, organization_id)
-        except Unauthenticated as error:
-            raise unauthenticated("The API key is unknown, expired or revoked.") from error
-        allow(actor, role)
-        return actor
+        return await identify(self.websocket, offered_key(self.websocket), organization_id, role)
 
     async def open(self) -> None:
         """Accept it."""
@@ -66,12 +54,3 @@ class Handshake:
     def body(self, problem: ProblemError) -> dict[str, object]:
         """The members of a problem."""
         return problem_body(problem, instance=self.websocket.url.path, request_id=self.request_id)
-
-    def _token(self) -> str:
-        header = self.websocket.headers.get("authorization", "")
-        if header.lower().startswith(_BEARER):
-            return header[len(_BEARER) :].strip()
-        for offered in self.websocket.scope.get("subprotocols", []):
-            if offered.startswith(_TOKEN_PREFIX):
-                return str(offered[len(_TOKEN_PREFIX) :])
-        return ""

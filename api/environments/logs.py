@@ -34,7 +34,8 @@ _BYTES_PER_CONTAINER: Final = 256 * 1024
 _AT_ONCE: Final = 16
 
 
-def _moment(value: datetime | None) -> datetime | None:
+def moment(value: datetime | None) -> datetime | None:
+    """Refuse a time without its zone, as a validator."""
     if value is not None and value.tzinfo is None:
         raise ValueError("needs a time zone, for example 2026-01-01T12:00:00Z")
     return value
@@ -46,7 +47,7 @@ class Selection(ApiInput):
     service: str | None = Field(default=None, max_length=63, description="Only this service")
     tail: int = Field(default=200, ge=1, le=MAX_LINES, description="Last lines of each container")
     previous: bool = Field(default=False, description="Of the containers before their last restart")
-    since: Annotated[datetime | None, AfterValidator(_moment)] = Field(
+    since: Annotated[datetime | None, AfterValidator(moment)] = Field(
         default=None, description="Not older than this time"
     )
     since_seconds: int | None = Field(default=None, ge=1, le=30 * 86_400, description="Not older than this")
@@ -66,21 +67,22 @@ async def answer_logs(
         record = await environments.get_environment(session, organization_id, environment_id)
         revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
         blueprint = read_blueprint(revision.blueprint)
-        _check_service(blueprint, selection)
+        check_service(blueprint, selection.service)
         material = await secret_material(
             session, organization_id, record.id, blueprint, state.master_keys, revision=record.revision
         )
     cluster = await state.clusters.get(record.cluster)
-    entries = await _entries(cluster, record, selection)
+    entries = await read_entries(cluster, record, selection)
     redacted = await asyncio.to_thread(_redacted, entries, list(material.values.values()))
     if NDJSON in request.headers.get("accept", ""):
         return Response("".join(f"{entry.model_dump_json()}\n" for entry in redacted), media_type=NDJSON)
     return answer_list(request, redacted)
 
 
-def _check_service(blueprint: Blueprint, selection: Selection) -> None:
+def check_service(blueprint: Blueprint, wanted: str | None) -> None:
+    """Raise ProblemError when a service is wanted that the Blueprint does not have."""
     names = [service.name for service in blueprint.services]
-    if selection.service is not None and selection.service not in names:
+    if wanted is not None and wanted not in names:
         raise ProblemError(
             RequestProblem.VALIDATION_FAILED,
             "The environment has no such service.",
@@ -92,7 +94,14 @@ def _check_service(blueprint: Blueprint, selection: Selection) -> None:
         )
 
 
-async def _entries(cluster: Cluster, record: EnvironmentRecord, selection: Selection) -> list[LogEntry]:
+async def read_entries(
+    cluster: Cluster,
+    record: EnvironmentRecord,
+    selection: Selection,
+    *,
+    limit_bytes: int = _BYTES_PER_CONTAINER,
+) -> list[LogEntry]:
+    """Read the lines by time, at most so many bytes of each container; not redacted. Raises ClusterError."""
     labels = {ENVIRONMENT: record.id}
     if selection.service is not None:
         labels[NAME] = selection.service
@@ -101,7 +110,7 @@ async def _entries(cluster: Cluster, record: EnvironmentRecord, selection: Selec
 
     async def read(pod: Manifest, container: str) -> list[LogEntry]:
         async with turns:
-            return await _container_log(cluster, record.namespace, pod, container, selection)
+            return await _container_log(cluster, record.namespace, pod, container, selection, limit_bytes)
 
     logs = await asyncio.gather(
         *(
@@ -114,7 +123,7 @@ async def _entries(cluster: Cluster, record: EnvironmentRecord, selection: Selec
 
 
 async def _container_log(
-    cluster: Cluster, namespace: str, pod: Manifest, container: str, selection: Selection
+    cluster: Cluster, namespace: str, pod: Manifest, container: str, selection: Selection, limit_bytes: int
 ) -> list[LogEntry]:
     name = text(pod, "metadata", "name")
     try:
@@ -124,7 +133,7 @@ async def _container_log(
             container=container,
             previous=selection.previous,
             tail_lines=selection.tail,
-            limit_bytes=_BYTES_PER_CONTAINER,
+            limit_bytes=limit_bytes,
             since_seconds=selection.age(),
             timestamps=True,
         )

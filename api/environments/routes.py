@@ -292,11 +292,14 @@ async def get_topology(request: Request, state: State, actor: Viewer, environmen
 async def events(
     state: State, actor: Viewer, environment_id: Id, last_event_id: LastEventId = None, after: After = None
 ) -> Response:
-    """Every change of its operations and their steps, from the number given on; does not end by itself."""
+    """Every change of its operations and their steps, from the number given on; does not end by itself.
+
+    As a WebSocket: `/v1/environments/{id}/progress`, see docs/streams.md.
+    """
     record, _ = await service.known_blueprint(state, actor.organization_id, environment_id)
     return event_stream(
         state,
-        actor.organization_id,
+        actor,
         record.id,
         start_after(last_event_id, after),
         wanted=lambda _: True,

@@ -132,7 +132,7 @@ async def events(
 
     return event_stream(
         state,
-        actor.organization_id,
+        actor,
         record.environment_id,
         begin,
         wanted=lambda event: event.operation_id == record.id,

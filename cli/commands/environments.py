@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.commands import access
+from cli.errors import UsageFault
 from cli.files import read_text
 from cli.options import (
     BlueprintFile,
@@ -145,13 +146,33 @@ def logs(
             "--since", metavar="DURATION", parser=parse_duration, help="Not older than this, e.g. 10m."
         ),
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written, pods that come later too.")
+    ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Print recent log lines of the environment's services, each with the service before it."""
+    """Print recent log lines of the environment's services, each with the service before it.
+
+    With --follow, json is one document per line; ends with Ctrl-C.
+    """
     from cli import views
     from cli.lookup import environment_id
 
+    if follow and (previous or output is OutputFormat.YAML):
+        raise UsageFault("--follow goes with neither --previous nor -o yaml.")
     with session_of(context).client() as client:
+        if follow:
+            from cli.watching import print_logs
+
+            seconds = None if since is None else max(1, round(since))
+            params: dict[str, str | int | None] = {"service": service, "tail": tail, "sinceSeconds": seconds}
+            print_logs(
+                client,
+                environment_id(client, environment),
+                params,
+                as_json=output is OutputFormat.JSON,
+                prefix=service is None,
+            )
         answer = client.logs(
             environment_id(client, environment),
             {
@@ -162,6 +183,20 @@ def logs(
             },
         )
     emit(output, answer.raw, views.log_lines(answer.value, prefix=service is None))
+
+
+@app.command("watch")
+def watch(context: typer.Context, environment: EnvironmentArgument) -> None:
+    """Show the steps of what runs on the environment, and of whatever runs next, until Ctrl-C.
+
+    On a terminal it takes the whole screen, elsewhere it prints one line per change. It goes on over cut
+    connections and restarts of the API.
+    """
+    from cli.lookup import environment_id
+    from cli.watching import watch_environment
+
+    with session_of(context).client() as client:
+        watch_environment(client, environment_id(client, environment))
 
 
 @app.command("topology")

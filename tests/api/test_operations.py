@@ -288,16 +288,21 @@ async def test_many_listeners_are_one_reader(api: Api, monkeypatch: pytest.Monke
     await tail.close()
 
 
-async def test_a_slow_reader_gets_all_events_from_the_database(api: Api, tenant: Tenant) -> None:
+async def test_a_reader_whose_buffer_runs_full_is_dropped_and_resumes(api: Api, tenant: Tenant) -> None:
     created = await create(api)
     tail = EventTail(api.state.tail._log, poll_seconds=0.01)
     async with tail.subscribe(created["organizationId"], created["id"], 0) as events:
         first = await events.next(10)
         await begin(api.database, created["operation"]["id"])
         log = await tail._log.after(tenant.id, created["id"], 0, 100)
+        while events.position < len(log):
+            await events.next(10)
         events.offer(list(log) * (BUFFER // len(log) + 1))
+        assert (events.slow, events.closed) == (True, True)
+        assert not await events.next(10)
+    async with tail.subscribe(created["organizationId"], created["id"], first[-1].number) as resumed:
         got = [event.number for event in first]
         while got[-1] < len(log):
-            got += [event.number for event in await events.next(10)]
+            got += [event.number for event in await resumed.next(10)]
         assert got == [event.number for event in log]
     await tail.close()

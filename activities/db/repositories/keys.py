@@ -1,8 +1,10 @@
 """API keys: made once, shown once, found by digest."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -103,3 +105,13 @@ async def revoke_key(session: AsyncSession, organization_id: str, key_id: str) -
         row.revoked_at = utc_now()
     await session.flush()
     return api_key_record(row)
+
+
+async def usable_keys(session: AsyncSession, key_ids: Collection[str]) -> frozenset[str]:
+    """Return those of these keys that are neither revoked nor expired."""
+    query = select(ApiKey.id).where(
+        col(ApiKey.id).in_(key_ids),
+        col(ApiKey.revoked_at).is_(None),
+        or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > utc_now()),
+    )
+    return frozenset((await session.exec(query)).all())
