@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import JsonValue
 
 from activities.db.acceptance import blueprint_for_clone
 from activities.db.engine import Database
@@ -18,7 +19,7 @@ from workflows.domain.operations import OperationState
 
 S = OperationState
 OPENER = Opener(new_private_key())
-GENERATED = {"name": "db-password", "envKey": "DB_PASSWORD", "value": "auto-generated"}
+GENERATED: JsonValue = {"name": "db-password", "envKey": "DB_PASSWORD", "value": "auto-generated"}
 
 
 def with_token(value: str) -> Blueprint:
@@ -26,7 +27,7 @@ def with_token(value: str) -> Blueprint:
 
 
 def referring(name: str, stored: str) -> Blueprint:
-    secret = {"name": name, "envKey": "API_TOKEN", "valueFrom": {"secret": stored}}
+    secret: JsonValue = {"name": name, "envKey": "API_TOKEN", "valueFrom": {"secret": stored}}
     return edited(api={"secrets": [GENERATED, secret]})
 
 

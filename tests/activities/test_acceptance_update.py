@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from pydantic import JsonValue
 from sqlalchemy import func
 from sqlmodel import col, select
 
@@ -156,7 +157,7 @@ async def test_an_update_that_loses_data_is_refused_and_leaves_nothing(database:
 async def test_all_that_speaks_against_an_update_comes_together(database: Database) -> None:
     tenant = await make_tenant(database, caps=Caps(memory="1Gi"))
     environment_id = await running(database, tenant)
-    secret = {"name": "absent", "envKey": "A", "valueFrom": {"secret": "absent"}}
+    secret: JsonValue = {"name": "absent", "envKey": "A", "valueFrom": {"secret": "absent"}}
     wrong = edited(shop("other"), api={"resources": {"memory": "2Gi"}, "secrets": [secret]})
     with pytest.raises(InvalidReferences) as refused:
         await update(database, tenant, environment_id, wrong)
@@ -165,7 +166,7 @@ async def test_all_that_speaks_against_an_update_comes_together(database: Databa
 
 async def test_caps_are_compared_without_what_is_given_up(database: Database) -> None:
     tenant = await make_tenant(database, caps=Caps(environments=1, memory="1Gi"))
-    sized = {"resources": {"memory": "600Mi"}}
+    sized: dict[str, JsonValue] = {"resources": {"memory": "600Mi"}}
     environment_id = await running(database, tenant, edited(api=sized))
     updated = await update(database, tenant, environment_id, edited(api={"resources": {"memory": "700Mi"}}))
     await ended(database, updated.accepted)

@@ -32,6 +32,9 @@ FILES: dict[str, JsonValue] = {
 }
 TOKEN: dict[str, JsonValue] = {"name": "token", "envKey": "TOKEN", "value": "auto-generated"}
 
+VOLUMES: list[list[JsonValue]] = [[], [DATA], [FILES], [DATA, FILES]]
+SECRETS: list[list[JsonValue]] = [[], [TOKEN]]
+
 
 def blueprint(**services: dict[str, JsonValue]) -> Blueprint:
     return parse_blueprint(
@@ -88,8 +91,8 @@ def documents(draw: st.DrawFn) -> dict[str, dict[str, JsonValue]]:
         found[f"s{index}"] = {
             "image": f"registry.test/x:{draw(st.integers(1, 2))}",
             "dependsOn": needs,
-            "volumes": draw(st.sampled_from([[], [DATA], [FILES], [DATA, FILES]])),
-            "secrets": draw(st.sampled_from([[], [TOKEN]])),
+            "volumes": draw(st.sampled_from(VOLUMES)),
+            "secrets": draw(st.sampled_from(SECRETS)),
             "expose": draw(st.booleans()),
         }
     return found
@@ -110,7 +113,8 @@ def pairs(draw: st.DrawFn) -> tuple[Blueprint, Blueprint]:
                 changed["image"] = "registry.test/x:9"
             after[name] = {**fields, **changed}
     if draw(st.booleans()):
-        after["added"] = {"dependsOn": draw(st.sampled_from([[], [next(iter(after))]]))}
+        needs_of_added: list[list[JsonValue]] = [[], [next(iter(after))]]
+        after["added"] = {"dependsOn": draw(st.sampled_from(needs_of_added))}
     return blueprint(**before), blueprint(**after)
 
 
@@ -188,7 +192,8 @@ def test_the_edge_passes_over_a_service_that_does_not_change() -> None:
         "api": {"dependsOn": ["db"]},
         "web": {"dependsOn": ["api"]},
     }
-    after = {**chain, "db": {"env": {"A": "1"}}, "web": {**chain["web"], "env": {"A": "1"}}}
+    changed: dict[str, JsonValue] = {"env": {"A": "1"}}
+    after = {**chain, "db": changed, "web": {**chain["web"], **changed}}
     waits = order_of(planned(blueprint(**chain), blueprint(**after)))
     assert waits["service/web"] == ("namespace", "service/db")
     assert "service/api" not in waits
