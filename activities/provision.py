@@ -169,9 +169,11 @@ class ClusterProvision(ProvisionActivities):
         await cluster.apply(manifests.namespace(context))
         before = {each.uid for each in request.pre_image.objects} if request.pre_image else set()
         found = await cluster.inventory(context.namespace, labels={ENVIRONMENT: context.environment_id})
+        # What an attempt before this one put back bears another UID than before, and stays.
+        put_back = {(ref.kind, ref.name) for ref in map(ref_of, request.restore)}
         # Workloads before what they use; a RoleBinding last, since our own rights come from it.
         made = sorted(
-            (each for each in found if each.uid not in before),
+            (each for each in found if each.uid not in before and (each.kind, each.name) not in put_back),
             key=lambda each: (each.kind == "RoleBinding", each.kind not in WORKLOADS, each.kind, each.name),
         )
         left: list[str] = []

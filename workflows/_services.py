@@ -42,6 +42,7 @@ from workflows.contracts.update import RemoveService, UpdateActivities
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint, Condition, InitType, Service, ServiceKind
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity, Overrides
+from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import (
     Cleanup,
     EnvironmentPhase,
@@ -100,6 +101,9 @@ class ServicesFrame(OperationFrame):
             )
         except StepFailed as failed:
             return Cleanup(complete=False, left=(failed.failure.message,))
+        if plan.change is not None and recorded.pre_image is not None and before is None:
+            gone = f"Namespace/{plan.context.namespace}: it was gone before the operation began"
+            return Cleanup(complete=False, left=(*cleanup.left, gone))
         if before is None or plan.change is None:
             return cleanup
         left = (*cleanup.left, *await self._settle(plan, before))
@@ -162,11 +166,25 @@ class ServicesFrame(OperationFrame):
                 revision=_revision_before(plan) if prepared.existed else None,
             )
         )
+        if plan.change is not None and not prepared.existed and self._relies_on_more(plan):
+            raise StepFailed(
+                failure(
+                    FailureKind.CONFLICT,
+                    f"Namespace {context.namespace} was gone, and with it services that this operation does "
+                    "not make: update the environment, which now makes all of them anew.",
+                    step=step.name,
+                )
+            )
         return {"namespace": context.namespace, "uid": prepared.uid, "existed": prepared.existed}
+
+    def _relies_on_more(self, plan: OperationPlan) -> bool:
+        """Whether there are services in the Blueprint that have no step here, since they run already."""
+        planned = {step.service for step in plan.steps}
+        return any(service.name not in planned for service in self._blueprint.services)
 
     async def _apply_secrets(self, plan: OperationPlan, step: PlannedStep) -> Output:
         sealed = await self.ledger.seal_secrets()
-        request = _sealed(plan.context, self._blueprint, sealed)
+        request = _sealed(plan.context, self._blueprint, sealed, step.name)
         await self._write_secrets(request, step.name)
         return {"secrets": len(request.secrets), "pullSecrets": len(request.pull_secrets)}
 
@@ -313,7 +331,7 @@ class ServicesFrame(OperationFrame):
         if plan.change is None or plan.change.revision == plan.context.revision:
             return
         sealed = await self.ledger.seal_secrets(plan.change.revision)
-        request = _sealed(before.context, before.blueprint, sealed)
+        request = _sealed(before.context, before.blueprint, sealed, "undo")
         if request.secrets or request.pull_secrets:
             await self._write_secrets(request, "undo")
 
@@ -360,14 +378,14 @@ class ServicesFrame(OperationFrame):
             if each.init is not None
             and each.name in old
             and each.init != old[each.name].init
-            and self.begun(service_step(each.name))
+            and (self.begun(service_step(each.name)) or service_step(each.name) in plan.earlier)
         ]
         replaced = plan.change.replaced if plan.change is not None else {}
         volumes = [
             f"service/{name}: volume {volume} was made anew"
             for name, lost in replaced.items()
             for volume in lost
-            if self.begun(service_step(name))
+            if self.begun(service_step(name)) or service_step(name) in plan.earlier
         ]
         return (*scripts, *volumes)
 
@@ -429,9 +447,17 @@ def _replacement(plan: OperationPlan, service: str, *, only: int | None = None) 
     return None if volumes is None else Replacement(volumes=volumes, revision=only)
 
 
-def _sealed(context: EnvironmentContext, blueprint: Blueprint, sealed: SealedSecrets) -> ApplySecrets:
+def _sealed(
+    context: EnvironmentContext, blueprint: Blueprint, sealed: SealedSecrets, step: str
+) -> ApplySecrets:
+    """Lay the values out; raises `StepFailed` when one that the Blueprint needs exists no more."""
     layout = manifests.secrets(blueprint)
     pull = manifests.pull_secrets(blueprint)
+    missing = [name for name in manifests.secret_names(blueprint) if name not in sealed.values]
+    missing += [name for name in pull.values() if name not in sealed.registry_credentials]
+    if missing:
+        message = f"The environment uses secrets that exist no more: {', '.join(missing)}."
+        raise StepFailed(failure(FailureKind.CONFIG_MISSING, message, step=step))
     return ApplySecrets(
         context=context,
         secrets={

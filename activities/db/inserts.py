@@ -18,6 +18,7 @@ from activities.db.timers import expiry
 from activities.db.transitions import ready
 from activities.db.usage import Usage
 from activities.secrets import generate_secret
+from workflows.contracts.operation import PreImage
 from workflows.domain.blueprint import Blueprint, SecretSourceKind, literal_secrets, secret_sources
 from workflows.domain.environment import GuardRails
 from workflows.domain.names import namespace_name
@@ -99,6 +100,8 @@ class Asked:
     retry_of: str | None = None
     force: bool = False
     change: Change | None = None
+    pre_image: PreImage | None = None
+    """What was there before the operation that this one retries; None: it is looked at as this one begins."""
 
 
 def new_operation(
@@ -121,7 +124,7 @@ def new_operation(
         force=asked.force,
         failure=None,
         cleanup=None,
-        pre_image=None,
+        pre_image=asked.pre_image,
         change=asked.change,
         cancel=None,
         asked=0,
@@ -197,6 +200,7 @@ async def insert_operation(
             "on_failure": operation.on_failure,
             "force": operation.force,
             "change": None if operation.change is None else operation.change.model_dump(mode="json"),
+            "pre_image": None if operation.pre_image is None else operation.pre_image.model_dump(mode="json"),
             "created_at": operation.created_at,
         },
     )

@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import Condition, JsonObject, OperationRecord, StepRecord, operation_record
 from activities.db.repositories import events
-from activities.db.repositories.environments import READY, apply_phase, replace_overrides
+from activities.db.repositories.environments import READY, apply_phase, describe, replace_overrides
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
 from activities.db.step_changes import cancel_step
@@ -132,13 +132,13 @@ async def end_operation(
         if step.state not in TERMINAL_STEP_STATES:
             cancel_step(step, now)
             await step_changed(session, environment, step, steps)
-    change = operation_record(operation).change
-    back = change is not None and _taken_back(state, cleanup, began=operation.started_at is not None)
-    if change is not None and back:
+    record = operation_record(operation)
+    change = record.change if taken_back(record) else None
+    if change is not None:
         await _restore(session, environment, change)
     if operation.kind is OperationKind.DELETE or environment.delete_requested_at is None:
         phase, condition = settled(operation.kind, state, reason, now)
-        if change is not None and back:
+        if change is not None:
             phase = change.phase
             condition = condition.model_copy(update={"status": _STATUS.get(phase, "False")})
         apply_phase(environment, phase, condition, now)
@@ -162,20 +162,31 @@ async def cancel_at_once(
     )
 
 
-def _taken_back(state: OperationState, cleanup: Cleanup | None, *, began: bool) -> bool:
-    """Whether an operation's end leaves the environment as it was before."""
-    if state is OperationState.CANCELLED:
-        return not began or (cleanup is not None and cleanup.complete)
-    return state is OperationState.ROLLED_BACK
+def taken_back(operation: OperationRecord) -> bool:
+    """Whether the end of an operation left the environment as it was before that, and before what it retried.
+
+    A retry that never began took nothing back: what the attempt before it left is still there.
+    """
+    if operation.change is None:
+        return False
+    if operation.state is OperationState.CANCELLED:
+        if operation.started_at is None:
+            return operation.retry_of is None
+        return operation.cleanup is not None and operation.cleanup.complete
+    return operation.state is OperationState.ROLLED_BACK
 
 
 async def _restore(session: AsyncSession, environment: Environment, change: Change) -> None:
     """Set what an environment ought to be to what it was before an operation that was taken back."""
     environment.revision = change.revision
+    environment.plan = change.plan
     await replace_overrides(session, environment, change.overrides)
     revision = await session.get_one(Revision, (environment.id, change.revision))
-    rails = GuardRails.model_validate(environment.guard_rails)
-    count(environment, usage_of(Blueprint.model_validate(revision.blueprint), rails, change.overrides))
+    blueprint = Blueprint.model_validate(revision.blueprint)
+    describe(environment, blueprint)
+    count(
+        environment, usage_of(blueprint, GuardRails.model_validate(environment.guard_rails), change.overrides)
+    )
 
 
 def settled(

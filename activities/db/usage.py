@@ -46,6 +46,15 @@ class Usage:
             self.storage_bytes - other.storage_bytes,
         )
 
+    def amount(self, cap: str) -> int:
+        """Return the part that counts against a cap of this name."""
+        return {
+            "environments": self.environments,
+            "cpu": self.cpu_millis,
+            "memory": self.memory_bytes,
+            "storage": self.storage_bytes,
+        }[cap]
+
 
 NOTHING: Final = Usage()
 _NO_OVERRIDES: Final = Overrides()

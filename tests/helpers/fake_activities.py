@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from clusters.objects import ref_of
 from tests.helpers.contexts import CONTEXT
 from workflows.contracts.delete import (
     DeleteActivities,
@@ -37,26 +38,30 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
+from workflows.contracts.stop import StopActivities, StopService
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
-from workflows.domain.blueprint import parse_blueprint
-from workflows.domain.environment import ObjectIdentity
+from workflows.contracts.update import RemoveService, UpdateActivities
+from workflows.domain import manifests
+from workflows.domain.blueprint import Blueprint, parse_blueprint
+from workflows.domain.environment import (
+    EnvironmentContext,
+    GuardRails,
+    ObjectIdentity,
+    ObjectName,
+    Overrides,
+)
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
-from workflows.domain.operations import Cleanup, OnFailure, StepState
-from workflows.domain.plan import plan_delete, plan_provision
+from workflows.domain.operations import Change, Cleanup, EnvironmentPhase, OnFailure, StepState
+from workflows.domain.plan import plan_delete, plan_provision, plan_stop, provision_inputs
 from workflows.domain.readiness import Until
+from workflows.domain.update import Desired, Effect, obsolete_objects, plan_update, service_changes
 
 
 def provision_plan(
     services: Mapping[str, Mapping[str, object]], *, on_failure: OnFailure = OnFailure.KEEP, **changes: object
 ) -> OperationPlan:
     """Return the plan of a provision of these services (name -> their fields, image filled in)."""
-    document = {
-        "name": "shop",
-        "services": {
-            name: {"image": f"registry.test/{name}:1", **fields} for name, fields in services.items()
-        },
-    }
-    blueprint = parse_blueprint(document)
+    blueprint = _parsed(services)
     return OperationPlan(
         proceed=True,
         context=CONTEXT,
@@ -64,6 +69,107 @@ def provision_plan(
         steps=plan_provision(blueprint),
         on_failure=on_failure,
     ).model_copy(update=changes)
+
+
+def update_plan(
+    before: Mapping[str, Mapping[str, object]],
+    after: Mapping[str, Mapping[str, object]],
+    *,
+    phase: EnvironmentPhase = EnvironmentPhase.RUNNING,
+    on_failure: OnFailure = OnFailure.ROLLBACK,
+    overrides: Overrides | None = None,
+    **changes: object,
+) -> OperationPlan:
+    """Return the plan of an update of these services to those; the revision before is one less."""
+    old, new = _parsed(before), _parsed(after)
+    rails = GuardRails()
+    was, becomes = (
+        Desired(blueprint=each, inputs=provision_inputs(each, CONTEXT, rails, Overrides(), {}))
+        for each in (old, new)
+    )
+    found = service_changes(was, becomes)
+    obsolete = obsolete_objects(CONTEXT, rails, was, becomes)
+    change = Change(
+        revision=CONTEXT.revision - 1,
+        phase=phase,
+        overrides=overrides or Overrides(stopped=phase is EnvironmentPhase.STOPPED),
+        replaced={each.service: each.lost_volumes for each in found if each.effect is Effect.REPLACE},
+        obsolete=obsolete,
+    )
+    return OperationPlan(
+        proceed=True,
+        context=CONTEXT,
+        blueprint=new.model_dump(mode="json", by_alias=True),
+        steps=plan_update(old, new, found, obsolete, {}),
+        on_failure=on_failure,
+        guard_rails=rails,
+        change=change,
+    ).model_copy(update=changes)
+
+
+def change_plan(
+    services: Mapping[str, Mapping[str, object]],
+    *,
+    phase: EnvironmentPhase = EnvironmentPhase.RUNNING,
+    before: Overrides | None = None,
+    only: str | None = None,
+    on_failure: OnFailure = OnFailure.KEEP,
+    **changes: object,
+) -> OperationPlan:
+    """Return the plan of an operation over the same Blueprint: of a resume, or of `only` one service."""
+    plan = provision_plan(services, on_failure=on_failure)
+    overrides = before or Overrides(stopped=phase is EnvironmentPhase.STOPPED)
+    change = Change(revision=CONTEXT.revision, phase=phase, overrides=overrides)
+    steps = plan.steps
+    if only is not None:
+        steps = tuple(
+            step.model_copy(update={"depends_on": ("namespace",)} if step.service else {})
+            for step in steps
+            if step.name in ("namespace", f"service/{only}")
+        )
+    return plan.model_copy(update={"change": change, "steps": steps, **changes})
+
+
+def stop_plan(
+    services: Mapping[str, Mapping[str, object]],
+    obsolete: Mapping[str, tuple[ObjectName, ...]] | None = None,
+) -> OperationPlan:
+    """Return the plan of a stop."""
+    plan = change_plan(services, overrides=Overrides(stopped=True))
+    assert plan.change is not None
+    blueprint = Blueprint.model_validate(plan.blueprint)
+    left = dict(obsolete or {})
+    return plan.model_copy(
+        update={
+            "steps": plan_stop(blueprint, list(left)),
+            "change": plan.change.model_copy(update={"obsolete": left}),
+        }
+    )
+
+
+def objects_of(services: Mapping[str, Mapping[str, object]]) -> tuple[ObjectIdentity, ...]:
+    """Return the objects of these services as they are in the cluster, each with `<kind>-<name>` as UID."""
+    blueprint = _parsed(services)
+    found = [
+        each
+        for service in blueprint.services
+        for each in manifests.service(CONTEXT, blueprint, service.name, Overrides())
+    ]
+    named = [ref_of(each) for each in found]
+    return tuple(
+        ObjectIdentity(kind=ref.kind, name=ref.name, uid=f"{ref.kind}-{ref.name}".lower()) for ref in named
+    )
+
+
+def _parsed(services: Mapping[str, Mapping[str, object]]) -> Blueprint:
+    return parse_blueprint(
+        {
+            "name": "shop",
+            "services": {
+                name: {"image": f"registry.test/{name}:1", **fields} for name, fields in services.items()
+            },
+        }
+    )
 
 
 def delete_plan(**changes: object) -> OperationPlan:
@@ -80,6 +186,12 @@ class FakeLedger(LedgerActivities):
     ended: OperationResult | None = None
     recorded: PreImage | None = None
     record_failures: int = 0
+    before: Mapping[str, Mapping[str, object]] | None = None
+    """The services of the revision to go back to; None: those of the plan."""
+    sealed_for: list[int | None] = field(default_factory=list)
+    """For which revisions the secrets were sealed."""
+    without_secrets: bool = False
+    """The values of all secrets are gone."""
 
     @activity.defn(name="operation.begin")
     async def begin(self, operation: OperationInput) -> OperationPlan:
@@ -95,11 +207,15 @@ class FakeLedger(LedgerActivities):
 
     @activity.defn(name="operation.pre_image")
     async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
-        return RecordedPreImage(pre_image=self.recorded, blueprint=self.plan.blueprint)
+        blueprint = self.plan.blueprint
+        if self.before is not None:
+            blueprint = _parsed(self.before).model_dump(mode="json", by_alias=True)
+        return RecordedPreImage(pre_image=self.recorded, blueprint=blueprint)
 
     @activity.defn(name="operation.seal_secrets")
     async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
-        return SealedSecrets(values={"db-password": "c2VhbGVk"})
+        self.sealed_for.append(request.revision)
+        return SealedSecrets(values={} if self.without_secrets else {"db-password": "c2VhbGVk"})
 
     @activity.defn(name="operation.finish")
     async def finish(self, result: OperationResult) -> OperationResult:
@@ -135,7 +251,7 @@ class FakeSweep(SweepActivities):
 
 
 @dataclass
-class FakeCluster(ProvisionActivities, DeleteActivities):
+class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateActivities):
     """Answers at once, unless told to fail or to hang until cancelled."""
 
     failing: dict[str, Failure] = field(default_factory=dict)
@@ -162,12 +278,13 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
 
     @activity.defn(name="environment.apply_secrets")
     async def apply_secrets(self, request: ApplySecrets) -> None:
-        await self._call("secrets", request)
+        await self._call(f"{_back(request.context)}secrets", request)
 
     @activity.defn(name="service.deploy")
     async def deploy_service(self, request: DeployService) -> ServiceDeployed:
         started = request.until is Until.STARTED
-        await self._call(f"{request.service}:started" if started else request.service, request)
+        name = f"{_back(request.context)}{request.service}"
+        await self._call(f"{name}:started" if started else name, request)
         return ServiceDeployed(
             workload=ObjectIdentity(kind="Deployment", name=request.service, uid=f"{request.service}-uid"),
             ready=1,
@@ -183,6 +300,14 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
     async def undo(self, request: Undo) -> Cleanup:
         await self._call("undo", request)
         return Cleanup(complete=not self.left, left=self.left)
+
+    @activity.defn(name="service.stop")
+    async def stop_service(self, request: StopService) -> None:
+        await self._call(f"stop {request.service}", request)
+
+    @activity.defn(name="service.remove")
+    async def remove_service(self, request: RemoveService) -> None:
+        await self._call(f"remove {request.service}", request)
 
     @activity.defn(name="environment.cancel_running")
     async def cancel_running(self, operation: OperationInput) -> RunningCancelled:
@@ -222,6 +347,11 @@ class FakeCluster(ProvisionActivities, DeleteActivities):
             if self.stop is not None:
                 await asyncio.wait_for(self.stop.wait(), 20)
             raise
+
+
+def _back(context: EnvironmentContext) -> str:
+    """What is written under the fence of a clean-up puts something back."""
+    return "back to " if context.fence > CONTEXT.fence else ""
 
 
 def fails(kind: FailureKind, message: str = "as scripted") -> Failure:

@@ -1,20 +1,34 @@
 """The paths whose histories are kept: each is a plan, a cluster that answers so, and what the user does."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from temporalio.client import WorkflowHandle
 
-from tests.helpers.fake_activities import FakeCluster, delete_plan, fails, provision_plan
+from tests.helpers.fake_activities import (
+    FakeCluster,
+    change_plan,
+    delete_plan,
+    fails,
+    objects_of,
+    provision_plan,
+    stop_plan,
+    update_plan,
+)
 from workflows.contracts.delete import DELETE_ENVIRONMENT, FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationPlan
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
+from workflows.contracts.restart import RESTART_SERVICE
+from workflows.contracts.resume import RESUME_ENVIRONMENT
+from workflows.contracts.scale import SCALE_SERVICE
+from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
-from workflows.domain.environment import ObjectIdentity
+from workflows.contracts.update import UPDATE_ENVIRONMENT
+from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
 from workflows.domain.failures import Blocker, FailureKind
-from workflows.domain.operations import OnFailure
+from workflows.domain.operations import EnvironmentPhase, OnFailure
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
 
@@ -28,6 +42,12 @@ SHOP: dict[str, dict[str, object]] = {
     "api": {"dependsOn": ["db"], "ports": [{"containerPort": 8080}], "expose": True},
     "worker": {"dependsOn": {"api": {"condition": "started"}}},
 }
+LATER: dict[str, dict[str, object]] = {
+    "db": {**SHOP["db"], "volumes": [], "allowReplace": True},
+    "api": {**SHOP["api"], "env": {"A": "1"}},
+}
+"""What SHOP becomes: `db` loses its volume and is replaced, `api` changes in place, `worker` goes."""
+OLD = {"old": (ObjectName(kind="Deployment", name="old"),)}
 HELD = (Blocker(object="ConfigMap/a", finalizers=("x.test/hold",)),)
 
 
@@ -62,6 +82,30 @@ class Path:
     plan: Callable[[], OperationPlan]
     cluster: Callable[[], FakeCluster] = field(default=FakeCluster)
     act: Act = nothing
+    before: Mapping[str, Mapping[str, object]] | None = None
+    """The services of the revision to go back to; None: those of the plan."""
+
+
+def _running(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -> Callable[[], FakeCluster]:
+    """Return what makes a cluster in which SHOP is there."""
+    scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
+    return lambda: FakeCluster(existing=objects_of(SHOP), failing=dict(scripted), hanging=set(hanging))
+
+
+def _update(**changes: object) -> OperationPlan:
+    return update_plan(SHOP, LATER, **changes)  # type: ignore[arg-type]
+
+
+def _update_again() -> OperationPlan:
+    return _update(earlier={"service/api": Earlier(input_hash="", uid="deployment-api")})
+
+
+def _one_service(overrides: Overrides) -> OperationPlan:
+    return change_plan(SHOP, only="api", overrides=overrides, on_failure=OnFailure.ROLLBACK)
+
+
+def _resume() -> OperationPlan:
+    return change_plan(SHOP, phase=EnvironmentPhase.STOPPED)
 
 
 def _retry() -> OperationPlan:
@@ -104,6 +148,96 @@ PATHS = (
         PROVISION_ENVIRONMENT,
         _retry,
         lambda: FakeCluster(existing=(ObjectIdentity(kind="StatefulSet", name="db", uid="db-uid"),)),
+    ),
+    Path("update_succeeded", UPDATE_ENVIRONMENT, _update, _running(), before=SHOP),
+    Path(
+        "update_rolled_back",
+        UPDATE_ENVIRONMENT,
+        _update,
+        _running({"api": FailureKind.CRASH_LOOP}),
+        before=SHOP,
+    ),
+    Path(
+        "update_not_rolled_back",
+        UPDATE_ENVIRONMENT,
+        _update,
+        _running({"api": FailureKind.CRASH_LOOP, "back to db": FailureKind.IMAGE_UNAVAILABLE}),
+        before=SHOP,
+    ),
+    Path(
+        "update_failed",
+        UPDATE_ENVIRONMENT,
+        lambda: _update(on_failure=OnFailure.KEEP),
+        _running({"db": FailureKind.CRASH_LOOP}),
+        before=SHOP,
+    ),
+    Path(
+        "update_cancelled_with_cleanup",
+        UPDATE_ENVIRONMENT,
+        _update,
+        _running(None, "api"),
+        cancel_with_cleanup,
+        before=SHOP,
+    ),
+    Path(
+        "update_cancelled_in_the_ui",
+        UPDATE_ENVIRONMENT,
+        _update,
+        _running(None, "remove worker"),
+        cancel_in_the_ui,
+        before=SHOP,
+    ),
+    Path("update_retried", UPDATE_ENVIRONMENT, _update_again, _running(), before=SHOP),
+    Path(
+        "update_without_its_namespace",
+        UPDATE_ENVIRONMENT,
+        lambda: update_plan(SHOP, {**SHOP, "worker": {}}),
+        before=SHOP,
+    ),
+    Path("stop_succeeded", STOP_ENVIRONMENT, lambda: stop_plan(SHOP, OLD), _running()),
+    Path(
+        "stop_failed", STOP_ENVIRONMENT, lambda: stop_plan(SHOP), _running({"stop api": FailureKind.TIMEOUT})
+    ),
+    Path(
+        "stop_cancelled_with_cleanup",
+        STOP_ENVIRONMENT,
+        lambda: stop_plan(SHOP),
+        _running(None, "stop api"),
+        cancel_with_cleanup,
+    ),
+    Path("resume_succeeded", RESUME_ENVIRONMENT, _resume, _running()),
+    Path("resume_failed", RESUME_ENVIRONMENT, _resume, _running({"api": FailureKind.CRASH_LOOP})),
+    Path(
+        "resume_cancelled_with_cleanup",
+        RESUME_ENVIRONMENT,
+        _resume,
+        _running(None, "api"),
+        cancel_with_cleanup,
+    ),
+    Path(
+        "scale_succeeded",
+        SCALE_SERVICE,
+        lambda: _one_service(Overrides(replicas={"api": 3})),
+        _running(),
+    ),
+    Path(
+        "scale_rolled_back",
+        SCALE_SERVICE,
+        lambda: _one_service(Overrides(replicas={"api": 3})),
+        _running({"api": FailureKind.UNSCHEDULABLE}),
+    ),
+    Path(
+        "restart_succeeded",
+        RESTART_SERVICE,
+        lambda: _one_service(Overrides(restarts={"api": "mark"})),
+        _running(),
+    ),
+    Path(
+        "restart_cancelled_with_cleanup",
+        RESTART_SERVICE,
+        lambda: _one_service(Overrides(restarts={"api": "mark"})),
+        _running(None, "api"),
+        cancel_with_cleanup,
     ),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),
     Path(

@@ -30,7 +30,7 @@ async def record() -> None:
     ) as environment:
         for path in PATHS:
             cluster = path.cluster()
-            async with bench(environment, FakeLedger(path.plan()), cluster) as this:
+            async with bench(environment, FakeLedger(path.plan(), before=path.before), cluster) as this:
                 handle = await this.start(path.workflow)
                 await path.act(handle, cluster)
                 with suppress(WorkflowFailureError):  # a failed operation is a path too

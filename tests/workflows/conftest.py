@@ -142,6 +142,8 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
             cluster.deploy_service,
             cluster.verify_endpoints,
             cluster.undo,
+            cluster.stop_service,
+            cluster.remove_service,
             cluster.delete_namespace,
         ],
         graceful_shutdown=timedelta(0),

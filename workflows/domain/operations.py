@@ -140,6 +140,8 @@ class Change(WireModel):
     """The one before."""
     overrides: Overrides = Overrides()
     """Those before."""
+    plan: str | None = None
+    """The plan that was applied to the Blueprint before."""
     replaced: dict[str, tuple[str, ...]] = {}
     """By service whose workload is deleted and made anew: its volumes that are, too, and lose their data."""
     obsolete: dict[str, tuple[ObjectName, ...]] = {}

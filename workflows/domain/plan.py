@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -25,6 +25,11 @@ def service_step(service_name: str) -> str:
 def stop_step(service_name: str) -> str:
     """Name of the step that takes a service's pods away."""
     return f"stop/{service_name}"
+
+
+def remove_step(service_name: str) -> str:
+    """Name of the step that removes objects of a service which are no longer part of it."""
+    return f"remove/{service_name}"
 
 
 def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None) -> tuple[PlannedStep, ...]:
@@ -60,9 +65,15 @@ def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None
     return tuple(step.model_copy(update={"input_hash": known.get(step.name, "")}) for step in steps)
 
 
-def plan_stop(blueprint: Blueprint) -> tuple[PlannedStep, ...]:
-    """The steps of a stop: the namespace is fenced, then each service goes once its dependants are gone."""
+def plan_stop(blueprint: Blueprint, obsolete: Sequence[str] = ()) -> tuple[PlannedStep, ...]:
+    """The steps of a stop: the namespace is fenced, then each service goes once its dependants are gone.
+
+    `obsolete`: names of services of which an update left objects behind; these go first, or their pods would
+    be waited for in vain.
+    """
     steps = [PlannedStep(name=NAMESPACE_STEP, kind=StepKind.NAMESPACE)]
+    steps += plan_removals(obsolete, after=(NAMESPACE_STEP,))
+    base = steps[-1].name
     for service in reversed(in_dependency_order(blueprint)):
         dependants = sorted(other.name for other in blueprint.services if service.name in other.depends_on)
         steps.append(
@@ -70,8 +81,19 @@ def plan_stop(blueprint: Blueprint) -> tuple[PlannedStep, ...]:
                 name=stop_step(service.name),
                 kind=StepKind.STOP_SERVICE,
                 service=service.name,
-                depends_on=(NAMESPACE_STEP, *(stop_step(name) for name in dependants)),
+                depends_on=(base, *(stop_step(name) for name in dependants)),
             )
+        )
+    return tuple(steps)
+
+
+def plan_removals(services: Sequence[str], *, after: Sequence[str]) -> tuple[PlannedStep, ...]:
+    """The steps that remove what is obsolete of these services: `after` the others, one after the other."""
+    steps: list[PlannedStep] = []
+    for name in services:
+        last = (steps[-1].name,) if steps else tuple(after)
+        steps.append(
+            PlannedStep(name=remove_step(name), kind=StepKind.REMOVE_SERVICE, service=name, depends_on=last)
         )
     return tuple(steps)
 

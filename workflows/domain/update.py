@@ -10,8 +10,8 @@ from workflows.domain import manifests
 from workflows.domain.blueprint_models import Blueprint, Service, VolumeType
 from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectName, Overrides
 from workflows.domain.failures import WireModel
-from workflows.domain.operations import PlannedStep, StepKind
-from workflows.domain.plan import in_dependency_order, plan_provision, service_step
+from workflows.domain.operations import PlannedStep
+from workflows.domain.plan import in_dependency_order, plan_provision, plan_removals, service_step
 
 KEPT_KINDS: Final = frozenset({"PersistentVolumeClaim"})
 """Kinds that an update never removes with a service: its data stays until the environment is deleted."""
@@ -77,13 +77,23 @@ def service_changes(before: Desired, after: Desired) -> tuple[ServiceChange, ...
 
 
 def obsolete_objects(
-    context: EnvironmentContext, rails: GuardRails, before: Desired, after: Desired
+    context: EnvironmentContext,
+    rails: GuardRails,
+    before: Desired,
+    after: Desired,
+    left: Mapping[str, tuple[ObjectName, ...]] | None = None,
 ) -> dict[str, tuple[ObjectName, ...]]:
-    """The objects that are in nothing any more, by service: rendered from before, and not from after."""
+    """The objects that are in nothing any more, by service: rendered from before, and not from after.
+
+    `left`: those that an earlier update was to remove and may not have; some may be wanted again.
+    """
     wanted = {name for names in _object_names(context, rails, after).values() for name in names}
+    known = dict(left or {})
+    for service, names in _object_names(context, rails, before).items():
+        known[service] = tuple(dict.fromkeys((*known.get(service, ()), *names)))
     obsolete = {
         service: tuple(name for name in names if name not in wanted and name.kind not in KEPT_KINDS)
-        for service, names in _object_names(context, rails, before).items()
+        for service, names in known.items()
     }
     return {service: names for service, names in obsolete.items() if names}
 
@@ -117,16 +127,11 @@ def plan_update(
         for step in whole.values()
         if step.name not in skipped
     ]
-    last = tuple(step.name for step in steps)
-    # Dependants go before what they depend on.
-    for service in reversed(in_dependency_order(before)):
-        if service.name in obsolete:
-            name = f"remove/{service.name}"
-            steps.append(
-                PlannedStep(name=name, kind=StepKind.REMOVE_SERVICE, service=service.name, depends_on=last)
-            )
-            last = (name,)
-    return tuple(steps)
+    # Dependants go before what they depend on, and what an earlier update left behind before those.
+    order = [service.name for service in reversed(in_dependency_order(before))]
+    leaving = [name for name in obsolete if name not in order]
+    leaving += [name for name in order if name in obsolete]
+    return (*steps, *plan_removals(leaving, after=[step.name for step in steps]))
 
 
 def _change(before: Desired, after: Desired, old: Service | None, new: Service) -> ServiceChange:

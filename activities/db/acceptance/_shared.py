@@ -29,6 +29,7 @@ from activities.db.records import (
     OrganizationRecord,
     StepRecord,
     environment_record,
+    operation_record,
 )
 from activities.db.repositories import environments, events
 from activities.db.repositories._rows import locked_environment
@@ -39,13 +40,19 @@ from activities.db.repositories.revisions import current_blueprint
 from activities.db.secret_material import secret_material
 from activities.db.tables import Environment, EventType, Operation
 from activities.db.timers import used
-from activities.db.transitions import accepted_data, ready
+from activities.db.transitions import accepted_data, ready, taken_back
 from activities.db.types import utc_now
 from activities.db.usage import NOTHING, Usage, exceeded, used_by
 from activities.secrets import MasterKeys
-from workflows.domain.environment import Overrides
+from workflows.domain.environment import ObjectName, Overrides
 from workflows.domain.errors import FieldError
-from workflows.domain.operations import Change, EnvironmentPhase, OperationKind, PlannedStep
+from workflows.domain.operations import (
+    Change,
+    EnvironmentPhase,
+    OperationKind,
+    OperationState,
+    PlannedStep,
+)
 
 _UNDER_WAY: Final = {
     OperationKind.PROVISION: (EnvironmentPhase.PROVISIONING, "Provisioning"),
@@ -113,6 +120,7 @@ def change_from(environment: Environment, overrides: Overrides) -> Change:
         revision=environment.revision,
         phase=environment.phase,
         overrides=overrides.model_copy(update={"stopped": stopped}),
+        plan=environment.plan,
     )
 
 
@@ -151,11 +159,15 @@ def under_way(environment: Environment, kind: OperationKind, now: datetime) -> N
 async def over_caps(
     session: AsyncSession, organization: OrganizationRecord, asked: Usage, instead_of: Usage = NOTHING
 ) -> tuple[CapExceeded, ...]:
-    """Return every cap of a locked organisation that `asked` would break, with `instead_of` given up."""
+    """Return every cap of a locked organisation that `asked` would break, with `instead_of` given up.
+
+    Of what is given up for no less, nothing is refused: over a cap that was lowered, less is still better.
+    """
     if organization.caps == Caps():
         return ()
     used = await used_by(session, organization.id)
-    return exceeded(organization.caps, used.without(instead_of), asked)
+    over = exceeded(organization.caps, used.without(instead_of), asked)
+    return tuple(each for each in over if asked.amount(each.cap) > instead_of.amount(each.cap))
 
 
 def refuse(faults: Sequence[DomainError], places: Sequence[FieldError]) -> None:
@@ -171,6 +183,38 @@ async def last_operation(session: AsyncSession, environment: Environment) -> Ope
     query = select(Operation).where(col(Operation.environment_id) == environment.id)
     newest = query.order_by(col(Operation.fence).desc()).limit(1)
     return (await session.exec(newest)).one_or_none()
+
+
+async def last_standing(session: AsyncSession, environment: Environment) -> Operation | None:
+    """Return the newest operation that made the environment what it is now.
+
+    Those that were taken back left nothing, and neither did the attempts that they were retries of.
+    """
+    undone: set[str | None] = set()
+    below = environment.last_fence + 1
+    while True:
+        query = select(Operation).where(
+            col(Operation.environment_id) == environment.id, col(Operation.fence) < below
+        )
+        found = (await session.exec(query.order_by(col(Operation.fence).desc()).limit(1))).one_or_none()
+        if found is None or not (found.id in undone or taken_back(operation_record(found))):
+            return found
+        undone.add(found.retry_of)
+        below = found.fence
+
+
+async def left_to_remove(
+    session: AsyncSession, environment: Environment
+) -> dict[str, tuple[ObjectName, ...]]:
+    """Return the objects that an update was to remove and may not have, by service, in their order.
+
+    Each operation after it takes them over, until one succeeds.
+    """
+    last = await last_standing(session, environment)
+    if last is None or last.state is OperationState.SUCCEEDED:
+        return {}
+    change = operation_record(last).change
+    return {} if change is None else change.obsolete
 
 
 async def announce(

@@ -2,7 +2,13 @@
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.acceptance._shared import Accepted, accept, last_operation, provision_of
+from activities.db.acceptance._shared import (
+    Accepted,
+    accept,
+    last_operation,
+    last_standing,
+    provision_of,
+)
 from activities.db.errors import AlreadyDeleted, Busy, NotRetryable
 from activities.db.inserts import Asked
 from activities.db.records import Actor, operation_record
@@ -12,7 +18,13 @@ from activities.db.repositories.operations import live_rows
 from activities.db.tables import Step
 from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
-from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState, PlannedStep
+from workflows.domain.operations import (
+    EnvironmentPhase,
+    OnFailure,
+    OperationKind,
+    OperationState,
+    PlannedStep,
+)
 
 
 async def retry_environment(
@@ -20,7 +32,8 @@ async def retry_environment(
 ) -> Accepted:
     """Accept a new attempt at the last operation, which failed or was cancelled or rolled back.
 
-    After one that succeeded, a repair: accepted while the environment is degraded, over the same revision.
+    Those that were taken back do not count: they are asked for anew. After one that succeeded, a repair:
+    accepted while the environment is degraded, over the same revision.
     Raises NotFound, AlreadyDeleted, Busy, or NotRetryable.
     """
     environment = await locked_environment(session, environment_id, actor.organization_id)
@@ -28,19 +41,21 @@ async def retry_environment(
         raise AlreadyDeleted(environment.id)
     for live in await live_rows(session, environment.id):
         raise Busy(live.id, live.kind)
-    last = await last_operation(session, environment)
+    newest = await last_operation(session, environment)
+    last = await last_standing(session, environment)
     if environment.delete_requested_at is not None:
         raise NotRetryable(
-            "its deletion was asked for: delete it again", None if last is None else last.state
+            "its deletion was asked for: delete it again", None if newest is None else newest.state
         )
-    if last is None:
+    if newest is None or last is None:
         raise NotRetryable("it has had no operation")
     repairs = last.state is OperationState.SUCCEEDED
     if repairs and environment.phase is not EnvironmentPhase.DEGRADED:
-        raise NotRetryable("its last operation did not fail, and it is not degraded", last.state)
+        reason = "its last operation did not fail, and it is not degraded"
+        if newest.id != last.id:
+            reason = f"its last operation was taken back: ask for the {newest.kind} again"
+        raise NotRetryable(reason, newest.state)
     again = operation_record(last)
-    if again.change is not None and environment.phase is not EnvironmentPhase.ERROR and not repairs:
-        raise NotRetryable(f"its last operation was taken back: ask for the {again.kind} again", last.state)
     key = await secrets.data_key(session, environment.organization_id, keys)
     kind = OperationKind.PROVISION if repairs or again.kind is OperationKind.DELETE else again.kind
     planned = await provision_of(session, environment, keys, key.hash_key())
@@ -54,9 +69,12 @@ async def retry_environment(
         environment,
         Asked(
             kind,
-            on_failure=again.on_failure,
+            # What a repair made is worth keeping, even when it was not enough.
+            on_failure=OnFailure.KEEP if repairs else again.on_failure,
             retry_of=last.id,
             change=None if kind is OperationKind.PROVISION else again.change,
+            # An undo goes back to before the first attempt, whose objects are there by now.
+            pre_image=None if kind is OperationKind.PROVISION else again.pre_image,
         ),
         planned,
         audit=("environment.retry", {"retryOf": last.id}),

@@ -30,12 +30,15 @@ from workflows.domain.operations import (
     OperationKind,
     PlannedStep,
 )
-from workflows.domain.plan import NAMESPACE_STEP, service_step
+from workflows.domain.plan import NAMESPACE_STEP, SECRETS_STEP, service_step
 
 MAX_REPLICAS = 100
 """Most replicas of a service, by a Blueprint as by a scale."""
 
 _RESUME_FIRST = "resume it first"
+_WHOLE_FIRST = (
+    "its last operation did not end well, and one service alone does not mend that: retry or update it"
+)
 
 
 async def scale_service(
@@ -44,11 +47,11 @@ async def scale_service(
     """Accept another number of replicas for one service; it holds over updates, until it is scaled again.
 
     When they do not become ready, the number goes back to what it was. Raises NotFound, AlreadyDeleted,
-    Deleting, Busy, NotApplicable while it is stopped, CapExceeded, or InvalidReferences.
+    Deleting, Busy, NotApplicable while it is stopped or in error, CapExceeded, or InvalidReferences.
     """
     organization = await locked_organization(session, actor.organization_id)
     environment = await changeable(session, actor, environment_id)
-    refuse_phases(environment, _RESUME_FIRST, EnvironmentPhase.STOPPED)
+    _refuse_unsettled(environment)
     blueprint = await current_blueprint(session, environment)
     before = await environments.overrides(session, environment.organization_id, environment.id)
     change = change_from(environment, before)
@@ -76,11 +79,11 @@ async def restart_service(
 ) -> Accepted:
     """Accept that a service gets new pods; `mark` is a word that no earlier restart had.
 
-    Raises NotFound, AlreadyDeleted, Deleting, Busy, NotApplicable while it is stopped, or InvalidReferences
-    for a Job, which runs once.
+    Raises NotFound, AlreadyDeleted, Deleting, Busy, NotApplicable while it is stopped or in error, or
+    InvalidReferences for a Job, which runs once.
     """
     environment = await changeable(session, actor, environment_id)
-    refuse_phases(environment, _RESUME_FIRST, EnvironmentPhase.STOPPED)
+    _refuse_unsettled(environment)
     blueprint = await current_blueprint(session, environment)
     if _service(blueprint, service).kind is ServiceKind.JOB:
         refuse([], [FieldError(path=("service",), message=f"{service} is a job: it runs once")])
@@ -100,14 +103,24 @@ async def restart_service(
 async def _steps(
     session: AsyncSession, environment: Environment, service: str, keys: MasterKeys
 ) -> tuple[PlannedStep, ...]:
-    """The steps of an operation on one service alone; what it depends on holds already."""
+    """The steps of an operation on one service alone; the services that it depends on hold already.
+
+    Its secrets are written too: an organisation's may have a new value, which marks the pods.
+    """
     key = await secrets.data_key(session, environment.organization_id, keys)
     whole = await provision_of(session, environment, keys, key.hash_key())
+    needed = next(step for step in whole if step.name == service_step(service)).depends_on
+    wanted = {NAMESPACE_STEP, SECRETS_STEP} & {NAMESPACE_STEP, *needed}
     return tuple(
-        step if step.name == NAMESPACE_STEP else step.model_copy(update={"depends_on": (NAMESPACE_STEP,)})
+        step.model_copy(update={"depends_on": tuple(name for name in step.depends_on if name in wanted)})
         for step in whole
-        if step.name in (NAMESPACE_STEP, service_step(service))
+        if step.name in (*wanted, service_step(service))
     )
+
+
+def _refuse_unsettled(environment: Environment) -> None:
+    refuse_phases(environment, _RESUME_FIRST, EnvironmentPhase.STOPPED)
+    refuse_phases(environment, _WHOLE_FIRST, EnvironmentPhase.ERROR)
 
 
 def _service(blueprint: Blueprint, name: str) -> Service:

@@ -7,6 +7,7 @@ from activities.db.acceptance._shared import (
     accept,
     change_from,
     changeable,
+    left_to_remove,
     provision_of,
     refuse_phases,
 )
@@ -17,7 +18,7 @@ from activities.db.repositories import environments, secrets
 from activities.db.repositories.revisions import current_blueprint
 from activities.secrets import MasterKeys
 from workflows.domain.operations import EnvironmentPhase, OperationKind
-from workflows.domain.plan import plan_stop
+from workflows.domain.plan import plan_removals, plan_stop
 
 
 async def stop_environment(session: AsyncSession, actor: Actor, environment_id: str) -> Accepted:
@@ -30,12 +31,14 @@ async def stop_environment(session: AsyncSession, actor: Actor, environment_id: 
         raise Protected(environment.id, environment.name)
     refuse_phases(environment, "it is stopped already", EnvironmentPhase.STOPPED)
     overrides = await environments.overrides(session, environment.organization_id, environment.id)
+    left = await left_to_remove(session, environment)
+    change = change_from(environment, overrides).model_copy(update={"obsolete": left})
     return await accept(
         session,
         actor,
         environment,
-        Asked(OperationKind.STOP, change=change_from(environment, overrides)),
-        plan_stop(await current_blueprint(session, environment)),
+        Asked(OperationKind.STOP, change=change),
+        plan_stop(await current_blueprint(session, environment), list(left)),
         audit=("environment.stop", {}),
     )
 
@@ -53,11 +56,14 @@ async def resume_environment(
     refuse_phases(environment, "only a stopped environment can be resumed", *awake)
     overrides = await environments.overrides(session, environment.organization_id, environment.id)
     key = await secrets.data_key(session, environment.organization_id, keys)
+    left = await left_to_remove(session, environment)
+    change = change_from(environment, overrides).model_copy(update={"obsolete": left})
+    planned = await provision_of(session, environment, keys, key.hash_key())
     return await accept(
         session,
         actor,
         environment,
-        Asked(OperationKind.RESUME, change=change_from(environment, overrides)),
-        await provision_of(session, environment, keys, key.hash_key()),
+        Asked(OperationKind.RESUME, change=change),
+        (*planned, *plan_removals(list(left), after=[step.name for step in planned])),
         audit=("environment.resume", {}),
     )

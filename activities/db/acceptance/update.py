@@ -10,6 +10,7 @@ from activities.db.acceptance._shared import (
     accept,
     change_from,
     changeable,
+    left_to_remove,
     over_caps,
     refuse,
 )
@@ -141,15 +142,16 @@ async def update_environment(
     before = await environments.overrides(session, environment.organization_id, environment.id)
     rails = GuardRails.model_validate(environment.guard_rails)
     context = context_of(environment_record(environment), "", revision=0, fence=0)
-    obsolete = obsolete_objects(context, rails, upcoming.before, upcoming.after)
-    everything = environment.phase not in _SETTLED_WELL
+    left = await left_to_remove(session, environment)
+    obsolete = obsolete_objects(context, rails, upcoming.before, upcoming.after, left)
     planned = plan_update(
         upcoming.before.blueprint,
         upcoming.kept,
         upcoming.preview.changes,
         obsolete,
         input_hashes(key.hash_key(), upcoming.after.inputs),
-        everything=everything,
+        # Of what is not seen to run, more may be missing than what changes.
+        everything=environment.phase is not EnvironmentPhase.RUNNING,
     )
     change = change_from(environment, before).model_copy(
         update={
@@ -204,6 +206,7 @@ async def rollback_environment(
     wanted = Wanted(
         Blueprint.model_validate(earlier.blueprint),
         message=f"rollback to revision {revision}",
+        plan=environment.plan,
         secrets_of=revision,
         keep=keep,
     )
@@ -366,4 +369,5 @@ async def _write_revision(
     environment.revision = number
     await prune(session, environment, wanted.keep)
     environment.plan = wanted.plan
+    environments.describe(environment, upcoming.kept)
     count(environment, upcoming.usage)
