@@ -19,7 +19,7 @@ LOOK_SECONDS: Final = 5.0
 """Look again this often even when nothing changes."""
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
-"""Phases of pods that run no more: those of a Job stay."""
+"""Phases of pods that run no more: those of a Job stay, unless they are being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ async def _await_no_pods(view: NamespaceView, request: StopService) -> None:
         left = [
             text(pod, "metadata", "name")
             for pod in view.objects("Pod", labels=labels)
-            if text(pod, "status", "phase") not in _FINISHED
+            if text(pod, "status", "phase") not in _FINISHED or text(pod, "metadata", "deletionTimestamp")
         ]
         if not left:
             return
