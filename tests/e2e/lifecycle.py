@@ -1,5 +1,6 @@
 """What the tests of an environment's life share: asking for each change, a look at pods, cases at once."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -137,20 +138,28 @@ def answers(handle: Handle, service: str) -> bool:
     return handle.stack.kubectl("get", "--raw", path, check=False).strip() == "ok"
 
 
+def asked_for(request: pytest.FixtureRequest) -> set[str]:
+    """The values of the parameter `case` of those tests of the module that are to run."""
+    return {
+        str(item.callspec.params["case"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and hasattr(item, "callspec")
+        and "case" in item.callspec.params
+    }
+
+
 @contextmanager
 def side_by_side(
     request: pytest.FixtureRequest, stack: Stack, cases: Sequence[Case], *, at_once: int
 ) -> Iterator[dict[str, Future[None]]]:
     """Run those cases of a module that were asked for, so many at once; the result of each by its name."""
-    wanted = {
-        item.callspec.params["case"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
-    }
+    wanted = asked_for(request)
     with ThreadPoolExecutor(at_once) as pool:
         yield {
-            case.__name__: pool.submit(case, stack, f"t-{place}-{id(case) % 10_000_019:x}")
-            for place, case in enumerate(cases)
+            case.__name__: pool.submit(case, stack, f"t-{uuid.uuid4().hex[:8]}")
+            for case in cases
             if case.__name__ in wanted
         }
 

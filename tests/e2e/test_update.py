@@ -176,6 +176,12 @@ def what_does_not_become_ready_goes_back(stack: Stack, name: str) -> None:
     assert "broken on purpose" in operation["failure"]["evidence"][0]["log"]
     assert pods_settle(made, "api") == now, "its old pod was never touched"
     assert answers(made, "api")
+    [web] = (
+        each for each in stack.objects(made.namespace, "deployments") if each["metadata"]["name"] == "web"
+    )
+    assert web["status"]["observedGeneration"] == web["metadata"]["generation"]
+    assert web["status"]["updatedReplicas"] == 1, "the end has waited for what was put back"
+    assert web["status"]["readyReplicas"] >= 1
     pods_settle(made, "web")
     assert run_in(made, "deploy/web", "echo $N") == "1"
     eventually(lambda: uids(stack, made.namespace) == kept, "only what was there before is there")
