@@ -19,7 +19,7 @@ LOOK_SECONDS: Final = 5.0
 """Look again this often even when nothing changes."""
 
 _FINISHED: Final = frozenset({"Succeeded", "Failed"})
-"""Phases of pods that run no more: those of a Job stay. One that is being deleted is waited for still."""
+"""Phases of pods that run no more: those of a Job stay, unless they are being deleted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ PRIVATE_IMAGE = "10.111.0.1:5001/private/shop-api:1"
 OURS = "deployments,statefulsets,jobs,services,secrets,configmaps,serviceaccounts,persistentvolumeclaims"
 """What to look at when asking whether something is still the same object."""
 
+CLEANED_UP: dict[str, Any] = {"complete": True, "left": [], "notUndone": []}
+"""The `cleanup` of an operation that was taken back without a trace."""
+
 # A shell as process 1 is not ended by a signal that it has no handler for.
 _UNTIL_TOLD = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
 

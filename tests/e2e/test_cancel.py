@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.support import idle, let_become_ready, on_demand, pods, states, uids, volumes_of
+from tests.e2e.support import CLEANED_UP, idle, let_become_ready, on_demand, pods, states, uids, volumes_of
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -51,7 +51,7 @@ def test_cancelling_a_first_provision_with_cleanup_leaves_nothing(stack: Stack, 
     operation = made.ended()
     assert operation["state"] == "cancelled"
     assert (operation["failure"]["kind"], operation["failure"]["message"]) == ("cancelled", "wrong branch")
-    assert operation["cleanup"] == {"complete": True, "left": []}
+    assert operation["cleanup"] == CLEANED_UP
     assert states(operation) == {
         "namespace": "succeeded",
         "secrets": "succeeded",
@@ -107,7 +107,7 @@ def test_cleanup_over_an_existing_namespace_keeps_what_was_there(stack: Stack, n
     _pod_runs(stack, made, "web")
     again.cancel(cleanup=True)
     operation = again.ended()
-    assert (operation["state"], operation["cleanup"]) == ("cancelled", {"complete": True, "left": []})
+    assert (operation["state"], operation["cleanup"]) == ("cancelled", CLEANED_UP)
     # Pods and ReplicaSets of what is deleted go in the background.
     eventually(lambda: uids(stack, made.namespace) == before, "only what was there before is there")
     assert _live(stack, made, "configmap/by-hand") == foreign
@@ -138,7 +138,7 @@ def test_a_failed_provision_is_rolled_back_when_the_blueprint_says_so(stack: Sta
     assert operation["state"] == "rolled_back"
     assert (operation["failure"]["kind"], operation["failure"]["step"]) == ("crash_loop", "service/bad")
     assert "no" in operation["failure"]["evidence"][0]["log"], "the evidence outlives the namespace"
-    assert operation["cleanup"] == {"complete": True, "left": []}
+    assert operation["cleanup"] == CLEANED_UP
     assert not stack.namespace_exists(made.namespace)
     assert made.status()["status"] == "error"
 
@@ -169,7 +169,7 @@ def test_a_second_cancel_may_add_the_cleanup_and_none_comes_after_the_end(stack:
     assert [each.status_code for each in (first, second, third)] == [202, 202, 202]
     stack.worker.thaw()
     operation = made.ended()
-    assert (operation["state"], operation["cleanup"]) == ("cancelled", {"complete": True, "left": []})
+    assert (operation["state"], operation["cleanup"]) == ("cancelled", CLEANED_UP)
     assert not stack.namespace_exists(made.namespace)
     late = _cancel(made, cleanup=True)
     assert late.status_code == 409

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.e2e.shop import assert_exactly_one_shop, assert_ledger_tells_a_success, dump, settled, shop, small
+from tests.e2e.support import CLEANED_UP
 from tests.helpers.kube_gate import Hold
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
@@ -69,7 +70,7 @@ def frozen(stack: Stack) -> Iterator[Frozen]:
             handle.cancel(cleanup=True)
         for handle in frozen.handles.values():
             operation = handle.ended(ENDED_SECONDS)
-            assert (operation["state"], operation["cleanup"]) == ("cancelled", {"complete": True, "left": []})
+            assert (operation["state"], operation["cleanup"]) == ("cancelled", CLEANED_UP)
             assert not stack.namespace_exists(handle.namespace)
         for case in (WRITING, WAITING):
             frozen.retries[case] = frozen.handles[case].retry()
