@@ -1,6 +1,7 @@
 """What update, stop and their undo do in a real cluster: pods away, objects away, room for a replacement."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import JsonValue
@@ -8,13 +9,17 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities._replacement import make_way
+from activities.provision import ClusterProvision
+from activities.secrets import Opener, new_private_key
 from activities.stop import ClusterStop
+from activities.storage.objects import ObjectStore
 from activities.update import ClusterUpdate
 from clusters.gateway import Cluster
 from clusters.objects import Manifest, ObjectRef, ref_of
 from tests.clusters.conftest import IMAGE, Environment
 from tests.helpers.waiting import eventually_async
-from workflows.contracts.provision import DeployService, Replacement
+from workflows.contracts.operation import PreImage
+from workflows.contracts.provision import DeployService, Replacement, Undo
 from workflows.contracts.stop import StopService
 from workflows.contracts.update import RemoveService
 from workflows.domain import manifests
@@ -23,6 +28,7 @@ from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectN
 from workflows.domain.failures import Failure, FailureKind
 from workflows.domain.json_reading import at, text
 from workflows.domain.names import ENVIRONMENT, NAME
+from workflows.domain.operations import Cleanup
 
 pytestmark = pytest.mark.cluster
 
@@ -296,3 +302,34 @@ class TestMakeWay:
             perdure, self.request(environment, stateful("2Gi"), Replacement(volumes=("data",)))
         )
         assert await perdure.get(claim) is None
+
+
+async def test_an_undo_that_is_made_twice_leaves_alone_what_it_put_back(
+    perdure: Cluster, environment: Environment, tmp_path: Path
+) -> None:
+    context = context_of(environment, revision=3)
+    kept = (await put(perdure, context_of(environment), shop(), STOPPED))[-1]
+    before = await perdure.inventory(environment.name, labels={ENVIRONMENT: environment.name})
+    await ActivityEnvironment().run(
+        ClusterUpdate(perdure).remove_service, removal(environment, "Deployment/api", "Service/api")
+    )
+    made = shop().model_copy(update={"services": (shop().service("api").model_copy(update={"name": "web"}),)})
+    for each in manifests.service(context, made, "web", STOPPED):
+        await perdure.apply(each)
+    back = context_of(environment, fence=6)
+    undo = Undo(
+        context=back,
+        pre_image=PreImage(namespace_existed=True, objects=before, revision=2),
+        restore=manifests.service(back, shop(), "api", STOPPED),
+    )
+    provision = ClusterProvision(perdure, Opener(new_private_key()), ObjectStore(tmp_path.as_uri()))
+    uids = []
+    for _ in range(2):
+        assert await ActivityEnvironment().run(provision.undo, undo) == Cleanup(complete=True)
+        live = await perdure.get(ref_of(kept))
+        assert live is not None
+        uids.append(text(live, "metadata", "uid"))
+    assert uids[0] == uids[1] != text(kept, "metadata", "uid")
+    for kind in ("Deployment", "Service", "ConfigMap"):
+        gone = await perdure.get(environment.ref(kind, "web"))
+        assert gone is None or text(gone, "metadata", "deletionTimestamp")
