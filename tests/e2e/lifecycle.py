@@ -112,12 +112,18 @@ def pods_now(handle: Handle, service: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a pod has its `Ready` condition."""
+    conditions = pod.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
 def pods_settle(handle: Handle, service: str, count: int = 1) -> set[str]:
     """UIDs of a service's pods once there are exactly so many, all of them ready."""
 
     def look() -> set[str] | bool:
         found = pods_now(handle, service)
-        ready = [pod for pod in found.values() if _ready(pod)]
+        ready = [pod for pod in found.values() if is_ready(pod)]
         return len(found) == len(ready) == count and set(found)
 
     if count == 0:
@@ -162,8 +168,3 @@ def side_by_side(
             for case in cases
             if case.__name__ in wanted
         }
-
-
-def _ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
