@@ -266,7 +266,7 @@ async def restart(
     response_model=Envelope[EnvironmentOut],
     summary="Put off an environment's end",
     operation_id="environments_extend",
-    **documented(FailureKind.CONFLICT, *REPEAT_PROBLEMS),
+    **documented(*_CHANGES, conditional=True),
 )
 async def extend(
     request: Request,

@@ -68,4 +68,4 @@ async def test_text_that_postgres_cannot_hold_is_a_fault_of_the_request(
 
     postgres_api.use(await make_tenant(postgres_api.database))
     problem(await postgres_api.client.get("/v1/environments?name=a%00b"), 422, "validation_failed")
-    problem(await postgres_api.client.get("/v1/environments/a%00b"), 422, "validation_failed")
+    problem(await postgres_api.client.get("/v1/environments/a%00b"), 404, "not_found")

@@ -368,4 +368,4 @@ def test_the_contracts_websockets_exist(api: Api) -> None:
     contract = Path(__file__).with_name("contract_websockets.csv")
     with contract.open() as rows:
         wanted = {row["path"].replace(":id", "{id}") for row in csv.DictReader(rows)}
-    assert {f"/v1{path}" for path in wanted} == have
+    assert {f"/v1{path}" for path in wanted} <= have
