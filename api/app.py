@@ -14,14 +14,17 @@ from activities.version import VERSION
 from api import openapi, pages, problem_handlers
 from api.access.routes import proxied
 from api.access.routes import router as access
+from api.audit.routes import router as audit
 from api.codec.routes import router as codec
 from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
 from api.environments.stream_routes import router as environment_streams
 from api.health.routes import router as health
+from api.keys.routes import router as keys
 from api.metrics import Metrics
 from api.middleware import EdgeMiddleware
 from api.operations.routes import router as operations
+from api.organization_secrets.routes import router as organization_secrets
 from api.registry_credentials.routes import router as registry_credentials
 from api.revisions.routes import router as revisions
 from api.settings import ApiSettings
@@ -45,6 +48,9 @@ _ROUTERS: Final = (
     shares,
     guests,
     operations,
+    keys,
+    organization_secrets,
+    audit,
     registry_credentials,
     statistics,
     templates,

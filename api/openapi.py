@@ -24,6 +24,7 @@ from api.environments.schemas import (
     ValidateBlueprint,
 )
 from api.operations.schemas import CancelOperation, EventOut
+from api.organization_secrets.schemas import PutSecret
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential
 from api.shares.schemas import CreateShare
@@ -40,6 +41,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     ImportCompose,
     CancelOperation,
     CreateRegistryCredential,
+    PutSecret,
     CreateShare,
     TemplateIn,
     InstantiateTemplate,

@@ -19,6 +19,8 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cli.errors import ApiUnreachable, CliError
 from cli.models import (
+    ApiKey,
+    AuditEntry,
     Checkpoint,
     Diff,
     EndpointList,
@@ -31,6 +33,7 @@ from cli.models import (
     RegistryCredential,
     Revision,
     Share,
+    StoredSecret,
     Template,
     Topology,
     Update,
@@ -346,6 +349,36 @@ class ApiClient:
     def remove_registry_credential(self, name: str) -> None:
         """Remove a login."""
         self._send("DELETE", f"/v1/registry-credentials/{_segment(name)}")
+
+    # Keys, secrets, audit
+
+    def api_keys(self) -> Answer[list[ApiKey]]:
+        """Return all keys, without tokens."""
+        return self._read(list[ApiKey], self._get("/v1/api-keys"))
+
+    def create_api_key(self, body: Mapping[str, JsonValue]) -> Answer[ApiKey]:
+        """Make a key; this answer alone has its token."""
+        return self._read(ApiKey, self._post("/v1/api-keys", _present(body)))
+
+    def revoke_api_key(self, key_id: str) -> None:
+        """Make a key useless."""
+        self._send("DELETE", f"/v1/api-keys/{_segment(key_id)}")
+
+    def secrets(self) -> Answer[list[StoredSecret]]:
+        """Return the organisation's secrets, without values."""
+        return self._read(list[StoredSecret], self._get("/v1/secrets"))
+
+    def put_secret(self, name: str, value: str) -> None:
+        """Store a secret of the organisation."""
+        self._send("PUT", f"/v1/secrets/{_segment(name)}", body={"value": value})
+
+    def delete_secret(self, name: str) -> None:
+        """Destroy a secret of the organisation."""
+        self._send("DELETE", f"/v1/secrets/{_segment(name)}")
+
+    def audit(self, params: Mapping[str, JsonValue], *, limit: int) -> Answer[list[AuditEntry]]:
+        """Return the newest entries of the audit trail."""
+        return self._read(list[AuditEntry], list(self._pages("/v1/audit", _present(params), limit=limit)))
 
     # Templates
 

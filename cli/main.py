@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli.commands import blueprints, environments, lifecycle, operations, registry, shares, templates
+from cli.commands import (
+    access_keys,
+    blueprints,
+    environments,
+    lifecycle,
+    operations,
+    registry,
+    shares,
+    templates,
+)
 from cli.errors import CliError, ExitCode
 from cli.output import tell, tell_error
 from cli.session import Session
@@ -51,6 +60,9 @@ app.add_typer(environments.app, name="env", help="Make, look at, change, share a
 app.add_typer(blueprints.app, name="blueprint", help="Check Blueprints; make them from Compose files.")
 app.add_typer(templates.app, name="template", help="Blueprints with parameters: keep them, use them.")
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
+app.add_typer(access_keys.api_keys, name="api-key", help="Keys: make, list, revoke.")
+app.add_typer(access_keys.secrets, name="secret", help="Secrets for `valueFrom` in Blueprints.")
+app.add_typer(access_keys.audit, name="audit", help="Who did what.")
 app.add_typer(registry.app, name="registry", help="Logins for container registries (imagePullSecrets).")
 
 

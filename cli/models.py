@@ -344,6 +344,37 @@ class Template(ApiModel):
     parameters: tuple[TemplateParameter, ...] = ()
 
 
+class ApiKey(ApiModel):
+    """An API key; `token` only in the answer that makes it."""
+
+    id: str
+    name: str = ""
+    principal_id: str = ""
+    role: str = ""
+    last8: str = ""
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    token: str | None = None
+
+
+class StoredSecret(ApiModel):
+    """A secret of the organisation, without its value."""
+
+    name: str
+    updated_at: datetime | None = None
+
+
+class AuditEntry(ApiModel):
+    """Who did what to which thing."""
+
+    action: str
+    subject_id: str = ""
+    principal_id: str = ""
+    data: dict[str, JsonValue] = {}
+    at: datetime | None = None
+
+
 class RegistryCredential(ApiModel):
     """A login for a container registry; its password never comes back."""
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pydantic import JsonValue
 
 from cli.models import (
+    ApiKey,
+    AuditEntry,
     Condition,
     EndpointList,
     Environment,
@@ -21,6 +23,7 @@ from cli.models import (
     Service,
     ServiceChange,
     Share,
+    StoredSecret,
     Template,
     Topology,
     ValidationReport,
@@ -230,6 +233,44 @@ def topology(graph: Topology) -> list[str]:
         outside = [[item.service, str(item.port or ""), item.endpoint] for item in graph.external]
         lines += ["", *columns(["EXPOSED", "PORT", "ENDPOINT"], outside)]
     return lines
+
+
+def api_keys(found: Sequence[ApiKey]) -> list[str]:
+    """Return keys as a table."""
+    rows = [
+        [
+            item.id,
+            item.name,
+            item.role,
+            f"...{item.last8}",
+            "revoked" if item.revoked_at else f"{item.expires_at:%Y-%m-%d}" if item.expires_at else "",
+            age(item.created_at),
+        ]
+        for item in found
+    ]
+    return columns(["KEY", "NAME", "ROLE", "TOKEN", "UNTIL", "AGE"], rows)
+
+
+def secret_list(found: Sequence[StoredSecret]) -> list[str]:
+    """Return secrets as a table."""
+    if not found:
+        return ["No secrets. `perdure secret set NAME` stores one."]
+    return columns(["NAME", "CHANGED"], [[item.name, age(item.updated_at)] for item in found])
+
+
+def audit_list(found: Sequence[AuditEntry]) -> list[str]:
+    """Return audit entries as a table."""
+    rows = [
+        [
+            f"{item.at:%Y-%m-%d %H:%M:%S}" if item.at else "",
+            item.principal_id,
+            item.action,
+            item.subject_id,
+            plain(json.dumps(item.data, ensure_ascii=False)),
+        ]
+        for item in found
+    ]
+    return columns(["AT (UTC)", "BY", "ACTION", "SUBJECT", ""], rows)
 
 
 def registry_list(credentials: Sequence[RegistryCredential]) -> list[str]:

@@ -134,6 +134,31 @@ class Protected(DomainError):
         self.name = name
 
 
+class RoleTooHigh(DomainError):
+    """A role beyond what the key that asks has."""
+
+    kind = FailureKind.POLICY_DENIED
+
+    def __init__(self, wanted: str, own: str) -> None:
+        super().__init__(f"that takes a higher role than the key has: {wanted} by one that is {own}")
+
+
+class LastOwnerKey(DomainError):
+    """Without this key nobody could act as owner of the organisation any more."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"{key_id} is the last usable key of an owner; make another one first")
+
+
+class InUse(DomainError):
+    """Something is still referred to; `users` are the names of what refers to it."""
+
+    def __init__(self, resource: str, name: str, users: tuple[str, ...]) -> None:
+        shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
+        super().__init__(f"{resource} {name!r} is used by {shown}")
+        self.users = users
+
+
 class CapExceeded(DomainError):
     """The organisation's cap would be exceeded. `used` counts what exists, `asked` what was to be added."""
 

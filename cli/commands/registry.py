@@ -31,7 +31,7 @@ def add(
     """Store a login for a container registry. The password is asked for or piped in, never an argument."""
     from cli import views
 
-    password = _password(ask=not password_stdin)
+    password = secret_from_stdin("password", ask=not password_stdin)
     with session_of(context).client() as client:
         answer = client.add_registry_credential(
             name=name, registry=registry, username=username, password=password
@@ -57,15 +57,15 @@ def remove(context: typer.Context, name: NameArgument) -> None:
     tell(f"Registry credential {name} removed.")
 
 
-def _password(*, ask: bool) -> str:
-    """Return the password from a prompt without echo, or the piped standard input without its line end."""
+def secret_from_stdin(what: str, *, ask: bool) -> str:
+    """Return a secret from a prompt without echo, or the piped standard input without its line end."""
     if ask and sys.stdin.isatty():
-        password: str = typer.prompt("Password", hide_input=True, err=True)
+        secret: str = typer.prompt(what.capitalize(), hide_input=True, err=True)
     else:
-        password = sys.stdin.read().rstrip("\r\n")
-    if not password:
+        secret = sys.stdin.read().rstrip("\r\n")
+    if not secret:
         raise UsageFault(
-            "There is no password.",
-            hints=["Type it at the prompt, or pipe it in: `... --password-stdin < file`."],
+            f"There is no {what}.",
+            hints=[f"Type it at the prompt, or pipe it in: `... --{what}-stdin < file`."],
         )
-    return password
+    return secret

@@ -8,7 +8,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -119,9 +120,23 @@ async def client(url: str, token: str, after: int, until: int, chance: random.Ra
 async def test_two_hundred_clients_get_every_event_in_order(
     address: tuple[str, int], sqlite_url: str
 ) -> None:
+    async with disposing(Database(sqlite_url)) as database:
+        await many_clients(address, database)
+
+
+@asynccontextmanager
+async def disposing(database: Database) -> AsyncIterator[Database]:
+    """Close a database's connections at the end, whatever that is."""
+    try:
+        yield database
+    finally:
+        await database.dispose()
+
+
+async def many_clients(address: tuple[str, int], database: Database) -> None:
+    """Let them all follow, leave at random moments and come back, round after round."""
     base, pid = address
-    database = Database(sqlite_url)
-    tenant: Tenant = await make_tenant(database)
+    tenant: Tenant = await make_tenant(database, unlimited=True)
     accepted = await accept(database, tenant)
     environment, operation = accepted.environment, accepted.operation
     url = f"ws://{base}/v1/environments/{environment.id}/progress"
@@ -146,4 +161,3 @@ async def test_two_hundred_clients_get_every_event_in_order(
         held.append(resident_mib(pid))
     growth = max(held[WARM_UP:]) - held[WARM_UP - 1]
     assert growth < GROWTH_MIB, f"the API grew by {growth:.0f} MiB: {held}"
-    await database.dispose()

@@ -40,13 +40,20 @@ class Tenant:
 
 
 async def make_tenant(
-    database: Database, name: str = "one", *, caps: Caps | None = None, role: Role = Role.OWNER
+    database: Database,
+    name: str = "one",
+    *,
+    caps: Caps | None = None,
+    role: Role = Role.OWNER,
+    unlimited: bool = False,
 ) -> Tenant:
-    """Add an organisation with a principal and a key."""
+    """Add an organisation with a principal and a key; `unlimited`: without a rate limit."""
     async with database.transaction() as session:
         organization = await create_organization(session, name, caps=caps)
         principal = await create_principal(session, organization.id, PrincipalKind.PERSON, "somebody")
-        created = await create_key(session, organization.id, principal.id, name="laptop", role=role)
+        created = await create_key(
+            session, organization.id, principal.id, name="laptop", role=role, unlimited=unlimited
+        )
     actor = Actor(organization.id, principal.id, created.key.id, role)
     return Tenant(actor=actor, token=created.token)
 

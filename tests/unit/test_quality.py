@@ -70,14 +70,6 @@ def test_each_finding_has_code_and_place_and_shows_no_secret(
     assert "hunter2" not in str(found)
 
 
-def test_timers_that_nothing_acts_on_are_told() -> None:
-    document = {"name": "env", "services": {"app": {"image": "example/app:1"}}}
-    timed = parse_blueprint({**document, "autoShutdownEnabled": True, "ttlMinutes": 60})
-    told = [finding.field for finding in warnings(timed) if finding.code is GateCode.NOT_ACTED_ON]
-    assert told == ["autoShutdownEnabled", "ttlMinutes"]
-    assert GateCode.NOT_ACTED_ON not in {finding.code for finding in warnings(parse_blueprint(document))}
-
-
 def test_an_image_pinned_by_digest_needs_no_tag() -> None:
     assert warnings(of(image="example/app@sha256:" + "0" * 64)) == ()
 

@@ -25,7 +25,6 @@ class GateCode(StrEnum):
     LITERAL_SECRET = "L004"  # noqa: S105 - a code
     UNKNOWN_HOST = "L005"
     SHARED_VOLUME = L006
-    NOT_ACTED_ON = "L007"
     WITHOUT_READINESS = "L008"
 
 
@@ -65,28 +64,11 @@ _LOCAL: Final = frozenset({"localhost", "host.docker.internal"})
 def warnings(blueprint: Blueprint) -> tuple[Finding, ...]:
     """All findings of a Blueprint in document order; no finding shows a value that may be a secret."""
     services = {service.name for service in blueprint.services}
-    of_services = (
+    return tuple(
         finding
         for index, service in enumerate(blueprint.services)
         for finding in _of(service, index, services)
     )
-    return (*of_services, *_timers(blueprint))
-
-
-def _timers(blueprint: Blueprint) -> Iterator[Finding]:
-    """What is kept with the environment, and nothing happens by it in this version."""
-    wanted = {
-        "autoShutdownEnabled": blueprint.auto_shutdown_enabled,
-        "ttlMinutes": blueprint.ttl_minutes is not None,
-    }
-    for key, given in wanted.items():
-        if given:
-            yield Finding(
-                code=GateCode.NOT_ACTED_ON,
-                path=(key,),
-                message="is kept, and nothing happens by it in this version: the environment stays as it is",
-                suggestion="delete the environment yourself when it is not needed any more",
-            )
 
 
 def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:

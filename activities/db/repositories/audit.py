@@ -1,5 +1,7 @@
 """The audit trail: who did what to which thing, written in the transaction of what was done."""
 
+from datetime import datetime
+
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -35,11 +37,20 @@ async def list_entries(
     limit: int = 50,
     cursor: str | None = None,
     subject_id: str | None = None,
+    principal_id: str | None = None,
+    action: str | None = None,
+    since: datetime | None = None,
 ) -> Page[AuditRecord]:
     """Return a page of entries, newest first. Raises InvalidCursor."""
     query = select(AuditEntry).where(col(AuditEntry.organization_id) == organization_id)
     if subject_id is not None:
         query = query.where(col(AuditEntry.subject_id) == subject_id)
+    if principal_id is not None:
+        query = query.where(col(AuditEntry.principal_id) == principal_id)
+    if action is not None:
+        query = query.where(col(AuditEntry.action) == action)
+    if since is not None:
+        query = query.where(col(AuditEntry.at) >= since)
     after = older_than(cursor, col(AuditEntry.at), col(AuditEntry.id))
     if after is not None:
         query = query.where(after)

@@ -1,0 +1,161 @@
+"""Who may act for an organisation, and what it keeps for Blueprints: each change with its audit entry.
+
+All under the organisation's lock: of two revocations at once, the second sees what the first has left.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.errors import InUse, LastOwnerKey, RoleTooHigh
+from activities.db.records import Actor, ApiKeyRecord, JsonObject, PrincipalRecord, principal_record
+from activities.db.repositories import keys, secrets
+from activities.db.repositories._rows import locked_organization, owned_row
+from activities.db.repositories.audit import add_entry
+from activities.db.repositories.keys import CreatedKey
+from activities.db.repositories.organizations import create_principal
+from activities.db.tables import ApiKey, Environment, Principal, PrincipalKind, Revision, Role, Secret
+from activities.db.types import utc_now
+from activities.secrets import MasterKeys
+from workflows.domain.blueprint import Blueprint, secret_sources
+
+_RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+@dataclass(frozen=True, slots=True)
+class WantedKey:
+    """A key to be made. `unlimited`: exempt from the rate limit; only an owner gives that."""
+
+    principal_id: str
+    name: str
+    role: Role
+    unlimited: bool = False
+    expires_at: datetime | None = None
+
+
+async def add_principal(
+    session: AsyncSession, actor: Actor, kind: PrincipalKind, name: str
+) -> PrincipalRecord:
+    """Add a person or service to the actor's organisation."""
+    await locked_organization(session, actor.organization_id)
+    principal = await create_principal(session, actor.organization_id, kind, name)
+    data: JsonObject = {"kind": kind.value, "name": name}
+    await add_entry(session, actor, "principal.create", principal.id, data)
+    return principal
+
+
+async def principals(session: AsyncSession, organization_id: str) -> tuple[PrincipalRecord, ...]:
+    """Return an organisation's principals, oldest first."""
+    query = select(Principal).where(col(Principal.organization_id) == organization_id)
+    rows = await session.exec(query.order_by(col(Principal.created_at), col(Principal.id)))
+    return tuple(principal_record(row) for row in rows)
+
+
+async def add_key(session: AsyncSession, actor: Actor, wanted: WantedKey) -> CreatedKey:
+    """Make a key for a principal. Raises NotFound, or RoleTooHigh beyond what the actor has."""
+    await locked_organization(session, actor.organization_id)
+    if _RANK[wanted.role] > _RANK[actor.role] or (wanted.unlimited and actor.role is not Role.OWNER):
+        raise RoleTooHigh(wanted.role, actor.role)
+    created = await keys.create_key(
+        session,
+        actor.organization_id,
+        wanted.principal_id,
+        name=wanted.name,
+        role=wanted.role,
+        unlimited=wanted.unlimited,
+        expires_at=wanted.expires_at,
+    )
+    data: JsonObject = {"name": wanted.name, "role": wanted.role.value, "principal": wanted.principal_id}
+    await add_entry(session, actor, "api_key.create", created.key.id, data)
+    return created
+
+
+async def take_key(session: AsyncSession, actor: Actor, key_id: str) -> ApiKeyRecord:
+    """Revoke a key; one that was revoked before stays as it is.
+
+    Raises NotFound, RoleTooHigh for one of a higher role, or LastOwnerKey: nobody could make another.
+    """
+    await locked_organization(session, actor.organization_id)
+    row = await owned_row(session, ApiKey, key_id, actor.organization_id, "API key")
+    if _RANK[row.role] > _RANK[actor.role]:
+        raise RoleTooHigh(row.role, actor.role)
+    if row.revoked_at is None:
+        if row.role is Role.OWNER and not await _other_owner_keys(session, row):
+            raise LastOwnerKey(row.id)
+        await add_entry(session, actor, "api_key.revoke", row.id, {"name": row.name})
+    return await keys.revoke_key(session, actor.organization_id, key_id)
+
+
+async def keep_secret(
+    session: AsyncSession, actor: Actor, name: str, value: str, master_keys: MasterKeys
+) -> bool:
+    """Store a secret of the organisation, encrypted; return whether it is a new one."""
+    await locked_organization(session, actor.organization_id)
+    known = await secrets.existing_names(session, actor.organization_id, [name])
+    key = await secrets.data_key(session, actor.organization_id, master_keys)
+    stored = await secrets.store_secret(session, actor.organization_id, name, value, key=key)
+    action = "secret.replace" if known else "secret.create"
+    await add_entry(session, actor, action, stored.id, {"name": name})
+    return not known
+
+
+async def forget_secret(session: AsyncSession, actor: Actor, name: str) -> bool:
+    """Destroy a secret of the organisation; False: there was none. Raises InUse, naming environments."""
+    await locked_organization(session, actor.organization_id)
+    query = select(Secret).where(
+        col(Secret.organization_id) == actor.organization_id,
+        col(Secret.environment_id).is_(None),
+        col(Secret.name) == name,
+    )
+    row = (await session.exec(query)).one_or_none()
+    if row is None:
+        return False
+    users = await _users_of(session, actor.organization_id, name)
+    if users:
+        raise InUse("secret", name, users)
+    await session.delete(row)
+    await add_entry(session, actor, "secret.delete", row.id, {"name": name})
+    await session.flush()
+    return True
+
+
+async def _other_owner_keys(session: AsyncSession, row: ApiKey) -> int:
+    query = (
+        select(func.count())
+        .select_from(ApiKey)
+        .where(
+            col(ApiKey.organization_id) == row.organization_id,
+            col(ApiKey.role) == Role.OWNER,
+            col(ApiKey.id) != row.id,
+            col(ApiKey.revoked_at).is_(None),
+            or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > utc_now()),
+        )
+    )
+    return (await session.exec(query)).one()
+
+
+async def _users_of(session: AsyncSession, organization_id: str, secret: str) -> tuple[str, ...]:
+    """Names of the living environments whose present Blueprint refers to the organisation's secret."""
+    query = (
+        select(col(Environment.name), col(Revision.blueprint))
+        .join(
+            Revision,
+            (col(Revision.environment_id) == col(Environment.id))
+            & (col(Revision.number) == col(Environment.revision)),
+        )
+        .where(
+            col(Environment.organization_id) == organization_id,
+            col(Environment.deleted_at).is_(None),
+        )
+        .order_by(col(Environment.name))
+    )
+    return tuple(
+        name
+        for name, document in await session.exec(query)
+        if any(
+            source.stored == secret for source in secret_sources(Blueprint.model_validate(document)).values()
+        )
+    )

@@ -1,0 +1,131 @@
+"""Routes of principals and API keys."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Request, Response
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db import access
+from activities.db.access import WantedKey
+from activities.db.records import ApiKeyRecord, PrincipalRecord
+from activities.db.repositories import keys
+from api.auth import Admin
+from api.documentation import REPEAT_PROBLEMS, documented
+from api.envelope import Envelope, ListEnvelope, answer, answer_list
+from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
+from api.keys.schemas import ApiKeyOut, CreateApiKey, CreatePrincipal, NewApiKeyOut, PrincipalOut
+from api.parameters import Id
+from api.state import State
+from workflows.domain.failures import FailureKind
+
+router = APIRouter(prefix="/v1", tags=["keys"])
+
+
+@router.get(
+    "/principals",
+    response_model=ListEnvelope[PrincipalOut],
+    summary="List who acts for the organisation",
+    operation_id="principals_list",
+    **documented(),
+)
+async def list_principals(request: Request, state: State, actor: Admin) -> Response:
+    """Oldest first."""
+    async with state.database.reading() as session:
+        found = await access.principals(session, actor.organization_id)
+    return answer_list(request, [_principal(each) for each in found])
+
+
+@router.post(
+    "/principals",
+    status_code=201,
+    response_model=Envelope[PrincipalOut],
+    summary="Add a person or a service",
+    operation_id="principals_create",
+    **documented(*REPEAT_PROBLEMS),
+)
+async def create_principal(
+    request: Request,
+    state: State,
+    actor: Admin,
+    wish: Annotated[
+        CreatePrincipal,
+        Body(openapi_examples={"ci": {"value": {"kind": "service", "name": "build server"}}}),
+    ],
+    key: IdempotencyKey = None,
+) -> Response:
+    """It can do nothing until it has a key."""
+
+    async def work(session: AsyncSession) -> Outcome[None]:
+        made = await access.add_principal(session, actor, wish.kind, wish.name)
+        return Outcome(None, 201, _principal(made))
+
+    return answer_outcome(request, await once(request, state, actor, key, work))
+
+
+@router.get(
+    "/api-keys",
+    response_model=ListEnvelope[ApiKeyOut],
+    summary="List API keys",
+    operation_id="api_keys_list",
+    **documented(),
+)
+async def list_keys(request: Request, state: State, actor: Admin) -> Response:
+    """Newest first, revoked ones too, without tokens."""
+    async with state.database.reading() as session:
+        found = await keys.list_keys(session, actor.organization_id)
+    return answer_list(request, [ApiKeyOut.model_validate(_fields(each)) for each in found])
+
+
+@router.post(
+    "/api-keys",
+    status_code=201,
+    response_model=Envelope[NewApiKeyOut],
+    summary="Make an API key",
+    operation_id="api_keys_create",
+    **documented(*REPEAT_PROBLEMS),
+)
+async def create_key(
+    request: Request,
+    state: State,
+    actor: Admin,
+    wish: Annotated[
+        CreateApiKey, Body(openapi_examples={"ci": {"value": {"name": "pipeline", "role": "developer"}}})
+    ],
+    key: IdempotencyKey = None,
+) -> Response:
+    """The token is in this answer and nowhere else, not even in a repeat with the same Idempotency-Key."""
+
+    async def work(session: AsyncSession) -> Outcome[None]:
+        wanted = WantedKey(
+            wish.principal_id or actor.principal_id, wish.name, wish.role, wish.unlimited, wish.expires_at
+        )
+        made = await access.add_key(session, actor, wanted)
+        shaped = NewApiKeyOut.model_validate({**_fields(made.key), "token": made.token})
+        return Outcome(None, 201, shaped, keep=False)
+
+    return answer_outcome(request, await once(request, state, actor, key, work))
+
+
+@router.delete(
+    "/api-keys/{id}",
+    response_model=Envelope[ApiKeyOut],
+    summary="Revoke an API key",
+    operation_id="api_keys_revoke",
+    **documented(FailureKind.CONFLICT),
+)
+async def revoke_key(request: Request, state: State, actor: Admin, key_id: Id) -> Response:
+    """Refused at once here, and within `PERDURE_AUTH_CACHE_SECONDS` by other API processes."""
+    async with state.database.transaction() as session:
+        revoked = await access.take_key(session, actor, key_id)
+    state.keys.forget()
+    return answer(request, ApiKeyOut.model_validate(_fields(revoked)))
+
+
+def _principal(record: PrincipalRecord) -> PrincipalOut:
+    return PrincipalOut(id=record.id, kind=record.kind, name=record.name, created_at=record.created_at)
+
+
+def _fields(record: ApiKeyRecord) -> dict[str, object]:
+    return {name: getattr(record, name) for name in ApiKeyOut.model_fields}

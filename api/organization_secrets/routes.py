@@ -1,0 +1,77 @@
+"""Routes of the organisation's secrets: what `valueFrom: {secret: name}` of a Blueprint names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from activities.db import access
+from activities.db.repositories import secrets
+from api.auth import Admin, Viewer
+from api.bodies import read_document
+from api.documentation import documented, json_body
+from api.envelope import Envelope, ListEnvelope, answer, answer_list
+from api.environments.documents import validated
+from api.organization_secrets.schemas import PutSecret, SecretOut
+from api.problems import not_found
+from api.state import AppState, State
+from workflows.domain.failures import FailureKind
+
+router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
+
+Name = Annotated[
+    str, Path(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63, description="Name of the secret")
+]
+
+
+@router.get(
+    "",
+    response_model=ListEnvelope[SecretOut],
+    summary="List the organisation's secrets",
+    operation_id="secrets_list",
+    **documented(),
+)
+async def list_all(request: Request, state: State, actor: Viewer) -> Response:
+    """By name, without values."""
+    return answer_list(request, await _all(state, actor.organization_id))
+
+
+@router.put(
+    "/{name}",
+    response_model=Envelope[SecretOut],
+    summary="Store a secret, or give it another value",
+    operation_id="secrets_put",
+    **documented(body=json_body(PutSecret, {"token": {"value": "what nobody may know"}})),
+)
+async def put(request: Request, state: State, actor: Admin, name: Name) -> Response:
+    """Encrypted. Environments take a new value up with their next restart, update or retry."""
+    wish = validated(PutSecret, await read_document(request, allow_yaml=False))
+    async with state.database.transaction() as session:
+        await access.keep_secret(session, actor, name, wish.value.get_secret_value(), state.master_keys)
+    stored = {each.name: each for each in await _all(state, actor.organization_id)}
+    return answer(request, stored[name])
+
+
+@router.delete(
+    "/{name}",
+    status_code=204,
+    response_class=Response,
+    summary="Destroy a secret",
+    operation_id="secrets_delete",
+    **documented(FailureKind.CONFLICT),
+)
+async def delete(state: State, actor: Admin, name: Name) -> Response:
+    """Refused while the Blueprint of a living environment refers to it; the answer names those."""
+    async with state.database.transaction() as session:
+        if not await access.forget_secret(session, actor, name):
+            raise not_found("secret", name)
+    return Response(status_code=204)
+
+
+async def _all(state: AppState, organization_id: str) -> list[SecretOut]:
+    async with state.database.reading() as session:
+        found = await secrets.list_secrets(session, organization_id)
+    return [
+        SecretOut(name=each.name, created_at=each.created_at, updated_at=each.updated_at) for each in found
+    ]

@@ -1,0 +1,114 @@
+"""`perdure api-key`, `secret` and `audit`: who may act, what is kept for Blueprints, and who did what."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from cli.commands.registry import secret_from_stdin
+from cli.options import OutputOption, parse_duration
+from cli.output import OutputFormat, emit, tell
+from cli.session import session_of
+
+api_keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+secrets = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@api_keys.command("create")
+def create_key(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")],
+    role: Annotated[
+        str, typer.Option("--role", help="viewer, developer, admin or owner; at most your own.")
+    ] = "developer",
+    principal: Annotated[
+        str | None, typer.Option("--principal", help="Whose it is (prn_...); your own if absent.")
+    ] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option("--expires", metavar="DURATION", parser=parse_duration, help="How long it is good."),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Make a key. Its token is printed once, alone on a line."""
+    end = None if expires is None else (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
+    with session_of(context).client() as client:
+        wanted = {"name": name, "role": role, "principalId": principal, "expiresAt": end}
+        answer = client.create_api_key(wanted)
+    tell(f"Key {answer.value.id}: the token is not shown again.")
+    emit(output, answer.raw, [answer.value.token or ""])
+
+
+@api_keys.command("list")
+def list_keys(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List all keys, revoked ones too, without tokens."""
+    from cli import views
+
+    with session_of(context).client() as client:
+        answer = client.api_keys()
+    emit(output, answer.raw, views.api_keys(answer.value))
+
+
+@api_keys.command("revoke")
+def revoke_key(
+    context: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Id of the key (key_...).")],
+) -> None:
+    """Make a key useless. To rotate: create another one, put it in place, then revoke the old one."""
+    with session_of(context).client() as client:
+        client.revoke_api_key(key)
+    tell(f"Key {key} revoked.")
+
+
+SecretName = Annotated[str, typer.Argument(metavar="NAME", help="What `valueFrom: {secret: NAME}` names.")]
+
+
+@secrets.command("set")
+def set_secret(
+    context: typer.Context,
+    name: SecretName,
+    value_stdin: Annotated[
+        bool, typer.Option("--value-stdin", help="Read the value from standard input without asking.")
+    ] = False,
+) -> None:
+    """Store a secret for Blueprints. The value is asked for or piped in, never an argument."""
+    value = secret_from_stdin("value", ask=not value_stdin)
+    with session_of(context).client() as client:
+        client.put_secret(name, value)
+    tell(f"Secret {name} stored.")
+
+
+@secrets.command("list")
+def list_secrets(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List the secrets, without values."""
+    from cli import views
+
+    with session_of(context).client() as client:
+        answer = client.secrets()
+    emit(output, answer.raw, views.secret_list(answer.value))
+
+
+@secrets.command("delete")
+def delete_secret(context: typer.Context, name: SecretName) -> None:
+    """Destroy a secret; refused while an environment's Blueprint refers to it."""
+    with session_of(context).client() as client:
+        client.delete_secret(name)
+    tell(f"Secret {name} destroyed.")
+
+
+@audit.command("list")
+def list_audit(
+    context: typer.Context,
+    subject: Annotated[str | None, typer.Option("--subject", help="Only what was done to this id.")] = None,
+    action: Annotated[str | None, typer.Option("--action", help="Only this, as environment.update.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many entries.")] = 50,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List who did what, newest first."""
+    from cli import views
+
+    with session_of(context).client() as client:
+        answer = client.audit({"subject": subject, "action": action}, limit=limit)
+    emit(output, answer.raw, views.audit_list(answer.value))
