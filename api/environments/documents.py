@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.bodies import IN_THREAD_ABOVE, DocumentInvalid, malformed, parse_yaml, read_document
 from api.envelope import ApiInput
 from api.environments.shapes import field_problems
 from api.problems import ProblemError, ProblemField, RequestProblem
-from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
+from workflows.domain.blueprint import SECRET_AUTO, Blueprint, BlueprintInvalid, parse_blueprint
 from workflows.domain.errors import render_path
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import OnFailure
@@ -133,6 +134,26 @@ async def _parse(found: BlueprintRequest) -> Blueprint:
     if many or found.size > IN_THREAD_ABOVE:
         return await asyncio.to_thread(parse_blueprint, document, plan=found.plan, name=found.name)
     return parse_blueprint(document, plan=found.plan, name=found.name)
+
+
+def without_secrets(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The document as it may be kept with the answer: a given secret is stored encrypted, or not at all."""
+
+    def strip(value: Any) -> None:
+        if isinstance(value, list):
+            for item in value:
+                strip(item)
+        elif isinstance(value, dict):
+            listed = value.get("secrets")
+            for secret in listed if isinstance(listed, list) else []:
+                if isinstance(secret, dict) and secret.get("value") not in (None, SECRET_AUTO):
+                    del secret["value"]
+            for child in value.values():
+                strip(child)
+
+    bare = copy.deepcopy(document)
+    strip(bare)
+    return bare
 
 
 def blueprint_invalid(faults: list[ProblemField]) -> ProblemError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import yaml
 from fastapi import Response
+from pydantic import JsonValue
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.acceptance import Accepted
@@ -11,7 +12,7 @@ from api.bodies import read_document
 from api.deferred import start_workflow, wait_for_end
 from api.envelope import answer
 from api.environments import service
-from api.environments.documents import blueprint_invalid, parse_text, validated
+from api.environments.documents import blueprint_invalid, parse_text, validated, without_secrets
 from api.environments.schemas import ImportCompose, ImportOut, UnsupportedOut
 from api.environments.service import Caller, accept_environment, location
 from api.environments.shapes import field_problems
@@ -36,9 +37,10 @@ async def import_compose(caller: Caller, wait: int) -> Response:
         variables=wish.variables,
     )
     blueprint = _checked(carried)
-    shaped = _import_out(carried, blueprint)
     if not wish.create:
-        return answer(caller.request, shaped)
+        return answer(caller.request, _import_out(carried, carried.blueprint_document, blueprint))
+    # This answer may be kept for a repeated request: values of secrets are stored encrypted, or not at all.
+    shaped = _import_out(carried, without_secrets(carried.blueprint_document), blueprint)
     return await _create(caller, blueprint, shaped, wait)
 
 
@@ -61,8 +63,7 @@ def _checked(carried: ComposeImport) -> Blueprint:
     return blueprint
 
 
-def _import_out(carried: ComposeImport, blueprint: Blueprint) -> ImportOut:
-    document = carried.blueprint_document
+def _import_out(carried: ComposeImport, document: dict[str, JsonValue], blueprint: Blueprint) -> ImportOut:
     notes = [ProblemField(path="", message=note) for note in carried.notes]
     return ImportOut(
         blueprint=document,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import yaml
@@ -18,7 +17,7 @@ from api.bodies import read_document
 from api.deferred import start_workflow, wait_for_end
 from api.envelope import answer
 from api.environments import service as environments
-from api.environments.documents import blueprint_invalid, parse_text, validated
+from api.environments.documents import blueprint_invalid, parse_text, validated, without_secrets
 from api.environments.service import Caller, accept_environment, location
 from api.environments.shapes import field_problems
 from api.environments.validation import findings
@@ -34,7 +33,7 @@ from api.templates.schemas import (
     TemplateOut,
     TemplateSource,
 )
-from workflows.domain.blueprint import SECRET_AUTO, Blueprint, BlueprintInvalid, parse_blueprint
+from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
 from workflows.domain.blueprint_tree import Faults, build_tree
 from workflows.domain.failures import FailureKind
 from workflows.domain.templates import Parameter, instantiate, template_faults
@@ -108,7 +107,7 @@ async def make(caller: Caller, key: str, wait: int) -> Response:
     if not wish.create:
         return answer(caller.request, _instantiation(document, blueprint))
     return await _create(
-        caller, blueprint, wish.plan, _instantiation(_without_secrets(document), blueprint), wait
+        caller, blueprint, wish.plan, _instantiation(without_secrets(document), blueprint), wait
     )
 
 
@@ -203,26 +202,6 @@ def _instantiation(document: dict[str, JsonValue], blueprint: Blueprint) -> Inst
         yaml=yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100),
         warnings=findings(blueprint),
     )
-
-
-def _without_secrets(document: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """The document as it may be kept with the answer: a given secret is stored encrypted, or not at all."""
-
-    def strip(value: Any) -> None:
-        if isinstance(value, list):
-            for item in value:
-                strip(item)
-        elif isinstance(value, dict):
-            listed = value.get("secrets")
-            for secret in listed if isinstance(listed, list) else []:
-                if isinstance(secret, dict) and secret.get("value") not in (None, SECRET_AUTO):
-                    del secret["value"]
-            for child in value.values():
-                strip(child)
-
-    bare = copy.deepcopy(document)
-    strip(bare)
-    return bare
 
 
 def _out(record: TemplateRecord) -> TemplateOut:

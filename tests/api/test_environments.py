@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlmodel import select
 
 from activities.db.repositories import operations
+from activities.db.tables import IdempotencyRecord
 from tests.api.support import Api, create, pod, problem, shop_document
 from tests.helpers.tenants import Tenant, begin, finish
 from workflows.contracts.delete import FORCE_SIGNAL
@@ -261,3 +263,26 @@ async def test_import_of_a_compose_file(api: Api) -> None:
     assert environment["operation"]["state"] == "accepted"
     assert created.headers["location"].endswith(environment["operation"]["id"])
     assert [start.environment_name for start in await api.started()] == ["imported"]
+
+
+async def test_the_answer_kept_for_a_repeat_holds_no_secret(api: Api) -> None:
+    compose = {
+        "services": {"web": {"image": "registry.test/web:1", "secrets": ["token"]}},
+        "secrets": {"token": {"file": "./token.txt"}},
+    }
+    body = {
+        "compose": compose,
+        "name": "shop",
+        "envFiles": {"./token.txt": "planted-5b1c-value"},
+        "create": True,
+    }
+    headers = {"Idempotency-Key": "import-1"}
+    first = await api.client.post("/v1/environments/import", json=body, headers=headers)
+    assert first.status_code == 202, first.text
+    again = await api.client.post("/v1/environments/import", json=body, headers=headers)
+    assert again.headers["idempotency-replayed"] == "true"
+    async with api.database.reading() as session:
+        kept = (await session.exec(select(IdempotencyRecord))).one()
+    assert "planted-5b1c-value" not in f"{first.text}{again.text}{kept.body}"
+    shown = await api.client.post("/v1/environments/import", json={**body, "create": False})
+    assert "planted-5b1c-value" in shown.text, "without an environment it is the caller's own to keep"
