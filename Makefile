@@ -12,7 +12,7 @@ READY := $(VENV)/.ready
 SOURCES := workflows activities clusters worker api cli devcluster devstack tests $(wildcard bench)
 # Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
 UNIT := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster"
-FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgres and not slow"
+FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgres and not slow and not browser"
 # Tests on the cluster wait most of the time. Each file has a stack and namespaces of its own.
 CLUSTER := $(BIN)/pytest -q -n 3 --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q -m "cluster and alone"
@@ -48,7 +48,7 @@ dev-down: ## Stop the stack and the cluster, and leave nothing behind
 	@if [ -x $(PY) ]; then $(PY) -m devstack down; else echo "Nothing is set up here."; fi
 
 ##@ Tests and checks
-test-fast: setup ## The tests without cluster, second database and processes of their own, under a minute
+test-fast: setup ## The tests without cluster, second database, browser and processes of their own
 	$(FAST)
 
 e2e: setup cluster ## The end-to-end tests on the real cluster

@@ -5,19 +5,15 @@ from __future__ import annotations
 import yaml
 from fastapi import Response
 from pydantic import JsonValue
-from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.acceptance import Accepted
 from api.bodies import read_document
-from api.deferred import start_workflow, wait_for_end
 from api.envelope import answer
-from api.environments import service
+from api.environments.creating import create_beside
 from api.environments.documents import blueprint_invalid, parse_text, validated, without_secrets
 from api.environments.schemas import ImportCompose, ImportOut, UnsupportedOut
-from api.environments.service import Caller, accept_environment, location
+from api.environments.service import Caller
 from api.environments.shapes import field_problems
 from api.environments.validation import findings
-from api.idempotency import Outcome, Replayed, answer_outcome, once
 from api.problems import ProblemField
 from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint
 from workflows.domain.compose import ComposeImport
@@ -41,7 +37,7 @@ async def import_compose(caller: Caller, wait: int) -> Response:
         return answer(caller.request, _import_out(carried, carried.blueprint_document, blueprint))
     # This answer may be kept for a repeated request: values of secrets are stored encrypted, or not at all.
     shaped = _import_out(carried, without_secrets(carried.blueprint_document), blueprint)
-    return await _create(caller, blueprint, shaped, wait)
+    return await create_beside(caller, blueprint, None, shaped, wait)
 
 
 def _project_name(document: object) -> str:
@@ -70,28 +66,4 @@ def _import_out(carried: ComposeImport, document: dict[str, JsonValue], blueprin
         yaml=yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100),
         unsupported=[UnsupportedOut(path=each.field, reason=each.reason) for each in carried.unsupported],
         warnings=[*notes, *findings(blueprint)],
-    )
-
-
-async def _create(caller: Caller, blueprint: Blueprint, shaped: ImportOut, wait: int) -> Response:
-    state = caller.state
-    installation = await state.installation.id()
-
-    async def work(session: AsyncSession) -> Outcome[Accepted]:
-        accepted, environment = await accept_environment(session, caller, blueprint, None, installation)
-        data = shaped.model_copy(update={"environment": environment})
-        return Outcome(accepted, 202, data, headers=location(accepted.operation))
-
-    outcome = await once(caller.request, state, caller.actor, caller.key, work)
-    if isinstance(outcome, Replayed):
-        return answer_outcome(caller.request, outcome)
-    accepted = outcome.result
-    start_workflow(state, accepted)
-    operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
-    if not (wait and operation.ended):
-        return answer_outcome(caller.request, outcome)
-    state.live.forget(caller.actor.organization_id, accepted.environment.id)
-    environment = await service.get(state, caller.actor.organization_id, accepted.environment.id)
-    return answer(
-        caller.request, shaped.model_copy(update={"environment": environment}), headers=outcome.headers
     )

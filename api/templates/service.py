@@ -9,19 +9,17 @@ from fastapi import Response
 from pydantic import JsonValue
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.acceptance import Accepted
 from activities.db.records import TemplateRecord
 from activities.db.repositories import templates
 from activities.db.repositories.templates import TemplateContent
 from api.bodies import read_document
-from api.deferred import start_workflow, wait_for_end
 from api.envelope import answer
-from api.environments import service as environments
+from api.environments.creating import create_beside
 from api.environments.documents import blueprint_invalid, parse_text, validated, without_secrets
-from api.environments.service import Caller, accept_environment, location
+from api.environments.service import Caller
 from api.environments.shapes import field_problems
 from api.environments.validation import findings
-from api.idempotency import Outcome, Replayed, answer_outcome, once
+from api.idempotency import Outcome, answer_outcome, once
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.state import AppState
 from api.templates.bundled import bundled_template, bundled_templates
@@ -106,36 +104,8 @@ async def make(caller: Caller, key: str, wait: int) -> Response:
     assert isinstance(document, dict)  # noqa: S101 - parse_blueprint takes nothing else
     if not wish.create:
         return answer(caller.request, _instantiation(document, blueprint))
-    return await _create(
-        caller, blueprint, wish.plan, _instantiation(without_secrets(document), blueprint), wait
-    )
-
-
-async def _create(
-    caller: Caller, blueprint: Blueprint, plan: str | None, shaped: InstantiationOut, wait: int
-) -> Response:
-    state = caller.state
-    installation = await state.installation.id()
-
-    async def work(session: AsyncSession) -> Outcome[Accepted]:
-        accepted, environment = await accept_environment(session, caller, blueprint, plan, installation)
-        data = shaped.model_copy(update={"environment": environment})
-        return Outcome(accepted, 202, data, headers=location(accepted.operation))
-
-    outcome = await once(caller.request, state, caller.actor, caller.key, work)
-    if isinstance(outcome, Replayed):
-        return answer_outcome(caller.request, outcome)
-    accepted = outcome.result
-    start_workflow(state, accepted)
-    operation = await wait_for_end(state, accepted.operation, wait, after=accepted.environment.last_event)
-    if not (wait and operation.ended):
-        return answer_outcome(caller.request, outcome)
-    organization = caller.actor.organization_id
-    state.live.forget(organization, accepted.environment.id)
-    environment = await environments.get(state, organization, accepted.environment.id)
-    return answer(
-        caller.request, shaped.model_copy(update={"environment": environment}), headers=outcome.headers
-    )
+    shaped = _instantiation(without_secrets(document), blueprint)
+    return await create_beside(caller, blueprint, wish.plan, shaped, wait)
 
 
 async def _content(caller: Caller) -> TemplateContent:
