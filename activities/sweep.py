@@ -11,7 +11,7 @@ from activities._step import alive
 from activities.db import sweeping
 from activities.db.engine import Database
 from activities.db.errors import NotFound
-from activities.temporal import OperationStart, TemporalError, WorkflowStarter
+from activities.temporal import TemporalError, WorkflowStarter
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
 
 BATCHES: Final = 50
@@ -74,17 +74,8 @@ class ControlSweep(SweepActivities):
         except NotFound:
             return sweeping.Swept.NOTHING
         if look.accepted is not None:
-            environment, operation = look.accepted.environment, look.accepted.operation
-            start = OperationStart(
-                kind=operation.kind,
-                workflow_id=operation.workflow_id,
-                operation_id=operation.id,
-                organization_id=operation.organization_id,
-                environment_id=environment.id,
-                environment_name=environment.name,
-            )
             try:
-                await self.starter.start(start)
+                await self.starter.start(look.accepted.start())
             except TemporalError:
-                activity.logger.warning("start deferred", extra={"operationId": operation.id})
+                activity.logger.warning("start deferred", extra={"operationId": look.accepted.operation.id})
         return look.swept

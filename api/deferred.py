@@ -13,7 +13,7 @@ from activities.db.errors import DomainError
 from activities.db.records import OperationRecord
 from activities.db.repositories.operations import get_operation
 from activities.delivery import deliver
-from activities.temporal import OperationStart, TemporalError
+from activities.temporal import TemporalError
 from api.events import ends_operation
 from api.state import AppState
 
@@ -31,18 +31,9 @@ _log = structlog.get_logger("perdure.api")
 
 def start_workflow(state: AppState, accepted: Accepted) -> None:
     """Have a committed operation's workflow started. Never fails: the reconciler starts what was lost."""
-    environment, operation = accepted.environment, accepted.operation
+    environment = accepted.environment
     state.live.forget(environment.organization_id, environment.id)
-    state.starts.put(
-        OperationStart(
-            kind=operation.kind,
-            workflow_id=operation.workflow_id,
-            operation_id=operation.id,
-            organization_id=operation.organization_id,
-            environment_id=environment.id,
-            environment_name=environment.name,
-        )
-    )
+    state.starts.put(accepted.start())
 
 
 async def tell_workflow(state: AppState, operation: OperationRecord) -> None:

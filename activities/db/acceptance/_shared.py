@@ -44,6 +44,7 @@ from activities.db.transitions import accepted_data, ready, taken_back
 from activities.db.types import utc_now
 from activities.db.usage import NOTHING, Usage, exceeded, used_by
 from activities.secrets import MasterKeys
+from activities.temporal import OperationStart
 from workflows.domain.environment import ObjectName, Overrides
 from workflows.domain.errors import FieldError
 from workflows.domain.operations import (
@@ -74,17 +75,37 @@ class Accepted:
     operation: OperationRecord
     repeated: bool = False
 
+    def start(self) -> OperationStart:
+        """Return what starting the operation's workflow takes."""
+        return OperationStart(
+            kind=self.operation.kind,
+            workflow_id=self.operation.workflow_id,
+            operation_id=self.operation.id,
+            organization_id=self.environment.organization_id,
+            environment_id=self.environment.id,
+            environment_name=self.environment.name,
+        )
 
-async def changeable(session: AsyncSession, actor: Actor, environment_id: str) -> Environment:
-    """Lock an environment that nothing else changes now, and return its row.
 
-    Raises NotFound, AlreadyDeleted, Deleting, or Busy.
+async def standing(session: AsyncSession, actor: Actor, environment_id: str) -> Environment:
+    """Lock an environment that is there to stay, and return its row.
+
+    Raises NotFound, AlreadyDeleted, or Deleting.
     """
     environment = await locked_environment(session, environment_id, actor.organization_id)
     if environment.deleted_at is not None:
         raise AlreadyDeleted(environment.id)
     if environment.delete_requested_at is not None:
         raise Deleting(environment.id, environment.name)
+    return environment
+
+
+async def changeable(session: AsyncSession, actor: Actor, environment_id: str) -> Environment:
+    """Lock an environment that nothing else changes now, and return its row.
+
+    Raises NotFound, AlreadyDeleted, Deleting, or Busy.
+    """
+    environment = await standing(session, actor, environment_id)
     for live in await live_rows(session, environment.id):
         raise Busy(live.id, live.kind)
     return environment

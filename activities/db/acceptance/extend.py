@@ -4,9 +4,8 @@ from datetime import timedelta
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.errors import AlreadyDeleted, Deleting
+from activities.db.acceptance._shared import standing
 from activities.db.records import Actor, EnvironmentRecord, JsonObject, environment_record
-from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import touch
 from activities.db.repositories.revisions import current_blueprint
@@ -22,11 +21,7 @@ async def extend_environment(
 
     A live operation does not mind. Raises NotFound, AlreadyDeleted, or Deleting.
     """
-    environment = await locked_environment(session, environment_id, actor.organization_id)
-    if environment.deleted_at is not None:
-        raise AlreadyDeleted(environment.id)
-    if environment.delete_requested_at is not None:
-        raise Deleting(environment.id, environment.name)
+    environment = await standing(session, actor, environment_id)
     now = utc_now()
     if environment.expires_at is not None:
         environment.expires_at = max(environment.expires_at, now) + timedelta(minutes=minutes)

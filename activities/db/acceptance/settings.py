@@ -6,10 +6,11 @@ from typing import TypedDict, cast
 from pydantic import JsonValue
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.errors import AlreadyDeleted, Deleting, NameTaken
+from activities.db.acceptance._shared import standing
+from activities.db.errors import NameTaken
 from activities.db.records import Actor, EnvironmentRecord, JsonObject, environment_record
 from activities.db.repositories import events
-from activities.db.repositories._rows import locked_environment, locked_organization
+from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import find_environment, touch
 from activities.db.tables import EventType
@@ -51,11 +52,7 @@ async def change_settings(
     if "name" in wanted:
         # Under the organisation's lock nobody takes the name between the look and the write.
         await locked_organization(session, actor.organization_id)
-    environment = await locked_environment(session, environment_id, actor.organization_id)
-    if environment.deleted_at is not None:
-        raise AlreadyDeleted(environment.id)
-    if environment.delete_requested_at is not None:
-        raise Deleting(environment.id, environment.name)
+    environment = await standing(session, actor, environment_id)
     changes: JsonObject = {}
     for field, value in wanted.items():
         before: JsonValue = getattr(environment, field)
