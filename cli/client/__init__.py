@@ -1,0 +1,31 @@
+"""The one HTTP client of the command line: a module for each subject, over one transport.
+
+A new route gets a method in its subject's module; a new subject gets a module and a place among the bases.
+"""
+
+from cli.client.access import AccessCalls
+from cli.client.blueprints import BlueprintCalls
+from cli.client.environments import EnvironmentCalls
+from cli.client.lifecycle import LifecycleCalls
+from cli.client.operations import OperationCalls
+from cli.client.registry import RegistryCalls
+from cli.client.shares import ShareCalls
+from cli.client.streams import StreamCalls
+from cli.client.templates import TemplateCalls
+from cli.client.transport import Answer, Backoff
+
+__all__ = ["Answer", "ApiClient", "Backoff"]
+
+
+class ApiClient(
+    EnvironmentCalls,
+    LifecycleCalls,
+    BlueprintCalls,
+    OperationCalls,
+    StreamCalls,
+    ShareCalls,
+    RegistryCalls,
+    AccessCalls,
+    TemplateCalls,
+):
+    """Requests to one API as one key. Use it as a context manager; `trace` gets a line for each request."""

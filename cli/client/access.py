@@ -1,0 +1,40 @@
+"""Keys, secrets of the organisation, the audit trail."""
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from cli.client.transport import Answer, Transport, present, segment
+from cli.models import ApiKey, AuditEntry, StoredSecret
+
+
+class AccessCalls(Transport):
+    """Keys, secrets of the organisation, the audit trail."""
+
+    def api_keys(self) -> Answer[list[ApiKey]]:
+        """Return all keys, without tokens."""
+        return self._read(list[ApiKey], self._get("/v1/api-keys"))
+
+    def create_api_key(self, body: Mapping[str, JsonValue]) -> Answer[ApiKey]:
+        """Make a key; this answer alone has its token."""
+        return self._read(ApiKey, self._post("/v1/api-keys", present(body)))
+
+    def revoke_api_key(self, key_id: str) -> None:
+        """Make a key useless."""
+        self._send("DELETE", f"/v1/api-keys/{segment(key_id)}")
+
+    def secrets(self) -> Answer[list[StoredSecret]]:
+        """Return the organisation's secrets, without values."""
+        return self._read(list[StoredSecret], self._get("/v1/secrets"))
+
+    def put_secret(self, name: str, value: str) -> None:
+        """Store a secret of the organisation."""
+        self._send("PUT", f"/v1/secrets/{segment(name)}", body={"value": value})
+
+    def delete_secret(self, name: str) -> None:
+        """Destroy a secret of the organisation."""
+        self._send("DELETE", f"/v1/secrets/{segment(name)}")
+
+    def audit(self, params: Mapping[str, JsonValue], *, limit: int) -> Answer[list[AuditEntry]]:
+        """Return the newest entries of the audit trail."""
+        return self._read(list[AuditEntry], list(self._pages("/v1/audit", present(params), limit=limit)))

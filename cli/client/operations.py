@@ -1,0 +1,23 @@
+"""Operations: look at them, cancel them."""
+
+from cli.client.transport import Answer, Transport, present, segment
+from cli.models import Operation
+
+
+class OperationCalls(Transport):
+    """Operations: look at them, cancel them."""
+
+    def operations(self, *, environment_id: str | None, limit: int) -> Answer[list[Operation]]:
+        """Return operations, newest first, at most `limit`."""
+        params = present({"environmentId": environment_id})
+        return self._read(list[Operation], list(self._pages("/v1/operations", params, limit=limit)))
+
+    def operation(self, operation_id: str) -> Answer[Operation]:
+        """Return one operation with its steps."""
+        return self._read(Operation, self._get(f"/v1/operations/{segment(operation_id)}"))
+
+    def cancel_operation(self, operation_id: str, *, cleanup: bool) -> Answer[Operation]:
+        """Ask an operation to stop; with `cleanup`, to undo what it made."""
+        return self._read(
+            Operation, self._post(f"/v1/operations/{segment(operation_id)}/cancel", {"cleanup": cleanup})
+        )

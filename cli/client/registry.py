@@ -1,0 +1,25 @@
+"""Logins for container registries."""
+
+from cli.client.transport import Answer, JsonObject, Transport, segment
+from cli.models import RegistryCredential
+
+
+class RegistryCalls(Transport):
+    """Logins for container registries."""
+
+    def registry_credentials(self) -> Answer[list[RegistryCredential]]:
+        """Return the organisation's registry credentials, without passwords."""
+        return self._read(
+            list[RegistryCredential], list(self._pages("/v1/registry-credentials", {}, limit=None))
+        )
+
+    def add_registry_credential(
+        self, *, name: str, registry: str, username: str, password: str
+    ) -> Answer[RegistryCredential]:
+        """Store a login for a container registry."""
+        body: JsonObject = {"name": name, "registry": registry, "username": username, "password": password}
+        return self._read(RegistryCredential, self._post("/v1/registry-credentials", body))
+
+    def remove_registry_credential(self, name: str) -> None:
+        """Remove a login."""
+        self._send("DELETE", f"/v1/registry-credentials/{segment(name)}")
