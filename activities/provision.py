@@ -40,9 +40,10 @@ from workflows.contracts.provision import (
 from workflows.domain import manifests
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity
 from workflows.domain.failures import FailureKind, failure
-from workflows.domain.json_reading import mapping, text
+from workflows.domain.json_reading import children, mapping, text
 from workflows.domain.names import CREATED_BY, ENVIRONMENT
 from workflows.domain.operations import Cleanup
+from workflows.domain.readiness import Until
 
 RIGHTS_SECONDS: Final = 10.0
 """A new RoleBinding takes effect once every API server has seen it: some milliseconds, rarely a second."""
@@ -110,7 +111,8 @@ class ClusterProvision(ProvisionActivities):
             cluster = self.cluster.fenced(life.lease)
             async with cluster.view(request.context.namespace) as view:
                 await make_way(cluster, request, request.deadline)
-                workload = await _apply_service(cluster, request.manifests)
+                followers = await _followers(cluster, request.manifests)
+                workload = await _apply_service(cluster, request.manifests, without=followers)
                 waiting = Wait(
                     context=request.context,
                     service=request.service,
@@ -122,6 +124,8 @@ class ClusterProvision(ProvisionActivities):
                     tolerate_restarts=request.tolerate_restarts,
                 )
                 ready = await waiting.until(request.until, workload)
+                if request.until is not Until.STARTED:
+                    await asyncio.gather(*(cluster.apply(each) for each in followers))
                 if request.init is not None:
                     await run_init(cluster, request.init, workload, waiting)
             return ServiceDeployed(
@@ -256,13 +260,33 @@ async def _await_quota(cluster: Cluster, ref: ObjectRef) -> None:
     # Not fatal: what needs the quota's status waits for it on its own.
 
 
-async def _apply_service(cluster: Cluster, rendered: tuple[Manifest, ...]) -> Applied:
-    """Apply configuration, then all else at once; return the workload."""
+async def _followers(cluster: Cluster, rendered: tuple[Manifest, ...]) -> tuple[Manifest, ...]:
+    """The Services that are there and have to wait for the pods: those that lead to a proxy beside them.
+
+    Pods without it, of the template before, would get requests at a port where nobody listens.
+    """
+    leading = [each for each in rendered if each["kind"] == "Service" and _leads_to_proxy(each)]
+    found = await asyncio.gather(*(cluster.get(ref_of(each)) for each in leading))
+    return tuple(each for each, live in zip(leading, found, strict=True) if live is not None)
+
+
+def _leads_to_proxy(service: Manifest) -> bool:
+    return any(port.get("targetPort") != port.get("port") for port in children(service, "spec", "ports"))
+
+
+async def _apply_service(
+    cluster: Cluster, rendered: tuple[Manifest, ...], *, without: tuple[Manifest, ...]
+) -> Applied:
+    """Apply configuration, then all else at once; return the workload, which is the last."""
     await asyncio.gather(*(cluster.apply(each) for each in rendered if each["kind"] in CONFIGURATION))
     applied = await asyncio.gather(
-        *(cluster.apply(each) for each in rendered if each["kind"] not in CONFIGURATION)
+        *(
+            cluster.apply(each)
+            for each in rendered
+            if each["kind"] not in CONFIGURATION and each not in without
+        )
     )
-    return next(each for each in applied if each.ref.kind in WORKLOADS)
+    return applied[-1]
 
 
 async def _await_endpoint(view: NamespaceView, service: str, deadline: datetime) -> None:

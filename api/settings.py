@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from activities.secrets import MasterKeys
 from activities.settings import DEV_STATE, Environment, SharedSettings
 from workflows.domain.cost import RateCard
+from workflows.domain.environment import MIRROR_IMAGE
 
 
 class ClusterSettings(BaseModel):
@@ -60,6 +61,8 @@ class ApiSettings(SharedSettings, BaseSettings):
     ingress_class: str | None = None
     ingress_namespace: str | None = None
     base_domain: str = "perdure.localhost"
+    mirror_image: str = MIRROR_IMAGE
+    """nginx 1.22 or newer with a shell: copies requests to the mocks that want it (`mock.mode: mirror`)."""
 
     # Rate limits, in each process; 0: none
     requests_per_minute: int = Field(default=100, ge=0, description="Of a key that is not `unlimited`")

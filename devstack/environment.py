@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Final
 
 from activities.keyring import load_keyring
 from activities.secrets import Opener, new_private_key
@@ -10,6 +11,9 @@ from devstack.cluster import Cluster
 from devstack.envfile import write_private
 from devstack.health import CLUSTER, NAMESPACE
 from devstack.settings import TEMPORAL_PORT, TEMPORAL_UI_PORT, Stack
+
+MIRROR_IMAGE: Final = "10.111.0.1:5000/perdure/nginx:1"
+"""Of the images of the development cluster."""
 
 
 def ensure_keys(stack: Stack) -> str:
@@ -37,6 +41,7 @@ def process_settings(stack: Stack, perdure_kubeconfig: Path, seal_public_key: st
         "PERDURE_HOST": "127.0.0.1",
         "PERDURE_PORT": str(stack.api_port),
         "PERDURE_GRACEFUL_SHUTDOWN_SECONDS": "10",
+        "PERDURE_MIRROR_IMAGE": MIRROR_IMAGE,
         TEMPORAL_PORT: str(stack.temporal_port),
         TEMPORAL_UI_PORT: str(stack.temporal_ui_port),
     }

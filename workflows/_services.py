@@ -41,7 +41,7 @@ from workflows.contracts.stop import StopActivities, StopService
 from workflows.contracts.update import RemoveService, UpdateActivities
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint, Condition, InitType, Service, ServiceKind
-from workflows.domain.environment import EnvironmentContext, ObjectIdentity, Overrides
+from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectIdentity, Overrides
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import (
     Cleanup,
@@ -255,7 +255,12 @@ class ServicesFrame(OperationFrame):
                 context=plan.context,
                 service=service.name,
                 manifests=manifests.service(
-                    plan.context, self._blueprint, service.name, plan.overrides, plan.secret_digests
+                    plan.context,
+                    self._blueprint,
+                    service.name,
+                    plan.overrides,
+                    plan.secret_digests,
+                    plan.guard_rails,
                 ),
                 deadline=deadline,
                 until=until,
@@ -296,7 +301,12 @@ class ServicesFrame(OperationFrame):
                 context=plan.context,
                 service=name,
                 manifests=manifests.service(
-                    plan.context, self._blueprint, name, plan.overrides, plan.secret_digests
+                    plan.context,
+                    self._blueprint,
+                    name,
+                    plan.overrides,
+                    plan.secret_digests,
+                    plan.guard_rails,
                 ),
                 deadline=workflow.now() + STOP_DEADLINE,
             ),
@@ -398,6 +408,7 @@ class _Before:
     blueprint: Blueprint
     overrides: Overrides
     secret_digests: dict[str, str]
+    rails: GuardRails
     touched: frozenset[str]
     """The services that the operation has steps for."""
     ready: bool
@@ -407,7 +418,9 @@ class _Before:
 
     def rendered(self, service: str) -> tuple[manifests.Manifest, ...]:
         """All objects of a service as they were."""
-        return manifests.service(self.context, self.blueprint, service, self.overrides, self.secret_digests)
+        return manifests.service(
+            self.context, self.blueprint, service, self.overrides, self.secret_digests, self.rails
+        )
 
 
 def _before(plan: OperationPlan, recorded: RecordedPreImage) -> _Before | None:
@@ -423,6 +436,7 @@ def _before(plan: OperationPlan, recorded: RecordedPreImage) -> _Before | None:
         blueprint=blueprint,
         overrides=plan.overrides if change is None else change.overrides,
         secret_digests=plan.secret_digests if change is None else recorded.secret_digests,
+        rails=plan.guard_rails,
         touched=touched,
         ready=change is not None and change.phase is EnvironmentPhase.RUNNING,
         restore=(),

@@ -48,6 +48,7 @@ def guard_rails(settings: ApiSettings) -> GuardRails:
         ingress_class=settings.ingress_class,
         ingress_namespace=settings.ingress_namespace,
         base_domain=settings.base_domain,
+        mirror_image=settings.mirror_image,
     )
 
 

@@ -50,17 +50,11 @@ _EXAMPLES: Final[dict[str, Any]] = {
     response_model=Envelope[StubOut],
     summary="Generate a stub of a service",
     operation_id="stubs_generate",
-    **documented(RequestProblem.NOT_SUPPORTED, body=json_body(GenerateStub, _EXAMPLES)),
+    **documented(body=json_body(GenerateStub, _EXAMPLES)),
 )
 async def generate(request: Request, actor: Developer, key: IdempotencyKey = None) -> Response:  # noqa: ARG001
     """From an OpenAPI document or recorded examples; the same input gives the same stub. Writes nothing."""
     wish = validated(GenerateStub, await read_document(request))
-    if wish.mode is MockMode.MIRROR:
-        raise ProblemError(
-            RequestProblem.NOT_SUPPORTED,
-            "mirror is not available in this version: nothing copies requests to a mock yet.",
-            errors=[ProblemField(path="mode", message="is not available", suggestion="replace, or sidecar")],
-        )
     if (wish.openapi is None) == (not wish.examples):
         raise _invalid("openapi", "give either an OpenAPI document or examples")
     source: Any = wish.openapi
@@ -97,7 +91,11 @@ def _out(wish: GenerateStub, definition: StubDefinition) -> StubOut:
         "ports": ports,
         "files": {DEFINITION_FILE: definition.rendered()},
     }
-    service: dict[str, JsonValue] = {"name": wish.service, "image": wish.image, "mock": mock}
+    service: dict[str, JsonValue] = {"name": wish.service, "image": wish.image}
+    if wish.mode is MockMode.MIRROR:
+        # What is copied are the requests to a port of the service's own that is known to speak HTTP.
+        service["ports"] = [{"containerPort": wish.port, "name": "http"}]
+    service["mock"] = mock
     return StubOut(
         port=definition.port,
         routes=[StubRouteOut.model_validate(each.model_dump()) for each in definition.routes],

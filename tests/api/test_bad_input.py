@@ -89,11 +89,11 @@ async def test_suggestions_reach_the_caller(api: Api) -> None:
     ("service", "fields", "path", "message"),
     [
         pytest.param(
-            "web",
+            "db",
             {"mock": {"mode": "mirror", "image": "registry.test/mock:1"}},
-            "services.web.mock.mode",
-            "mirror is not available in this version",
-            id="a mock that would do nothing",
+            "services.db.mock.mode",
+            "no port of this service is known to speak HTTP",
+            id="a mock that would get nothing",
         ),
         pytest.param(
             "db",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.api.support import Api, problem
 from tests.helpers.tenants import Tenant
 from workflows.domain.blueprint import parse_blueprint
+from workflows.domain.mirror import mirrored_ports
 from workflows.domain.stubs import Recorded, StubDefinition, StubInvalid, from_openapi, from_recordings
 
 SERVER = Path(__file__).parents[2] / "devcluster" / "images" / "stub" / "stub.py"
@@ -154,10 +155,17 @@ async def test_the_answer_is_a_service_of_a_blueprint(api: Api, tenant: Tenant) 
     assert json.loads(mock.files["stub.json"])["port"] == 9000
 
 
+async def test_the_answer_is_a_service_that_a_stub_listens_to(api: Api, tenant: Tenant) -> None:
+    body = {"service": "pets", "examples": [{"path": "/a"}], "port": 9000, "mode": "mirror"}
+    made = await api.client.post("/v1/stubs/generate", json=body)
+    assert made.status_code == 200, made.text
+    service = parse_blueprint({"name": "x", "services": [made.json()["data"]["service"]]}).services[0]
+    assert [port.container_port for port in mirrored_ports(service)] == [9000]
+
+
 @pytest.mark.parametrize(
     ("change", "status", "code"),
     [
-        ({"mode": "mirror"}, 422, "not_supported"),
         ({"examples": []}, 422, "validation_failed"),
         ({"examples": [], "openapi": {"openapi": "2.0"}}, 422, "validation_failed"),
         ({"openapi": {}}, 422, "validation_failed"),

@@ -417,6 +417,7 @@ def _environment(
         "PERDURE_HOST": "127.0.0.1",
         "PERDURE_PORT": str(ports["api"]),
         "PERDURE_RECONCILE_EVERY_SECONDS": "5",
+        "PERDURE_MIRROR_IMAGE": "10.111.0.1:5000/perdure/nginx:1",
         "PERDURE_GRACEFUL_SHUTDOWN_SECONDS": "5",
     }
 

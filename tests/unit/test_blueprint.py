@@ -318,7 +318,7 @@ class TestFaults:
             (
                 of(service(mock={"mode": "mirror", "image": "m:1"})),
                 "services[0].mock.mode",
-                "mirror is not available in this version",
+                "no port of this service is known to speak HTTP",
             ),
             (
                 of(beside_ports({"containerPort": 80})),

@@ -24,6 +24,15 @@ from workflows.domain.blueprint_models import (
 from workflows.domain.blueprint_read import nearest
 from workflows.domain.blueprint_tree import Faults, Node, is_text, show
 from workflows.domain.init_sql_scan import InitScriptInvalid
+from workflows.domain.mirror import (
+    MIRROR_VOLUME,
+    NO_HTTP_HINT,
+    NO_HTTP_PORT,
+    SCRATCH_VOLUME,
+    mirror_of,
+    mirrored_ports,
+    proxy_port,
+)
 from workflows.domain.quantity import parse_quantity
 
 MAX_SERVICES: Final = 200
@@ -63,6 +72,7 @@ def check_services(
         _check_job(draft, faults)
         _check_ports(draft, faults)
         _check_mock(draft, faults)
+        _check_mirror(draft, faults)
         _check_resources(draft, faults)
         _check_data(draft, faults, script_fault)
     by_name = {draft.service.name: draft.service for draft in drafts}
@@ -264,6 +274,32 @@ def _check_mock(draft: Draft, faults: Faults) -> None:
         elif port.label in labels:
             message = f'the name "{port.label}" is already used by a port of the service'
             faults.add(place.at("name"), message, "give it another name")
+
+
+def _check_mirror(draft: Draft, faults: Faults) -> None:
+    """Only HTTP is copied, and the proxy that does it needs ports and volumes of its own."""
+    service, node = draft.service, draft.node
+    mock = mirror_of(service)
+    if mock is None or service.kind is ServiceKind.JOB or faults.broken_at(node, "ports"):
+        return
+    mirrored = mirrored_ports(service)
+    if not mirrored:
+        faults.add(node.at("mock", "mode"), NO_HTTP_PORT, NO_HTTP_HINT)
+    elif mock.ports and not any(port.protocol is Protocol.TCP for port in mock.ports):
+        faults.add(node.at("mock", "ports"), "the copies of HTTP requests need a TCP port", "name one")
+    taken = {port.container_port for port in service.ports}
+    numbers = [port.container_port for port in service.ports]
+    for port in mirrored:
+        other = proxy_port(port.container_port)
+        if other in taken:
+            place = node.at("ports", numbers.index(port.container_port), "containerPort")
+            message = f"the proxy that copies its requests would need port {other}, which is taken"
+            faults.add(place, message, "give one of the two another port")
+        taken.add(other)
+    for index, volume in enumerate(service.volumes):
+        if volume.name in (MIRROR_VOLUME, SCRATCH_VOLUME):
+            message = f'the name "{volume.name}" is that of a volume of the proxy that copies requests'
+            faults.add(node.at("volumes", index, "name"), message, "give it another name")
 
 
 def _undeclared(port: int | str, ports: Sequence[Port]) -> tuple[str, str]:

@@ -90,7 +90,7 @@ class MockMode(StrEnum):
     SIDECAR = "sidecar"
     """It runs beside the service in each of its pods, on ports of its own."""
     MIRROR = "mirror"
-    """Not available yet: `parse_blueprint` refuses it."""
+    """It gets a copy of each HTTP request to the service, and what it answers is thrown away."""
 
 
 class RoutingMode(StrEnum):

@@ -266,13 +266,7 @@ def _mock(fields: Fields) -> Mock | None:
         return None
     mode = part.choice("mode", MockMode)
     image = part.text("image", rules.image, 1024)
-    part.missing("mode", "replace, or sidecar")
-    if mode is MockMode.MIRROR:
-        part.faults.add(
-            part.node.at("mode"),
-            "mirror is not available in this version: nothing copies requests to a mock yet",
-            "replace, or sidecar",
-        )
+    part.missing("mode", "replace, sidecar, or mirror")
     part.missing("image")
     ports, files = _ports(part), read_files(part)
     if mode is None or image is None:

@@ -1,8 +1,14 @@
 """What every write to a cluster has to know about the environment that it is for."""
 
 from collections.abc import Collection
+from typing import Final
 
 from workflows.domain.failures import WireModel
+
+MIRROR_IMAGE: Final = (
+    "nginx:1.30.6-alpine@sha256:0e52bd054126cdc040b1276c0af347aeb02a41b9cfe305d6094767ac30e97949"
+)
+"""The proxy of `mock.mode: mirror` where nothing else is said: the official image, by its digest."""
 
 
 class EnvironmentContext(WireModel):
@@ -38,6 +44,8 @@ class GuardRails(WireModel):
     """IngressClass for exposed services; None: the cluster has none, they are reached through the proxy."""
     base_domain: str = "perdure.localhost"
     """Exposed services without a host of their own are served at `<service>-<namespace>.<base domain>`."""
+    mirror_image: str = MIRROR_IMAGE
+    """An nginx, which copies requests to the mocks that want it (`mock.mode: mirror`)."""
     blocked_egress: tuple[str, ...] = (
         "10.0.0.0/8",
         "172.16.0.0/12",

@@ -8,18 +8,15 @@ from pydantic import JsonValue
 
 from workflows.domain import names
 from workflows.domain.blueprint_models import (
-    MOCK_MOUNT_PATH,
-    MOCK_VOLUME,
-    Mock,
     MockMode,
     Probe,
     Probes,
     Service,
     TcpProbe,
     Volume,
-    VolumeType,
 )
 from workflows.domain.environment import EnvironmentContext
+from workflows.domain.mirror import mock_volume, proxy_volumes
 
 Manifest = dict[str, JsonValue]
 """One Kubernetes object as plain JSON, complete: what it leaves out, an apply takes away."""
@@ -127,16 +124,11 @@ def running_as(service: Service) -> Service:
     )
 
 
-def mock_volume(mock: Mock) -> Volume:
-    """The volume with a mock's files."""
-    return Volume(name=MOCK_VOLUME, mount_path=MOCK_MOUNT_PATH, type=VolumeType.FILES, files=mock.files)
-
-
 def pod_volumes(service: Service) -> tuple[Volume, ...]:
-    """Every volume of a service's pods: its own, and the files of the mock beside it."""
+    """Every volume of a service's pods: its own, the files of the mock beside it, and what a mirror needs."""
     mock = service.mock
     if mock is None or mock.mode is not MockMode.SIDECAR or not mock.files:
-        return service.volumes
+        return (*service.volumes, *proxy_volumes(service))
     return (*service.volumes, mock_volume(mock))
 
 

@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from workflows.domain import names
-from workflows.domain.blueprint_models import Blueprint, Port
+from workflows.domain.blueprint_models import Blueprint, Port, Service
 from workflows.domain.environment import EnvironmentContext, GuardRails
 from workflows.domain.manifests_common import (
     Manifest,
@@ -17,6 +17,7 @@ from workflows.domain.manifests_common import (
     service_object,
     stamps,
 )
+from workflows.domain.mirror import pod_port
 
 SYSTEM_NAMESPACE: Final = "perdure-system"
 """Where the product itself runs."""
@@ -141,7 +142,7 @@ def _network_policies(context: EnvironmentContext, rails: GuardRails, blueprint:
             service = running_as(written)
             port = service.exposed_port
             if port is not None:
-                policies.append(_from_ingress(context, service.name, port, rails.ingress_namespace))
+                policies.append(_from_ingress(context, service, port, rails.ingress_namespace))
     return policies
 
 
@@ -149,16 +150,20 @@ def _policy(context: EnvironmentContext, name: str, spec: dict[str, JsonValue]) 
     return environment_object("networking.k8s.io/v1", "NetworkPolicy", name, context, {"spec": spec})
 
 
-def _from_ingress(context: EnvironmentContext, service: str, port: Port, ingress_namespace: str) -> Manifest:
+def _from_ingress(
+    context: EnvironmentContext, service: Service, port: Port, ingress_namespace: str
+) -> Manifest:
+    # The proxy of a mirror is one way more: while it comes or goes there are pods with it and without it.
+    numbers = dict.fromkeys((port.container_port, pod_port(service, port)))
     return service_object(
         "networking.k8s.io/v1",
         "NetworkPolicy",
-        f"allow-ingress-{service}",
+        f"allow-ingress-{service.name}",
         context,
-        service,
+        service.name,
         {
             "spec": {
-                "podSelector": {"matchLabels": {**selector_labels(context, service)}},
+                "podSelector": {"matchLabels": {**selector_labels(context, service.name)}},
                 "policyTypes": ["Ingress"],
                 "ingress": [
                     {
@@ -169,7 +174,7 @@ def _from_ingress(context: EnvironmentContext, service: str, port: Port, ingress
                                 }
                             }
                         ],
-                        "ports": [{"protocol": port.protocol.value, "port": port.container_port}],
+                        "ports": [{"protocol": port.protocol.value, "port": number} for number in numbers],
                     }
                 ],
             }

@@ -11,9 +11,10 @@ from pydantic import JsonValue
 from workflows.domain import names
 from workflows.domain.blueprint_models import MockMode, Port, Probe, Service, Volume, VolumeType
 from workflows.domain.environment import EnvironmentContext
-from workflows.domain.manifests_common import mock_volume, pod_volumes, service_labels
+from workflows.domain.manifests_common import pod_volumes, service_labels
 from workflows.domain.manifests_namespace import POD_ACCOUNT
 from workflows.domain.manifests_secrets import SECRET_KEY, pull_secret_object_name, secret_object_name
+from workflows.domain.mirror import mirror_of, mock_volume, proxy_container
 
 SECRETS_ANNOTATION: Final = "perdure.dev/secrets"
 """On pod templates: digest of the keyed digests of the secrets in use. A new value rolls the pods."""
@@ -28,11 +29,12 @@ def pod_template(
     service: Service,
     secret_digests: Mapping[str, str],
     *,
+    mirror_image: str,
     restart: str | None = None,
 ) -> dict[str, JsonValue]:
     """The pod template. Nothing in it depends on revision, fence or operation: same service, same pods.
 
-    `restart`: a mark that starts new pods when it changes.
+    `restart`: a mark that starts new pods when it changes. `mirror_image`: of the proxy that copies requests.
     """
     annotations = _annotations(service, secret_digests)
     if restart is not None:
@@ -40,7 +42,10 @@ def pod_template(
     metadata: dict[str, JsonValue] = {"labels": {**service_labels(context, service.name)}}
     if annotations:
         metadata["annotations"] = {**annotations}
-    return {"metadata": metadata, "spec": pod_spec(service, restart_policy="Always")}
+    spec = pod_spec(service, restart_policy="Always")
+    if mirror_of(service) is not None:
+        spec["initContainers"] = [proxy_container(service, context.namespace, mirror_image)]
+    return {"metadata": metadata, "spec": spec}
 
 
 def pod_spec(service: Service, *, restart_policy: str) -> dict[str, JsonValue]:

@@ -15,7 +15,7 @@ from workflows.domain.blueprint_models import (
     Volume,
     VolumeType,
 )
-from workflows.domain.environment import EnvironmentContext, Overrides
+from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
 from workflows.domain.manifests_common import (
     Manifest,
     environment_labels,
@@ -26,10 +26,12 @@ from workflows.domain.manifests_common import (
     service_object,
 )
 from workflows.domain.manifests_pod import container, file_keys, pod_spec, pod_template
+from workflows.domain.mirror import mock_service, pod_port
 
 DEFAULT_CLAIM_SIZE: Final = "1Gi"
 """Of a persistent volume whose Blueprint names no size."""
 INIT_COMPONENT: Final = "init"
+_NO_RAILS: Final = GuardRails()
 _COMPONENT: Final = "app.kubernetes.io/component"
 
 
@@ -39,18 +41,36 @@ def service(
     service_name: str,
     overrides: Overrides,
     secret_digests: Mapping[str, str] | None = None,
+    rails: GuardRails = _NO_RAILS,
 ) -> tuple[Manifest, ...]:
     """All objects of one service in apply order; the last is its workload. KeyError without that service.
+
+    Before them are those of a mock with pods of its own.
 
     `secret_digests`: secret name -> keyed digest of its value; those in use mark the pod template, so that a
     new value starts new pods.
     """
     running = running_as(blueprint.service(service_name))
     digests = secret_digests or {}
+    mock = mock_service(running)
     return (
+        *(_mock(context, mock, service_name, overrides, rails) if mock is not None else ()),
         *_config_map(context, running),
         *_services(context, running),
-        _workload(context, running, overrides, digests),
+        _workload(context, running, overrides, digests, rails),
+    )
+
+
+def _mock(
+    context: EnvironmentContext, mock: Service, service_name: str, overrides: Overrides, rails: GuardRails
+) -> tuple[Manifest, ...]:
+    """The objects of a mock with pods of its own: one pod, which stops and restarts with the service's."""
+    mark = overrides.restarts.get(service_name)
+    own = Overrides(stopped=overrides.stopped, restarts={mock.name: mark} if mark is not None else {})
+    return (
+        *_config_map(context, mock),
+        *_services(context, mock),
+        _workload(context, mock, own, {}, rails),
     )
 
 
@@ -142,7 +162,7 @@ def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
         return []
     spec: dict[str, JsonValue] = {
         "selector": {**selector_labels(context, service.name)},
-        "ports": _service_ports(ports),
+        "ports": [_service_port(service, port) for port in ports],
     }
     made = [
         service_object(
@@ -160,23 +180,25 @@ def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
     return made
 
 
-def _service_ports(ports: tuple[Port, ...]) -> list[JsonValue]:
-    return [
-        {
-            "name": port.label,
-            "port": port.container_port,
-            "targetPort": port.container_port,
-            "protocol": port.protocol.value,
-        }
-        for port in ports
-    ]
+def _service_port(service: Service, port: Port) -> dict[str, JsonValue]:
+    return {
+        "name": port.label,
+        "port": port.container_port,
+        "targetPort": pod_port(service, port),
+        "protocol": port.protocol.value,
+    }
 
 
 def _workload(
-    context: EnvironmentContext, service: Service, overrides: Overrides, digests: Mapping[str, str]
+    context: EnvironmentContext,
+    service: Service,
+    overrides: Overrides,
+    digests: Mapping[str, str],
+    rails: GuardRails,
 ) -> Manifest:
     replicas = desired_replicas(service, overrides)
-    template = pod_template(context, service, digests, restart=overrides.restarts.get(service.name))
+    restart = overrides.restarts.get(service.name)
+    template = pod_template(context, service, digests, mirror_image=rails.mirror_image, restart=restart)
     if service.kind is ServiceKind.JOB:
         return _job(context, service, replicas, template)
     common: dict[str, JsonValue] = {

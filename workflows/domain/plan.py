@@ -159,7 +159,7 @@ def provision_inputs(
         }
     for written in blueprint.services:
         service = manifests.running_as(written)
-        rendered = manifests.service(context, blueprint, service.name, overrides, secret_digests)
+        rendered = manifests.service(context, blueprint, service.name, overrides, secret_digests, rails)
         inputs[service_step(service.name)] = {
             "manifests": _plain(*rendered),
             "secrets": {secret.name: secret_digests.get(secret.name) for secret in service.secrets},

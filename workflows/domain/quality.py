@@ -14,6 +14,7 @@ from workflows.domain.blueprint_checks import L006, SHARED_VOLUME_HINT, SHARED_V
 from workflows.domain.blueprint_models import Blueprint, Service, ServiceKind
 from workflows.domain.blueprint_rules import image_unpinned
 from workflows.domain.errors import Path, render_path
+from workflows.domain.mirror import mirror_of, mirrored_ports
 
 
 class GateCode(StrEnum):
@@ -26,6 +27,7 @@ class GateCode(StrEnum):
     UNKNOWN_HOST = "L005"
     SHARED_VOLUME = L006
     WITHOUT_READINESS = "L008"
+    PORT_NOT_MIRRORED = "L009"
 
 
 class Finding(BaseModel):
@@ -87,6 +89,7 @@ def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:
             message=f"{service.mock.image} may be another image tomorrow",
             suggestion="name a version tag or a digest",
         )
+    yield from _not_mirrored(service, place)
     if service.unsafely_replicated:
         yield Finding(
             code=GateCode.SHARED_VOLUME,
@@ -106,6 +109,18 @@ def _of(service: Service, index: int, services: set[str]) -> Iterator[Finding]:
             message="no memory limit: a leak takes the memory of its neighbours",
             suggestion="resources: {limits: {memory: 256Mi}}",
         )
+
+
+def _not_mirrored(service: Service, place: Path) -> Iterator[Finding]:
+    mirrored = mirrored_ports(service)
+    for index, port in enumerate(service.ports):
+        if mirror_of(service) is not None and port not in mirrored:
+            yield Finding(
+                code=GateCode.PORT_NOT_MIRRORED,
+                path=(*place, "ports", index),
+                message=f"port {port.container_port} is not known to speak HTTP: its requests are not copied",
+                suggestion="name it http, or http-...",
+            )
 
 
 def _without_readiness(place: Path, *, exposed: bool) -> Finding:

@@ -248,7 +248,9 @@ def _object_names(
             _named(each)
             for each in (
                 # The workload last in rendering is the first to go.
-                *reversed(manifests.service(context, blueprint, service.name, desired.overrides)),
+                *reversed(
+                    manifests.service(context, blueprint, service.name, desired.overrides, rails=rails)
+                ),
                 *(route for route in routed if _named(route).name == service.name),
             )
         )
