@@ -13,8 +13,10 @@ from cli.commands import (
     environments,
     lifecycle,
     operations,
+    readings,
     registry,
     shares,
+    stubs,
     templates,
 )
 from cli.errors import CliError, ExitCode
@@ -53,6 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 environments.app.add_typer(lifecycle.app)
+readings.add_to(environments.app)
 environments.app.command("share")(shares.share)
 environments.app.command("shares")(shares.shares)
 environments.app.command("unshare")(shares.unshare)
@@ -60,6 +63,9 @@ app.add_typer(environments.app, name="env", help="Make, look at, change, share a
 app.add_typer(blueprints.app, name="blueprint", help="Check Blueprints; make them from Compose files.")
 app.add_typer(templates.app, name="template", help="Blueprints with parameters: keep them, use them.")
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
+app.command("stats")(readings.stats)
+app.add_typer(stubs.app, name="stub", help="Stand-ins for services, from OpenAPI or recorded requests.")
+app.add_typer(access_keys.principals, name="principal", help="Whose keys act: people and programs.")
 app.add_typer(access_keys.api_keys, name="api-key", help="Keys: make, list, revoke.")
 app.add_typer(access_keys.secrets, name="secret", help="Secrets for `valueFrom` in Blueprints.")
 app.add_typer(access_keys.audit, name="audit", help="Who did what.")

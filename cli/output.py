@@ -32,6 +32,17 @@ def emit(output: OutputFormat, raw: "JsonValue", lines: Iterable[str]) -> None:
         sys.stdout.flush()
 
 
+def emit_again(output: OutputFormat, raw: "JsonValue", lines: Sequence[str], *, again: bool) -> None:
+    """Print one of several results of a command that watches: JSON one per line, YAML as documents."""
+    if output is OutputFormat.JSON:
+        text = [json.dumps(raw, ensure_ascii=False)]
+    elif output is OutputFormat.YAML:
+        text = ["---", to_yaml(raw).rstrip("\n")]
+    else:
+        text = [*([""] if again else []), *lines]
+    emit(OutputFormat.TABLE, raw, text)
+
+
 def to_yaml(raw: "JsonValue") -> str:
     """Return a JSON value as YAML, keys in the order of the API."""
     import yaml

@@ -1,6 +1,5 @@
 """`perdure env status --watch`: the status printed anew whenever it differs, until it settles."""
 
-import json
 import time
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +8,7 @@ from cli import views
 from cli.client import Answer, ApiClient
 from cli.errors import ExitCode, Interrupted, WaitTimeout
 from cli.models import EnvironmentStatus
-from cli.output import OutputFormat, emit, to_yaml
+from cli.output import OutputFormat, emit_again
 from cli.problems import ApiError
 
 PERIOD_SECONDS: Final = 2.0
@@ -42,7 +41,8 @@ def watch_status(
                 return ExitCode.DONE
             told = _told(answer)
             if told != shown:
-                _print(name, answer, output, again=shown is not None)
+                lines = views.environment_status(name, answer.value)
+                emit_again(output, answer.raw, lines, again=shown is not None)
                 shown = told
             if answer.value.terminal:
                 return ExitCode.DONE if answer.value.status in _SETTLED_WELL else ExitCode.FAILED
@@ -61,13 +61,3 @@ def _told(answer: Answer[EnvironmentStatus]) -> list[str]:
         }
     )
     return views.environment_status("", value)
-
-
-def _print(name: str, answer: Answer[EnvironmentStatus], output: OutputFormat, *, again: bool) -> None:
-    if output is OutputFormat.JSON:
-        lines = [json.dumps(answer.raw, ensure_ascii=False)]
-    elif output is OutputFormat.YAML:
-        lines = ["---", to_yaml(answer.raw).rstrip("\n")]
-    else:
-        lines = [*([""] if again else []), *views.environment_status(name, answer.value)]
-    emit(OutputFormat.TABLE, answer.raw, lines)

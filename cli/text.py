@@ -43,6 +43,19 @@ def elapsed(started: datetime | None, finished: datetime | None, now: datetime |
     return duration(((finished or now or datetime.now(UTC)) - started).total_seconds())
 
 
+def binary(count: int | None) -> str:
+    """Write bytes as people read them: `0 B`, `512 KiB`, `1.5 GiB`; empty when the number is not known."""
+    if count is None:
+        return ""
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if abs(amount) < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    whole = amount == int(amount) or abs(amount) >= 100
+    return f"{amount:.0f} {unit}" if whole else f"{amount:.1f} {unit}"
+
+
 def age(moment: datetime | None) -> str:
     """Return how long ago a moment was, in the coarse manner of a list."""
     text = elapsed(moment, None)

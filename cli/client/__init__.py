@@ -8,9 +8,11 @@ from cli.client.blueprints import BlueprintCalls
 from cli.client.environments import EnvironmentCalls
 from cli.client.lifecycle import LifecycleCalls
 from cli.client.operations import OperationCalls
+from cli.client.readings import ReadingCalls
 from cli.client.registry import RegistryCalls
 from cli.client.shares import ShareCalls
 from cli.client.streams import StreamCalls
+from cli.client.stubs import StubCalls
 from cli.client.templates import TemplateCalls
 from cli.client.transport import Answer, Backoff
 
@@ -23,9 +25,11 @@ class ApiClient(
     BlueprintCalls,
     OperationCalls,
     StreamCalls,
+    ReadingCalls,
     ShareCalls,
     RegistryCalls,
     AccessCalls,
     TemplateCalls,
+    StubCalls,
 ):
     """Requests to one API as one key. Use it as a context manager; `trace` gets a line for each request."""

@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from cli.client.transport import Answer, Transport, present, segment
 from cli.models import ApiKey, AuditEntry, StoredSecret
+from cli.models_readings import Principal
 
 
 class AccessCalls(Transport):
@@ -22,6 +23,14 @@ class AccessCalls(Transport):
     def revoke_api_key(self, key_id: str) -> None:
         """Make a key useless."""
         self._send("DELETE", f"/v1/api-keys/{segment(key_id)}")
+
+    def principals(self) -> Answer[list[Principal]]:
+        """Return all principals."""
+        return self._read(list[Principal], self._get("/v1/principals"))
+
+    def create_principal(self, body: Mapping[str, JsonValue]) -> Answer[Principal]:
+        """Make a principal; it can do nothing until it has a key."""
+        return self._read(Principal, self._post("/v1/principals", present(body)))
 
     def secrets(self) -> Answer[list[StoredSecret]]:
         """Return the organisation's secrets, without values."""

@@ -65,6 +65,16 @@ class LifecycleCalls(Transport):
         path = f"/v1/environments/{segment(environment_id)}/diffs"
         return self._read(Diff, self._get(path, present({"from": source, "to": target})))
 
+    def revision(self, environment_id: str, number: int) -> Answer[Revision]:
+        """Return one revision; as it was written, it has its Blueprint."""
+        path = f"/v1/environments/{segment(environment_id)}/revisions/{number}"
+        return self._read(Revision, self._get(path))
+
+    def checkpoints(self, environment_id: str) -> Answer[list[Checkpoint]]:
+        """Return all checkpoints."""
+        path = f"/v1/environments/{segment(environment_id)}/checkpoints"
+        return self._read(list[Checkpoint], list(self._pages(path, {}, limit=None)))
+
     def add_checkpoint(self, environment_id: str, name: str, revision: int | None) -> Answer[Checkpoint]:
         """Name a revision."""
         path = f"/v1/environments/{segment(environment_id)}/checkpoints"

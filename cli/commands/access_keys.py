@@ -1,4 +1,4 @@
-"""`perdure api-key`, `secret` and `audit`: who may act, what is kept for Blueprints, and who did what."""
+"""`perdure principal|api-key|secret|audit`: who may act, what is kept for Blueprints, and who did what."""
 
 # ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
 from datetime import UTC, datetime, timedelta
@@ -12,8 +12,34 @@ from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
 api_keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+principals = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 secrets = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@principals.command("list")
+def list_principals(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+    """List the people and programs that keys can belong to."""
+    from cli import views_readings
+
+    with session_of(context).client() as client:
+        answer = client.principals()
+    emit(output, answer.raw, views_readings.principals(answer.value))
+
+
+@principals.command("create")
+def create_principal(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.")],
+    kind: Annotated[str, typer.Option("--kind", help="service (a program) or person.")] = "service",
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Make a principal; `perdure api-key create --principal` then gives it a key."""
+    from cli import views_readings
+
+    with session_of(context).client() as client:
+        answer = client.create_principal({"name": name, "kind": kind})
+    emit(output, answer.raw, views_readings.principals([answer.value]))
 
 
 @api_keys.command("create")

@@ -151,6 +151,38 @@ def revisions(
     emit(output, answer.raw, views.revisions(answer.value))
 
 
+@app.command("revision")
+def revision(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    number: Annotated[int, typer.Argument(metavar="REVISION", min=1, help="Number of the revision.")],
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show one revision and its Blueprint as YAML; values of secrets are not in it."""
+    from cli import views
+    from cli.lookup import environment_id
+    from cli.output import to_yaml
+
+    with session_of(context).client() as client:
+        answer = client.revision(environment_id(client, environment), number)
+    blueprint = answer.raw.get("blueprint") if isinstance(answer.raw, dict) else None
+    told = [f"# {line}" for line in views.revisions([answer.value])]
+    emit(output, answer.raw, [*told, to_yaml(blueprint).rstrip("\n")])
+
+
+@app.command("checkpoints")
+def checkpoints(
+    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """List the checkpoints of an environment."""
+    from cli import views_readings
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.checkpoints(environment_id(client, environment))
+    emit(output, answer.raw, views_readings.checkpoints(answer.value))
+
+
 @app.command("checkpoint")
 def checkpoint(
     context: typer.Context,

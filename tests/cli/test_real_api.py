@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 import uvicorn
+import yaml
 from pydantic import JsonValue
 from structlog.testing import capture_logs
 from typer.testing import Result
@@ -183,6 +184,29 @@ def test_from_blueprint_to_deleted(perdure: Run, tmp_path: Path) -> None:
     deleted = perdure("env", "delete", "shop", "--yes", "--timeout", "30s")
     assert deleted.exit_code == 0, deleted.stderr
     assert perdure("env", "get", "shop").exit_code == 6
+
+
+def test_what_is_measured_and_kept_of_an_environment(perdure: Run, tmp_path: Path) -> None:
+    assert perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
+    assert "the cluster does not answer" in perdure("env", "metrics", "shop").stdout
+    assert perdure("env", "stores", "shop").exit_code == 1  # only the cluster knows
+    assert "all " in perdure("env", "cost", "shop").stdout
+    figures = perdure("stats")
+    assert (figures.exit_code, "1 succeeded" in figures.stdout) == (0, True)
+    shown = perdure("env", "revision", "shop", "1").stdout
+    assert [each["name"] for each in yaml.safe_load(shown)["services"]] == ["api", "db"]
+    assert perdure("env", "checkpoint", "shop", "good").exit_code == 0
+    assert "good" in perdure("env", "checkpoints", "shop").stdout
+    assert perdure("principal", "create", "robot").exit_code == 0
+    assert "robot" in perdure("principal", "list").stdout
+    examples = tmp_path / "examples.yaml"
+    examples.write_text("- {method: GET, path: /prices/1, body: {cents: 890}}\n")
+    words = ("stub", "generate", "prices", "--examples", str(examples), "--dir", str(tmp_path / "made"))
+    assert perdure(*words, "--mode", "mirror").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["prices.yaml", "stub.json"]
+    service = yaml.safe_load((tmp_path / "made" / "prices.yaml").read_text())
+    document = yaml.safe_dump({"name": "x", "services": service})
+    assert perdure("blueprint", "validate", "-f", "-", stdin=document).exit_code == 0
 
 
 def test_a_share_link_is_made_listed_and_revoked(perdure: Run, served: Served) -> None:

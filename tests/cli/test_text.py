@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cli.models import Operation
 from cli.progress import visible_steps
-from cli.text import columns, duration, pairs, plain, seconds_of
+from cli.text import binary, columns, duration, pairs, plain, seconds_of
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,20 @@ def make_operation() -> Callable[[], Operation]:
     steps = [{"name": f"s{index}", "state": "succeeded"} for index in range(9)]
     steps += [{"name": "waits"}, {"name": "runs", "state": "running"}, {"name": "bad", "state": "failed"}]
     return lambda: Operation.model_validate({"id": "op_1", "state": "running", "steps": steps})
+
+
+@pytest.mark.parametrize(
+    ("count", "written"),
+    [
+        (None, ""),
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536 * 1024**2, "1.5 GiB"),
+        (157_300_000, "150 MiB"),
+        (-2048, "-2 KiB"),
+        (3 * 1024**6, "3072 PiB"),
+    ],
+)
+def test_bytes_are_written_in_the_largest_unit_that_fits(count: int | None, written: str) -> None:
+    assert binary(count) == written
