@@ -105,8 +105,9 @@ class Forwarded(Response):
             self._fail_by_cluster(error)
 
     async def _exchange(self, method: str, receive: Receive, send: Send) -> None:
+        pod = self._target.pod
         async with self._cluster.tunnel(
-            self._target.record.namespace, self._target.pod, self._target.port.container_port
+            self._target.record.namespace, pod, self._target.http_port(pod)
         ) as tunnel:
             exchange = Exchange(tunnel)
             try:

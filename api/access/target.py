@@ -14,8 +14,9 @@ from api.state import AppState
 from clusters.errors import Forbidden, NotFound
 from clusters.objects import Manifest
 from workflows.domain.blueprint import Blueprint, Port, Protocol, Service
-from workflows.domain.json_reading import children, text
+from workflows.domain.json_reading import children, number, text
 from workflows.domain.manifests import running_as
+from workflows.domain.mirror import CONTAINER, proxy_port
 from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.readiness_view import holds
 
@@ -36,6 +37,13 @@ class ServiceTarget:
     port: Port
     pods: tuple[str, ...]
     """Names of its pods that are ready."""
+    copied: frozenset[str] = frozenset()
+    """Those of them in which a proxy copies the requests to this port."""
+
+    def http_port(self, pod: str) -> int:
+        """Where in one of the pods HTTP requests are sent, so that they are copied like those of others."""
+        own = self.port.container_port
+        return proxy_port(own) if pod in self.copied else own
 
     @property
     def pod(self) -> str:
@@ -84,7 +92,9 @@ class Targets:
         service, port = service_and_port(blueprint, named)
         cluster = await state.clusters.get(record.cluster)
         pods = await ready_pods(cluster, record, service.name)
-        target = ServiceTarget(record, service, port, pods)
+        names = tuple(text(pod, "metadata", "name") for pod in pods)
+        copied = frozenset(text(pod, "metadata", "name") for pod in pods if _copies(pod, port))
+        target = ServiceTarget(record, service, port, names, copied)
         if len(self._known) >= _MOST_REMEMBERED:
             self._known.clear()
         self._known[key] = (target, time.monotonic() + _REMEMBERED_SECONDS)
@@ -129,17 +139,27 @@ def declared_service(blueprint: Blueprint, name: str) -> Service:
     )
 
 
-async def ready_pods(cluster: Cluster, record: EnvironmentRecord, service: str) -> tuple[str, ...]:
-    """Return the names of a service's ready pods, at least one. ProblemError 503 says why there is none."""
+async def ready_pods(cluster: Cluster, record: EnvironmentRecord, service: str) -> tuple[Manifest, ...]:
+    """Return a service's ready pods, at least one. ProblemError 503 says why there is none."""
     try:
         found = await cluster.list("Pod", record.namespace, labels={ENVIRONMENT: record.id, NAME: service})
     except (NotFound, Forbidden) as error:
         # Our rights are inside the namespace, and go with it.
         raise _not_ready(service, "its namespace is not there or gives us no rights") from error
-    pods = [pod for pod in found.items if is_up(pod)]
+    pods = tuple(pod for pod in found.items if is_up(pod))
     if not pods:
         raise _not_ready(service, why_not_ready(found.items))
-    return tuple(text(pod, "metadata", "name") for pod in pods)
+    return pods
+
+
+def _copies(pod: Manifest, port: Port) -> bool:
+    """Whether this pod has a proxy for the port: while a mirror comes or goes, some have one."""
+    return any(
+        number(listens, "containerPort") == proxy_port(port.container_port)
+        for container in children(pod, "spec", "initContainers")
+        if text(container, "name") == CONTAINER
+        for listens in children(container, "ports")
+    )
 
 
 def is_up(pod: Manifest) -> bool:
