@@ -312,11 +312,19 @@ def _target(handle: Handle) -> Any:
 
 
 def test_it_lives_with_its_service(stack: Stack, name: str) -> None:
-    """Added, scaled, stopped, resumed, restarted, taken away: the service answers all the time it runs."""
+    """Added, scaled, stopped, resumed, restarted, taken away: the service answers all the time it runs.
+
+    A service that does not become ready with its mirror goes back to what it was without.
+    """
     handle = stack.create(_blueprint(name, None))
     handle.succeeded(ENDED_SECONDS)
     assert _target(handle) == 8080
+    broken = _blueprint(name, MOCK)
+    broken["services"]["api"]["command"] = ["sh", "-c", "exit 3"]
     with _Traffic(handle) as traffic:
+        assert update(handle, broken).ended(ENDED_SECONDS)["state"] == "rolled_back"
+        assert _target(handle) == 8080
+        assert not [each for each in uids(stack, handle.namespace) if each.endswith("/api-mock")]
         update(handle, _blueprint(name, MOCK)).succeeded(ENDED_SECONDS)
         assert _target(handle) == 18080
         change(handle, "scale", service="api", replicas=2).succeeded(ENDED_SECONDS)
