@@ -52,7 +52,7 @@ def tables(results: dict[str, Any]) -> str:
     thousand = results["thousand"]
     lines += [
         "",
-        f"| pages of lists of {thousand['environments']} environments | pages/s | p50, ms | p95, ms | p99, ms |",
+        f"| lists of {thousand['environments']} environments | pages/s | p50, ms | p95, ms | p99, ms |",
         "|---|---|---|---|---|",
         *(
             _pages(f"{each['clients']} at once", each)
