@@ -221,7 +221,7 @@ def _succeeded(kind: OperationKind, now: datetime) -> tuple[EnvironmentPhase, Co
 
 
 async def _release(session: AsyncSession, environment: Environment, delete: Operation, now: datetime) -> None:
-    """Free the name, destroy the secrets, forget the volumes, and close an operation whose workflow the delete terminated."""
+    """Free the name, destroy secrets, forget volumes, and close what the delete terminated."""
     for other in await live_rows(session, environment.id):
         if other.id != delete.id:
             await cancel_at_once(session, environment, other, "The environment was deleted.", now)
