@@ -12,6 +12,7 @@ from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime
 
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
+from api.parameters import NO_NUL
 from api.problems import ProblemError, ProblemField, RequestProblem
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.operations import EnvironmentPhase
@@ -27,7 +28,7 @@ def _storable(at: datetime) -> datetime:
 
 Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
 """A time with its zone, RFC 3339."""
-Text = Annotated[str, Query(max_length=100)]
+Text = Annotated[str, Query(max_length=100, pattern=NO_NUL)]
 
 
 class OperationSort(StrEnum):
@@ -42,10 +43,8 @@ class EnvironmentQuery:
 
     def __init__(
         self,
-        name: Annotated[str | None, Query(max_length=100, description="Exactly this one")] = None,
-        part: Annotated[
-            str | None, Query(alias="q", min_length=1, max_length=100, description="Part of the name")
-        ] = None,
+        name: Annotated[Text | None, Query(description="Exactly this one")] = None,
+        part: Annotated[Text | None, Query(alias="q", min_length=1, description="Part of the name")] = None,
         status: Annotated[
             list[EnvironmentPhase] | None,
             Query(description="May be repeated; `deleted` ones only when asked for"),

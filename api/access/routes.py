@@ -62,6 +62,7 @@ def _proxy_documentation() -> Documentation:
         RequestProblem.SERVICE_NOT_READY,
         RequestProblem.UPSTREAM_FAILED,
         RequestProblem.UPSTREAM_TIMEOUT,
+        any_query=True,
         ok={
             "description": "The application's answer, whatever it is: `X-Perdure-Answered-By` is "
             "`application`; on problems of this API it is `perdure`. Any status may be the application's.",

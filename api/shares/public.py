@@ -65,7 +65,7 @@ EnvironmentId = Annotated[str, Path(alias="envId", description="Id of the enviro
     response_model=ShareViewOut,
     summary="See a shared environment",
     operation_id="shares_view",
-    **documented(*_GUEST_PROBLEMS, open_to_all=True),
+    **documented(*_GUEST_PROBLEMS, open_to_all=True, any_query=True),
 )
 async def see(
     request: Request,
