@@ -32,7 +32,7 @@ from api.keys.schemas import CreateApiKey, CreatePrincipal
 from api.operations.schemas import CancelOperation, EventOut
 from api.organization_secrets.schemas import PutSecret
 from api.problems import Problem
-from api.registry_credentials.schemas import CreateRegistryCredential
+from api.registry_credentials.schemas import CreateRegistryCredential, ReplaceRegistryCredential
 from api.revisions.schemas import CreateCheckpoint
 from api.shares.schemas import CreateShare
 from api.stubs.schemas import GenerateStub
@@ -56,6 +56,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     ImportCompose,
     CancelOperation,
     CreateRegistryCredential,
+    ReplaceRegistryCredential,
     PutSecret,
     CreateShare,
     TemplateIn,

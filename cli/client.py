@@ -335,9 +335,7 @@ class ApiClient:
 
     def registry_credentials(self) -> Answer[list[RegistryCredential]]:
         """Return the organisation's registry credentials, without passwords."""
-        return self._read(
-            list[RegistryCredential], list(self._pages("/v1/registry-credentials", {}, limit=None))
-        )
+        return self._read(list[RegistryCredential], self._get("/v1/registry-credentials"))
 
     def add_registry_credential(
         self, *, name: str, registry: str, username: str, password: str
@@ -345,6 +343,18 @@ class ApiClient:
         """Store a login for a container registry."""
         body: JsonObject = {"name": name, "registry": registry, "username": username, "password": password}
         return self._read(RegistryCredential, self._post("/v1/registry-credentials", body))
+
+    def registry_credential(self, name: str) -> Answer[RegistryCredential]:
+        """Return one login, without its password."""
+        return self._read(RegistryCredential, self._get(f"/v1/registry-credentials/{_segment(name)}"))
+
+    def replace_registry_credential(
+        self, name: str, *, registry: str, username: str, password: str
+    ) -> Answer[RegistryCredential]:
+        """Give a login another host, user and password."""
+        body: JsonObject = {"registry": registry, "username": username, "password": password}
+        path = f"/v1/registry-credentials/{_segment(name)}"
+        return self._read(RegistryCredential, _data(self._send("PUT", path, body=body)))
 
     def remove_registry_credential(self, name: str) -> None:
         """Remove a login."""
