@@ -22,6 +22,8 @@ _BODY_PROBLEMS: Final = (
 )
 REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
 """Of a route that takes an idempotency key."""
+NOTHING: Final = ()
+"""The audit of a route that changes nothing."""
 
 
 _CONFLICT: Final = responses(FailureKind.CONFLICT)[409]
@@ -38,7 +40,7 @@ class Documentation(TypedDict):
     openapi_extra: dict[str, Any]
 
 
-def documented(
+def documented(  # noqa: PLR0913 - one for each thing that a route may say of itself
     *kinds: ProblemKind,
     body: dict[str, Any] | None = None,
     ok: dict[str, Any] | None = None,
@@ -47,6 +49,7 @@ def documented(
     conditional: bool = False,
     deletable: bool = False,
     any_query: bool = False,
+    audit: str | tuple[str, ...] | None = None,
     shown: bool = False,
 ) -> Documentation:
     """Declare a route's problems, and its body (with what can be wrong with any) when it reads that itself.
@@ -55,7 +58,8 @@ def documented(
     events. `ok`: the success of a route without a model. `shown`: it shows an environment, with an `ETag`.
     `conditional`: it changes the environment `{id}` in a transaction that checks `If-Match`; like one that is
     `deletable` it answers 410 once the environment was deleted. `any_query`: it takes query parameters that
-    it does not declare.
+    it does not declare. `audit`: the action of the entry that a success writes, one of these if there are
+    several; `NOTHING` for a route that changes nothing. Whatever is no GET has to say it.
     """
     always: tuple[ProblemKind, ...] = (RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)
     guarded: tuple[ProblemKind, ...] = (
@@ -68,6 +72,8 @@ def documented(
     stale = (RequestProblem.PRECONDITION_FAILED,) if conditional else ()
     given = dict.fromkeys((*kinds, *stale, *read, *(always if open_to_all else (*always, *guarded))))
     extra: dict[str, Any] = {}
+    if audit is not None:
+        extra["x-audit"] = [audit] if isinstance(audit, str) else list(audit)
     if body is not None:
         extra["requestBody"] = body
     answers = responses(*given)

@@ -108,12 +108,16 @@ def build(app: FastAPI) -> dict[str, Any]:
 
 
 def _document_wait(operation: dict[str, Any]) -> None:
-    """Whoever waits for the end of what was accepted is answered 200 when it is over."""
-    accepted = operation["responses"].get("202")
-    if accepted is None or not any(each["name"] == "wait" for each in operation.get("parameters", ())):
+    """Who may wait for the end of what was accepted is answered 202 before it, and 200 when it is over."""
+    if not any(each["name"] == "wait" for each in operation.get("parameters", ())):
         return
-    over = {"description": "With `wait`: it is over", "content": accepted["content"]}
-    operation["responses"] = dict(sorted({"200": over, **operation["responses"]}.items()))
+    responses = operation["responses"]
+    content = responses["202" if "202" in responses else "200"]["content"]
+    said = {
+        "200": {"description": "With `wait`: it is over; or nothing was to be done", "content": content},
+        "202": {"description": "Accepted", "content": content},
+    }
+    operation["responses"] = dict(sorted({**said, **responses}.items()))
 
 
 def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:

@@ -64,7 +64,13 @@ def _body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
     response_model=Envelope[OperationOut | UpdateOut],
     summary="Create the environment of this name, or update it",
     operation_id="environments_put_by_name",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, body=UPDATE_BODY),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.QUOTA_EXCEEDED,
+        *_CHANGES,
+        body=UPDATE_BODY,
+        audit=("environment.create", "environment.update"),
+    ),
 )
 async def put_by_name(
     request: Request,
@@ -97,6 +103,7 @@ async def put_by_name(
         *_CHANGES,
         body=UPDATE_BODY,
         conditional=True,
+        audit="environment.update",
     ),
 )
 async def update(
@@ -133,6 +140,7 @@ async def update(
         *_CHANGES,
         body=_body(RollbackEnvironment, {"revision": 3}),
         conditional=True,
+        audit="environment.rollback",
     ),
 )
 async def rollback(
@@ -172,6 +180,7 @@ async def rollback(
         *_CHANGES,
         body=_body(CloneEnvironment, {"name": "shop-2"}),
         deletable=True,
+        audit="environment.create",
     ),
 )
 async def clone(
@@ -194,7 +203,7 @@ async def clone(
     response_model=Envelope[OperationOut],
     summary="Stop an environment",
     operation_id="environments_stop",
-    **documented(*_CHANGES, conditional=True),
+    **documented(*_CHANGES, conditional=True, audit="environment.stop"),
 )
 async def stop(
     request: Request,
@@ -215,7 +224,7 @@ async def stop(
     response_model=Envelope[OperationOut],
     summary="Resume a stopped environment",
     operation_id="environments_resume",
-    **documented(*_CHANGES, conditional=True),
+    **documented(*_CHANGES, conditional=True, audit="environment.resume"),
 )
 async def resume(
     request: Request,
@@ -242,6 +251,7 @@ async def resume(
         *_CHANGES,
         body=_body(ScaleService, {"service": "web", "replicas": 3}),
         conditional=True,
+        audit="environment.scale",
     ),
 )
 async def scale(
@@ -270,6 +280,7 @@ async def scale(
         *_CHANGES,
         body=_body(RestartService, {"service": "web"}),
         conditional=True,
+        audit="environment.restart",
     ),
 )
 async def restart(
@@ -291,7 +302,12 @@ async def restart(
     response_model=Envelope[EnvironmentOut],
     summary="Put off an environment's end",
     operation_id="environments_extend",
-    **documented(*_CHANGES, body=_body(ExtendEnvironment, {"minutes": 240}), conditional=True),
+    **documented(
+        *_CHANGES,
+        body=_body(ExtendEnvironment, {"minutes": 240}),
+        conditional=True,
+        audit="environment.extend",
+    ),
 )
 async def extend(
     request: Request,

@@ -46,6 +46,7 @@ async def list_principals(request: Request, state: State, actor: Admin) -> Respo
     **documented(
         *REPEAT_PROBLEMS,
         body=json_body(CreatePrincipal, {"ci": {"kind": "service", "name": "build server"}}),
+        audit="principal.create",
     ),
 )
 async def create_principal(
@@ -85,7 +86,9 @@ async def list_keys(request: Request, state: State, actor: Admin) -> Response:
     summary="Make an API key",
     operation_id="api_keys_create",
     **documented(
-        *REPEAT_PROBLEMS, body=json_body(CreateApiKey, {"ci": {"name": "pipeline", "role": "developer"}})
+        *REPEAT_PROBLEMS,
+        body=json_body(CreateApiKey, {"ci": {"name": "pipeline", "role": "developer"}}),
+        audit="api_key.create",
     ),
 )
 async def create_key(
@@ -113,7 +116,7 @@ async def create_key(
     response_model=Envelope[ApiKeyOut],
     summary="Revoke an API key",
     operation_id="api_keys_revoke",
-    **documented(FailureKind.CONFLICT),
+    **documented(FailureKind.CONFLICT, audit="api_key.revoke"),
 )
 async def revoke_key(request: Request, state: State, actor: Admin, key_id: Id) -> Response:
     """Refused at once here, and within `PERDURE_AUTH_CACHE_SECONDS` by other API processes."""

@@ -97,6 +97,7 @@ async def get(request: Request, state: State, actor: Viewer, operation_id: Id) -
             {"keep": {"cleanup": False}, "undo": {"cleanup": True, "reason": "wrong branch"}},
             required=False,
         ),
+        audit="operation.cancel",
     ),
 )
 async def cancel(

@@ -39,6 +39,7 @@ _REPLACEMENT = {"corp": {"registry": "ghcr.io", "username": "robot", "password":
         FailureKind.CONFLICT,
         *REPEAT_PROBLEMS,
         body=json_body(CreateRegistryCredential, _EXAMPLE),
+        audit="registry_credential.create",
     ),
 )
 async def create(request: Request, state: State, actor: Admin, key: IdempotencyKey = None) -> Response:
@@ -96,7 +97,9 @@ async def get(request: Request, state: State, actor: Viewer, credential: Id) -> 
     response_model=Envelope[RegistryCredentialOut],
     summary="Replace a registry credential",
     operation_id="registry_credentials_replace",
-    **documented(body=json_body(ReplaceRegistryCredential, _REPLACEMENT)),
+    **documented(
+        body=json_body(ReplaceRegistryCredential, _REPLACEMENT), audit="registry_credential.replace"
+    ),
 )
 async def replace(request: Request, state: State, actor: Admin, credential: Id) -> Response:
     """By id or by name, which stay. Environments take it up with their next restart, update or retry."""
@@ -122,7 +125,7 @@ async def replace(request: Request, state: State, actor: Admin, credential: Id) 
     response_model=Envelope[RegistryCredentialOut],
     summary="Remove a registry credential",
     operation_id="registry_credentials_delete",
-    **documented(FailureKind.CONFLICT),
+    **documented(FailureKind.CONFLICT, audit="registry_credential.delete"),
 )
 async def delete(request: Request, state: State, actor: Admin, credential: Id) -> Response:
     """By id or by name. Refused while the Blueprint of a living environment names it: `environments`."""

@@ -92,6 +92,7 @@ async def diff(
         *REPEAT_PROBLEMS,
         body=json_body(CreateCheckpoint, {"present": {"name": "before-migration"}}),
         conditional=True,
+        audit="environment.checkpoint",
     ),
 )
 async def create_checkpoint(
@@ -126,7 +127,7 @@ async def list_checkpoints(request: Request, state: State, actor: Viewer, enviro
     response_class=Response,
     summary="Take a checkpoint's name away",
     operation_id="checkpoints_delete",
-    **documented(conditional=True),
+    **documented(conditional=True, audit="environment.remove_checkpoint"),
 )
 async def delete_checkpoint(
     request: Request,
