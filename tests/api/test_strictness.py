@@ -135,6 +135,13 @@ async def test_a_parameter_that_a_route_does_not_know_is_refused(api: Api) -> No
     assert logs.status_code == 200, "parameters of a query model are known"
 
 
+@pytest.mark.parametrize("at", ["642", "1e9", "2026-01-01", "2026-01-01T00:00:00", "yesterday"])
+@pytest.mark.parametrize("path", ["environments?createdBefore", "operations?since", "audit?since"])
+async def test_a_time_is_written_out_with_its_zone(api: Api, path: str, at: str) -> None:
+    problem(await api.client.get(f"/v1/{path}={at}"), 422, "validation_failed")
+    assert (await api.client.get(f"/v1/{path}=2026-01-01T00:00:00Z")).status_code == 200
+
+
 @pytest.mark.parametrize("query", ["q=%00%25", "name=a%00", "label=a%00"])
 async def test_text_that_is_looked_for_holds_no_nul(api: Api, query: str) -> None:
     problem(await api.client.get(f"/v1/environments?{query}"), 422, "validation_failed")
