@@ -20,7 +20,7 @@ FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgr
 CLUSTER := $(BIN)/pytest -q -n 3 --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q -m "cluster and alone"
 
-.PHONY: setup packages dev dev-up dev-down demo test test-fast e2e bench lint types fmt openapi histories audit \
+.PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \
 	lock clean help cluster browser
 
 ##@ Start here
@@ -53,6 +53,9 @@ dev-down: ## Stop the stack and the cluster, and leave nothing behind
 ##@ Tests and checks
 test-fast: setup ## The tests without cluster, second database, browser and processes of their own
 	$(FAST)
+
+fuzz: setup ## Every route against openapi.json with 500 requests each by property (FUZZ=... for another number)
+	PERDURE_FUZZ_EXAMPLES=$(or $(FUZZ),500) $(BIN)/pytest -q --timeout 3600 tests/api/test_schema.py
 
 e2e: setup cluster ## The end-to-end tests on the real cluster
 	$(CLUSTER) tests/e2e

@@ -110,9 +110,18 @@ def malformed(language: str, error: DocumentInvalid, *, field: str | None = None
 
 
 def parse_json(text: str) -> object:
-    """Parse JSON. Raises DocumentInvalid, also for repeated keys, NaN and nesting no document needs."""
+    """Parse JSON.
+
+    Raises DocumentInvalid, also for repeated keys, NaN, nesting no document needs, and halves of surrogate
+    pairs: no database and no answer can hold those.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        parsed: object = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        if "\\u" in text:
+            json.dumps(parsed, ensure_ascii=False).encode()
+        return parsed
+    except UnicodeEncodeError as error:
+        raise DocumentInvalid("a text in it holds half of a surrogate pair, which is no character") from error
     except json.JSONDecodeError as error:
         raise DocumentInvalid(error.msg, error.lineno, error.colno) from error
     except RecursionError as error:

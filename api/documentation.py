@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from api.preconditions import if_match
 from api.problems import ProblemKind, RequestProblem, responses
+from api.queries import only_known_parameters
 from workflows.domain.failures import FailureKind
 
 _REFERENCE: Final = "#/components/schemas/"
@@ -21,6 +22,14 @@ _BODY_PROBLEMS: Final = (
 )
 REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
 """Of a route that takes an idempotency key."""
+NOTHING: Final = ()
+"""The audit of a route that changes nothing."""
+
+
+_CONFLICT: Final = responses(FailureKind.CONFLICT)[409]
+_DELETED: Final[dict[int | str, dict[str, Any]]] = {
+    410: {"description": "`conflict`: The environment was deleted", "content": _CONFLICT["content"]}
+}
 
 
 class Documentation(TypedDict):
@@ -31,22 +40,26 @@ class Documentation(TypedDict):
     openapi_extra: dict[str, Any]
 
 
-def documented(
+def documented(  # noqa: PLR0913 - one for each thing that a route may say of itself
     *kinds: ProblemKind,
     body: dict[str, Any] | None = None,
     ok: dict[str, Any] | None = None,
     stream: bool = False,
     open_to_all: bool = False,
     conditional: bool = False,
+    deletable: bool = False,
+    any_query: bool = False,
+    audit: str | tuple[str, ...] | None = None,
     shown: bool = False,
 ) -> Documentation:
     """Declare a route's problems, and its body (with what can be wrong with any) when it reads that itself.
 
     Unless it is `open_to_all`, a route may answer 401, 403, 404 and 429 as well. `stream`: it answers with
-    events.
-    `ok`: the success of a route without a model. `conditional`: it changes the environment `{id}` in a
-    transaction
-    of `api.idempotency.once`, and takes `If-Match`. `shown`: it shows an environment, with an `ETag`.
+    events. `ok`: the success of a route without a model. `shown`: it shows an environment, with an `ETag`.
+    `conditional`: it changes the environment `{id}` in a transaction that checks `If-Match`; like one that is
+    `deletable` it answers 410 once the environment was deleted. `any_query`: it takes query parameters that
+    it does not declare. `audit`: the action of the entry that a success writes, one of these if there are
+    several; `NOTHING` for a route that changes nothing. Whatever is no GET has to say it.
     """
     always: tuple[ProblemKind, ...] = (RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)
     guarded: tuple[ProblemKind, ...] = (
@@ -59,11 +72,15 @@ def documented(
     stale = (RequestProblem.PRECONDITION_FAILED,) if conditional else ()
     given = dict.fromkeys((*kinds, *stale, *read, *(always if open_to_all else (*always, *guarded))))
     extra: dict[str, Any] = {}
+    if audit is not None:
+        extra["x-audit"] = [audit] if isinstance(audit, str) else list(audit)
     if body is not None:
         extra["requestBody"] = body
     answers = responses(*given)
     if ok is not None:
         answers[200] = ok
+    if conditional or deletable:
+        answers |= _DELETED
     if shown:
         answers[304] = {"description": "`If-None-Match` has the tag of what would be answered"}
     if stream:
@@ -71,7 +88,9 @@ def documented(
             "description": "Server-sent events, see docs/streams.md: `id` to resume after, `data` JSON",
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
-    dependencies = [Depends(if_match)] if conditional else []
+    dependencies = [] if any_query else [Depends(only_known_parameters)]
+    if conditional:
+        dependencies.append(Depends(if_match))
     return {"dependencies": dependencies, "responses": answers, "openapi_extra": extra}
 
 

@@ -4,20 +4,23 @@ them.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
+from api.parameters import NO_NUL
 from api.problems import ProblemError, ProblemField, RequestProblem
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.operations import EnvironmentPhase
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+_WRITTEN_OUT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
 def _storable(at: datetime) -> datetime:
@@ -25,9 +28,18 @@ def _storable(at: datetime) -> datetime:
     return min(max(at, _EARLIEST), _LATEST)
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_storable)]
+def _written_out(at: object) -> object:
+    """Read a time from text, and from nothing else: pydantic would take `642` for seconds since 1970."""
+    if isinstance(at, str):
+        if not _WRITTEN_OUT.match(at):
+            raise ValueError("is not a time as RFC 3339 writes it, with its zone")
+        return datetime.fromisoformat(at.upper())
+    return at
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_storable)]
 """A time with its zone, RFC 3339."""
-Text = Annotated[str, Query(max_length=100)]
+Text = Annotated[str, Query(max_length=100, pattern=NO_NUL)]
 
 
 class OperationSort(StrEnum):
@@ -42,10 +54,8 @@ class EnvironmentQuery:
 
     def __init__(
         self,
-        name: Annotated[str | None, Query(max_length=100, description="Exactly this one")] = None,
-        part: Annotated[
-            str | None, Query(alias="q", min_length=1, max_length=100, description="Part of the name")
-        ] = None,
+        name: Annotated[Text | None, Query(description="Exactly this one")] = None,
+        part: Annotated[Text | None, Query(alias="q", min_length=1, description="Part of the name")] = None,
         status: Annotated[
             list[EnvironmentPhase] | None,
             Query(description="May be repeated; `deleted` ones only when asked for"),

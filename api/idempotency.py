@@ -15,7 +15,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories import idempotency
 from activities.db.repositories.idempotency import StoredAnswer
 from api.envelope import ApiModel, answer, answer_stored
-from api.preconditions import precondition_of
+from api.preconditions import check_precondition
 from api.state import AppState
 
 Result = TypeVar("Result")
@@ -65,11 +65,9 @@ async def once(
 
     Raises what `work` raises (nothing is kept then), IdempotencyMismatch and IdempotencyInFlight.
     """
-    precondition = precondition_of(request)
     if key is None:
         async with state.database.transaction() as session:
-            if precondition is not None:
-                await precondition.check(session, actor.organization_id)
+            await check_precondition(request, session, actor.organization_id)
             return await work(session)
     route = _route(request)
     body = await request.body()
@@ -78,8 +76,7 @@ async def once(
         stored = await idempotency.claim(session, actor, route, key, fingerprint)
         if stored is not None:
             return Replayed(stored.status, stored.body, stored.headers)
-        if precondition is not None:
-            await precondition.check(session, actor.organization_id)
+        await check_precondition(request, session, actor.organization_id)
         outcome = await work(session)
         if outcome.keep:
             data = outcome.data.model_dump(mode="json", exclude_none=True)

@@ -23,8 +23,23 @@ from workflows.domain.failures import FailureKind
 
 API_VERSION: Final = "v1"
 _PREFIX: Final = "/v1"
+_OTHER_PREFIX: Final = "/api/v1/"
 _WITHOUT_PREFIX: Final = frozenset(
-    {"environments", "operations", "registry-credentials", "codec", "share", "portal", "status"}
+    {
+        "api-keys",
+        "audit",
+        "codec",
+        "environments",
+        "operations",
+        "portal",
+        "principals",
+        "registry-credentials",
+        "secrets",
+        "share",
+        "status",
+        "stubs",
+        "templates",
+    }
 )
 _HEALTH: Final = frozenset({"health", "ready", "metrics"})
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -228,8 +243,11 @@ def route_template(scope: Scope) -> str:
 def canonical_path(path: str) -> str:
     """The address under which a route is registered: resources under `/v1`, health and metrics at the root.
 
-    Both answer under the other address too. Rewriting costs less than a second set of routes to match.
+    Both answer under the other address too, and under `/api/v1`. Rewriting costs less than a second set of
+    routes to match.
     """
+    if path.startswith(_OTHER_PREFIX):
+        path = path.removeprefix("/api")
     first, _, rest = path[1:].partition("/")
     if first in _WITHOUT_PREFIX:
         return _PREFIX + path

@@ -18,15 +18,22 @@ from pydantic.json_schema import models_json_schema
 
 from api.environments.schemas import (
     ChangeEnvironment,
+    CloneEnvironment,
     CreateEnvironment,
+    ExtendEnvironment,
     ImportCompose,
+    RestartService,
+    RollbackEnvironment,
+    ScaleService,
     UpdateEnvironment,
     ValidateBlueprint,
 )
+from api.keys.schemas import CreateApiKey, CreatePrincipal
 from api.operations.schemas import CancelOperation, EventOut
 from api.organization_secrets.schemas import PutSecret
 from api.problems import Problem
-from api.registry_credentials.schemas import CreateRegistryCredential
+from api.registry_credentials.schemas import CreateRegistryCredential, ReplaceRegistryCredential
+from api.revisions.schemas import CreateCheckpoint
 from api.shares.schemas import CreateShare
 from api.stubs.schemas import GenerateStub
 from api.templates.schemas import InstantiateTemplate, TemplateIn
@@ -37,10 +44,19 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     ChangeEnvironment,
     CreateEnvironment,
     UpdateEnvironment,
+    RollbackEnvironment,
+    CloneEnvironment,
+    ScaleService,
+    RestartService,
+    ExtendEnvironment,
+    CreateCheckpoint,
+    CreatePrincipal,
+    CreateApiKey,
     ValidateBlueprint,
     ImportCompose,
     CancelOperation,
     CreateRegistryCredential,
+    ReplaceRegistryCredential,
     PutSecret,
     CreateShare,
     TemplateIn,
@@ -82,12 +98,26 @@ def build(app: FastAPI) -> dict[str, Any]:
     roles = least_roles(app)
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
+            _document_wait(operation)
             role = roles.get((method.upper(), path))
             if role is not None:
                 operation["security"] = [{_SCHEME: []}]
                 operation["x-least-role"] = role
     components["schemas"] = dict(sorted(schemas.items()))
     return schema
+
+
+def _document_wait(operation: dict[str, Any]) -> None:
+    """Who may wait for the end of what was accepted is answered 202 before it, and 200 when it is over."""
+    if not any(each["name"] == "wait" for each in operation.get("parameters", ())):
+        return
+    responses = operation["responses"]
+    content = responses["202" if "202" in responses else "200"]["content"]
+    said = {
+        "200": {"description": "With `wait`: it is over; or nothing was to be done", "content": content},
+        "202": {"description": "Accepted", "content": content},
+    }
+    operation["responses"] = dict(sorted({**said, **responses}.items()))
 
 
 def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:

@@ -69,7 +69,7 @@ class Precondition:
 
 
 async def if_match(request: Request, given: IfMatchHeader = None) -> None:
-    """The dependency of a route that changes the environment `{id}`: `api.idempotency.once` checks it.
+    """The dependency of a route that changes the environment `{id}`, in a transaction that checks it.
 
     Raises ProblemError for a header that holds no tags of ours.
     """
@@ -79,10 +79,11 @@ async def if_match(request: Request, given: IfMatchHeader = None) -> None:
     request.state.precondition = Precondition(environment_id, _versions(given))
 
 
-def precondition_of(request: Request) -> Precondition | None:
-    """What `if_match` found."""
+async def check_precondition(request: Request, session: AsyncSession, organization_id: str) -> None:
+    """Check what the request's `If-Match` asks for, if it has one. Raises NotFound, ProblemError."""
     found: Precondition | None = getattr(request.state, "precondition", None)
-    return found
+    if found is not None:
+        await found.check(session, organization_id)
 
 
 def entity_tag(version: int, shown: BaseModel, *, without: frozenset[str] = frozenset()) -> str:

@@ -20,6 +20,7 @@ from activities.db.errors import (
     DomainError,
     IdempotencyInFlight,
     IdempotencyMismatch,
+    InUse,
     InvalidCursor,
     InvalidReferences,
     NameTaken,
@@ -35,6 +36,7 @@ from api.environments.shapes import field_problems
 from api.middleware import BodyTooLarge, too_large, unforeseen
 from api.problems import (
     MEDIA_TYPE,
+    Extension,
     ProblemError,
     ProblemField,
     ProblemKind,
@@ -140,19 +142,22 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
     return ProblemError(kind, detail, errors=errors, extensions=_extensions(error), status=status)
 
 
-def _extensions(error: DomainError) -> dict[str, str | int]:
+def _extensions(error: DomainError) -> dict[str, Extension]:
+    members: dict[str, Extension] = {}
     match error:
         case NotApplicable():
-            return {"status": error.phase.value}
+            members = {"status": error.phase.value}
         case Busy():
-            return {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
+            members = {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
         case AlreadyEnded():
-            return {"operationId": error.operation_id, "state": error.state.value}
+            members = {"operationId": error.operation_id, "state": error.state.value}
+        case InUse():
+            members = {"environments": list(error.users)}
         case NameTaken():
-            return {"existingId": error.existing_id}
+            members = {"existingId": error.existing_id}
         case CapExceeded():
-            return {"cap": error.cap, "limit": error.limit, "used": error.used, "asked": error.asked}
-    return {}
+            members = {"cap": error.cap, "limit": error.limit, "used": error.used, "asked": error.asked}
+    return members
 
 
 def _blueprint_invalid(error: BlueprintInvalid, _: Request) -> ProblemError:

@@ -45,6 +45,8 @@ class RequestProblem(StrEnum):
 
 
 ProblemKind = RequestProblem | FailureKind
+Extension = str | int | list[str]
+"""A further member of a problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ class ProblemError(Exception):
         *,
         errors: Sequence[ProblemField] = (),
         headers: Mapping[str, str] | None = None,
-        extensions: Mapping[str, str | int] | None = None,
+        extensions: Mapping[str, Extension] | None = None,
         status: int | None = None,
     ) -> None:
         super().__init__(detail)

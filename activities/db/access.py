@@ -3,6 +3,7 @@
 All under the organisation's lock: of two revocations at once, the second sees what the first has left.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,8 +12,15 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.errors import InUse, LastOwnerKey, RoleTooHigh
-from activities.db.records import Actor, ApiKeyRecord, JsonObject, PrincipalRecord, principal_record
-from activities.db.repositories import keys, secrets
+from activities.db.records import (
+    Actor,
+    ApiKeyRecord,
+    JsonObject,
+    PrincipalRecord,
+    RegistryCredentialRecord,
+    principal_record,
+)
+from activities.db.repositories import keys, registry_credentials, secrets
 from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.keys import CreatedKey
@@ -21,6 +29,7 @@ from activities.db.tables import ApiKey, Environment, Principal, PrincipalKind, 
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, secret_sources
+from workflows.domain.manifests import pull_credential_names
 
 _RANK = {role: rank for rank, role in enumerate(Role)}
 
@@ -113,13 +122,34 @@ async def forget_secret(session: AsyncSession, actor: Actor, name: str) -> bool:
     row = (await session.exec(query)).one_or_none()
     if row is None:
         return False
-    users = await _users_of(session, actor.organization_id, name)
+
+    def refers(blueprint: Blueprint) -> bool:
+        return any(source.stored == name for source in secret_sources(blueprint).values())
+
+    users = await _users_of(session, actor.organization_id, refers)
     if users:
         raise InUse("secret", name, users)
     await session.delete(row)
     await add_entry(session, actor, "secret.delete", row.id, {"name": name})
     await session.flush()
     return True
+
+
+async def forget_registry_credential(
+    session: AsyncSession, actor: Actor, id_or_name: str
+) -> RegistryCredentialRecord:
+    """Remove a registry login for good; return what it was. Raises NotFound, or InUse with its users."""
+    await locked_organization(session, actor.organization_id)
+    found = await registry_credentials.find_registry_credential(session, actor.organization_id, id_or_name)
+
+    def refers(blueprint: Blueprint) -> bool:
+        return found.name in pull_credential_names(blueprint)
+
+    users = await _users_of(session, actor.organization_id, refers)
+    if users:
+        raise InUse("registry credential", found.name, users)
+    await registry_credentials.delete_registry_credential(session, actor, found.id)
+    return found
 
 
 async def _other_owner_keys(session: AsyncSession, row: ApiKey) -> int:
@@ -137,8 +167,10 @@ async def _other_owner_keys(session: AsyncSession, row: ApiKey) -> int:
     return (await session.exec(query)).one()
 
 
-async def _users_of(session: AsyncSession, organization_id: str, secret: str) -> tuple[str, ...]:
-    """Names of the living environments whose present Blueprint refers to the organisation's secret."""
+async def _users_of(
+    session: AsyncSession, organization_id: str, refers: Callable[[Blueprint], bool]
+) -> tuple[str, ...]:
+    """Names of the living environments whose present Blueprint refers to something of the organisation's."""
     query = (
         select(col(Environment.name), col(Revision.blueprint))
         .join(
@@ -153,9 +185,5 @@ async def _users_of(session: AsyncSession, organization_id: str, secret: str) ->
         .order_by(col(Environment.name))
     )
     return tuple(
-        name
-        for name, document in await session.exec(query)
-        if any(
-            source.stored == secret for source in secret_sources(Blueprint.model_validate(document)).values()
-        )
+        name for name, document in await session.exec(query) if refers(Blueprint.model_validate(document))
     )

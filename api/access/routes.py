@@ -13,7 +13,7 @@ from api.access.endpoints import Check
 from api.access.headers import ANSWERED_BY, SANDBOX
 from api.access.schemas import CostOut, EndpointsOut, MetricsOut, StoreStatsOut
 from api.auth import Developer, Viewer
-from api.documentation import Documentation, documented
+from api.documentation import NOTHING, Documentation, documented
 from api.envelope import Envelope, answer
 from api.parameters import Id
 from api.problems import RequestProblem
@@ -62,6 +62,8 @@ def _proxy_documentation() -> Documentation:
         RequestProblem.SERVICE_NOT_READY,
         RequestProblem.UPSTREAM_FAILED,
         RequestProblem.UPSTREAM_TIMEOUT,
+        any_query=True,
+        audit=NOTHING,
         ok={
             "description": "The application's answer, whatever it is: `X-Perdure-Answered-By` is "
             "`application`; on problems of this API it is `perdure`. Any status may be the application's.",

@@ -12,12 +12,12 @@ from api.auth import Admin
 from api.documentation import documented
 from api.envelope import ListEnvelope, answer_list
 from api.filters import Moment
-from api.parameters import DEFAULT_LIMIT, Cursor, Limit
+from api.parameters import DEFAULT_LIMIT, NO_NUL, Cursor, Limit
 from api.state import State
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
-_Text = Annotated[str | None, Query(max_length=100)]
+_Text = Annotated[str | None, Query(max_length=100, pattern=NO_NUL)]
 
 
 @router.get(

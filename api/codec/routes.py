@@ -16,7 +16,7 @@ from temporalio.api.common.v1 import Payload, Payloads
 from activities.temporal import EncryptingCodec, PayloadUndecodable
 from api.auth import Admin
 from api.bodies import read_document
-from api.documentation import documented
+from api.documentation import NOTHING, documented
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.state import AppState, State
 
@@ -42,7 +42,7 @@ _ANSWER: Final = {"description": "The payloads, in the same order", "content": {
     response_class=Response,
     summary="Encrypt payloads",
     operation_id="codec_encode",
-    **documented(body=_BODY, ok=_ANSWER),
+    **documented(body=_BODY, ok=_ANSWER, audit=NOTHING),
 )
 async def encode(request: Request, state: State, _: Admin) -> Response:
     """Under the current key; unchanged while encryption is off."""
@@ -54,7 +54,7 @@ async def encode(request: Request, state: State, _: Admin) -> Response:
     response_class=Response,
     summary="Decrypt payloads",
     operation_id="codec_decode",
-    **documented(body=_BODY, ok=_ANSWER),
+    **documented(body=_BODY, ok=_ANSWER, audit=NOTHING),
 )
 async def decode(request: Request, state: State, _: Admin) -> Response:
     """What is not encrypted comes back as it is."""

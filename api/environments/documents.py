@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,8 @@ Input = TypeVar("Input", bound=ApiInput)
 _IN_THREAD_ABOVE_SERVICES: Final = 20
 _LONGEST_MESSAGE: Final = 500
 _MOST_ERRORS: Final = 1_000
+NUL: Final = "\\u0000"
+"""How JSON writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,13 @@ def _on_failure(word: str | None, faults: list[ProblemField]) -> OnFailure | Non
 
 def _text(body: Mapping[str, Any], key: str, faults: list[ProblemField]) -> str | None:
     value = body.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    faults.append(ProblemField(path=key, message="has to be text"))
-    return None
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        faults.append(ProblemField(path=key, message="has to be text"))
+        return None
+    faults += _unstorable(value, (key,))
+    return value
 
 
 async def parse_text(text: str, *, field: str) -> object:
@@ -167,15 +173,41 @@ def blueprint_invalid(faults: list[ProblemField]) -> ProblemError:
 
 
 def validated(model: type[Input], body: object) -> Input:
-    """Check a body against its model. Raises ProblemError with every fault."""
+    """Check a body against its model, and take no type for another: `"3"` is no number, as the schema says.
+
+    Raises ProblemError with every fault.
+    """
     try:
-        return model.model_validate(body)
+        text = json.dumps(body)
+    except TypeError:
+        text = None  # a type of YAML's own: whoever reads the document in the body names its place
+    faults = [] if text is None or NUL not in text else [*_unstorable(body, ())]
+    try:
+        found = model.model_validate(body) if text is None else model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise ProblemError(
-            RequestProblem.VALIDATION_FAILED,
-            "The body is not valid.",
-            errors=[problem_field(detail) for detail in error.errors(include_url=False, include_input=False)],
-        ) from error
+        faults += [problem_field(detail) for detail in error.errors(include_url=False, include_input=False)]
+        raise _invalid(faults) from error
+    if faults:
+        raise _invalid(faults)
+    return found
+
+
+def _invalid(faults: list[ProblemField]) -> ProblemError:
+    return ProblemError(RequestProblem.VALIDATION_FAILED, "The body is not valid.", errors=faults)
+
+
+def _unstorable(value: object, place: tuple[int | str, ...]) -> Iterator[ProblemField]:
+    """The texts that hold U+0000: Postgres has no such text, and no program takes it in its environment."""
+    if isinstance(value, str) and "\0" in value:
+        yield ProblemField(path=render_path(place), message="holds the character U+0000")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _unstorable(item, (*place, number))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if "\0" in str(key):
+                yield ProblemField(path=render_path(place), message="holds a key with the character U+0000")
+            yield from _unstorable(item, (*place, str(key)))
 
 
 def problem_field(detail: ErrorDetails, skip: int = 0) -> ProblemField:

@@ -18,13 +18,15 @@ from api.environments.service import Caller, accept, accept_environment, accepte
 from api.environments.shapes import environment_out, service_changes_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
+from api.preconditions import check_precondition
 
 Created = Outcome[Accepted | None]
 
 
 async def preview(caller: Caller, environment_id: str, wanted: Wanted) -> UpdateOut:
-    """Say what an update would do. Writes nothing."""
+    """Say what an update would do. Writes nothing. Raises ProblemError for a stale If-Match."""
     async with caller.state.database.transaction() as session:
+        await check_precondition(caller.request, session, caller.actor.organization_id)
         found = await acceptance.preview_update(
             session, caller.actor, environment_id, wanted, keys=caller.state.master_keys
         )

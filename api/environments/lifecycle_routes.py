@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import BaseModel
 
 from activities.db.acceptance import Wanted
 from api.auth import Developer
+from api.bodies import read_document
 from api.deferred import Wait
-from api.documentation import REPEAT_PROBLEMS, UPDATE_BODY, documented
+from api.documentation import REPEAT_PROBLEMS, UPDATE_BODY, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments import lifecycle
 from api.environments.answers import answer_environment
-from api.environments.documents import blueprint_invalid, blueprint_of, read_blueprint_request
+from api.environments.documents import blueprint_invalid, blueprint_of, read_blueprint_request, validated
 from api.environments.schemas import (
     CloneEnvironment,
     EnvironmentOut,
@@ -52,8 +54,8 @@ _UPDATE: Final = frozenset({"blueprint", "plan", "message", "onFailure"})
 _CHANGES: Final = (FailureKind.CONFLICT, *REPEAT_PROBLEMS)
 
 
-def _example(value: dict[str, Any]) -> dict[str, Any]:
-    return {"example": {"value": value}}
+def _body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
+    return json_body(model, {"example": example})
 
 
 @router.put(
@@ -62,7 +64,13 @@ def _example(value: dict[str, Any]) -> dict[str, Any]:
     response_model=Envelope[OperationOut | UpdateOut],
     summary="Create the environment of this name, or update it",
     operation_id="environments_put_by_name",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, body=UPDATE_BODY),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.QUOTA_EXCEEDED,
+        *_CHANGES,
+        body=UPDATE_BODY,
+        audit=("environment.create", "environment.update"),
+    ),
 )
 async def put_by_name(
     request: Request,
@@ -95,6 +103,7 @@ async def put_by_name(
         *_CHANGES,
         body=UPDATE_BODY,
         conditional=True,
+        audit="environment.update",
     ),
 )
 async def update(
@@ -125,18 +134,25 @@ async def update(
     response_model=Envelope[OperationOut | UpdateOut],
     summary="Go back to an earlier revision or a checkpoint",
     operation_id="environments_rollback",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, conditional=True),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.QUOTA_EXCEEDED,
+        *_CHANGES,
+        body=_body(RollbackEnvironment, {"revision": 3}),
+        conditional=True,
+        audit="environment.rollback",
+    ),
 )
 async def rollback(
     request: Request,
     state: State,
     actor: Developer,
     environment_id: Id,
-    target: Annotated[RollbackEnvironment, Body(openapi_examples=_example({"revision": 3}))],
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
     """An update to what that revision was, with the secrets that it had: history is never rewritten."""
+    target = validated(RollbackEnvironment, await read_document(request, allow_yaml=False))
     if (target.revision is None) == (target.checkpoint is None):
         raise ProblemError(
             RequestProblem.VALIDATION_FAILED,
@@ -158,18 +174,25 @@ async def rollback(
     response_model=Envelope[EnvironmentOut],
     summary="Create another environment of the same Blueprint",
     operation_id="environments_clone",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.QUOTA_EXCEEDED,
+        *_CHANGES,
+        body=_body(CloneEnvironment, {"name": "shop-2"}),
+        deletable=True,
+        audit="environment.create",
+    ),
 )
 async def clone(
     request: Request,
     state: State,
     actor: Developer,
     environment_id: Id,
-    target: Annotated[CloneEnvironment, Body(openapi_examples=_example({"name": "shop-2"}))],
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
     """Its current revision and scaling; generated secrets are made anew, and data is not copied."""
+    target = validated(CloneEnvironment, await read_document(request, allow_yaml=False))
     outcome = await lifecycle.clone(Caller(request, state, actor, key), environment_id, target.name)
     return await answer_environment(request, state, actor, outcome, wait)
 
@@ -180,7 +203,7 @@ async def clone(
     response_model=Envelope[OperationOut],
     summary="Stop an environment",
     operation_id="environments_stop",
-    **documented(*_CHANGES, conditional=True),
+    **documented(*_CHANGES, conditional=True, audit="environment.stop"),
 )
 async def stop(
     request: Request,
@@ -201,7 +224,7 @@ async def stop(
     response_model=Envelope[OperationOut],
     summary="Resume a stopped environment",
     operation_id="environments_resume",
-    **documented(*_CHANGES, conditional=True),
+    **documented(*_CHANGES, conditional=True, audit="environment.resume"),
 )
 async def resume(
     request: Request,
@@ -222,18 +245,25 @@ async def resume(
     response_model=Envelope[OperationOut],
     summary="Scale one service",
     operation_id="environments_scale",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.QUOTA_EXCEEDED, *_CHANGES, conditional=True),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.QUOTA_EXCEEDED,
+        *_CHANGES,
+        body=_body(ScaleService, {"service": "web", "replicas": 3}),
+        conditional=True,
+        audit="environment.scale",
+    ),
 )
 async def scale(
     request: Request,
     state: State,
     actor: Developer,
     environment_id: Id,
-    target: Annotated[ScaleService, Body(openapi_examples=_example({"service": "web", "replicas": 3}))],
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
     """Kept over updates and stops until it is scaled again; taken back when the pods do not become ready."""
+    target = validated(ScaleService, await read_document(request, allow_yaml=False))
     caller = Caller(request, state, actor, key)
     outcome = await lifecycle.scale(caller, environment_id, target.service, target.replicas)
     return await answer_accepted(request, state, outcome, wait)
@@ -245,18 +275,24 @@ async def scale(
     response_model=Envelope[OperationOut],
     summary="Restart one service",
     operation_id="environments_restart",
-    **documented(FailureKind.BLUEPRINT_INVALID, *_CHANGES, conditional=True),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        *_CHANGES,
+        body=_body(RestartService, {"service": "web"}),
+        conditional=True,
+        audit="environment.restart",
+    ),
 )
 async def restart(
     request: Request,
     state: State,
     actor: Developer,
     environment_id: Id,
-    target: Annotated[RestartService, Body(openapi_examples=_example({"service": "web"}))],
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
     """New pods of the same template, rolled like an update."""
+    target = validated(RestartService, await read_document(request, allow_yaml=False))
     outcome = await lifecycle.restart(Caller(request, state, actor, key), environment_id, target.service)
     return await answer_accepted(request, state, outcome, wait)
 
@@ -266,17 +302,22 @@ async def restart(
     response_model=Envelope[EnvironmentOut],
     summary="Put off an environment's end",
     operation_id="environments_extend",
-    **documented(*_CHANGES, conditional=True),
+    **documented(
+        *_CHANGES,
+        body=_body(ExtendEnvironment, {"minutes": 240}),
+        conditional=True,
+        audit="environment.extend",
+    ),
 )
 async def extend(
     request: Request,
     state: State,
     actor: Developer,
     environment_id: Id,
-    wanted: Annotated[ExtendEnvironment, Body(openapi_examples=_example({"minutes": 240}))],
     key: IdempotencyKey = None,
 ) -> Response:
     """Its expiry by so many minutes, from now when it is past; for a shutdown it counts as used now."""
+    wanted = validated(ExtendEnvironment, await read_document(request, allow_yaml=False))
     caller = Caller(request, state, actor, key)
     return answer_outcome(request, await lifecycle.extend(caller, environment_id, wanted.minutes))
 

@@ -11,16 +11,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from activities.db.records import EnvironmentRecord
 from api.envelope import ApiInput
 from api.environments import service
 from api.environments.log_hub import Line, LogListener, line_of
-from api.environments.logs import MAX_LINES, Selection, check_service, moment, read_entries
+from api.environments.logs import MAX_LINES, Selection, check_service, read_entries
 from api.events import PING_SECONDS, sse_end
+from api.filters import Moment
 from api.open_streams import FAILED, SLOW, STOPPING, OpenStream
 from api.state import AppState
 
@@ -43,11 +44,9 @@ class Following(ApiInput):
         le=MAX_LINES,
         description="Begin with so many last lines of each container; 100 unless a time is given",
     )
-    since: Annotated[datetime | None, AfterValidator(moment)] = Field(
-        default=None, description="Begin with lines not older than this time"
-    )
+    since: Moment | None = Field(default=None, description="Begin with lines not older than this time")
     since_seconds: int | None = Field(default=None, ge=1, le=30 * 86_400, description="Not older than this")
-    after: Annotated[datetime | None, AfterValidator(moment)] = Field(
+    after: Moment | None = Field(
         default=None,
         description="Resume: the timestamp of the last line that was received. Begins ten seconds before it",
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from activities.db.records import EnvironmentRecord
 from activities.db.repositories import environments, revisions
@@ -16,6 +16,7 @@ from activities.db.secret_material import secret_material
 from api.envelope import ApiInput, answer_list
 from api.environments.schemas import LogEntry
 from api.environments.shapes import read_blueprint
+from api.filters import Moment
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.state import AppState
 from clusters.errors import Invalid, NotFound
@@ -34,22 +35,13 @@ _BYTES_PER_CONTAINER: Final = 256 * 1024
 _AT_ONCE: Final = 16
 
 
-def moment(value: datetime | None) -> datetime | None:
-    """Refuse a time without its zone, as a validator."""
-    if value is not None and value.tzinfo is None:
-        raise ValueError("needs a time zone, for example 2026-01-01T12:00:00Z")
-    return value
-
-
 class Selection(ApiInput):
     """Which lines are wanted."""
 
     service: str | None = Field(default=None, max_length=63, description="Only this service")
     tail: int = Field(default=200, ge=1, le=MAX_LINES, description="Last lines of each container")
     previous: bool = Field(default=False, description="Of the containers before their last restart")
-    since: Annotated[datetime | None, AfterValidator(moment)] = Field(
-        default=None, description="Not older than this time"
-    )
+    since: Moment | None = Field(default=None, description="Not older than this time")
     since_seconds: int | None = Field(default=None, ge=1, le=30 * 86_400, description="Not older than this")
 
     def age(self) -> int | None:

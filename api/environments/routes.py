@@ -12,6 +12,7 @@ from api.deferred import Wait
 from api.documentation import (
     BLUEPRINT_BODY,
     COMPOSE_BODY,
+    NOTHING,
     REPEAT_PROBLEMS,
     SETTINGS_BODY,
     VALIDATE_BODY,
@@ -63,7 +64,11 @@ _ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *RE
     summary="Create an environment from a Blueprint",
     operation_id="environments_create",
     **documented(
-        FailureKind.BLUEPRINT_INVALID, *_ACCEPT_PROBLEMS, RequestProblem.NOT_SUPPORTED, body=BLUEPRINT_BODY
+        FailureKind.BLUEPRINT_INVALID,
+        *_ACCEPT_PROBLEMS,
+        RequestProblem.NOT_SUPPORTED,
+        body=BLUEPRINT_BODY,
+        audit="environment.create",
     ),
 )
 async def create(
@@ -114,7 +119,7 @@ async def list_all(
     response_model=Envelope[ValidationOut],
     summary="Validate a Blueprint",
     operation_id="environments_validate",
-    **documented(body=VALIDATE_BODY),
+    **documented(body=VALIDATE_BODY, audit=NOTHING),
 )
 async def validate(
     request: Request, state: State, actor: Viewer, name: Name = None, plan: Plan = None
@@ -129,7 +134,9 @@ async def validate(
     response_model=Envelope[ImportOut],
     summary="Turn a Compose file into a Blueprint",
     operation_id="environments_import",
-    **documented(FailureKind.BLUEPRINT_INVALID, *_ACCEPT_PROBLEMS, body=COMPOSE_BODY),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID, *_ACCEPT_PROBLEMS, body=COMPOSE_BODY, audit="environment.create"
+    ),
 )
 async def import_compose(
     request: Request, state: State, actor: Developer, key: IdempotencyKey = None, wait: Wait = 0
@@ -162,7 +169,9 @@ async def get(
     response_model=Envelope[EnvironmentOut],
     summary="Change an environment's settings",
     operation_id="environments_change",
-    **documented(FailureKind.CONFLICT, body=SETTINGS_BODY, conditional=True),
+    **documented(
+        FailureKind.CONFLICT, body=SETTINGS_BODY, conditional=True, audit="environment.update_settings"
+    ),
 )
 async def change(request: Request, state: State, actor: Developer, environment_id: Id) -> Response:
     """Settings only: nothing in the cluster changes, and no operation is made.
@@ -181,7 +190,9 @@ async def change(request: Request, state: State, actor: Developer, environment_i
     response_model=Envelope[OperationOut],
     summary="Delete an environment",
     operation_id="environments_delete",
-    **documented(FailureKind.CONFLICT, conditional=True),
+    **documented(
+        FailureKind.CONFLICT, conditional=True, audit=("environment.delete", "environment.force_delete")
+    ),
 )
 async def delete(
     request: Request,
@@ -207,7 +218,7 @@ async def delete(
     response_model=Envelope[OperationOut],
     summary="Retry provisioning after a failure, or repair what is degraded",
     operation_id="environments_retry",
-    **documented(*_ACCEPT_PROBLEMS, conditional=True),
+    **documented(*_ACCEPT_PROBLEMS, conditional=True, audit="environment.retry"),
 )
 async def retry(
     request: Request,

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from api.envelope import ApiInput, ApiModel
 from api.operations.schemas import BlockerOut, OperationOut, ServiceChangeOut
+from api.parameters import LAST_REVISION
 from api.problems import ProblemField
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_parse import YEAR_MINUTES
@@ -169,7 +170,7 @@ class ScaleService(ApiInput):
     """What `PATCH /environments/{id}/scale` is sent."""
 
     service: str = Field(min_length=1, max_length=63)
-    replicas: int
+    replicas: int = Field(ge=0, le=rules.MOST_REPLICAS)
 
 
 class RestartService(ApiInput):
@@ -181,7 +182,7 @@ class RestartService(ApiInput):
 class RollbackEnvironment(ApiInput):
     """What `POST /environments/{id}/rollback` is sent: one of the two."""
 
-    revision: int | None = Field(default=None, ge=1)
+    revision: int | None = Field(default=None, ge=1, le=LAST_REVISION)
     checkpoint: str | None = Field(default=None, min_length=1, max_length=40)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import access
@@ -12,8 +10,10 @@ from activities.db.access import WantedKey
 from activities.db.records import ApiKeyRecord, PrincipalRecord
 from activities.db.repositories import keys
 from api.auth import Admin
-from api.documentation import REPEAT_PROBLEMS, documented
+from api.bodies import read_document
+from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
+from api.environments.documents import validated
 from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
 from api.keys.schemas import ApiKeyOut, CreateApiKey, CreatePrincipal, NewApiKeyOut, PrincipalOut
 from api.parameters import Id
@@ -43,19 +43,20 @@ async def list_principals(request: Request, state: State, actor: Admin) -> Respo
     response_model=Envelope[PrincipalOut],
     summary="Add a person or a service",
     operation_id="principals_create",
-    **documented(*REPEAT_PROBLEMS),
+    **documented(
+        *REPEAT_PROBLEMS,
+        body=json_body(CreatePrincipal, {"ci": {"kind": "service", "name": "build server"}}),
+        audit="principal.create",
+    ),
 )
 async def create_principal(
     request: Request,
     state: State,
     actor: Admin,
-    wish: Annotated[
-        CreatePrincipal,
-        Body(openapi_examples={"ci": {"value": {"kind": "service", "name": "build server"}}}),
-    ],
     key: IdempotencyKey = None,
 ) -> Response:
     """It can do nothing until it has a key."""
+    wish = validated(CreatePrincipal, await read_document(request, allow_yaml=False))
 
     async def work(session: AsyncSession) -> Outcome[None]:
         made = await access.add_principal(session, actor, wish.kind, wish.name)
@@ -84,18 +85,20 @@ async def list_keys(request: Request, state: State, actor: Admin) -> Response:
     response_model=Envelope[NewApiKeyOut],
     summary="Make an API key",
     operation_id="api_keys_create",
-    **documented(*REPEAT_PROBLEMS),
+    **documented(
+        *REPEAT_PROBLEMS,
+        body=json_body(CreateApiKey, {"ci": {"name": "pipeline", "role": "developer"}}),
+        audit="api_key.create",
+    ),
 )
 async def create_key(
     request: Request,
     state: State,
     actor: Admin,
-    wish: Annotated[
-        CreateApiKey, Body(openapi_examples={"ci": {"value": {"name": "pipeline", "role": "developer"}}})
-    ],
     key: IdempotencyKey = None,
 ) -> Response:
     """The token is in this answer and nowhere else, not even in a repeat with the same Idempotency-Key."""
+    wish = validated(CreateApiKey, await read_document(request, allow_yaml=False))
 
     async def work(session: AsyncSession) -> Outcome[None]:
         wanted = WantedKey(
@@ -113,7 +116,7 @@ async def create_key(
     response_model=Envelope[ApiKeyOut],
     summary="Revoke an API key",
     operation_id="api_keys_revoke",
-    **documented(FailureKind.CONFLICT),
+    **documented(FailureKind.CONFLICT, audit="api_key.revoke"),
 )
 async def revoke_key(request: Request, state: State, actor: Admin, key_id: Id) -> Response:
     """Refused at once here, and within `PERDURE_AUTH_CACHE_SECONDS` by other API processes."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import Field, field_validator
 
 from activities.db.tables import PrincipalKind, Role
 from api.envelope import ApiInput, ApiModel
+from api.filters import Moment
 
 
 class PrincipalOut(ApiModel):
@@ -55,7 +56,7 @@ class CreateApiKey(ApiInput):
     name: str = Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")
     role: Role = Field(default=Role.DEVELOPER, description="At most that of the asking key")
     unlimited: bool = Field(default=False, description="Exempt from the rate limit; by owners only")
-    expires_at: AwareDatetime | None = Field(default=None, description="Absent: until it is revoked")
+    expires_at: Moment | None = Field(default=None, description="Absent: until it is revoked")
 
     @field_validator("expires_at")
     @classmethod

@@ -18,7 +18,7 @@ from api.operations import service
 from api.operations.answers import read_operation
 from api.operations.schemas import CancelOperation, OperationOut
 from api.operations.shapes import operation_out
-from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
+from api.parameters import DEFAULT_LIMIT, NO_NUL, Cursor, Id, Limit
 from api.state import State
 from api.streams import After, LastEventId, event_stream, start_after
 from workflows.domain.failures import FailureKind
@@ -40,7 +40,7 @@ async def list_all(  # noqa: PLR0913, PLR0917 - one for each parameter
     actor: Viewer,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    environment_id: Annotated[str | None, Query(alias="environmentId", max_length=64)] = None,
+    environment_id: Annotated[str | None, Query(alias="environmentId", max_length=64, pattern=NO_NUL)] = None,
     kind: Annotated[list[OperationKind] | None, Query(description="May be repeated")] = None,
     operation_state: Annotated[
         list[OperationState] | None, Query(alias="state", description="May be repeated")
@@ -97,6 +97,7 @@ async def get(request: Request, state: State, actor: Viewer, operation_id: Id) -
             {"keep": {"cleanup": False}, "undo": {"cleanup": True, "reason": "wrong branch"}},
             required=False,
         ),
+        audit="operation.cancel",
     ),
 )
 async def cancel(

@@ -42,7 +42,10 @@ async def list_all(request: Request, state: State, actor: Viewer) -> Response:
     response_model=Envelope[SecretOut],
     summary="Store a secret, or give it another value",
     operation_id="secrets_put",
-    **documented(body=json_body(PutSecret, {"token": {"value": "what nobody may know"}})),
+    **documented(
+        body=json_body(PutSecret, {"token": {"value": "what nobody may know"}}),
+        audit=("secret.create", "secret.replace"),
+    ),
 )
 async def put(request: Request, state: State, actor: Admin, name: Name) -> Response:
     """Encrypted. Environments take a new value up with their next restart, update or retry."""
@@ -59,7 +62,7 @@ async def put(request: Request, state: State, actor: Admin, name: Name) -> Respo
     response_class=Response,
     summary="Destroy a secret",
     operation_id="secrets_delete",
-    **documented(FailureKind.CONFLICT),
+    **documented(FailureKind.CONFLICT, audit="secret.delete"),
 )
 async def delete(state: State, actor: Admin, name: Name) -> Response:
     """Refused while the Blueprint of a living environment refers to it; the answer names those."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db import access
 from activities.db.records import RegistryCredentialRecord
 from activities.db.repositories import registry_credentials
 from api.auth import Admin, Viewer
@@ -14,14 +15,18 @@ from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
 from api.parameters import Id
-from api.problems import not_found
-from api.registry_credentials.schemas import CreateRegistryCredential, RegistryCredentialOut
+from api.registry_credentials.schemas import (
+    CreateRegistryCredential,
+    RegistryCredentialOut,
+    ReplaceRegistryCredential,
+)
 from api.state import State
 from workflows.domain.failures import FailureKind
 
 router = APIRouter(prefix="/v1/registry-credentials", tags=["registry credentials"])
 
 _EXAMPLE = {"corp": {"name": "corp", "registry": "ghcr.io", "username": "robot", "password": "a token"}}
+_REPLACEMENT = {"corp": {"registry": "ghcr.io", "username": "robot", "password": "another token"}}
 
 
 @router.post(
@@ -34,6 +39,7 @@ _EXAMPLE = {"corp": {"name": "corp", "registry": "ghcr.io", "username": "robot",
         FailureKind.CONFLICT,
         *REPEAT_PROBLEMS,
         body=json_body(CreateRegistryCredential, _EXAMPLE),
+        audit="registry_credential.create",
     ),
 )
 async def create(request: Request, state: State, actor: Admin, key: IdempotencyKey = None) -> Response:
@@ -70,22 +76,62 @@ async def list_all(request: Request, state: State, actor: Viewer) -> Response:
     return answer_list(request, [_out(record) for record in records])
 
 
+@router.get(
+    "/{id}",
+    response_model=Envelope[RegistryCredentialOut],
+    summary="Get one registry credential",
+    operation_id="registry_credentials_get",
+    **documented(),
+)
+async def get(request: Request, state: State, actor: Viewer, credential: Id) -> Response:
+    """By id or by name, without its password."""
+    async with state.database.reading() as session:
+        found = await registry_credentials.find_registry_credential(
+            session, actor.organization_id, credential
+        )
+    return answer(request, _out(found))
+
+
+@router.put(
+    "/{id}",
+    response_model=Envelope[RegistryCredentialOut],
+    summary="Replace a registry credential",
+    operation_id="registry_credentials_replace",
+    **documented(
+        body=json_body(ReplaceRegistryCredential, _REPLACEMENT), audit="registry_credential.replace"
+    ),
+)
+async def replace(request: Request, state: State, actor: Admin, credential: Id) -> Response:
+    """By id or by name, which stay. Environments take it up with their next restart, update or retry."""
+    wish = validated(ReplaceRegistryCredential, await read_document(request, allow_yaml=False))
+    async with state.database.transaction() as session:
+        known = await registry_credentials.find_registry_credential(
+            session, actor.organization_id, credential
+        )
+        replaced = await registry_credentials.replace_registry_credential(
+            session,
+            actor,
+            known.id,
+            host=wish.registry,
+            username=wish.username,
+            password=wish.password.get_secret_value(),
+            keys=state.master_keys,
+        )
+    return answer(request, _out(replaced))
+
+
 @router.delete(
     "/{id}",
     response_model=Envelope[RegistryCredentialOut],
     summary="Remove a registry credential",
     operation_id="registry_credentials_delete",
-    **documented(),
+    **documented(FailureKind.CONFLICT, audit="registry_credential.delete"),
 )
 async def delete(request: Request, state: State, actor: Admin, credential: Id) -> Response:
-    """By id or by name. Environments that run keep what they have."""
+    """By id or by name. Refused while the Blueprint of a living environment names it: `environments`."""
     async with state.database.transaction() as session:
-        records = await registry_credentials.list_registry_credentials(session, actor.organization_id)
-        found = next((record for record in records if credential in (record.id, record.name)), None)
-        if found is None:
-            raise not_found("registry credential", credential)
-        await registry_credentials.delete_registry_credential(session, actor, found.id)
-    return answer(request, _out(found))
+        removed = await access.forget_registry_credential(session, actor, credential)
+    return answer(request, _out(removed))
 
 
 def _out(record: RegistryCredentialRecord) -> RegistryCredentialOut:
@@ -96,4 +142,5 @@ def _out(record: RegistryCredentialRecord) -> RegistryCredentialOut:
         username=record.username,
         created_by=record.created_by,
         created_at=record.created_at,
+        updated_at=record.updated_at,
     )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.auth import Developer, Viewer
-from api.documentation import REPEAT_PROBLEMS, documented
+from api.bodies import read_document
+from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
+from api.environments.documents import validated
 from api.environments.service import Caller
 from api.idempotency import IdempotencyKey, answer_outcome
-from api.parameters import DEFAULT_LIMIT, Id, Limit
+from api.parameters import DEFAULT_LIMIT, LAST_REVISION, Id, Limit
 from api.revisions import service
 from api.revisions.schemas import CheckpointOut, CreateCheckpoint, DiffOut, RevisionDetailOut, RevisionOut
 from api.state import State
@@ -19,8 +21,8 @@ from workflows.domain.failures import FailureKind
 
 router = APIRouter(prefix="/v1/environments/{id}", tags=["revisions"])
 
-Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="Number of a revision")]
-_Revision = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
+Number = Annotated[int, Path(ge=1, le=LAST_REVISION, description="Number of a revision")]
+_Revision = Annotated[int | None, Query(ge=1, le=LAST_REVISION)]
 
 
 @router.get(
@@ -37,7 +39,7 @@ async def list_all(
     environment_id: Id,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Annotated[
-        int | None, Query(ge=1, le=2**31 - 1, description="`meta.nextCursor` of the page before")
+        int | None, Query(ge=1, le=LAST_REVISION, description="`meta.nextCursor` of the page before")
     ] = None,
 ) -> Response:
     """Newest first, each with what it changed. A rolled-back one stays: history is never rewritten."""
@@ -85,19 +87,23 @@ async def diff(
     response_model=Envelope[CheckpointOut],
     summary="Name a revision",
     operation_id="checkpoints_create",
-    **documented(FailureKind.CONFLICT, *REPEAT_PROBLEMS),
+    **documented(
+        FailureKind.CONFLICT,
+        *REPEAT_PROBLEMS,
+        body=json_body(CreateCheckpoint, {"present": {"name": "before-migration"}}),
+        conditional=True,
+        audit="environment.checkpoint",
+    ),
 )
 async def create_checkpoint(
     request: Request,
     state: State,
     actor: Developer,
     environment_id: Id,
-    wanted: Annotated[
-        CreateCheckpoint, Body(openapi_examples={"example": {"value": {"name": "before-migration"}}})
-    ],
     key: IdempotencyKey = None,
 ) -> Response:
     """A named revision is not pruned, and can be gone back to by its name."""
+    wanted = validated(CreateCheckpoint, await read_document(request, allow_yaml=False))
     return answer_outcome(
         request, await service.name(Caller(request, state, actor, key), environment_id, wanted)
     )
@@ -121,7 +127,7 @@ async def list_checkpoints(request: Request, state: State, actor: Viewer, enviro
     response_class=Response,
     summary="Take a checkpoint's name away",
     operation_id="checkpoints_delete",
-    **documented(),
+    **documented(conditional=True, audit="environment.remove_checkpoint"),
 )
 async def delete_checkpoint(
     request: Request,

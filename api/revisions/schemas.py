@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from api.envelope import ApiInput, ApiModel
 from api.operations.schemas import ServiceChangeOut
+from api.parameters import LAST_REVISION
 
 
 class RevisionOut(ApiModel):
@@ -51,4 +52,6 @@ class CreateCheckpoint(ApiInput):
     """What `POST /environments/{id}/checkpoints` is sent."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", examples=["before-migration"])
-    revision: int | None = Field(default=None, ge=1, description="The present one when absent")
+    revision: int | None = Field(
+        default=None, ge=1, le=LAST_REVISION, description="The present one when absent"
+    )

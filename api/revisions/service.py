@@ -11,6 +11,7 @@ from api.environments.service import Caller
 from api.environments.shapes import read_blueprint, service_changes_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.schemas import ServiceChangeOut
+from api.preconditions import check_precondition
 from api.revisions.schemas import CheckpointOut, CreateCheckpoint, DiffOut, RevisionDetailOut, RevisionOut
 from api.state import AppState
 from workflows.domain.environment import Overrides
@@ -94,8 +95,9 @@ async def names(state: AppState, organization_id: str, environment_id: str) -> l
 
 
 async def unname(caller: Caller, environment_id: str, checkpoint: str) -> None:
-    """Take a checkpoint's name away. Raises NotFound."""
+    """Take a checkpoint's name away. Raises NotFound, ProblemError for a stale If-Match."""
     async with caller.state.database.transaction() as session:
+        await check_precondition(caller.request, session, caller.actor.organization_id)
         await checkpoints.remove_checkpoint(session, caller.actor, environment_id, checkpoint)
 
 

@@ -65,7 +65,7 @@ EnvironmentId = Annotated[str, Path(alias="envId", description="Id of the enviro
     response_model=ShareViewOut,
     summary="See a shared environment",
     operation_id="shares_view",
-    **documented(*_GUEST_PROBLEMS, open_to_all=True),
+    **documented(*_GUEST_PROBLEMS, open_to_all=True, any_query=True),
 )
 async def see(
     request: Request,
@@ -127,7 +127,7 @@ async def portal(request: Request, state: State, environment_id: EnvironmentId) 
         415: {**_PAGE, "description": "Not a form"},
         429: {**_PAGE, "description": "A page: too many requests, or wrong PINs"},
     },
-    openapi_extra={"requestBody": _FORM_BODY},
+    openapi_extra={"requestBody": _FORM_BODY, "x-audit": []},
     summary="Open a share link in a browser",
     operation_id="shares_open",
 )

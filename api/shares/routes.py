@@ -35,6 +35,7 @@ _EXAMPLES = {
         FailureKind.QUOTA_EXCEEDED,
         *REPEAT_PROBLEMS,
         body=json_body(CreateShare, _EXAMPLES, required=False),
+        audit="share.create",
     ),
 )
 async def create(
@@ -72,7 +73,7 @@ async def list_all(
     response_model=Envelope[ShareOut],
     summary="Revoke a share link",
     operation_id="shares_revoke",
-    **documented(),
+    **documented(audit="share.revoke"),
 )
 async def revoke(
     request: Request,

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from api.auth import Developer
 from api.bodies import read_document
-from api.documentation import documented, json_body
+from api.documentation import NOTHING, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments.documents import parse_text, validated
 from api.idempotency import IdempotencyKey
@@ -50,7 +50,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     response_model=Envelope[StubOut],
     summary="Generate a stub of a service",
     operation_id="stubs_generate",
-    **documented(body=json_body(GenerateStub, _EXAMPLES)),
+    **documented(body=json_body(GenerateStub, _EXAMPLES), audit=NOTHING),
 )
 async def generate(request: Request, actor: Developer, key: IdempotencyKey = None) -> Response:  # noqa: ARG001
     """From an OpenAPI document or recorded examples; the same input gives the same stub. Writes nothing."""

@@ -58,6 +58,7 @@ async def list_all(request: Request, state: State, actor: Viewer) -> Response:
         FailureKind.CONFLICT,
         *REPEAT_PROBLEMS,
         body=json_body(TemplateIn, _TEMPLATE),
+        audit="template.create",
     ),
 )
 async def create(request: Request, state: State, actor: Developer, key: IdempotencyKey = None) -> Response:
@@ -82,7 +83,12 @@ async def get(request: Request, state: State, actor: Viewer, template: Id) -> Re
     response_model=Envelope[TemplateOut],
     summary="Replace a template",
     operation_id="templates_update",
-    **documented(FailureKind.BLUEPRINT_INVALID, FailureKind.CONFLICT, body=json_body(TemplateIn, _TEMPLATE)),
+    **documented(
+        FailureKind.BLUEPRINT_INVALID,
+        FailureKind.CONFLICT,
+        body=json_body(TemplateIn, _TEMPLATE),
+        audit="template.update",
+    ),
 )
 async def update(request: Request, state: State, actor: Developer, template: Id) -> Response:
     """Environments that were made of it stay as they are. Bundled ones cannot be replaced."""
@@ -94,7 +100,7 @@ async def update(request: Request, state: State, actor: Developer, template: Id)
     response_model=Envelope[TemplateOut],
     summary="Delete a template",
     operation_id="templates_delete",
-    **documented(FailureKind.CONFLICT),
+    **documented(FailureKind.CONFLICT, audit="template.delete"),
 )
 async def delete(request: Request, state: State, actor: Developer, template: Id) -> Response:
     """Environments that were made of it stay as they are. Bundled ones cannot be deleted."""
@@ -112,6 +118,7 @@ async def delete(request: Request, state: State, actor: Developer, template: Id)
         FailureKind.QUOTA_EXCEEDED,
         *REPEAT_PROBLEMS,
         body=json_body(InstantiateTemplate, _VALUES),
+        audit="environment.create",
     ),
 )
 async def instantiate(

@@ -1,6 +1,6 @@
 """Logins for container registries."""
 
-from cli.client.transport import Answer, JsonObject, Transport, segment
+from cli.client.transport import Answer, JsonObject, Transport, data_of, segment
 from cli.models import RegistryCredential
 
 
@@ -9,9 +9,7 @@ class RegistryCalls(Transport):
 
     def registry_credentials(self) -> Answer[list[RegistryCredential]]:
         """Return the organisation's registry credentials, without passwords."""
-        return self._read(
-            list[RegistryCredential], list(self._pages("/v1/registry-credentials", {}, limit=None))
-        )
+        return self._read(list[RegistryCredential], self._get("/v1/registry-credentials"))
 
     def add_registry_credential(
         self, *, name: str, registry: str, username: str, password: str
@@ -19,6 +17,18 @@ class RegistryCalls(Transport):
         """Store a login for a container registry."""
         body: JsonObject = {"name": name, "registry": registry, "username": username, "password": password}
         return self._read(RegistryCredential, self._post("/v1/registry-credentials", body))
+
+    def registry_credential(self, name: str) -> Answer[RegistryCredential]:
+        """Return one login, without its password."""
+        return self._read(RegistryCredential, self._get(f"/v1/registry-credentials/{segment(name)}"))
+
+    def replace_registry_credential(
+        self, name: str, *, registry: str, username: str, password: str
+    ) -> Answer[RegistryCredential]:
+        """Give a login another host, user and password."""
+        body: JsonObject = {"registry": registry, "username": username, "password": password}
+        path = f"/v1/registry-credentials/{segment(name)}"
+        return self._read(RegistryCredential, data_of(self._send("PUT", path, body=body)))
 
     def remove_registry_credential(self, name: str) -> None:
         """Remove a login."""

@@ -49,9 +49,50 @@ def list_credentials(context: typer.Context, output: OutputOption = OutputFormat
     emit(output, answer.raw, views.registry_list(answer.value))
 
 
+@app.command("get")
+def get(context: typer.Context, name: NameArgument, output: OutputOption = OutputFormat.TABLE) -> None:
+    """Show one login, without its password."""
+    from cli import views
+
+    with session_of(context).client() as client:
+        answer = client.registry_credential(name)
+    emit(output, answer.raw, views.registry_list([answer.value]))
+
+
+@app.command("replace")
+def replace(
+    context: typer.Context,
+    name: NameArgument,
+    registry: Annotated[
+        str | None,
+        typer.Option("--registry", metavar="HOST[:PORT]", help="Another host; the same if absent."),
+    ] = None,
+    username: Annotated[
+        str | None, typer.Option("--username", "-u", help="Another user name; the same if absent.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input without asking.")
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Give a login another password. Environments take it up with their next restart, update or retry."""
+    from cli import views
+
+    password = secret_from_stdin("password", ask=not password_stdin)
+    with session_of(context).client() as client:
+        known = client.registry_credential(name).value
+        answer = client.replace_registry_credential(
+            name,
+            registry=registry or known.registry,
+            username=username or known.username,
+            password=password,
+        )
+    emit(output, answer.raw, views.registry_list([answer.value]))
+
+
 @app.command("remove")
 def remove(context: typer.Context, name: NameArgument) -> None:
-    """Remove a login. Environments that run keep the images they have pulled."""
+    """Remove a login; refused while an environment's Blueprint names it."""
     with session_of(context).client() as client:
         client.remove_registry_credential(name)
     tell(f"Registry credential {name} removed.")

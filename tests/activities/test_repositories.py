@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -100,6 +100,16 @@ READS: dict[str, Callable[[AsyncSession, str, World], Awaitable[object]]] = {
     "shared secret values": lambda s, o, w: secrets.secret_values(s, o, None, KEYS),
     "secret names": lambda s, o, w: secrets.existing_names(s, o, ["shared"]),
     "credential": lambda s, o, w: registry_credentials.get_registry_credential(s, o, w.credential.id),
+    "credential by name": lambda s, o, w: registry_credentials.find_registry_credential(s, o, "corp"),
+    "replaced credential": lambda s, o, w: registry_credentials.replace_registry_credential(
+        s,
+        replace(w.owner.actor, organization_id=o),
+        w.credential.id,
+        host="r.test",
+        username="u",
+        password=PLANTED,
+        keys=KEYS,
+    ),
     "credentials": lambda s, o, w: registry_credentials.list_registry_credentials(s, o),
     "credential names": lambda s, o, w: registry_credentials.existing_names(s, o, ["corp"]),
     "docker configs": lambda s, o, w: registry_credentials.docker_configs(s, o, ["corp"], KEYS),

@@ -36,8 +36,9 @@ BODIES: dict[str, object] = {
     "/checkpoints": {"name": "before"},
     "/extend": {"minutes": 60},
     "/instantiate": {"parameters": {}},
+    "/v1/registry-credentials/{id}": {"registry": "ghcr.io", "username": "robot", "password": "theirs"},
 }
-"""What is sent to a route of an id, by what follows the id, where something has to be."""
+"""What is sent to a route of an id, by its path or what follows the id, where something has to be."""
 BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}
 
 
@@ -122,7 +123,7 @@ async def test_another_organisations_things_look_like_none(
             continue
         resource, _, rest = template.partition("/{id}")
         path = template.replace("{number}", "1").replace("{name}", "x")
-        body = BODIES.get(rest)
+        body = BODIES.get(template, BODIES.get(rest))
         theirs = await api.client.request(method, path.replace("{id}", ids[resource]), json=body)
         unknown = path.replace("{id}", "env_01JZX5Q0V6H2M9K4T7B3C8D1EF")
         nobodys = await api.client.request(method, unknown, json=body)

@@ -246,9 +246,9 @@ async def test_what_cannot_be_scaled_is_refused_with_every_reason(api: Api, tena
     path = f"/v1/environments/{environment['id']}/scale"
     before = await api.row_counts()
     body = problem(
-        await api.client.patch(path, json={"service": "web", "replicas": 1000}), 422, "blueprint_invalid"
+        await api.client.patch(path, json={"service": "web", "replicas": 3}), 422, "blueprint_invalid"
     )
-    assert [error["path"] for error in body["errors"]] == ["replicas", "replicas"]
+    assert [error["path"] for error in body["errors"]] == ["replicas"]
     problem(await api.client.patch(path, json={"service": "none", "replicas": 1}), 404, "not_found")
     problem(await api.client.patch(path, json={"service": "web", "replicas": "x"}), 422, "validation_failed")
     assert await api.row_counts() == before

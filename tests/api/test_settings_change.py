@@ -123,6 +123,7 @@ async def test_a_stale_write_is_refused_and_writes_nothing(api: Api) -> None:
         "/rollback": {"revision": 1},
         "/scale": {"service": "web", "replicas": 2},
         "/restart": {"service": "web"},
+        "/checkpoints": {"name": "before"},
     }
     tried = 0
     for route in api_routes(api.app):
@@ -137,7 +138,7 @@ async def test_a_stale_write_is_refused_and_writes_nothing(api: Api) -> None:
             stale = problem(refused, 412, "precondition_failed")
             assert stale["version"] == made["version"] + 1
         tried += 1
-    assert tried >= 9
+    assert tried >= 11
     assert await api.row_counts() == before
     for form in ("{tag}", '"{version}"', '"7", {tag}', "*", "W/{tag}"):
         good = form.format(tag=new, version=new[1:].split(".")[0])
@@ -152,13 +153,26 @@ async def test_every_route_that_changes_an_environment_takes_if_match(api: Api) 
         mutates = bool((route.methods or set()) - {"GET", "HEAD"})
         operation = route.operation_id or ""
         # A clone changes another environment than the one that it names.
-        if not operation.startswith("environments_") or operation == "environments_clone":
+        if not operation.startswith(("environments_", "checkpoints_")) or operation == "environments_clone":
             continue
         if route.path.startswith("/v1/environments/{id}") and mutates:
             checked += 1
             assert any(each.call is if_match for each in route.dependant.dependencies), operation
             assert 412 in route.responses, operation
-    assert checked >= 9
+    assert checked >= 11
+
+
+async def test_a_dry_run_on_what_has_changed_is_refused_too(api: Api) -> None:
+    made = await create(api)
+    await begin(api.database, made["operation"]["id"])
+    await finish(api.database, made["operation"]["id"], OperationState.SUCCEEDED)
+    path = f"/v1/environments/{made['id']}/blueprint?dry_run=true"
+    body = {"blueprint": {"name": "shop", "services": [{"name": "web", "image": "r.test/web:2"}]}}
+    old = (await api.client.get(f"/v1/environments/{made['id']}")).headers["etag"]
+    assert (await api.client.put(path, json=body, headers={"If-Match": old})).status_code == 200
+    await change(api, made["id"], {"description": "changed"})
+    refused = await api.client.put(path, json=body, headers={"If-Match": old})
+    problem(refused, 412, "precondition_failed")
 
 
 @pytest.mark.parametrize("odd", ["12", '"abc"', 'W/"x"', '"1" "', "", '"1",,x'])

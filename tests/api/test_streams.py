@@ -1,19 +1,16 @@
 """WebSockets over a real server: who may open one, what comes and in which order, and how each ends."""
 
 import asyncio
-import csv
 import json
 import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import uvicorn
-from starlette.routing import WebSocketRoute
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
@@ -361,11 +358,3 @@ async def test_a_client_that_takes_nothing_is_dropped_and_slows_nobody(
 
 def _listeners(api: Api) -> set[log_hub.LogListener]:
     return {each for found in api.state.log_hub._environments.values() for each in found.listeners}
-
-
-def test_the_contracts_websockets_exist(api: Api) -> None:
-    have = {route.path for route in api.app.routes if isinstance(route, WebSocketRoute)}
-    contract = Path(__file__).with_name("contract_websockets.csv")
-    with contract.open() as rows:
-        wanted = {row["path"].replace(":id", "{id}") for row in csv.DictReader(rows)}
-    assert {f"/v1{path}" for path in wanted} <= have

@@ -86,7 +86,7 @@ async def test_all_faults_of_a_template_are_listed_and_nothing_is_written(api: A
 
 async def test_text_that_no_database_holds_is_refused(api: Api, tenant: Tenant) -> None:
     answer = await api.client.post("/v1/templates", json=web(description="a\0b"))
-    body = problem(answer, 422, "blueprint_invalid")
+    body = problem(answer, 422, "validation_failed")
     assert [fault["path"] for fault in body["errors"]] == ["description"]
 
 

@@ -280,7 +280,12 @@ def test_registry_credentials(perdure: Run) -> None:
     arguments = ("registry", "add", "corp", "--registry", "registry.test:5000", "-u", "bot")
     assert perdure(*arguments, "--password-stdin", stdin=PLANTED).exit_code == 0
     assert "registry.test:5000" in perdure("registry", "list").stdout
+    assert perdure("registry", "replace", "corp", "-u", "other", stdin="another").exit_code == 0
+    shown = perdure("registry", "get", "corp").stdout
+    assert "registry.test:5000" in shown
+    assert "other" in shown
     assert perdure("registry", "remove", "corp").exit_code == 0
+    assert perdure("registry", "get", "corp").exit_code == 6
     assert perdure("registry", "remove", "corp").exit_code == 6
 
 

@@ -4,11 +4,12 @@ import base64
 import json
 from collections.abc import Collection
 
+from sqlalchemy import or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
-from activities.db.errors import NameTaken
+from activities.db.errors import NameTaken, NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, RegistryCredentialRecord, registry_credential_record
 from activities.db.repositories import secrets
@@ -60,6 +61,45 @@ async def get_registry_credential(
 ) -> RegistryCredentialRecord:
     """Return a login of this organisation, without its password. Raises NotFound."""
     row = await owned_row(session, RegistryCredential, credential_id, organization_id, "registry credential")
+    return registry_credential_record(row)
+
+
+async def find_registry_credential(
+    session: AsyncSession, organization_id: str, id_or_name: str
+) -> RegistryCredentialRecord:
+    """Return the login of this id or name, without its password. Raises NotFound."""
+    query = select(RegistryCredential).where(
+        col(RegistryCredential.organization_id) == organization_id,
+        or_(col(RegistryCredential.id) == id_or_name, col(RegistryCredential.name) == id_or_name),
+    )
+    row = (await session.exec(query)).one_or_none()
+    if row is None:
+        raise NotFound("registry credential", id_or_name)
+    return registry_credential_record(row)
+
+
+async def replace_registry_credential(
+    session: AsyncSession,
+    actor: Actor,
+    credential_id: str,
+    *,
+    host: str,
+    username: str,
+    password: str,
+    keys: MasterKeys,
+) -> RegistryCredentialRecord:
+    """Give a login another host, user and password; its name and id stay. Raises NotFound."""
+    await locked_organization(session, actor.organization_id)
+    row = await owned_row(
+        session, RegistryCredential, credential_id, actor.organization_id, "registry credential"
+    )
+    key = await secrets.data_key(session, actor.organization_id, keys)
+    row.host, row.username = host, username
+    row.data_key_id, row.ciphertext = key.id, key.encrypt(password, subject=row.id)
+    row.updated_at = utc_now()
+    session.add(row)
+    await add_entry(session, actor, "registry_credential.replace", row.id, {"name": row.name, "host": host})
+    await session.flush()
     return registry_credential_record(row)
 
 

@@ -1,0 +1,166 @@
+"""Each route of `contract.csv` answers as it says, by each of its addresses, and as `openapi.json` says."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx2
+import jsonschema_rs
+import pytest
+from starlette.routing import WebSocketRoute
+from starlette.types import Message
+
+from api.app import create_app
+from api.openapi import FILE, api_routes
+from api.settings import ApiSettings
+from tests.api.arrangements import ARRANGEMENTS, BUILT, ELSEWHERE, HTTP, ROWS, Call, Row, World
+from tests.api.support import Api
+from tests.helpers.tenants import Tenant
+
+DOCUMENT: dict[str, Any] = json.loads(FILE.read_text())
+AT_THE_ROOT = ("/health", "/ready", "/metrics")
+SEE_OTHER = 303
+ENDLESS = ("/environments/:id/events", "/environments/:id/logs/stream")
+"""Streams that end with the environment: only the begin of their answers is read."""
+OTHER_SOCKETS = {"/environments/{}/services/{}/tunnel", "/environments/{}/services/{}/exec"}
+"""Beyond the contract; tests/e2e has them, for they need pods."""
+
+
+@pytest.fixture
+def world(api: Api, tenant: Tenant) -> World:
+    """An API whose cluster measures nothing."""
+
+    async def served(kind: str) -> bool:
+        return False
+
+    api.cluster.served = served  # type: ignore[method-assign]
+    return World(api)
+
+
+def bare(path: str) -> str:
+    """A path of the application without prefix and without the names of its parameters."""
+    return re.sub(r"\{[^}]*\}", "{}", path.removeprefix("/v1"))
+
+
+def spellings(row: Row) -> list[str]:
+    """The prefixes by which the contract's route answers, the canonical one first."""
+    return ["", "/v1", "/api/v1"] if row.path.startswith(AT_THE_ROOT) else ["/v1", "", "/api/v1"]
+
+
+def operation_of(row: Row) -> dict[str, Any]:
+    """What the document says about a route."""
+    [found] = [
+        operation
+        for path, operations in DOCUMENT["paths"].items()
+        if bare(path) == row.template and (operation := operations.get(row.method.lower()))
+    ]
+    return dict(found)
+
+
+def documented(row: Row, status: int) -> dict[str, Any]:
+    """What the document says about an answer."""
+    answer: dict[str, Any] = operation_of(row)["responses"][str(status)]
+    return answer
+
+
+def check(row: Row, response: httpx2.Response) -> None:
+    """Compare an answer with the document: status, media type, and the shape of JSON."""
+    content = documented(row, response.status_code).get("content")
+    if content is None or row.method == "HEAD" or response.status_code == SEE_OTHER:
+        assert not response.content
+        return
+    kind = response.headers["content-type"].partition(";")[0]
+    assert kind in content
+    if "json" in kind and "schema" in content[kind]:
+        schema = {**content[kind]["schema"], "components": DOCUMENT["components"]}
+        jsonschema_rs.Draft202012Validator(schema).validate(response.json())
+
+
+async def first_message(api: Api, row: Row, kind: str, path: str) -> Message:
+    """Open a stream or a WebSocket, and leave once it began; return what it began with."""
+    came: asyncio.Queue[Message] = asyncio.Queue()
+    left = asyncio.Event()
+    first = {"type": f"{kind}.connect"} if kind == "websocket" else {"type": "http.request", "body": b""}
+    to_come = [first]
+
+    async def receive() -> Message:
+        if to_come:
+            return to_come.pop()
+        await left.wait()
+        return {"type": f"{kind}.disconnect", "code": 1000}
+
+    scope = {
+        "type": kind,
+        "method": row.method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"authorization", api.client.headers["authorization"].encode())],
+        "subprotocols": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("api.test", 80),
+        "scheme": "http",
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+        "state": {"app": api.state},
+    }
+    task = asyncio.create_task(api.app(scope, receive, came.put))
+    async with asyncio.timeout(20):
+        begun = await came.get()
+        left.set()
+        await task
+    return begun
+
+
+def marked(row: Row) -> Any:
+    return pytest.param(row, id=f"{row.method} {row.path} {row.arrangement}")
+
+
+@pytest.mark.parametrize("row", [marked(row) for row in HTTP])
+async def test_a_route_answers_by_each_of_its_addresses(world: World, row: Row) -> None:
+    for prefix in spellings(row):
+        call: Call = await ARRANGEMENTS[row.arrangement](world)
+        path = prefix + call.path(row)
+        if row.path in ENDLESS:
+            begun = await first_message(world.api, row, "http", path)
+            kind = dict(begun["headers"])[b"content-type"].decode().partition(";")[0]
+            assert begun["status"] == row.status
+            assert kind in documented(row, row.status)["content"]
+            continue
+        response = await world.api.client.request(row.method, path, **call.content())
+        assert response.status_code == row.status, (path, response.text)
+        check(row, response)
+
+
+@pytest.mark.parametrize("row", [marked(row) for row in BUILT if row.method == "WS"])
+async def test_a_websocket_is_taken_by_each_of_its_addresses(world: World, row: Row) -> None:
+    for prefix in spellings(row):
+        call = await ARRANGEMENTS[row.arrangement](world)
+        begun = await first_message(world.api, row, "websocket", prefix + call.path(row))
+        assert begun["type"] == "websocket.accept", begun
+
+
+def test_the_table_has_every_route_and_no_other() -> None:
+    app = create_app(ApiSettings.model_construct())
+    have = {
+        (method, bare(route.path_format))
+        for route in api_routes(app)
+        if route.include_in_schema
+        for method in route.methods or ()
+    }
+    have |= {("WS", bare(route.path)) for route in app.routes if isinstance(route, WebSocketRoute)}
+    have -= {("WS", path) for path in OTHER_SOCKETS}
+    assert {(row.method, row.template) for row in BUILT} == have
+    assert {row.part for row in ROWS} == {"main job", "lifecycle", "beyond"}
+
+
+def test_what_is_built_elsewhere_is_not_here_yet() -> None:
+    """Fails once such a route is here: give its row an arrangement then."""
+    app = create_app(ApiSettings.model_construct())
+    have = {bare(route.path_format) for route in api_routes(app)}
+    assert not {row.template for row in ROWS if row.arrangement == ELSEWHERE} & have
+
+
+async def test_no_arrangement_is_left_over() -> None:
+    assert set(ARRANGEMENTS) == {row.arrangement for row in BUILT}
