@@ -60,6 +60,7 @@ def _proxy_documentation() -> Documentation:
         RequestProblem.BAD_REQUEST,
         RequestProblem.CONTENT_TOO_LARGE,
         RequestProblem.SERVICE_NOT_READY,
+        RequestProblem.WAKING,
         RequestProblem.UPSTREAM_FAILED,
         RequestProblem.UPSTREAM_TIMEOUT,
         ok={
@@ -68,6 +69,8 @@ def _proxy_documentation() -> Documentation:
             "content": {"*/*": {}},
         },
     )
+    # To a browser, while the environment wakes up.
+    given["responses"][503]["content"]["text/html"] = {"schema": {"type": "string"}}
     given["responses"]["default"] = {
         "description": "The application's answer, whatever it is",
         "content": {"*/*": {}},
@@ -87,6 +90,7 @@ async def _forward(
 
     Not handed on: `Authorization`, cookies in both directions, hop-by-hop headers, and redirects that leave
     the service (they come as `X-Perdure-Location`). Every answer bears `Content-Security-Policy: sandbox`.
+    An environment that was stopped because nobody used it is woken, and the request waits for the service.
     """
     del path  # decoded; what counts is how it was written
     return await proxy.forward(request, state, actor, environment_id, service)

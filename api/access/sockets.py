@@ -70,7 +70,7 @@ async def serve_tunnel(websocket: WebSocket, environment_id: str, named: str) ->
     try:
         actor = await shake.actor(Role.DEVELOPER)
         state = shake.state
-        target = await state.targets.find(state, actor.organization_id, environment_id, named)
+        target, _ = await state.wakes.target(state, actor, environment_id, named)
         cluster = await state.clusters.get(target.record.cluster)
         data: JsonObject = {"service": target.service.name, "port": target.port.container_port}
         await _note_in_audit(state, actor, "service.tunnel", target.record, data)
