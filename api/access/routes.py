@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response, WebSocket
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from api.access import cost, endpoints, metrics, proxy, sockets
+from api.access import app_sockets, cost, endpoints, metrics, proxy, sockets
 from api.access.endpoints import Check
 from api.access.headers import ANSWERED_BY, SANDBOX
 from api.access.schemas import CostOut, EndpointsOut, MetricsOut, StoreStatsOut
@@ -106,6 +106,18 @@ for _method in METHODS:
         operation_id=f"services_proxy_{_method.lower()}",
         **_proxy_documentation(),
     )
+
+
+@router.websocket("/{id}/services/{service}/proxy/{path:path}")
+async def proxied_socket(
+    websocket: WebSocket,
+    environment_id: Annotated[str, Path(alias="id")],
+    service: Annotated[str, Path()],
+    path: Annotated[str, Path()],
+) -> None:
+    """A WebSocket of the application. Least role: developer."""
+    del path  # decoded; what counts is how it was written
+    await app_sockets.serve(websocket, environment_id, service)
 
 
 @router.websocket("/{id}/services/{service}/tunnel")
