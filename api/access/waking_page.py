@@ -20,6 +20,7 @@ POLICY: Final = "; ".join(
     (
         "default-src 'none'",
         f"style-src 'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'",
+        "img-src data:",
         "form-action 'none'",
         "base-uri 'none'",
         "frame-ancestors 'none'",

@@ -8,7 +8,7 @@ import pytest
 from sqlmodel import col, select
 from starlette.types import Message
 
-from activities.db.acceptance import resume_environment, stop_environment
+from activities.db.acceptance import Accepted, resume_environment, stop_environment, wake_environment
 from activities.db.records import SWEEPER, Actor, OperationRecord, operation_record
 from activities.db.repositories import audit, events
 from activities.db.tables import EventType, Operation, Role
@@ -82,10 +82,17 @@ async def come_up(api: Api, environment_id: str, resume: OperationRecord) -> Non
 
 
 async def test_fifty_requests_at_once_are_one_resume_and_all_are_carried_through(
-    api: Api, tenant: Tenant
+    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = await asleep(api, tenant)
     environment_id = environment_of(made)
+    accepting: list[str] = []
+
+    async def counted(*arguments: Any, **more: Any) -> Accepted | None:
+        accepting.append(environment_id)
+        return await wake_environment(*arguments, **more)
+
+    monkeypatch.setattr(waking, "wake_environment", counted)
     asked = [asyncio.create_task(api.client.post(f"{made.url}/x", content=b"once")) for _ in range(50)]
     resume = await resume_of(api, environment_id)
     assert made.opened == []
@@ -93,6 +100,7 @@ async def test_fifty_requests_at_once_are_one_resume_and_all_are_carried_through
     answers = await asyncio.gather(*asked)
     assert {(answer.status_code, answer.text) for answer in answers} == {(200, "ok")}
     assert len(made.opened) == 50, "each was sent once"
+    assert len(accepting) == 1, "they share one transaction"
     kinds = [each.kind for each in await operations(api, environment_id)]
     assert kinds == [OperationKind.PROVISION, OperationKind.STOP, OperationKind.RESUME]
     assert resume.requested_by == tenant.actor.principal_id

@@ -94,6 +94,12 @@ def test_a_resume_survives_the_process_whose_request_asked_for_it(stack: Stack, 
         with pytest.raises(httpx2.TransportError):
             asked.result(30)
     stack.start_api()
-    answer = get(stack, handle)
-    assert answer.status_code == 200, answer.text
+
+    def answered() -> bool:
+        # The killed process may not have started what it accepted: the reconciler does, and takes its time.
+        answer = get(stack, handle)
+        assert answer.status_code == 200 or answer.json()["code"] == "waking", answer.text
+        return answer.is_success
+
+    eventually(answered, "it is awake", within=120)
     eventually(lambda: resumes(stack, handle) == ["succeeded"], "one resume, and it ends well", within=60)
