@@ -53,6 +53,9 @@ class _Wake:
         self.state: str = ""
         """How the resume ended."""
         self.over = False
+        """Nothing more will be known here."""
+        self.settled = False
+        """It was followed to its end: the environment is awake, or is not going to be."""
         self.fault: Exception | None = None
         self.waiting = 0
         self._changed = asyncio.Event()
@@ -200,7 +203,7 @@ async def _after(
         operation = wake.operation
         if error.kind is not RequestProblem.SERVICE_NOT_READY or operation is None:
             raise
-        if wake.over and not wake.state:
+        if wake.over and not wake.settled:
             # This process stops, or followed it for too long.
             raise still_waking(operation) from error
         if wake.unsuccessful:
@@ -219,6 +222,7 @@ async def _step(state: AppState, actor: Actor, environment_id: str, service: str
     async with state.database.transaction() as session:
         accepted = await wake_environment(session, actor, environment_id, service, keys=state.master_keys)
     if accepted is None:
+        wake.settled = True
         return False
     if not accepted.repeated:
         _log.info("environment_woken", environment=environment_id, operationId=accepted.operation.id)
@@ -228,7 +232,10 @@ async def _step(state: AppState, actor: Actor, environment_id: str, service: str
     after = accepted.environment.last_event
     async with state.tail.subscribe(actor.organization_id, environment_id, after) as events:
         ended = await _follow(state, events, accepted, wake)
-    return ended and accepted.operation.kind is OperationKind.STOP
+    if accepted.operation.kind is OperationKind.STOP:
+        return ended
+    wake.settled = ended
+    return False
 
 
 async def _follow(state: AppState, events: Subscription, accepted: Accepted, wake: _Wake) -> bool:

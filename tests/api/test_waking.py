@@ -224,13 +224,20 @@ async def test_a_stop_under_way_is_waited_for_and_then_undone(api: Api, tenant: 
     assert (await asked).text == "ok"
 
 
-async def test_a_stop_that_is_taken_back_leaves_the_service_where_it_was(api: Api, tenant: Tenant) -> None:
+@pytest.mark.parametrize("pods", ["there", "gone"])
+async def test_a_stop_that_fails_leaves_the_service_where_it_was(api: Api, tenant: Tenant, pods: str) -> None:
     made = await asleep(api, tenant, stopped=False)
     asked = asyncio.create_task(api.client.get(f"{made.url}/"))
     await until(lambda: bool(api.state.wakes._under_way), "it is waited for")
     stopping = (await operations(api, environment_of(made)))[-1]
+    if pods == "gone":
+        api.cluster.pods = []
+        api.state.targets._known.clear()
     await finish(api.database, stopping.id, OperationState.FAILED)
-    assert (await asked).text == "ok"
+    if pods == "there":
+        assert (await asked).text == "ok"
+    else:
+        problem(await asked, 503, "service_not_ready")
     assert len(await operations(api, environment_of(made))) == 2
 
 
