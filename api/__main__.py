@@ -13,7 +13,7 @@ from activities.keyring import KeyringInvalidError
 from activities.secrets import SecretsError
 from api.events import PING_SECONDS
 from api.logs import configure_logging
-from api.protocol import LimitedHttpProtocol
+from api.protocol import LARGEST_MESSAGE, LimitedHttpProtocol
 from api.settings import ApiSettings
 from api.state import AppState
 
@@ -48,7 +48,7 @@ def main() -> int:
         loop="uvloop",
         http=LimitedHttpProtocol,
         ws="websockets-sansio",  # of the two the one that slows a sender down while nobody takes its frames
-        ws_max_size=1024 * 1024,
+        ws_max_size=LARGEST_MESSAGE,
         ws_ping_interval=PING_SECONDS,
         # A pong waits behind what is not taken yet: who is slow for two minutes is not gone.
         ws_ping_timeout=120.0,

@@ -40,6 +40,7 @@ class RequestProblem(StrEnum):
     PIN_REQUIRED = "pin_required"
     PIN_LOCKED = "pin_locked"
     SERVICE_NOT_READY = "service_not_ready"
+    WAKING = "waking"
     UPSTREAM_FAILED = "upstream_failed"
     UPSTREAM_TIMEOUT = "upstream_timeout"
 
@@ -122,6 +123,12 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         503,
         "No pod of the service is ready",
         "`perdure env status` shows what its pods wait for; the request did not reach the application.",
+    ),
+    RequestProblem.WAKING: ProblemTraits(
+        503,
+        "The environment is waking up",
+        "It was asleep, as nobody used it. Repeat the request after the seconds in `Retry-After`; "
+        "`operationId` is the operation that it waits for.",
     ),
     RequestProblem.UPSTREAM_FAILED: ProblemTraits(
         502,

@@ -17,6 +17,8 @@ from api.state import AppState
 
 LARGEST_HEAD: Final = 64 * 1024
 """Bytes; the parser itself knows no end."""
+LARGEST_MESSAGE: Final = 1024 * 1024
+"""Bytes of one message of a WebSocket, in either direction."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):

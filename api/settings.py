@@ -82,6 +82,11 @@ class ApiSettings(SharedSettings, BaseSettings):
         default=3_600.0, gt=0, description="One proxied request, or one tunnel"
     )
     proxy_response_bytes: int = Field(default=1024**3, ge=1, description="Largest proxied answer")
+    wake_hold_seconds: float = Field(
+        default=25.0,
+        ge=0,
+        description="A request waits for a service that it woke; 0: it is answered 503 at once",
+    )
     rate_card: RateCard = RateCard()
     """What resources cost, for estimates: JSON with `currency`, `cpu_core_hour`, `memory_gib_hour`,
     `storage_gib_month`."""

@@ -28,6 +28,8 @@ SUBPROTOCOL: Final = "perdure.v1"
 SEND_SECONDS: Final = 10.0
 """A message that a client has not taken after so long, with the socket's buffers full, is its last."""
 _CLOSE_SECONDS: Final = 3.0
+_LONGEST_REASON: Final = 120
+"""Bytes; a close frame has room for 123."""
 _NORMAL: Final = Ending(1000, "done", "")
 
 Messages = Callable[[OpenStream], AsyncIterator[str]]
@@ -61,7 +63,7 @@ async def serve(
         ending = await _exchange(socket, stream, messages(stream))
         if ending is not None:
             _log.info("stream_ended", path=socket.state.path, code=ending.code, keyId=actor.key_id)
-            await _close(socket, ending)
+            await close_with(socket, ending)
 
 
 def read_query(socket: WebSocket, model: type[Query]) -> Query:
@@ -136,10 +138,16 @@ async def _gone(socket: WebSocket) -> None:
         pass
 
 
-async def _close(socket: WebSocket, ending: Ending) -> None:
+async def close_with(socket: WebSocket, ending: Ending) -> None:
+    """Close a socket that may be closed already, or whose client takes nothing. Never fails."""
     if socket.application_state is not WebSocketState.CONNECTED:
         return
     # A client that takes nothing cannot be told why either: its connection is cut.
     with suppress(TimeoutError, RuntimeError, WebSocketDisconnect, OSError):
         async with asyncio.timeout(_CLOSE_SECONDS):
-            await socket.close(ending.code, ending.reason)
+            await socket.close(ending.code, _fitting(ending.reason))
+
+
+def _fitting(reason: str) -> str:
+    """Cut a reason to the room that a close frame has."""
+    return reason.encode()[:_LONGEST_REASON].decode(errors="ignore")

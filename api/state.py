@@ -31,6 +31,7 @@ from api.starts import WorkflowStarts
 if TYPE_CHECKING:
     from api.access.stores import StoreReadings
     from api.access.target import Targets
+    from api.access.waking import Wakes
     from api.environments.blueprints import Blueprints
     from api.environments.live import LiveStatus
     from api.environments.log_hub import LogHub
@@ -97,6 +98,7 @@ class AppState:
     activity: ActivityLog
     access: Admission
     targets: Targets
+    wakes: Wakes
     stores: StoreReadings
 
 
@@ -139,6 +141,7 @@ async def running(
     # They stand on this module's types.
     from api.access.stores import StoreReadings  # noqa: PLC0415
     from api.access.target import Targets  # noqa: PLC0415
+    from api.access.waking import Wakes  # noqa: PLC0415
     from api.environments.blueprints import Blueprints  # noqa: PLC0415
     from api.environments.live import LiveStatus  # noqa: PLC0415
     from api.environments.log_hub import LogHub  # noqa: PLC0415
@@ -147,6 +150,7 @@ async def running(
     tail = EventTail(DatabaseLog(dependencies.database))
     streams = OpenStreams(DatabaseKeys(dependencies.database), limit=settings.streams_per_key)
     log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
+    wakes = Wakes()
     starts = WorkflowStarts(dependencies.starter, metrics)
     async with starts.running(), activity.running():
         try:
@@ -176,10 +180,12 @@ async def running(
                 activity=activity,
                 access=Admission(settings.access_at_once),
                 targets=Targets(),
+                wakes=wakes,
                 stores=StoreReadings(),
             )
         finally:
             await streams.close()
+            await wakes.close()
             await tail.close()
             await log_hub.close()
 

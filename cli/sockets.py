@@ -25,7 +25,8 @@ from cli.settings import Connection
 _PROTOCOL: Final = Subprotocol("perdure.v1")
 _CHUNK: Final = 65_536
 _STDIN, _STDOUT = 0, 1
-_OPEN_SECONDS: Final = 20.0
+_OPEN_SECONDS: Final = 40.0
+"""A tunnel into an environment that sleeps opens once it is awake."""
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 

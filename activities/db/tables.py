@@ -58,7 +58,7 @@ class EventType(StrEnum):
     SETTINGS = "settings"
     """Of the environment itself, by a request: no operation belongs to it."""
     TIMER = "timer"
-    """Something will end by itself, or did: no operation belongs to it."""
+    """Something will end by itself, or did, or was woken by use: no operation belongs to it."""
 
 
 class Table(SQLModel):

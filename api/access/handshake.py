@@ -38,11 +38,11 @@ class Handshake:
         organization_id = self.websocket.headers.get("x-organization-id")
         return await identify(self.websocket, offered_key(self.websocket), organization_id, role)
 
-    async def open(self) -> None:
-        """Accept it."""
+    async def open(self, subprotocol: str | None = None) -> None:
+        """Accept it, with our subprotocol if that was offered and no other is given."""
         offered = self.websocket.scope.get("subprotocols", [])
         self.opened = True
-        await self.websocket.accept(subprotocol=PROTOCOL if PROTOCOL in offered else None)
+        await self.websocket.accept(subprotocol=subprotocol or (PROTOCOL if PROTOCOL in offered else None))
 
     async def refuse(self, error: Exception) -> None:
         """Answer the handshake with the problem that `error` is."""

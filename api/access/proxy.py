@@ -14,6 +14,7 @@ from fastapi import Request, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from activities.db.records import Actor
+from api.access import waking_page
 from api.access.headers import request_headers, response_headers
 from api.access.paths import service_path, service_query
 from api.access.target import RETRY_SECONDS, ServiceTarget
@@ -38,11 +39,17 @@ async def forward(
 ) -> Response:
     """Prepare a request's way to a service; the answer that is returned takes it.
 
+    An environment that sleeps for want of use is woken first: nothing of the request has been sent by then.
     Raises NotFound, ClusterError, and ProblemError for what is wrong with request or service.
     """
-    target = await state.targets.find(state, actor.organization_id, environment_id, named)
     path = service_path(request.scope["raw_path"])
     query = service_query(request.scope["query_string"])
+    try:
+        target, held = await state.wakes.target(state, actor, environment_id, named)
+    except ProblemError as error:
+        if error.kind is RequestProblem.WAKING and waking_page.wanted(request):
+            return waking_page.page(error)
+        raise
     try:
         headers = request_headers(
             request.scope["headers"],
@@ -56,7 +63,17 @@ async def forward(
         ) from error
     cluster = await state.clusters.get(target.record.cluster)
     state.activity.note(actor.organization_id, target.record.id)
-    return Forwarded(state, cluster, target, actor.organization_id, (path, query), headers)
+    return Forwarded(state, cluster, target, actor.organization_id, (path, query), headers, held=held)
+
+
+def _beginning_with(first: Message, receive: Receive) -> Receive:
+    """Give out a message that was taken, then the others."""
+    taken = [first]
+
+    async def again() -> Message:
+        return taken.pop() if taken else await receive()
+
+    return again
 
 
 class Forwarded(Response):
@@ -70,8 +87,11 @@ class Forwarded(Response):
         organization_id: str,
         address: tuple[bytes, bytes],
         headers: list[tuple[bytes, bytes]],
+        *,
+        held: bool,
     ) -> None:
         super().__init__()
+        self._held = held
         self._state = state
         self._cluster = cluster
         self._target = target
@@ -87,6 +107,12 @@ class Forwarded(Response):
 
         After that only a broken connection says that it is not whole: it returns without the end.
         """
+        if self._held:
+            # Who asked may have given up, and asked again: only one of the two is to reach the application.
+            first = await receive()
+            if first["type"] == "http.disconnect":
+                return
+            receive = _beginning_with(first, receive)
         try:
             with self._state.access.admitted():
                 async with asyncio.timeout(self._state.settings.proxy_total_seconds):

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response, WebSocket
 from fastapi.routing import APIRoute
 from starlette.types import Message, Receive, Scope, Send
 
-from api.access import cost, endpoints, metrics, proxy, sockets
+from api.access import app_sockets, cost, endpoints, metrics, proxy, sockets
 from api.access.endpoints import Check
 from api.access.headers import ANSWERED_BY, SANDBOX
 from api.access.schemas import CostOut, EndpointsOut, MetricsOut, StoreStatsOut
@@ -60,6 +60,7 @@ def _proxy_documentation() -> Documentation:
         RequestProblem.BAD_REQUEST,
         RequestProblem.CONTENT_TOO_LARGE,
         RequestProblem.SERVICE_NOT_READY,
+        RequestProblem.WAKING,
         RequestProblem.UPSTREAM_FAILED,
         RequestProblem.UPSTREAM_TIMEOUT,
         any_query=True,
@@ -70,6 +71,8 @@ def _proxy_documentation() -> Documentation:
             "content": {"*/*": {}},
         },
     )
+    # To a browser, while the environment wakes up.
+    given["responses"][503]["content"]["text/html"] = {"schema": {"type": "string"}}
     given["responses"]["default"] = {
         "description": "The application's answer, whatever it is",
         "content": {"*/*": {}},
@@ -89,6 +92,7 @@ async def _forward(
 
     Not handed on: `Authorization`, cookies in both directions, hop-by-hop headers, and redirects that leave
     the service (they come as `X-Perdure-Location`). Every answer bears `Content-Security-Policy: sandbox`.
+    An environment that was stopped because nobody used it is woken, and the request waits for the service.
     """
     del path  # decoded; what counts is how it was written
     return await proxy.forward(request, state, actor, environment_id, service)
@@ -104,6 +108,18 @@ for _method in METHODS:
         operation_id=f"services_proxy_{_method.lower()}",
         **_proxy_documentation(),
     )
+
+
+@router.websocket("/{id}/services/{service}/proxy/{path:path}")
+async def proxied_socket(
+    websocket: WebSocket,
+    environment_id: Annotated[str, Path(alias="id")],
+    service: Annotated[str, Path()],
+    path: Annotated[str, Path()],
+) -> None:
+    """A WebSocket of the application. Least role: developer."""
+    del path  # decoded; what counts is how it was written
+    await app_sockets.serve(websocket, environment_id, service)
 
 
 @router.websocket("/{id}/services/{service}/tunnel")

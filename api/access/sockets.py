@@ -19,6 +19,7 @@ from activities.db.repositories import audit
 from activities.db.tables import Role
 from api.access.handshake import Handshake
 from api.access.target import declared_service, is_up, why_not_ready
+from api.access.upstream import UpstreamBroke, UpstreamSilent
 from api.envelope import ApiInput
 from api.environments.documents import problem_field
 from api.environments.service import known_blueprint
@@ -70,7 +71,7 @@ async def serve_tunnel(websocket: WebSocket, environment_id: str, named: str) ->
     try:
         actor = await shake.actor(Role.DEVELOPER)
         state = shake.state
-        target = await state.targets.find(state, actor.organization_id, environment_id, named)
+        target, _ = await state.wakes.target(state, actor, environment_id, named)
         cluster = await state.clusters.get(target.record.cluster)
         data: JsonObject = {"service": target.service.name, "port": target.port.container_port}
         await _note_in_audit(state, actor, "service.tunnel", target.record, data)
@@ -283,22 +284,25 @@ async def _first_of(
 async def _end_with(shake: Handshake, error: Exception) -> None:
     """Tell the client why it ends: as an answer before the socket is open, after that as its last message."""
     if shake.opened:
-        problem = _socket_problem(error)
+        problem = socket_problem(error)
         try:
             await shake.websocket.send_text(json.dumps({"problem": shake.body(problem)}))
         except (RuntimeError, WebSocketDisconnect):
             return
         await _close(shake.websocket, PROBLEM, f"{problem.kind.value}: {problem.detail}")
     else:
-        await shake.refuse(_socket_problem(error))
+        await shake.refuse(socket_problem(error))
 
 
-def _socket_problem(error: Exception) -> ProblemError:
+def socket_problem(error: Exception) -> ProblemError:
+    """Say what went wrong on a WebSocket into a service."""
     # Late, like the gateway: `aiohttp` comes with it.
     from clusters.tunnel import Cut, Refused  # noqa: PLC0415
 
-    if isinstance(error, Refused | Cut):
+    if isinstance(error, Refused | Cut | UpstreamBroke):
         return ProblemError(RequestProblem.UPSTREAM_FAILED, f"{error}.")
+    if isinstance(error, UpstreamSilent):
+        return ProblemError(RequestProblem.UPSTREAM_TIMEOUT, f"{error}.")
     if isinstance(error, NotFound):
         return ProblemError(RequestProblem.SERVICE_NOT_READY, "The pod went while it was asked.")
     return as_problem(error)

@@ -20,6 +20,7 @@ from activities.db.tables import Role
 from api import sockets
 from api.__main__ import Server
 from api.environments import log_hub
+from api.protocol import LARGEST_MESSAGE
 from clusters.objects import Manifest
 from clusters.values import LogLine
 from clusters.watch import Changed, Listed, WatchEvent
@@ -42,6 +43,7 @@ async def served(api: Api) -> AsyncIterator[str]:
         lifespan="off",
         log_config=None,
         ws="websockets-sansio",
+        ws_max_size=LARGEST_MESSAGE,
         ws_per_message_deflate=False,
     )
     server = Server(config)

@@ -80,6 +80,7 @@ def served(sqlite_url: str, tmp_path: Path) -> Iterator[Served]:
         status_cache_seconds=0,
         ingress_class="traefik",
         share_refresh_seconds=1,
+        wake_hold_seconds=0,
     )
 
     @asynccontextmanager

@@ -23,6 +23,7 @@ from activities.db.acceptance.update import (
     rollback_environment,
     update_environment,
 )
+from activities.db.acceptance.wake import may_be_woken, wake_environment
 
 __all__ = [
     "Accepted",
@@ -38,6 +39,7 @@ __all__ = [
     "create_environment",
     "delete_environment",
     "extend_environment",
+    "may_be_woken",
     "preview_update",
     "restart_service",
     "resume_environment",
@@ -46,4 +48,5 @@ __all__ = [
     "scale_service",
     "stop_environment",
     "update_environment",
+    "wake_environment",
 ]

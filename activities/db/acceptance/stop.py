@@ -44,12 +44,18 @@ async def stop_environment(session: AsyncSession, actor: Actor, environment_id: 
 
 
 async def resume_environment(
-    session: AsyncSession, actor: Actor, environment_id: str, *, keys: MasterKeys
+    session: AsyncSession,
+    actor: Actor,
+    environment_id: str,
+    *,
+    keys: MasterKeys,
+    woken_for: str | None = None,
 ) -> Accepted:
     """Accept that a stopped environment runs again, as its revision and overrides say.
 
-    One whose last operation failed may be resumed too: it may stand between the two. Raises NotFound,
-    AlreadyDeleted, Deleting, Busy, or NotApplicable when it is not stopped.
+    One whose last operation failed may be resumed too: it may stand between the two. `woken_for`: the service
+    whose use asks for it, for the audit trail. Raises NotFound, AlreadyDeleted, Deleting, Busy, or
+    NotApplicable when it is not stopped.
     """
     environment = await changeable(session, actor, environment_id)
     awake = frozenset(EnvironmentPhase) - {EnvironmentPhase.STOPPED, EnvironmentPhase.ERROR}
@@ -65,5 +71,5 @@ async def resume_environment(
         environment,
         Asked(OperationKind.RESUME, change=change),
         (*planned, *plan_removals(list(left), after=[step.name for step in planned])),
-        audit=("environment.resume", {}),
+        audit=("environment.resume", {} if woken_for is None else {"wokenFor": woken_for}),
     )
