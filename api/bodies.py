@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Hashable
-from typing import Any, Final
+from collections.abc import Callable, Hashable
+from typing import Any, Final, TypeVar
 
 import yaml
 from starlette.requests import Request
@@ -26,6 +26,7 @@ from yaml.events import (
 
 from api.problems import ProblemError, RequestProblem
 
+Parsed = TypeVar("Parsed")
 JSON_TYPES: Final = frozenset({"application/json"})
 YAML_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 MAX_DEPTH: Final = 100
@@ -142,9 +143,21 @@ def parse_yaml(text: str) -> object:
     Raises DocumentInvalid: syntax, repeated keys, unknown tags, several documents, and documents that are
     deeper or (aliases expanded) larger than any Blueprint.
     """
+    return _read_yaml(text, lambda: yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader
+
+
+def parse_yaml_documents(text: str) -> list[object]:
+    """Parse all documents of a YAML text, as `parse_yaml` parses one. The limits are those of all together.
+
+    Raises DocumentInvalid, whose message shows keys of mappings and no values.
+    """
+    return _read_yaml(text, lambda: list(yaml.load_all(text, Loader=_Loader)))
+
+
+def _read_yaml(text: str, read: Callable[[], Parsed]) -> Parsed:
     try:
         _measure(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+        return read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = error.problem or error.context or "it cannot be read"
