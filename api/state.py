@@ -19,6 +19,7 @@ from api.access.admission import Admission
 from api.activity import ActivityLog
 from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
+from api.discover.admission import Fetches
 from api.events import DatabaseLog, EventTail
 from api.limits import Limits
 from api.metrics import Metrics
@@ -96,6 +97,7 @@ class AppState:
     access: Admission
     targets: Targets
     stores: StoreReadings
+    fetches: Fetches
 
 
 @asynccontextmanager
@@ -173,6 +175,7 @@ async def running(
                 access=Admission(settings.access_at_once),
                 targets=Targets(),
                 stores=StoreReadings(),
+                fetches=Fetches(settings.discover_at_once),
             )
         finally:
             await streams.close()

@@ -38,15 +38,22 @@ _PLACEHOLDER: Final = "images.invalid/not-named:yet"
 class Wish:
     """What the caller wants: `name` of the environment, `images` by service, `kind` of source if not any.
 
-    `variables` and `profiles` are those of Compose. `only`: the one file that is to be the source.
+    Without a name it is that of the Compose project, else it is made from `fallback`. `variables` and
+    `profiles` are those of Compose. `only`: the one file that is to be the source.
     """
 
-    name: str
+    name: str | None = None
+    fallback: str | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     profiles: Collection[str] = ()
     kind: SourceKind | None = None
     only: str | None = None
+
+    def environment(self, *projects: object) -> str:
+        """What the environment is called; `projects` are the names that a source has."""
+        written = [project for project in projects if isinstance(project, str)]
+        return self.name or name_for(*written, self.fallback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,8 @@ def _document(
             services = import_manifests(manifests, images=wish.images, report=report)
         else:
             texts = [(path, found.texts[path]) for path in candidates]
-            services = import_dockerfiles(texts, name=wish.name, images=wish.images, report=report)
-        document: dict[str, JsonValue] | None = {"name": wish.name, "services": services}
+            services = import_dockerfiles(texts, name=wish.environment(), images=wish.images, report=report)
+        document: dict[str, JsonValue] | None = {"name": wish.environment(), "services": services}
         return kind, document if services else None, frozenset(candidates)
     return None, None, frozenset()
 
@@ -123,9 +130,10 @@ def _from_compose(path: str, found: Found, wish: Wish, report: Report) -> dict[s
         return None
     beside = _Beside(found.texts, posixpath.dirname(path))
     variables = {**_variables(beside, path, report), **wish.variables}
+    document = documents[0]
     carried = import_compose(
-        documents[0],
-        name=wish.name,
+        document,
+        name=wish.environment(document.get("name") if isinstance(document, Mapping) else None),
         env_files=beside,
         images=wish.images,
         profiles=wish.profiles,
@@ -136,9 +144,9 @@ def _from_compose(path: str, found: Found, wish: Wish, report: Report) -> dict[s
         report.say(path, NoteKind.CHANGED, note)
     for each in carried.unsupported:
         report.leave(path, each.path, each.reason)
-    document = carried.blueprint_document
-    _hide_secrets(document, path, report)
-    return document if document["services"] else None
+    made = carried.blueprint_document
+    _hide_secrets(made, path, report)
+    return made if made["services"] else None
 
 
 class _Beside(Mapping[str, str]):
