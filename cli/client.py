@@ -23,6 +23,7 @@ from cli.models import (
     AuditEntry,
     Checkpoint,
     Diff,
+    Discovery,
     EndpointList,
     Environment,
     EnvironmentStatus,
@@ -48,6 +49,8 @@ JsonObject = dict[str, JsonValue]
 USER_AGENT: Final = "perdure-cli"
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
+DISCOVERY_SECONDS: Final = 120.0
+"""A repository may take a minute to be fetched."""
 STREAM_SILENCE_SECONDS: Final = 45.0
 """The API pings every 15 s: three missed pings and the connection is taken for dead."""
 ATTEMPTS: Final = 4
@@ -255,6 +258,13 @@ class ApiClient:
         """Turn a Compose file into a Blueprint, and with `create` into an environment."""
         return self._read(Import, self._post("/v1/environments/import", _present(body)))
 
+    def discover(self, body: Mapping[str, JsonValue]) -> Answer[Discovery]:
+        """Find a Blueprint in files or a repository."""
+        path = "/v1/environments/discover"
+        return self._read(
+            Discovery, _data(self._send("POST", path, body=_present(body), seconds=DISCOVERY_SECONDS))
+        )
+
     # Operations
 
     def operations(self, *, environment_id: str | None, limit: int) -> Answer[list[Operation]]:
@@ -455,11 +465,18 @@ class ApiClient:
         params: Mapping[str, JsonValue] | None = None,
         body: Mapping[str, JsonValue] | None = None,
         idempotency_key: str | None = None,
+        seconds: float = ANSWER_SECONDS,
     ) -> JsonValue:
-        """Send a request, again where that is harmless. Raises ApiError and ApiUnreachable."""
+        """Send a request, again where that is harmless; `seconds` for its answer.
+
+        Raises ApiError and ApiUnreachable.
+        """
         query = {name: _query(value) for name, value in (params or {}).items()}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        request = self._http.build_request(method, path, params=query, json=body, headers=headers)
+        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
+        request = self._http.build_request(
+            method, path, params=query, json=body, headers=headers, timeout=timeout
+        )
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             began = time.monotonic()

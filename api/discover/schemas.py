@@ -44,7 +44,11 @@ class DiscoverBlueprint(ApiInput):
     repository: RepositoryIn | None = None
     files: list[FileIn] | None = Field(default=None, min_length=1, max_length=MOST_FILES)
     name: str | None = Field(
-        default=None, description="Name of the environment; else that of the repository or Compose project"
+        default=None,
+        description="Name of the environment; else that of the Compose project, `project` or repository",
+    )
+    project: str | None = Field(
+        default=None, max_length=250, description="What the project is called, if its files do not say it"
     )
     kind: SourceKind | None = Field(
         default=None,

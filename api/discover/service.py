@@ -187,7 +187,7 @@ def _discovered(wish: DiscoverBlueprint, read: _Read) -> DiscoverOut:
         parse_yaml_documents,
         Wish(
             name=wish.name,
-            fallback=read.name,
+            fallback=wish.project or read.name,
             images=wish.images,
             variables=wish.variables,
             profiles=wish.profiles,
