@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 from starlette.requests import Request
 
-from api.bodies import parse_yaml_documents
+from api.bodies import YamlReader
 from api.discover.addresses import RepositoryRefused, RepositoryUrl, addresses, read_url
 from api.discover.git import Bounds, GitMissing, fetched
 from api.discover.schemas import (
@@ -184,7 +184,7 @@ async def _left(request: Request) -> None:
 def _discovered(wish: DiscoverBlueprint, read: _Read) -> DiscoverOut:
     found = discover(
         read.files,
-        parse_yaml_documents,
+        YamlReader(),
         Wish(
             name=wish.name,
             fallback=wish.project or read.name,

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.bodies import parse_yaml_documents
+from api.bodies import YamlReader
 from workflows.domain.blueprint import Blueprint, ServiceKind, VolumeType, parse_blueprint
 from workflows.domain.discover import Discovery, Wish, discover
 from workflows.domain.discover_files import compose_rank, kind_by_name, wanted
@@ -27,7 +27,7 @@ def found(files: Mapping[str, str], **wish: Any) -> Discovery:
     """Discover in files by path."""
     return discover(
         [SourceFile(path, text) for path, text in files.items()],
-        parse_yaml_documents,
+        YamlReader(),
         Wish(**{"name": "env", **wish}),
     )
 
@@ -634,7 +634,7 @@ def check(discovery: Discovery) -> None:
     assert discovery.document is not None or discovery.faults
     if discovery.blueprint is not None:
         written = yaml.safe_dump(discovery.document, sort_keys=False, allow_unicode=True)
-        assert parse_blueprint(parse_yaml_documents(written)[0]) == discovery.blueprint
+        assert parse_blueprint(YamlReader()(written)[0]) == discovery.blueprint
 
 
 @settings(max_examples=400, deadline=None)

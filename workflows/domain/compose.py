@@ -150,6 +150,7 @@ def _is_active(node: Node, profiles: Collection[str], context: Context) -> bool:
 
 def _names(active: Mapping[str, Node], context: Context) -> dict[str, str]:
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for written, node in active.items():
         name = written
         if label_problem(written, LONGEST_SERVICE_NAME, letter_first=True) is not None:
@@ -158,8 +159,9 @@ def _names(active: Mapping[str, Node], context: Context) -> dict[str, str]:
                 f'the service "{written}" is called "{name}" here, for names are DNS labels; '
                 "values that hold the old name as a host need the new one"
             )
-        if not name or name in names.values():
+        if not name or name in taken:
             context.faults.add(node, f'there is no free DNS label for the service "{written}"', "rename it")
             continue
         names[written] = name
+        taken.add(name)
     return names
