@@ -124,6 +124,7 @@ def test_one_kind_is_taken_and_the_others_are_said() -> None:
         "compose.override.yaml": "services: {c: {image: x:2}}",
         "chart/Chart.yaml": "apiVersion: v2\nname: x\n",
         "chart/templates/web.yaml": "{{ not yaml",
+        "chart/templates/crd.yaml": yaml.safe_dump(workload("of-the-chart")),
         "ci.yaml": "steps: []",
     }
     discovery = found(texts)
@@ -420,6 +421,16 @@ def test_databases_are_not_exposed_by_a_node_port() -> None:
     assert valid(manifests(workload("db", image="web:1"), port)).services[0].exposure is not None
 
 
+def test_no_message_shows_what_a_secret_holds() -> None:
+    # YAML makes a date of this, which a fault would show in its suggestion.
+    dates = "{k: 1999-12-31, m: {n: 1998-12-31}}"
+    text = f"apiVersion: v1\nkind: Secret\nmetadata: {{name: s}}\nstringData: {dates}\n"
+    listed = "apiVersion: v1\nkind: SecretList\nitems: [{metadata: {name: t}, data: 1997-12-31}]\n"
+    discovery = found({"a.yaml": f"{yaml.safe_dump(workload())}---\n{text}---\n{listed}"})
+    valid(discovery)
+    assert not any(year in repr(discovery) for year in ("1999", "1998", "1997"))
+
+
 def test_images_are_given_by_the_name_of_the_service() -> None:
     assert valid(manifests(workload(), images={"web": "mine:9"})).services[0].image == "mine:9"
 
@@ -427,7 +438,14 @@ def test_images_are_given_by_the_name_of_the_service() -> None:
 def test_large_settings_in_many_services_are_refused() -> None:
     users = [workload(f"s{number}", envFrom=[{"configMapRef": {"name": "c"}}]) for number in range(60)]
     discovery = manifests(*users, thing("ConfigMap", "c", data={"A": "x" * 100_000}))
-    assert any("larger than 4 MiB" in fault.error.message for fault in discovery.faults)
+    assert ["larger than 4 MiB" in fault.error.message for fault in discovery.faults] == [True]
+
+
+def test_a_request_above_its_limit_is_left() -> None:
+    resources = {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"cpu": "500m", "memory": "1Gi"}}
+    discovery = manifests(workload(resources=resources))
+    assert valid(discovery).services[0].resources.cpu is None
+    assert left(discovery).keys() == {"[0].spec.template.spec.containers[0].resources.requests.cpu"}
 
 
 # Dockerfiles
@@ -644,7 +662,11 @@ def test_any_manifests_give_a_valid_blueprint_or_faults(objects: list[dict[str, 
     documents: list[object] = [*objects, secret]
     if wrapped:
         documents = [{"apiVersion": "v1", "kind": "List", "items": documents}]
-    check(discover([SourceFile("a.yaml", "")], lambda _: documents, Wish(name="env")))
+    discovery = discover([SourceFile("a.yaml", "")], lambda _: documents, Wish(name="env"))
+    check(discovery)
+    # What is wrong is said of the manifests; what they became has no faults of its own but their images.
+    of_the_blueprint = [fault.error for fault in discovery.faults if not fault.file and fault.error.path]
+    assert all(error.path[-1] == "image" for error in of_the_blueprint), of_the_blueprint
 
 
 @settings(max_examples=200, deadline=None)
