@@ -16,6 +16,7 @@ from api.access.routes import proxied
 from api.access.routes import router as access
 from api.audit.routes import router as audit
 from api.codec.routes import router as codec
+from api.discover.routes import router as discover
 from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
 from api.environments.stream_routes import router as environment_streams
@@ -39,6 +40,7 @@ Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 
 
 _ROUTERS: Final = (
+    discover,
     lifecycle,
     environments,
     access,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Hashable
-from typing import Any, Final
+from collections.abc import Callable, Hashable
+from typing import Any, Final, TypeVar
 
 import yaml
 from starlette.requests import Request
@@ -26,6 +26,7 @@ from yaml.events import (
 
 from api.problems import ProblemError, RequestProblem
 
+Parsed = TypeVar("Parsed")
 JSON_TYPES: Final = frozenset({"application/json"})
 YAML_TYPES: Final = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 MAX_DEPTH: Final = 100
@@ -151,9 +152,30 @@ def parse_yaml(text: str) -> object:
     Raises DocumentInvalid: syntax, repeated keys, unknown tags, several documents, and documents that are
     deeper or (aliases expanded) larger than any Blueprint.
     """
+    return _read_yaml(text, lambda: yaml.load(text, Loader=_Loader))  # noqa: S506 - a safe loader
+
+
+class YamlReader:
+    """Reads all documents of YAML texts, within the limits that `parse_yaml` has for one, all together.
+
+    Raises DocumentInvalid, whose message shows keys of mappings and no values.
+    """
+
+    def __init__(self) -> None:
+        self._measure = _Measure()
+
+    def __call__(self, text: str) -> list[object]:
+        """Return the documents of one more text."""
+        self._measure.start()
+        return _read_yaml(text, lambda: list(yaml.load_all(text, Loader=_Loader)), self._measure)
+
+
+def _read_yaml(text: str, read: Callable[[], Parsed], measure: _Measure | None = None) -> Parsed:
+    measure = measure or _Measure()
     try:
-        _measure(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+        for event in yaml.parse(text, Loader=CSafeLoader):
+            measure.take(event)
+        return read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         message = error.problem or error.context or "it cannot be read"
@@ -184,6 +206,11 @@ class _Measure:
         self._open: list[tuple[str | None, int]] = []
         self._total = 0
 
+    def start(self) -> None:
+        """Begin another text: its anchors are its own, what came before counts."""
+        self._sizes.clear()
+        self._open.clear()
+
     def take(self, event: Event) -> None:
         if isinstance(event, CollectionEndEvent):
             anchor, before = self._open.pop()
@@ -206,13 +233,7 @@ class _Measure:
             if event.anchor is not None:
                 self._sizes[event.anchor] = 1
         if self._total > MAX_NODES:
-            raise _refused(f"with its aliases it has more than {MAX_NODES} nodes", event)
-
-
-def _measure(text: str) -> None:
-    measure = _Measure()
-    for event in yaml.parse(text, Loader=CSafeLoader):
-        measure.take(event)
+            raise _refused(f"with all aliases there are more than {MAX_NODES} nodes", event)
 
 
 def _refused(message: str, event: Event) -> DocumentInvalid:

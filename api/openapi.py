@@ -16,6 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.discover.schemas import DiscoverBlueprint
 from api.environments.schemas import (
     ChangeEnvironment,
     CloneEnvironment,
@@ -62,6 +63,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     TemplateIn,
     InstantiateTemplate,
     GenerateStub,
+    DiscoverBlueprint,
     EventOut,
 )
 _SCHEME: Final = "apiKey"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from activities.secrets import MasterKeys
@@ -91,6 +91,19 @@ class ApiSettings(SharedSettings, BaseSettings):
     """What resources cost, for estimates: JSON with `currency`, `cpu_core_hour`, `memory_gib_hour`,
     `storage_gib_month`."""
 
+    # Discovery of repositories by URL
+    discover_at_once: int = Field(
+        default=2, ge=0, le=64, description="Repositories that one process fetches at once; 0: none ever"
+    )
+    discover_seconds: float = Field(default=60.0, gt=0, description="For one repository to be fetched")
+    discover_bytes: int = Field(default=100 * 1024**2, ge=1024**2, description="Of one commit, packed")
+    discover_http: bool = False
+    """Whether repositories are read over plain http too."""
+    discover_allowed_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    """Networks that are not public and may be fetched from all the same, comma-separated."""
+    discover_refused_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    """Public networks that may not be, such as those of a cluster's pods and services."""
+
     # Streams
     streams_per_key: int = Field(default=256, ge=1, description="Open at once in each API process")
 
@@ -98,7 +111,7 @@ class ApiSettings(SharedSettings, BaseSettings):
     auth_cache_seconds: float = Field(default=3.0, ge=0, le=30)
     status_cache_seconds: float = Field(default=2.0, ge=0, le=30)
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "discover_allowed_networks", "discover_refused_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

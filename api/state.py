@@ -19,6 +19,7 @@ from api.access.admission import Admission
 from api.activity import ActivityLog
 from api.auth import KeyCache
 from api.clusters import Clusters, OpenedClusters
+from api.discover.admission import Fetches
 from api.events import DatabaseLog, EventTail
 from api.limits import Limits
 from api.metrics import Metrics
@@ -100,6 +101,7 @@ class AppState:
     targets: Targets
     wakes: Wakes
     stores: StoreReadings
+    fetches: Fetches
 
 
 @asynccontextmanager
@@ -182,6 +184,7 @@ async def running(
                 targets=Targets(),
                 wakes=wakes,
                 stores=StoreReadings(),
+                fetches=Fetches(settings.discover_at_once),
             )
         finally:
             await streams.close()

@@ -324,6 +324,38 @@ class Import(ApiModel):
     environment: Environment | None = None
 
 
+class DiscoveredNote(ApiModel):
+    """One remark on what was found; without a file it is about all."""
+
+    file: str = ""
+    path: str = ""
+    severity: str = "info"
+    message: str = ""
+
+
+class DiscoveredUnsupported(Unsupported):
+    """One thing of a file that a Blueprint cannot carry."""
+
+    file: str = ""
+
+
+class DiscoveredFault(FieldFault):
+    """What keeps the Blueprint from being created; without a file its path is one of the Blueprint."""
+
+    file: str = ""
+
+
+class Discovery(ApiModel):
+    """What was found in a project, as a Blueprint."""
+
+    blueprint: JsonValue = None
+    yaml: str | None = None
+    errors: tuple[DiscoveredFault, ...] = ()
+    warnings: tuple[FieldFault, ...] = ()
+    notes: tuple[DiscoveredNote, ...] = ()
+    unsupported: tuple[DiscoveredUnsupported, ...] = ()
+
+
 class TemplateParameter(ApiModel):
     """One parameter of a template."""
 

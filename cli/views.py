@@ -9,6 +9,7 @@ from cli.models import (
     ApiKey,
     AuditEntry,
     Condition,
+    Discovery,
     EndpointList,
     Environment,
     EnvironmentStatus,
@@ -194,6 +195,28 @@ def import_remarks(found: Import) -> list[str]:
     """Return what a Compose file has that the Blueprint has not, and what is doubtful."""
     lines = [f"not carried over  {plain(f'{item.path}: {item.reason}')}" for item in found.unsupported]
     return [*lines, *_faults("warning", found.warnings)]
+
+
+def discovery_remarks(found: Discovery) -> list[str]:
+    """Return what has to be mended, what the Blueprint has not, and what is good to know, file by file."""
+    errors = [
+        fault.model_copy(update={"path": _place(fault.file, fault.path)}) if fault.file else fault
+        for fault in found.errors
+    ]
+    left = [
+        f"not carried over  {plain(f'{_place(item.file, item.path)}: {item.reason}')}"
+        for item in found.unsupported
+    ]
+    notes = [
+        f"{'note' if note.severity == 'info' else 'warning':<8} "
+        f"{plain(': '.join(part for part in (_place(note.file, note.path), note.message) if part))}"
+        for note in found.notes
+    ]
+    return [*notes, *left, *_faults("warning", found.warnings), *_faults("error", errors)]
+
+
+def _place(file: str, path: str) -> str:
+    return f"{file} {path}".strip()
 
 
 def _faults(word: str, faults: Sequence[FieldFault]) -> list[str]:

@@ -137,11 +137,18 @@ class Transport:
         params: Mapping[str, JsonValue] | None = None,
         body: Mapping[str, JsonValue] | None = None,
         idempotency_key: str | None = None,
+        seconds: float = ANSWER_SECONDS,
     ) -> JsonValue:
-        """Send a request, again where that is harmless. Raises ApiError and ApiUnreachable."""
+        """Send a request, again where that is harmless; `seconds` for its answer.
+
+        Raises ApiError and ApiUnreachable.
+        """
         query = {name: query_text(value) for name, value in (params or {}).items()}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        request = self._http.build_request(method, path, params=query, json=body, headers=headers)
+        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
+        request = self._http.build_request(
+            method, path, params=query, json=body, headers=headers, timeout=timeout
+        )
         for attempt in range(ATTEMPTS):
             last = attempt == ATTEMPTS - 1
             began = time.monotonic()

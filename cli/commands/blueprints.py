@@ -1,4 +1,4 @@
-"""`perdure blueprint`: check Blueprints and make them from Compose files."""
+"""`perdure blueprint`: check Blueprints, make them from Compose files, find them in projects."""
 
 # ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
 from pathlib import Path
@@ -104,6 +104,82 @@ def import_compose(
             finish_creation(client, Answer(found.environment, raw), wait, timeout, output)
             return
     emit(output, answer.raw, [(found.yaml or to_yaml(found.blueprint)).rstrip("\n")])
+
+
+@app.command("discover")
+def discover(
+    context: typer.Context,
+    project: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIRECTORY|URL", help="Directory of a project, or URL of a public repository."
+        ),
+    ] = ".",
+    ref: Annotated[str | None, typer.Option("--ref", help="Branch, tag or commit of the repository.")] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", help="Directory or file of the repository to look at.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the environment.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--kind", help="What to make it from: compose, kubernetes or dockerfile; else the first there is."
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", metavar="SERVICE=REF", help="Image of a service. May be repeated."),
+    ] = None,
+    variable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--var", metavar="NAME=VALUE", help="Value of a ${NAME} in a Compose file. May be repeated."
+        ),
+    ] = None,
+    compose_profile: Annotated[
+        list[str] | None,
+        typer.Option("--compose-profile", help="Compose profile that is switched on. May be repeated."),
+    ] = None,
+    env_files: Annotated[
+        bool, typer.Option("--env-files", help="Send .env files too: their values may go into the Blueprint.")
+    ] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Make a Blueprint from what a project has: Compose, Kubernetes manifests or Dockerfiles.
+
+    It is printed as YAML; notes, and what could not be carried over, go to standard error. Nothing is built
+    and nothing is created. Exits 2 when the Blueprint has errors still.
+    """
+    from cli import views
+    from cli.project import read_project
+    from cli.text import plain
+
+    body: dict[str, JsonValue] = {
+        "name": name,
+        "kind": kind,
+        "images": _assignments("--image", "SERVICE=REF", image or []),
+        "variables": _assignments("--var", "NAME=VALUE", variable or []),
+        "profiles": list(compose_profile or []),
+    }
+    if "://" in project:
+        repository: dict[str, JsonValue] = {"url": project}
+        repository |= {key: value for key, value in (("ref", ref), ("path", path)) if value is not None}
+        body["repository"] = repository
+    else:
+        if ref is not None or path is not None:
+            raise UsageFault("--ref and --path are for repositories: name a directory itself.")
+        found = read_project(Path(project), env_files=env_files)
+        tell(*(plain(line) for line in found.skipped))
+        body["files"] = [{"path": each, "content": text} for each, text in found.texts.items()]
+        body["project"] = Path(project).resolve().name
+    with session_of(context).client() as client:
+        answer = client.discover(body)
+    discovery = answer.value
+    tell(*views.discovery_remarks(discovery))
+    text = discovery.yaml or ""
+    emit(output, answer.raw, [text.rstrip("\n")] if text else [])
+    if discovery.errors:
+        raise typer.Exit(ExitCode.USAGE)
 
 
 def _env_files(given: list[str]) -> "dict[str, JsonValue]":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ from workflows.domain.blueprint_models import (
     ServiceKind,
 )
 from workflows.domain.blueprint_read import nearest
-from workflows.domain.blueprint_tree import Faults, Node, is_text, show
+from workflows.domain.blueprint_tree import Faults, Node, show
 from workflows.domain.init_sql_scan import InitScriptInvalid
 from workflows.domain.mirror import (
     MIRROR_VOLUME,
@@ -76,7 +76,15 @@ def check_services(
         _check_resources(draft, faults)
         _check_data(draft, faults, script_fault)
     by_name = {draft.service.name: draft.service for draft in drafts}
-    resolved = tuple(_resolve_dependencies(draft, drafts, by_name, faults) for draft in drafts)
+    written = frozenset(
+        place.value
+        for draft in drafts
+        if (place := draft.node.mapping.get("name")) and isinstance(place.value, str)
+    )
+    resolved = tuple(_resolve_dependencies(draft, written, by_name, faults) for draft in drafts)
+    if len(drafts) > MAX_SERVICES:
+        # Looking for cycles takes long in a large graph, and this one has to become a smaller one first.
+        return resolved
     for cycle in find_cycles({service.name: tuple(service.depends_on) for service in resolved}):
         first = next(draft for draft in drafts if draft.service.name == cycle[0])
         message = f"the services wait for each other: {' -> '.join(cycle)}"
@@ -165,12 +173,10 @@ def _check_hosts(drafts: Sequence[Draft], faults: Faults) -> None:
 
 
 def _resolve_dependencies(
-    draft: Draft, drafts: Sequence[Draft], by_name: Mapping[str, Service], faults: Faults
+    draft: Draft, written: Collection[str], by_name: Mapping[str, Service], faults: Faults
 ) -> Service:
+    """The service with its conditions filled in; `written` are all names, good ones and others."""
     node = draft.node.at("dependsOn")
-    written = {
-        place.value for other in drafts if (place := other.node.mapping.get("name")) and is_text(place)
-    }
     entries = node.mapping or {str(item.value): item for item in reversed(node.items)}
     resolved: dict[str, Dependency] = {}
     for name, dependency in draft.service.depends_on.items():

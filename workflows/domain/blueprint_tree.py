@@ -158,11 +158,6 @@ def show(value: object) -> str:
     return kind_of(value)
 
 
-def is_text(node: Node) -> bool:
-    """Whether the node is text."""
-    return isinstance(node.value, str)
-
-
 def kind_of(value: object) -> str:  # noqa: PLR0911 - a table
     """What a user would call the type of a value."""
     match value:

@@ -7,18 +7,32 @@ that nothing of the Compose file can be dropped in silence.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from workflows.domain.blueprint_read import label_problem
 from workflows.domain.blueprint_rules import LONGEST_SERVICE_NAME
 from workflows.domain.blueprint_tree import Faults, Node, Unusable, build_tree, kind_of
-from workflows.domain.compose_context import Context, Unsupported, dns_label
 from workflows.domain.compose_service import Shared, import_service, read_conditions
 from workflows.domain.compose_values import ComposeValueError, Interpolation
 from workflows.domain.errors import FieldError
+from workflows.domain.import_context import Context, Unsupported, dns_label
 
 __all__ = ["ComposeImport", "Unsupported", "import_compose"]
+
+_REASONS: Final = {
+    "networks": "an environment is one network in which every service reaches every other by name",
+    "links": "services reach each other by name",
+    "container_name": "a service is known by its name",
+    "version": "obsolete, without meaning in Compose too",
+    "extends": "other files are not read: write the service out",
+    "include": "other files are not read: write the services out",
+    "labels": "labels of containers have no counterpart; a Blueprint has labels of its own",
+    "hostname": "a service is known by its name",
+    "develop": "files are not watched: an environment runs images",
+    "logging": "logs are kept by the cluster",
+}
 
 
 class ComposeImport(BaseModel):
@@ -53,7 +67,7 @@ def import_compose(
     """
     faults = Faults()
     tree = build_tree(document, faults)
-    context = Context(faults, env_files, images, variables)
+    context = Context(faults, "Compose", _REASONS, env_files, images, variables)
     root = _interpolated(tree, context, Interpolation(variables, context.unset))
     result: dict[str, JsonValue] = {"name": name, "services": []}
     if isinstance(root.value, dict):
@@ -136,6 +150,7 @@ def _is_active(node: Node, profiles: Collection[str], context: Context) -> bool:
 
 def _names(active: Mapping[str, Node], context: Context) -> dict[str, str]:
     names: dict[str, str] = {}
+    taken: set[str] = set()
     for written, node in active.items():
         name = written
         if label_problem(written, LONGEST_SERVICE_NAME, letter_first=True) is not None:
@@ -144,8 +159,9 @@ def _names(active: Mapping[str, Node], context: Context) -> dict[str, str]:
                 f'the service "{written}" is called "{name}" here, for names are DNS labels; '
                 "values that hold the old name as a host need the new one"
             )
-        if not name or name in names.values():
+        if not name or name in taken:
             context.faults.add(node, f'there is no free DNS label for the service "{written}"', "rename it")
             continue
         names[written] = name
+        taken.add(name)
     return names

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pydantic import JsonValue
 
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_tree import Node
-from workflows.domain.compose_context import Context
-from workflows.domain.compose_nodes import Document, escaped, scalar
 from workflows.domain.compose_values import ComposeValueError, env_file
+from workflows.domain.import_context import Context
+from workflows.domain.import_nodes import Document, escaped, scalar
+
+# Many services may read the same large file.
+_MOST_READ: Final = 8 * 1024 * 1024
 
 
 def add_environment(node: Node, service: Document, context: Context) -> None:
@@ -60,6 +65,10 @@ def _env_file(node: Node, env: dict[str, JsonValue], context: Context) -> None:
             context.faults.add(
                 node, f"the content of {path.value[:200]} is needed", "hand it in with the Compose file"
             )
+        return
+    context.read += len(content)
+    if context.read > _MOST_READ:
+        context.faults.add(node, "all services together read too much from env_files")
         return
     try:
         found = env_file(content)

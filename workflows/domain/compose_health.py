@@ -5,9 +5,9 @@ from __future__ import annotations
 from pydantic import JsonValue
 
 from workflows.domain.blueprint_tree import Node
-from workflows.domain.compose_context import Context
-from workflows.domain.compose_nodes import Document, escaped, scalar, whole
 from workflows.domain.compose_values import ComposeValueError, seconds
+from workflows.domain.import_context import Context
+from workflows.domain.import_nodes import Document, escaped, scalar, whole
 
 
 def add_healthcheck(node: Node, service: Document, context: Context, *, job: bool) -> None:

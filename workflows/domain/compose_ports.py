@@ -9,9 +9,9 @@ from pydantic import JsonValue
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_models import Service, data_store
 from workflows.domain.blueprint_tree import Node
-from workflows.domain.compose_context import Context
-from workflows.domain.compose_nodes import Document
 from workflows.domain.compose_values import ComposeValueError, port_mapping
+from workflows.domain.import_context import Context
+from workflows.domain.import_nodes import Document
 
 
 @dataclass(slots=True)

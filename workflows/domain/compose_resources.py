@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_tree import Node
-from workflows.domain.compose_context import Context
-from workflows.domain.compose_nodes import NOTHING, Document, whole
 from workflows.domain.compose_values import ComposeValueError, byte_quantity
+from workflows.domain.import_context import Context
+from workflows.domain.import_nodes import NOTHING, Document, whole
 from workflows.domain.quantity import parse_quantity
 
 

@@ -9,13 +9,13 @@ from typing import Final
 from pydantic import JsonValue
 
 from workflows.domain.blueprint_tree import Node
-from workflows.domain.compose_context import Context
 from workflows.domain.compose_environment import add_environment
 from workflows.domain.compose_health import add_healthcheck
-from workflows.domain.compose_nodes import Document, escaped, scalar
 from workflows.domain.compose_ports import add_ports
 from workflows.domain.compose_resources import add_replicas, add_resources
 from workflows.domain.compose_storage import add_secrets_and_configs, add_volumes
+from workflows.domain.import_context import Context
+from workflows.domain.import_nodes import Document, escaped, scalar
 
 _CONDITIONS: Final = {
     "service_started": "started",

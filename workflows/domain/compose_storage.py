@@ -11,45 +11,18 @@ from pydantic import JsonValue
 
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_tree import Node
-from workflows.domain.compose_context import Context, dns_label
-from workflows.domain.compose_nodes import NOTHING, Document
+from workflows.domain.import_context import Context, dns_label
+from workflows.domain.import_nodes import NOTHING, Document
+from workflows.domain.import_volumes import DEFAULT_VOLUME_SIZE, Volumes
 
-DEFAULT_VOLUME_SIZE: Final = "1Gi"
 _VOLUME_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SECRET_DIRECTORY: Final = "/run/secrets/"  # noqa: S105 - a path
 _ALONE: Final = "only names and contents are carried over, not ownership and permissions of files"
 
 
-@dataclass(slots=True)
-class _Volumes:
-    """Collects the volumes of one service; names and mount paths are unique."""
-
-    entries: list[JsonValue]
-    names: set[str]
-    mounts: set[str]
-
-    def add(self, wanted: str, mount: str, **fields: JsonValue) -> str | None:
-        """Add a volume; the reason when it cannot be."""
-        problem = rules.mount_path(mount)
-        if problem is not None:
-            return problem[0]
-        if mount.rstrip("/") in self.mounts:
-            return "another volume of the service is mounted there"
-        base = dns_label(wanted, 50) or "volume"
-        name = base
-        number = 2
-        while name in self.names:
-            name = f"{base}-{number}"
-            number += 1
-        self.names.add(name)
-        self.mounts.add(mount.rstrip("/"))
-        self.entries.append({"name": name, "mountPath": mount, **fields})
-        return None
-
-
 def add_volumes(name: str, node: Node, root: Node, service: Document, context: Context, *, job: bool) -> None:
     """Named volumes become pvc volumes, anonymous ones and tmpfs emptyDir; bind mounts are refused."""
-    found = _Volumes([], set(), set())
+    found = Volumes()
     for item in node.mapping.get("volumes", NOTHING).items:
         mount = _short(item) if isinstance(item.value, str) else _long(item, context)
         if mount is None:
@@ -104,7 +77,7 @@ def _long(item: Node, context: Context) -> _Mount | None:
 
 
 def _add_mount(
-    mount: _Mount, item: Node, service: str, root: Node, found: _Volumes, context: Context, *, job: bool
+    mount: _Mount, item: Node, service: str, root: Node, found: Volumes, context: Context, *, job: bool
 ) -> None:
     short = isinstance(item.value, str)
     problem: str | None
@@ -305,7 +278,7 @@ def _add_files(
 ) -> None:
     written = service.get("volumes")
     entries: list[JsonValue] = written if isinstance(written, list) else []
-    found = _Volumes(entries, set(), set())
+    found = Volumes(entries)
     for entry in entries:
         if isinstance(entry, dict):
             found.names.add(str(entry["name"]))

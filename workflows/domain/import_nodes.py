@@ -1,4 +1,4 @@
-"""What the readers of a Compose file share: the node that is not there, and scalars in other forms."""
+"""What the readers of imported files share: the node that is not there, and scalars in other forms."""
 
 from __future__ import annotations
 
@@ -32,3 +32,16 @@ def whole(node: Node | None, lowest: int, highest: int) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 6) or not lowest <= int(text) <= highest:
         return None
     return int(text)
+
+
+def child(node: Node, *keys: str) -> Node:
+    """The node below these keys; NOTHING when there is none."""
+    for key in keys:
+        node = node.mapping.get(key, NOTHING)
+    return node
+
+
+def text_at(node: Node, *keys: str) -> str | None:
+    """The text below these keys; None when there is none, or it is empty."""
+    value = child(node, *keys).value
+    return value if isinstance(value, str) and value else None

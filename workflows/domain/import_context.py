@@ -1,35 +1,22 @@
-"""The account of a Compose import: what was used, what is refused and why, notes and faults."""
+"""The account of an import into a Blueprint: what was used, what is refused and why, notes and faults."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from workflows.domain.blueprint_tree import Faults, Node, Unusable
 from workflows.domain.errors import Path, render_path
 
-_REASONS = {
-    "networks": "an environment is one network in which every service reaches every other by name",
-    "links": "services reach each other by name",
-    "container_name": "a service is known by its name",
-    "version": "obsolete, without meaning in Compose too",
-    "extends": "other files are not read: write the service out",
-    "include": "other files are not read: write the services out",
-    "labels": "labels of containers have no counterpart; a Blueprint has labels of its own",
-    "hostname": "a service is known by its name",
-    "develop": "files are not watched: an environment runs images",
-    "logging": "logs are kept by the cluster",
-}
-
-
-_NO_COUNTERPART = "has no counterpart in a Blueprint, or is not written as Compose has it"
+_NO_COUNTERPART: Final = "has no counterpart in a Blueprint, or is not written as {language} has it"
 
 
 class Unsupported(BaseModel):
-    """Something of a Compose file that the Blueprint does not hold."""
+    """Something of an imported file that the Blueprint does not hold."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,14 +31,22 @@ class Unsupported(BaseModel):
 
 @dataclass(slots=True)
 class Context:
-    """The account of one import."""
+    """The account of one import.
+
+    `language` is what the file is written in, `reasons` says by the last key of a place why that has no
+    counterpart. `files`, `images` and `variables` are what the caller handed in beside the file.
+    """
 
     faults: Faults
-    files: Mapping[str, str]
-    images: Mapping[str, str]
-    variables: Mapping[str, str]
+    language: str
+    reasons: Mapping[str, str]
+    files: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     unset: list[str] = field(default_factory=list)
+    read: int = 0
+    """Characters of `files` so far, each reading counted."""
     _used: set[Path] = field(default_factory=set)
     _above_used: set[Path] = field(default_factory=set)
     _refused: dict[Path, tuple[Node, str]] = field(default_factory=dict)
@@ -60,6 +55,10 @@ class Context:
         """Note that the whole value at `node` is in the result, or has no meaning that could be lost."""
         self._used.add(node.path)
         self._mark(node)
+
+    def used(self, node: Node) -> bool:
+        """Whether the whole value at `node` was noted as used."""
+        return node.path in self._used
 
     def enter(self, node: Node) -> None:
         """Note that the value at `node` has a meaning here, each of its entries being judged by itself."""
@@ -84,7 +83,7 @@ class Context:
                 self.sweep(child)
         elif not isinstance(node.value, Unusable) and node.value not in (None, {}, []):
             last = next((part for part in reversed(node.path) if isinstance(part, str)), "")
-            self.refuse(node, _REASONS.get(last, _NO_COUNTERPART))
+            self.refuse(node, self.reasons.get(last) or _NO_COUNTERPART.format(language=self.language))
 
     def listed(self) -> tuple[Unsupported, ...]:
         """What was refused, in document order."""
