@@ -22,10 +22,12 @@ from cli.models import (
     ApiKey,
     AuditEntry,
     Checkpoint,
+    Checks,
     Diff,
     EndpointList,
     Environment,
     EnvironmentStatus,
+    Health,
     Import,
     LogEntry,
     NewShare,
@@ -90,6 +92,7 @@ class ApiClient:
         trace: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
         backoff: Backoff = Backoff(),
+        attempts: int = ATTEMPTS,
     ) -> None:
         headers = {"Authorization": f"Bearer {connection.api_key}", "User-Agent": USER_AGENT}
         if connection.organization:
@@ -98,6 +101,7 @@ class ApiClient:
         self._trace = trace
         self._sleep = sleep
         self.backoff = backoff
+        self._attempts = attempts
         host = httpx2.URL(connection.url).host
         self._http = httpx2.Client(
             base_url=connection.url,
@@ -407,6 +411,20 @@ class ApiClient:
         """Make a Blueprint of a template, and with `create` an environment."""
         return self._read(Import, self._post(f"/v1/templates/{_segment(key)}/instantiate", _present(body)))
 
+    # The installation
+
+    def live(self) -> Answer[Health]:
+        """Return what the API says without a key: that it is there, and its version."""
+        return self._read(Health, self._get("/health/live"))
+
+    def health(self) -> Answer[Health]:
+        """Return whether each part is up; no key is needed. Raises ApiError while the API is not ready."""
+        return self._read(Health, self._get("/health/details"))
+
+    def checks(self) -> Answer[Checks]:
+        """Return all checks of the installation; for administrators."""
+        return self._read(Checks, self._get("/v1/status/checks"))
+
     # Transport
 
     def unreachable(self, error: Exception) -> ApiUnreachable:
@@ -460,8 +478,8 @@ class ApiClient:
         query = {name: _query(value) for name, value in (params or {}).items()}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         request = self._http.build_request(method, path, params=query, json=body, headers=headers)
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in range(self._attempts):
+            last = attempt == self._attempts - 1
             began = time.monotonic()
             try:
                 response = self._http.send(request)

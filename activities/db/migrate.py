@@ -13,7 +13,10 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.db.engine import migration_engine
 
@@ -30,6 +33,22 @@ async def migrate(url: str) -> None:
 async def downgrade(url: str, revision: str) -> None:
     """Take back migrations down to `revision` (`-1`: the last one, `base`: all). Their data is lost."""
     await _run(url, lambda config: command.downgrade(config, revision))
+
+
+def newest_revision() -> str:
+    """Return the schema revision that this code is written for."""
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    head = ScriptDirectory.from_config(config).get_current_head()
+    if head is None:
+        raise ValueError("there are no migrations")
+    return head
+
+
+async def applied_revision(connection: AsyncConnection) -> str | None:
+    """Return the schema revision of a database, None when it has none."""
+    return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
 
 
 def alembic_config(connection: Connection) -> Config:

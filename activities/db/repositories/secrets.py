@@ -67,6 +67,12 @@ async def open_data_key(
     return keys.unwrap(_wrapped(row))
 
 
+async def wrapped_keys(session: AsyncSession) -> tuple[WrappedKey, ...]:
+    """Return the data keys of all organisations as they are stored, by organisation."""
+    query = select(DataKeyRow).order_by(col(DataKeyRow.organization_id), col(DataKeyRow.number))
+    return tuple(_wrapped(row) for row in await session.exec(query))
+
+
 async def rewrap_data_keys(session: AsyncSession, keys: MasterKeys) -> int:
     """Wrap every data key that is under another master key anew under the current one; return how many."""
     query = select(DataKeyRow).where(col(DataKeyRow.master_key_id) != keys.current_id)
