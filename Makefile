@@ -4,6 +4,9 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Container images like to set it. Without its caches each process compiles a second's worth of modules when it
+# starts, and each test process ten seconds' worth of tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -82,6 +82,7 @@ def cluster_worker(
     graceful_shutdown: timedelta,
     max_concurrent_activities: int,
     identity: str | None = None,
+    heartbeat_throttle: timedelta = HEARTBEAT_THROTTLE,
 ) -> Worker:
     """Serve activities on one cluster. Waiting costs next to nothing, so many may wait at once.
 
@@ -93,7 +94,7 @@ def cluster_worker(
         activities=activities,
         identity=identity,
         max_concurrent_activities=max_concurrent_activities,
-        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
-        default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
+        max_heartbeat_throttle_interval=heartbeat_throttle,
+        default_heartbeat_throttle_interval=heartbeat_throttle,
         graceful_shutdown_timeout=graceful_shutdown,
     )

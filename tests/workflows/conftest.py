@@ -149,4 +149,6 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
         graceful_shutdown=timedelta(0),
         max_concurrent_activities=100,
         identity=identity(),
+        # A cancel comes back with a beat: in tests without the two seconds that spare the server.
+        heartbeat_throttle=timedelta(milliseconds=100),
     )

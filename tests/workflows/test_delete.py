@@ -17,7 +17,8 @@ from workflows.contracts.operation import OperationResult
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import OperationState, StepState
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Left out by `make test-fast`, which replays the recorded histories of these workflows instead.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 HELD = (Blocker(object="ConfigMap/keep", finalizers=("example.test/hold",)),)
 

@@ -19,7 +19,8 @@ from workflows.domain.json_reading import at, text
 from workflows.domain.manifests import Manifest
 from workflows.domain.operations import OnFailure, OperationState
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Left out by `make test-fast`, which replays the recorded histories of these workflows instead.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 SHOP: dict[str, dict[str, object]] = {"db": {}, "api": {"dependsOn": ["db"]}}
 SCRIPTED: dict[str, dict[str, object]] = {

@@ -19,7 +19,8 @@ from workflows.domain.environment import ObjectName
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import EnvironmentPhase, OperationState, StepState
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Left out by `make test-fast`, which replays the recorded histories of these workflows instead.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 CHAIN: dict[str, dict[str, object]] = {"db": {}, "api": {"dependsOn": ["db"]}, "web": {"dependsOn": ["api"]}}
 

@@ -25,7 +25,8 @@ from workflows.domain.json_reading import text
 from workflows.domain.names import FENCE, REVISION
 from workflows.domain.operations import EnvironmentPhase, OnFailure, OperationState, StepState
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Left out by `make test-fast`, which replays the recorded histories of these workflows instead.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 Services = Mapping[str, Mapping[str, object]]
 CHANGED = {"env": {"A": "1"}}
