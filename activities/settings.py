@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
 from activities.secrets import MasterKeys
@@ -21,6 +21,15 @@ class Environment(StrEnum):
 
     DEV = "dev"
     PRODUCTION = "production"
+
+
+class ClusterSettings(BaseModel):
+    """How one cluster is reached; without a kubeconfig, by the service account of the pod."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kubeconfig: Path | None = None
+    context: str | None = None
 
 
 class SharedSettings(BaseModel):
@@ -90,3 +99,26 @@ class SharedSettings(BaseModel):
         else:
             raise KeyringInvalidError("there are no master keys")
         return MasterKeys(current_id=ring.current, keys=ring.keys)
+
+
+class ReachingSettings(SharedSettings):
+    """Of processes that reach every cluster themselves."""
+
+    clusters: dict[str, ClusterSettings] = {}
+    """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
+
+    def faults(self) -> list[str]:
+        """Everything that does not go together."""
+        faults = super().faults()
+        if self.clusters and self.cluster not in self.clusters:
+            faults.append(f"PERDURE_CLUSTERS does not hold PERDURE_CLUSTER ({self.cluster})")
+        return faults
+
+    @property
+    def all_clusters(self) -> dict[str, ClusterSettings]:
+        """Every cluster by name; the simple settings make one."""
+        if self.clusters:
+            return dict(self.clusters)
+        return {
+            self.cluster: ClusterSettings(kubeconfig=self.cluster_kubeconfig, context=self.cluster_context)
+        }

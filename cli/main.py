@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from cli.commands import (
     access_keys,
+    admin,
     blueprints,
     doctor,
     environments,
@@ -68,6 +69,15 @@ app.add_typer(access_keys.api_keys, name="api-key", help="Keys: make, list, revo
 app.add_typer(access_keys.secrets, name="secret", help="Secrets for `valueFrom` in Blueprints.")
 app.add_typer(access_keys.audit, name="audit", help="Who did what.")
 app.command("doctor")(doctor.doctor)
+app.command(
+    "admin",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    },
+)(admin.admin)
 app.add_typer(registry.app, name="registry", help="Logins for container registries (imagePullSecrets).")
 
 

@@ -1,0 +1,82 @@
+"""What the commands stand on: settings, the database with this version's schema, errors as sentences."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from sqlalchemy.exc import SQLAlchemyError
+
+from activities.db.engine import Database
+from activities.db.migrate import applied_revision, newest_revision
+from activities.keyring import KeyringInvalidError
+from activities.secrets import MasterKeys, SecretsError
+from admin.settings import AdminSettings
+from cli.errors import CliError, UsageFault
+from clusters.errors import ClusterError
+
+Result = TypeVar("Result")
+
+
+def read_settings() -> AdminSettings:
+    """Read the settings. Raises UsageFault."""
+    try:
+        return AdminSettings()
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise UsageFault("The settings are not usable.", details=faults) from error
+    except SettingsError as error:
+        raise UsageFault(f"The settings are not usable: {error}.") from error
+
+
+def read_master_keys(settings: AdminSettings) -> MasterKeys:
+    """Read the master keys. Raises UsageFault."""
+    try:
+        return settings.open_master_keys()
+    except KeyringInvalidError as error:
+        raise UsageFault(
+            f"The master keys cannot be read: {error}.",
+            hints=["Set PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE as for the API."],
+        ) from error
+
+
+@asynccontextmanager
+async def open_database(settings: AdminSettings) -> AsyncIterator[Database]:
+    """Open the database, which has to have this version's schema. Raises CliError."""
+    database = Database(settings.database_url)
+    try:
+        async with database.reading() as session:
+            applied = await applied_revision(await session.connection())
+        newest = newest_revision()
+        if applied != newest:
+            raise CliError(
+                f"The database's schema is at {applied or 'no revision'}, this version needs {newest}.",
+                hints=["Migrate with `python -m activities.db.migrate URL`, or use its own version."],
+            )
+        yield database
+    finally:
+        await database.dispose()
+
+
+def run(work: Callable[[], Coroutine[None, None, Result]]) -> Result:
+    """Run to the end; what database, keys and cluster raise becomes a CliError."""
+    try:
+        return asyncio.run(work())
+    except SQLAlchemyError as error:
+        # The driver's own text may hold addresses, not parameters.
+        raise CliError(f"The database refuses: {type(error).__name__}: {_first_line(error)}") from error
+    except OSError as error:
+        raise CliError(f"{error.strerror or error}: {error.filename or 'no connection'}") from error
+    except SecretsError as error:
+        raise CliError(f"The keys do not fit: {error}.") from error
+    except ClusterError as error:
+        raise CliError(f"The cluster: {error}.") from error
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    return str(error).splitlines()[0][:200]
