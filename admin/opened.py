@@ -1,8 +1,10 @@
 """What the commands stand on: settings, the database with this version's schema, errors as sentences."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -13,6 +15,8 @@ from activities.db.engine import Database
 from activities.db.migrate import applied_revision, newest_revision
 from activities.keyring import KeyringInvalidError
 from activities.secrets import MasterKeys, SecretsError
+from admin.backup_file import Head
+from admin.sealed_keys import SHORTEST_PASSPHRASE, open_keys, written_keys
 from admin.settings import AdminSettings
 from cli.errors import CliError, UsageFault
 from clusters.errors import ClusterError
@@ -43,6 +47,53 @@ def read_master_keys(settings: AdminSettings) -> MasterKeys:
             f"The master keys cannot be read: {error}.",
             hints=["Set PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE as for the API."],
         ) from error
+
+
+def read_passphrase(settings: AdminSettings, file: Path | None) -> str | None:
+    """Read the passphrase of sealed keys, None when none is given. Raises UsageFault."""
+    if file is not None:
+        try:
+            passphrase = file.read_text().partition("\n")[0].strip("\r")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageFault(f"The passphrase cannot be read from {file}.") from error
+    elif settings.backup_passphrase is not None:
+        passphrase = settings.backup_passphrase.get_secret_value()
+    else:
+        return None
+    if len(passphrase) < SHORTEST_PASSPHRASE:
+        raise UsageFault(f"The passphrase is too short: at least {SHORTEST_PASSPHRASE} characters.")
+    return passphrase
+
+
+def read_keys_to_restore(
+    settings: AdminSettings, head: Head, passphrase: str | None, keys_to: Path | None
+) -> MasterKeys:
+    """Return the configured master keys; with `keys_to`, those that are sealed in the backup.
+
+    Raises UsageFault.
+    """
+    if keys_to is None:
+        return read_master_keys(settings)
+    if head.sealed_keys is None:
+        raise UsageFault("There are no master keys in this backup.")
+    if passphrase is None:
+        raise UsageFault("The master keys in this backup are sealed: give --passphrase-file.")
+    try:
+        return open_keys(head.sealed_keys, passphrase, head.bound)
+    except SecretsError as error:
+        raise UsageFault(f"{error}.".capitalize()) from error
+
+
+def write_keys(path: Path, keys: MasterKeys) -> None:
+    """Write master keys to a new file that only its owner may read. Raises UsageFault."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageFault(f"{path} cannot be made: {error.strerror}.") from error
+    with os.fdopen(handle, "w") as file:
+        file.write(written_keys(keys).replace(",", "\n") + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ def admin(
     context: typer.Context,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="COMMAND...")] = None,
 ) -> None:
-    """Administer an installation, with its database: back-up, restore, keys, orphans."""
+    """Administer an installation, with its database: backup, restore, keys, orphans."""
     # -P: no folder that happens to be called `admin` where this is run takes its place.
     command = [sys.executable, "-P", "-m", "admin", *(arguments or []), *context.args]
     tell()
