@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
 from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys
+from workflows.domain.environment import GuardRails
 
 DEV_STATE: Final = Path(".dev")
 """Where `make dev` keeps its database, objects and keys."""
@@ -101,11 +102,16 @@ class SharedSettings(BaseModel):
         return MasterKeys(current_id=ring.current, keys=ring.keys)
 
 
-class ReachingSettings(SharedSettings):
-    """Of processes that reach every cluster themselves."""
+class AcceptingSettings(SharedSettings):
+    """Of processes that accept environments, and reach every cluster themselves."""
 
     clusters: dict[str, ClusterSettings] = {}
     """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
+
+    # Guard rails of new environments
+    ingress_class: str | None = None
+    ingress_namespace: str | None = None
+    base_domain: str = "perdure.localhost"
 
     def faults(self) -> list[str]:
         """Everything that does not go together."""
@@ -122,3 +128,11 @@ class ReachingSettings(SharedSettings):
         return {
             self.cluster: ClusterSettings(kubeconfig=self.cluster_kubeconfig, context=self.cluster_context)
         }
+
+    def guard_rails(self) -> GuardRails:
+        """The guard rails of the cluster; an organisation's own go on top."""
+        return GuardRails(
+            ingress_class=self.ingress_class,
+            ingress_namespace=self.ingress_namespace,
+            base_domain=self.base_domain,
+        )

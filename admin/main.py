@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from admin import orphan_commands
 from cli.errors import CliError, ExitCode
 from cli.output import tell, tell_error
 
@@ -163,6 +164,11 @@ def rotate_keys() -> None:
     if not found.complete:
         raise typer.Exit(ExitCode.FAILED)
     tell("Done: no data key needs another master key.")
+
+
+app.command("orphans")(orphan_commands.orphans)
+app.command("adopt")(orphan_commands.adopt)
+app.command("purge")(orphan_commands.purge)
 
 
 def main() -> None:

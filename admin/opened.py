@@ -3,9 +3,9 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -20,6 +20,9 @@ from admin.sealed_keys import SHORTEST_PASSPHRASE, open_keys, written_keys
 from admin.settings import AdminSettings
 from cli.errors import CliError, UsageFault
 from clusters.errors import ClusterError
+
+if TYPE_CHECKING:
+    from clusters.gateway import Cluster
 
 Result = TypeVar("Result")
 
@@ -112,6 +115,27 @@ async def open_database(settings: AdminSettings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.dispose()
+
+
+@asynccontextmanager
+async def open_gateway(settings: AdminSettings, name: str | None) -> AsyncIterator["Cluster"]:
+    """Open a cluster by its name, without one the only or the usual one. Raises UsageFault."""
+    # Late: the Kubernetes client takes a second.
+    from clusters.gateway import ClusterConfig, open_cluster  # noqa: PLC0415
+
+    name = name or settings.cluster
+    known = settings.all_clusters
+    if name not in known:
+        raise UsageFault(
+            f"There are no settings for a cluster {name!r}.", details=[f"known: {', '.join(known)}"]
+        )
+    config = ClusterConfig(kubeconfig=known[name].kubeconfig, context=known[name].context, name=name)
+    async with AsyncExitStack() as stack:
+        try:
+            cluster = await stack.enter_async_context(open_cluster(config))
+        except (OSError, ValueError) as error:
+            raise UsageFault(f"The cluster {name!r} cannot be opened: {error}.") from error
+        yield cluster
 
 
 def run(work: Callable[[], Coroutine[None, None, Result]]) -> Result:

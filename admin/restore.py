@@ -25,6 +25,7 @@ from activities.db.copying import Loader, Row, tables_of
 from activities.db.engine import migration_engine
 from activities.db.migrate import alembic_config, applied_revision, known_revision, lock, newest_revision
 from activities.db.records import OPERATOR, Actor
+from activities.db.recovery import EVENTS_AHEAD, FENCES_AHEAD
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.secrets import wrapped_keys
 from activities.db.tables import (
@@ -42,9 +43,6 @@ from admin.backup_file import Head, TableStart, read_file
 from cli.errors import CliError
 from workflows.domain.operations import LIVE_STATES, OperationState
 
-FENCES_AHEAD: Final = 100_000
-"""By so much fences and versions go up: more than an environment has operations between two backups."""
-EVENTS_AHEAD: Final = 1_000_000
 GRACE: Final = timedelta(hours=24)
 """How long an environment lives at least after a restore."""
 

@@ -4,10 +4,10 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from activities.secrets import MasterKeys
-from activities.settings import DEV_STATE, Environment, ReachingSettings
+from activities.settings import DEV_STATE, AcceptingSettings, Environment
 
 
-class AdminSettings(ReachingSettings, BaseSettings):
+class AdminSettings(AcceptingSettings, BaseSettings):
     """All settings; each is `PERDURE_` and its name in capitals. The API's of the same name mean the same."""
 
     model_config = SettingsConfigDict(env_prefix="PERDURE_", frozen=True, extra="ignore")

@@ -8,11 +8,11 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from activities.secrets import MasterKeys
-from activities.settings import DEV_STATE, Environment, ReachingSettings
+from activities.settings import DEV_STATE, AcceptingSettings, Environment
 from workflows.domain.cost import RateCard
 
 
-class ApiSettings(ReachingSettings, BaseSettings):
+class ApiSettings(AcceptingSettings, BaseSettings):
     """All settings; each is `PERDURE_` and its name in capitals: `PERDURE_DATABASE_URL`."""
 
     model_config = SettingsConfigDict(
@@ -41,11 +41,6 @@ class ApiSettings(ReachingSettings, BaseSettings):
     share_longest_seconds: int = Field(default=90 * 86_400, ge=60)
     share_requests_per_minute: int = Field(default=120, ge=1, description="Of one address through one link")
     share_refresh_seconds: int = Field(default=10, ge=1, description="How often an open page looks again")
-
-    # Guard rails of new environments
-    ingress_class: str | None = None
-    ingress_namespace: str | None = None
-    base_domain: str = "perdure.localhost"
 
     # Rate limits, in each process; 0: none
     requests_per_minute: int = Field(default=100, ge=0, description="Of a key that is not `unlimited`")

@@ -20,12 +20,12 @@ from activities.db.copying import rows_of, tables_of
 from activities.db.engine import Database, migration_engine
 from activities.db.ledger import close_lost
 from activities.db.migrate import downgrade, newest_revision
+from activities.db.recovery import EVENTS_AHEAD, FENCES_AHEAD
 from activities.db.repositories import secrets
 from activities.db.repositories.installation import installation_id, last_restore
 from activities.db.tables import Environment, Event, Orphan
 from activities.secrets import MasterKeys
 from admin.backup import back_up
-from admin.restore import EVENTS_AHEAD, FENCES_AHEAD
 from tests.admin.conftest import Admin, command, variables, written
 from tests.helpers.tenants import KEYS, PLANTED, accept, begin, finish, make_tenant, retry, shop
 from tests.helpers.waiting import eventually, eventually_async
