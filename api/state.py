@@ -31,6 +31,7 @@ from api.starts import WorkflowStarts
 if TYPE_CHECKING:
     from api.access.stores import StoreReadings
     from api.access.target import Targets
+    from api.environments.blueprints import Blueprints
     from api.environments.live import LiveStatus
     from api.environments.log_hub import LogHub
 
@@ -89,6 +90,7 @@ class AppState:
     streams: OpenStreams
     log_hub: LogHub
     metrics: Metrics
+    blueprints: Blueprints
     live: LiveStatus
     installation: Installation
     guests: Guests
@@ -137,6 +139,7 @@ async def running(
     # They stand on this module's types.
     from api.access.stores import StoreReadings  # noqa: PLC0415
     from api.access.target import Targets  # noqa: PLC0415
+    from api.environments.blueprints import Blueprints  # noqa: PLC0415
     from api.environments.live import LiveStatus  # noqa: PLC0415
     from api.environments.log_hub import LogHub  # noqa: PLC0415
 
@@ -168,6 +171,7 @@ async def running(
                     ShareKeys(dependencies.master_keys),
                     GuestLimits(settings.share_requests_per_minute),
                 ),
+                blueprints=Blueprints(),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
                 activity=activity,
                 access=Admission(settings.access_at_once),

@@ -4,14 +4,14 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.clock import at_rest
+from bench.lists import thousand
+from bench.load import apart
 from bench.plain import Kubectl
 from bench.provisioning import beside_kubectl, cost, document, many_at_once
 from bench.report import write
@@ -63,6 +63,7 @@ def measure(stack: Stack, kubectl: Kubectl, *, pairs: int) -> dict[str, Any]:
         "memoryMegabytes": {"api": _resident(stack.api), "worker": _resident(stack.worker)},
     }
     results["api"] = _load(stack, requests=500 if pairs == 1 else 5000)
+    results["thousand"] = thousand(stack, rounds=1 if pairs == 1 else 5)
     results["memoryMegabytesAfterLoad"] = {"api": _resident(stack.api), "worker": _resident(stack.worker)}
     return results
 
@@ -71,26 +72,11 @@ def _load(stack: Stack, requests: int) -> dict[str, Any]:
     made = stack.create(document(1))
     made.succeeded()
     return {
-        "status": _apart(stack, "status", made.environment_id, str(requests)),
-        "createPaced": _apart(stack, "create", str(min(requests, 500)), "5"),
-        "createBurst": _apart(stack, "create", "50", "0"),
-        "createWithoutRest": _apart(stack, "create", str(min(requests, 500)), "0"),
+        "status": apart(stack, "status", made.environment_id, str(requests)),
+        "createPaced": apart(stack, "create", str(min(requests, 500)), "5"),
+        "createBurst": apart(stack, "create", "50", "0"),
+        "createWithoutRest": apart(stack, "create", str(min(requests, 500)), "0"),
     }
-
-
-def _apart(stack: Stack, what: str, *arguments: str) -> dict[str, Any]:
-    """Run the load from another process, so that its work is not the API's, once the machine is at rest."""
-    at_rest()
-    token = stack.client.headers["Authorization"].removeprefix("Bearer ")
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.load", what, str(stack.client.base_url).rstrip("/"), token, *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=True,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def _resident(process: Process) -> float:

@@ -49,6 +49,17 @@ def tables(results: dict[str, Any]) -> str:
         f"| {each['p99Milliseconds']} |"
         for name, each in results["api"].items()
     ]
+    thousand = results["thousand"]
+    lines += [
+        "",
+        f"| lists of {thousand['environments']} environments | pages/s | p50, ms | p95, ms | p99, ms |",
+        "|---|---|---|---|---|",
+        *(
+            _pages(f"{each['clients']} at once", each)
+            for each in (thousand["oneClient"], thousand["tenClients"])
+        ),
+        *(_pages(f"alone, {kind}", each) for kind, each in thousand["oneClient"]["lists"].items()),
+    ]
     memory, loaded = results["memoryMegabytes"], results["memoryMegabytesAfterLoad"]
     lines += [
         "",
@@ -60,6 +71,13 @@ def tables(results: dict[str, Any]) -> str:
         "```",
     ]
     return "\n".join(lines)
+
+
+def _pages(what: str, each: dict[str, Any]) -> str:
+    return (
+        f"| {what} | {each.get('perSecond', '')} | {each['p50Milliseconds']} | {each['p95Milliseconds']} "
+        f"| {each['p99Milliseconds']} |"
+    )
 
 
 def _row(each: dict[str, Any]) -> str:

@@ -65,7 +65,8 @@ class Database:
                 pool_pre_ping=True,
                 hide_parameters=True,
             )
-            self._reader = self._writer
+            # What one request reads is of one moment, as it is on SQLite.
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ")
         self._write_session = _sessions(self._writer)
         self._read_session = _sessions(self._reader)
 
@@ -81,7 +82,10 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
-        """One reading transaction; whatever it writes is rolled back. Never waits for writers."""
+        """One reading transaction, which sees one moment; whatever it writes is rolled back.
+
+        Never waits for writers.
+        """
         async with self._read_session() as session:
             yield session
 

@@ -148,6 +148,7 @@ class Environment(Table, table=True):
     __table_args__ = (
         _partial_unique("uq_environments_name_live", "organization_id", "name", where="deleted_at IS NULL"),
         Index("ix_environments_page", "organization_id", "created_at", "id"),
+        Index("ix_environments_updated", "organization_id", "updated_at", "id"),
         Index("ix_environments_next_look_at", "next_look_at", "id"),
     )
 
@@ -255,6 +256,7 @@ class Operation(Table, table=True):
         _partial_unique("uq_operations_live_delete", "environment_id", where=f"{_LIVE} AND kind = 'delete'"),
         Index("ix_operations_page", "organization_id", "created_at", "id"),
         Index("ix_operations_environment", "environment_id", "created_at", "id"),
+        Index("ix_operations_fence", "environment_id", "fence"),
         Index("ix_operations_live", "state", sqlite_where=text(_LIVE), postgresql_where=text(_LIVE)),
     )
 

@@ -13,6 +13,7 @@ from activities.db.repositories import events
 from activities.db.repositories.environments import READY, apply_phase, describe, replace_overrides
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
+from activities.db.repositories.volume_samples import forget_samples
 from activities.db.step_changes import cancel_step
 from activities.db.tables import Environment, EventType, Operation, Revision, Step
 from activities.db.timers import reschedule
@@ -220,9 +221,10 @@ def _succeeded(kind: OperationKind, now: datetime) -> tuple[EnvironmentPhase, Co
 
 
 async def _release(session: AsyncSession, environment: Environment, delete: Operation, now: datetime) -> None:
-    """Free the name, destroy the secrets, and close an operation whose workflow the delete terminated."""
+    """Free the name, destroy secrets, forget volumes, and close what the delete terminated."""
     for other in await live_rows(session, environment.id):
         if other.id != delete.id:
             await cancel_at_once(session, environment, other, "The environment was deleted.", now)
     environment.deleted_at = now
     await destroy_environment_secrets(session, environment.organization_id, environment.id)
+    await forget_samples(session, environment.organization_id, environment.id)

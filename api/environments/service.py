@@ -13,7 +13,6 @@ from activities.db import acceptance
 from activities.db.acceptance import Accepted, Settings
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
-from activities.db.repositories.bulk import current_blueprints
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
 from activities.db.repositories.paging import Page
 from api.deferred import start_workflow, tell_workflow
@@ -152,13 +151,10 @@ async def find(
         page: Page[EnvironmentRecord] = await environments.list_environments(
             session, organization_id, limit=limit, cursor=cursor, wanted=wanted, sort=sort
         )
-        revisions_of = [(record.id, record.revision) for record in page.items]
-        blueprints = await current_blueprints(session, organization_id, revisions_of)
+        blueprints = await state.blueprints.of(session, organization_id, page.items)
         latest = await operations.latest(session, organization_id, [record.id for record in page.items])
     shaped = [
-        environment_out(
-            state.settings, record, read_blueprint(blueprints[record.id]), operation=latest.get(record.id)
-        )
+        environment_out(state.settings, record, blueprints[record.id], operation=latest.get(record.id))
         for record in page.items
     ]
     return shaped, page.next_cursor
@@ -170,8 +166,8 @@ async def known_blueprint(
     """Return an environment and its current Blueprint. Raises NotFound."""
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
-        revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
-    return record, read_blueprint(revision.blueprint)
+        blueprints = await state.blueprints.of(session, organization_id, [record])
+    return record, blueprints[record.id]
 
 
 def accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted]:

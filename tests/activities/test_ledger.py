@@ -10,7 +10,7 @@ from activities.db import ledger
 from activities.db.acceptance import Accepted, cancel_operation, delete_environment
 from activities.db.engine import Database
 from activities.db.errors import NotFound
-from activities.db.repositories import events, operations, secrets
+from activities.db.repositories import events, operations, secrets, volume_samples
 from activities.db.repositories._rows import locked_environment
 from activities.db.tables import EventType, Secret
 from activities.db.types import utc_now
@@ -204,6 +204,9 @@ async def test_the_first_of_two_ends_wins(database: Database) -> None:
 async def test_a_finished_delete_releases_everything(database: Database) -> None:
     tenant = await make_tenant(database)
     accepted = await started(database, tenant)
+    async with database.transaction() as session:
+        sample = volume_samples.Sample(utc_now(), 1)
+        await volume_samples.add_sample(session, tenant.id, accepted.environment.id, "data-db-0", sample)
     deleting = await delete(database, tenant, accepted.environment.id)
     await begin(database, deleting.operation.id)
     await finish(database, deleting.operation.id, S.SUCCEEDED)
@@ -214,6 +217,7 @@ async def test_a_finished_delete_releases_everything(database: Database) -> None
     assert (await operation_of(database, tenant, accepted.operation.id)).state is S.CANCELLED
     async with database.reading() as session:
         assert await secrets.list_secrets(session, tenant.id, environment.id) == ()
+        assert await volume_samples.samples(session, tenant.id, environment.id, ["data-db-0"]) == {}
         assert (
             await session.exec(select(Secret).where(col(Secret.organization_id) == tenant.id))
         ).all() == []

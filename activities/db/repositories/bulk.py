@@ -1,8 +1,8 @@
 """Reads over many rows at once, for lists, event tails and metrics: one query each, however many rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from sqlalchemy import and_, func, or_
+from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -18,17 +18,17 @@ async def last_event_numbers(session: AsyncSession, environment_ids: Collection[
 
 
 async def current_blueprints(
-    session: AsyncSession, organization_id: str, revisions: Sequence[tuple[str, int]]
+    session: AsyncSession, organization_id: str, environment_ids: Collection[str]
 ) -> dict[str, JsonObject]:
-    """Return the Blueprints of (environment id, revision number) pairs, by environment id."""
-    if not revisions:
-        return {}
-    wanted = [
-        and_(col(Revision.environment_id) == environment_id, col(Revision.number) == number)
-        for environment_id, number in revisions
-    ]
-    query = select(Revision.environment_id, Revision.blueprint).where(
-        col(Revision.organization_id) == organization_id, or_(*wanted)
+    """Return the Blueprints of the current revisions of these environments, by environment id."""
+    query = (
+        select(Revision.environment_id, Revision.blueprint)
+        .join(Environment, col(Environment.id) == col(Revision.environment_id))
+        .where(
+            col(Environment.organization_id) == organization_id,
+            col(Environment.id).in_(environment_ids),
+            col(Revision.number) == col(Environment.revision),
+        )
     )
     return {
         environment_id: dict(blueprint) for environment_id, blueprint in (await session.exec(query)).all()

@@ -72,3 +72,14 @@ async def add_sample(
             )
         )
     await session.flush()
+
+
+async def forget_samples(session: AsyncSession, organization_id: str, environment_id: str) -> None:
+    """Drop all samples of an environment's volumes."""
+    connection = await session.connection()
+    await connection.execute(
+        delete(VolumeSample).where(
+            col(VolumeSample.organization_id) == organization_id,
+            col(VolumeSample.environment_id) == environment_id,
+        )
+    )

@@ -1,0 +1,55 @@
+"""A thousand environments in the control plane: pages of them over real sockets, and a sweep over them.
+
+Nothing of them is in the cluster: the worker is away while they are made, and the database is told that their
+operations have ended.
+"""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from typing import Any, Final
+
+from bench.load import apart
+from tests.helpers.stack import Stack
+
+ENVIRONMENTS: Final = 1000
+_IMAGE: Final = "10.111.0.1:5000/perdure/tiny:1"
+_PHASES: Final = ("running", "running", "running", "stopped", "error")
+_TEAMS: Final = ("payments", "search", "billing", "web")
+
+
+def thousand(stack: Stack, *, rounds: int) -> dict[str, Any]:
+    """Make the environments, then walk through all kinds of lists, one client alone and ten at once."""
+    stack.worker.stop()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(partial(_make, stack), range(ENVIRONMENTS)))
+    _end_operations(stack)
+    return {
+        "environments": ENVIRONMENTS,
+        "oneClient": apart(stack, "pages", "1", str(rounds)),
+        "tenClients": apart(stack, "pages", "10", str(rounds)),
+    }
+
+
+def _make(stack: Stack, number: int) -> None:
+    """Create the environment of that number, with three services, and give it a label."""
+    service = {"image": _IMAGE, "replicas": 0, "ports": [{"containerPort": 8080}]}
+    document = {"name": f"list-{number:04}", "services": dict.fromkeys(("web", "api", "db"), service)}
+    made = stack.create(document)
+    labels = {"labels": {"team": _TEAMS[number % len(_TEAMS)]}}
+    stack.client.patch(f"/v1/environments/{made.environment_id}", json=labels).raise_for_status()
+
+
+def _end_operations(stack: Stack) -> None:
+    """Tell the database that every operation succeeded, and spread the environments over phases."""
+    with closing(sqlite3.connect(stack.database, timeout=60, isolation_level=None)) as connection:
+        connection.execute(
+            "UPDATE operations SET state = 'succeeded', finished_at = created_at WHERE finished_at IS NULL"
+        )
+        for number, phase in enumerate(_PHASES):
+            connection.execute(
+                "UPDATE environments SET phase = ? "
+                "WHERE name LIKE 'list-%' AND CAST(substr(name, 6) AS INT) % ? = ?",
+                (phase, len(_PHASES), number),
+            )

@@ -1,0 +1,75 @@
+"""Lists find their rows by an index, in the order of the list: a page costs the same among a million rows."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, event, text
+
+from activities.db.engine import Database
+from activities.db.repositories import environments, operations
+from activities.db.repositories.bulk import current_blueprints
+from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
+from activities.db.sweeping import due_page
+from activities.db.types import utc_now
+from tests.helpers.tenants import accept, make_tenant, shop
+from workflows.domain.operations import EnvironmentPhase
+
+
+async def test_no_list_scans_a_table_or_sorts_by_itself(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    tenant = await make_tenant(database)
+    made = [(await accept(database, tenant, shop(f"shop-{number}"))).environment.id for number in range(3)]
+    asked: list[tuple[str, Sequence[object]]] = []
+
+    def note(
+        _c: Connection, _cursor: object, statement: str, parameters: Sequence[object], *_: object
+    ) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    engine = database._reader.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    async with database.reading() as session:
+        for sort in EnvironmentSort:
+            page = await environments.list_environments(session, tenant.id, sort=sort, limit=1)
+            assert page.next_cursor is not None
+            await environments.list_environments(session, tenant.id, sort=sort, cursor=page.next_cursor)
+        for wanted in (
+            EnvironmentFilter(phases=frozenset({EnvironmentPhase.STOPPED})),
+            EnvironmentFilter(labels=(("team", "search"),)),
+            EnvironmentFilter(part="shop"),
+        ):
+            await environments.list_environments(session, tenant.id, wanted=wanted)
+        assert set(await operations.latest(session, tenant.id, made)) == set(made)
+        assert set(await current_blueprints(session, tenant.id, made)) == set(made)
+        await operations.list_operations(session, tenant.id)
+        await operations.list_operations(session, tenant.id, environment_id=made[0])
+        await due_page(session, utc_now(), None)
+    event.remove(engine, "before_cursor_execute", note)
+
+    assert len(asked) == 2 * len(EnvironmentSort) + 8
+    async with database.reading() as session:
+        for statement, parameters in asked:
+            connection = await session.connection()
+            plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(parameters))
+            steps = [str(detail) for *_, detail in plan]
+            assert not [step for step in steps if step.startswith(("SCAN", "USE TEMP B-TREE"))], (
+                statement,
+                steps,
+            )
+    await database.dispose()
+
+
+async def test_an_answer_is_of_one_moment(database: Database) -> None:
+    """A list reads environments and Blueprints one after the other: nothing changes in between."""
+    tenant = await make_tenant(database)
+    environment_id = (await accept(database, tenant, shop())).environment.id
+    async with database.reading() as session:
+        before = await environments.get_environment(session, tenant.id, environment_id)
+        async with database.transaction() as writing:
+            connection = await writing.connection()
+            await connection.execute(text("UPDATE environments SET revision = 7"))
+        async with database.reading() as another:
+            assert (await environments.get_environment(another, tenant.id, environment_id)).revision == 7
+        session.expunge_all()
+        after = await environments.get_environment(session, tenant.id, environment_id)
+    assert after.revision == before.revision == 1
