@@ -120,7 +120,12 @@ def restore(
     keys = read_keys_to_restore(settings, head, read_passphrase(settings, passphrase_file), keys_to)
     if keys_to is not None:
         write_keys(keys_to, keys)
-    found = run(lambda: restore_file(settings.database_url, file, keys))
+    try:
+        found = run(lambda: restore_file(settings.database_url, file, keys))
+    except CliError:
+        if keys_to is not None:
+            keys_to.unlink()
+        raise
     tell(
         f"Restored the state of {head.taken_at:%Y-%m-%d %H:%M:%S} UTC: {sum(found.rows.values())} rows, "
         f"{found.environments} environments, installation {head.installation}.",

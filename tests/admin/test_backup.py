@@ -7,7 +7,6 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,8 @@ from tests.helpers.waiting import eventually, eventually_async
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import OperationState
 
-NewUrl = Callable[[], str]
+pytestmark = pytest.mark.slow
+
 PASSPHRASE = "a passphrase that is long enough"
 
 
@@ -262,6 +262,8 @@ class TestKeys:
         assert (done.returncode, "wrong passphrase" in done.stderr) == (2, True)
         assert not keys_to.exists()
         more = {**none, "PERDURE_BACKUP_PASSPHRASE": PASSPHRASE}
+        assert admin(database_url, *asked, more=more).returncode == 1, "it is not empty"
+        assert not keys_to.exists()
         done = admin(target, *asked, more=more)
         assert done.returncode == 0, done.stderr
         assert keys_to.read_text().strip() == written(KEYS)
@@ -351,6 +353,7 @@ class TestFiles:
         assert (done.returncode, "The database is not empty" in done.stderr) == (1, True)
         assert await content(sqlite_url) == before
 
+    @pytest.mark.postgres
     async def test_a_migrated_database_without_rows_is_empty(
         self, whole: bytes, postgres_url: str, admin: Admin, file: Path
     ) -> None:
@@ -374,7 +377,6 @@ class TestFiles:
 
 
 @pytest.mark.postgres
-@pytest.mark.slow
 async def test_a_backup_that_is_killed_leaves_no_file_of_its_name(postgres_url: str, file: Path) -> None:
     """A lock on a table of the middle holds it up with the file begun."""
     database = Database(postgres_url)
@@ -391,7 +393,6 @@ async def test_a_backup_that_is_killed_leaves_no_file_of_its_name(postgres_url: 
 
 
 @pytest.mark.postgres
-@pytest.mark.slow
 async def test_a_restore_that_is_killed_leaves_an_empty_database(
     sqlite_url: str, postgres_server: Any, file: Path, admin: Admin
 ) -> None:

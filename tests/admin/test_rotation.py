@@ -17,6 +17,8 @@ from tests.admin.conftest import Admin, command, variables
 from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, make_tenant
 from tests.helpers.waiting import eventually_async
 
+pytestmark = pytest.mark.slow
+
 NEW = os.urandom(32)
 BOTH = MasterKeys("m2", {"m2": NEW, **KEYS.keys})
 ONLY_NEW = MasterKeys("m2", {"m2": NEW})
@@ -103,7 +105,6 @@ def _started(url: str) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.postgres
-@pytest.mark.slow
 async def test_killed_in_the_middle(postgres_url: str) -> None:
     """The second organisation is held by a lock: the process is killed with the first one done."""
     database = Database(postgres_url)

@@ -3,12 +3,10 @@
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
-from cli.completion import ANSWER_SECONDS
 from tests.cli.conftest import Run
 from tests.cli.scripted_api import Reply, Request, ScriptedApi, data, environment
 
@@ -74,18 +72,18 @@ def test_an_api_that_is_away_gives_no_names_and_no_errors(on_path: dict[str, str
 
 
 def test_an_api_that_hangs_is_not_waited_for(api: ScriptedApi, on_path: dict[str, str]) -> None:
-    asked = threading.Event()
+    asked, answered = threading.Event(), threading.Event()
 
     def hang(_: Request) -> Reply:
         asked.set()
-        api.closing.wait(30)
+        api.closing.wait(60)
+        answered.set()
         return data([])
 
     api.on("GET", "/v1/environments", hang)
-    began = time.monotonic()
     assert tab(on_path, "perdure", "env", "get", "s") == []
     assert asked.is_set()
-    assert time.monotonic() - began < 20 + ANSWER_SECONDS
+    assert not answered.is_set()
 
 
 @pytest.mark.parametrize(

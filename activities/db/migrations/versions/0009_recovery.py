@@ -6,8 +6,8 @@ Written out in plain column types, so that later changes of our own types do not
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0008_recovery"
-down_revision = "0007"
+revision = "0009_recovery"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
