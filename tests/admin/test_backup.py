@@ -5,8 +5,10 @@
 import gzip
 import json
 import os
+import signal
 import stat
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -418,6 +420,31 @@ async def test_a_restore_that_is_killed_leaves_an_empty_database(
     await engine.dispose()
     assert await _tables(target) == set()
     assert admin(target, "restore", str(file)).returncode == 0
+
+
+async def test_a_restore_that_is_killed_with_everything_loaded(
+    sqlite_url: str, target_url: str, file: Path, admin: Admin
+) -> None:
+    source = Database(sqlite_url)
+    await fill(source)
+    await source.dispose()
+    assert admin(sqlite_url, "backup", str(file)).returncode == 0
+    assert _killed_before_its_commit(target_url, file) == -signal.SIGKILL
+    assert await _tables(target_url) == set()
+    assert admin(target_url, "restore", str(file)).returncode == 0
+
+
+def _killed_before_its_commit(url: str, file: Path) -> int:
+    program = """
+import os, signal, sys
+from admin import restore
+from admin.main import app
+async def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+restore._go_on_from_here = die
+app(["restore", sys.argv[1]])
+"""
+    arguments = [sys.executable, "-c", program, str(file)]
+    return subprocess.run(arguments, env=variables(url), check=False, timeout=60).returncode
 
 
 async def _tables(url: str) -> set[str]:

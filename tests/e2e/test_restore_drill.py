@@ -131,6 +131,25 @@ def test_restore_drill(stack: Stack, name: str, tmp_path: Path) -> None:
     adopt(stack, keeping, tmp_path, secret, before[keeping.namespace])
 
 
+def test_what_temporal_still_knows_goes_on(stack: Stack, name: str, tmp_path: Path) -> None:
+    """The database alone is lost: an operation that runs does not notice."""
+    flying = stack.create({"name": name, "services": {"web": on_demand()}})
+    flying.step_reaches("service/web", "running")
+    file = tmp_path / "perdure.backup"
+    admin(stack, "backup", str(file))
+    for process in (stack.worker, stack.api):
+        process.kill()
+    for path in stack.directory.glob("perdure.db*"):
+        path.unlink()
+    admin(stack, "restore", str(file))
+    stack.start_api()
+    stack.worker.start()
+    let_become_ready(stack, flying.namespace, "deploy/web")
+    flying.succeeded(ENDED_SECONDS)
+    assert flying.status()["status"] == "running"
+    flying.delete().succeeded(ENDED_SECONDS)
+
+
 def what_was_under_way_ends_and_goes_on(stack: Stack, flying: Handle) -> None:
     """It ends truthfully, and a retry takes up what is there."""
     ended = flying.ended(60)
