@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 READY := $(VENV)/.ready
-SOURCES := workflows activities clusters worker api cli devcluster devstack tests $(wildcard bench)
+SOURCES := workflows activities clusters worker api admin cli devcluster devstack tests $(wildcard bench)
 # Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
 UNIT := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster"
 FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgres and not slow and not browser"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -12,6 +13,7 @@ from activities._step import alive
 from activities.db import ledger
 from activities.db.engine import Database
 from activities.db.repositories import operations
+from activities.db.repositories.installation import last_restore
 from activities.db.repositories.operations import OperationRef
 from activities.delivery import deliver
 from activities.temporal import OperationStart, TemporalStarter
@@ -76,12 +78,24 @@ class ControlReconcile(ReconcileActivities):
             return await ledger.close_lost(
                 session,
                 operation.operation_id,
-                failure(
-                    FailureKind.INTERNAL,
-                    "The workflow of this operation ended without telling the ledger (terminated, or its "
-                    "history was lost). Retry the operation to go on from what is there.",
-                ),
+                failure(FailureKind.INTERNAL, await _what_happened(session, operation)),
             )
+
+
+async def _what_happened(session: AsyncSession, operation: OperationRef) -> str:
+    """Say why an operation has no workflow, as far as we know."""
+    restored = await last_restore(session)
+    record = await operations.get_operation(session, operation.organization_id, operation.operation_id)
+    if restored is not None and record.started_at is not None and record.started_at <= restored.to:
+        return (
+            "Perdure was restored from a backup that was taken while this operation ran, and its workflow is "
+            f"not known any more. What it did after {restored.to:%Y-%m-%d %H:%M:%S} UTC is not in the "
+            "ledger. Retry the operation to go on from what is there."
+        )
+    return (
+        "The workflow of this operation ended without telling the ledger (terminated, or its history was "
+        "lost). Retry the operation to go on from what is there."
+    )
 
 
 def _start(operation: OperationRef) -> OperationStart:

@@ -6,11 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import BaseModel, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
 from activities.secrets import MasterKeys
 from activities.temporal import PayloadKeys
+from workflows.domain.environment import MIRROR_IMAGE, GuardRails
 
 DEV_STATE: Final = Path(".dev")
 """Where `make dev` keeps its database, objects and keys."""
@@ -21,6 +22,15 @@ class Environment(StrEnum):
 
     DEV = "dev"
     PRODUCTION = "production"
+
+
+class ClusterSettings(BaseModel):
+    """How one cluster is reached; without a kubeconfig, by the service account of the pod."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kubeconfig: Path | None = None
+    context: str | None = None
 
 
 class SharedSettings(BaseModel):
@@ -90,3 +100,42 @@ class SharedSettings(BaseModel):
         else:
             raise KeyringInvalidError("there are no master keys")
         return MasterKeys(current_id=ring.current, keys=ring.keys)
+
+
+class AcceptingSettings(SharedSettings):
+    """Of processes that accept environments, and reach every cluster themselves."""
+
+    clusters: dict[str, ClusterSettings] = {}
+    """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
+
+    # Guard rails of new environments
+    ingress_class: str | None = None
+    ingress_namespace: str | None = None
+    base_domain: str = "perdure.localhost"
+    mirror_image: str = MIRROR_IMAGE
+    """nginx 1.22 or newer with a shell: copies requests to the mocks that want it (`mock.mode: mirror`)."""
+
+    def faults(self) -> list[str]:
+        """Everything that does not go together."""
+        faults = super().faults()
+        if self.clusters and self.cluster not in self.clusters:
+            faults.append(f"PERDURE_CLUSTERS does not hold PERDURE_CLUSTER ({self.cluster})")
+        return faults
+
+    @property
+    def all_clusters(self) -> dict[str, ClusterSettings]:
+        """Every cluster by name; the simple settings make one."""
+        if self.clusters:
+            return dict(self.clusters)
+        return {
+            self.cluster: ClusterSettings(kubeconfig=self.cluster_kubeconfig, context=self.cluster_context)
+        }
+
+    def guard_rails(self) -> GuardRails:
+        """The guard rails of the cluster; an organisation's own go on top."""
+        return GuardRails(
+            ingress_class=self.ingress_class,
+            ingress_namespace=self.ingress_namespace,
+            base_domain=self.base_domain,
+            mirror_image=self.mirror_image,
+        )

@@ -16,8 +16,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    GetSystemInfoRequest,
+)
 from temporalio.client import Client
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -30,11 +35,14 @@ from workflows.contracts.delete import DELETE_ENVIRONMENT
 from workflows.contracts.operation import CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.queues import CONTROL_QUEUE
+from workflows.contracts.reconcile import RECONCILE_SCHEDULE
 from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
+from workflows.contracts.search_attributes import ALL as SEARCH_ATTRIBUTES
 from workflows.contracts.search_attributes import ENVIRONMENT_ID, OPERATION_KIND, ORGANIZATION_ID
 from workflows.contracts.stop import STOP_ENVIRONMENT
+from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.domain.operations import OperationKind
 
@@ -202,6 +210,20 @@ class QueueState:
     backlog: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class TemporalSetup:
+    """What a Temporal server has of what we need.
+
+    `schedules`: by id whether it is paused, None when it is not there. Without the namespace the rest is
+    empty.
+    """
+
+    version: str
+    namespace_found: bool
+    missing_attributes: tuple[str, ...] = ()
+    schedules: Mapping[str, bool | None] = field(default_factory=dict)
+
+
 class WorkflowStarter(Protocol):
     """Starts the workflows of operations, and tells them what was asked since."""
 
@@ -219,7 +241,11 @@ class WorkflowStarter(Protocol):
 
 
 class TemporalServer(WorkflowStarter, Protocol):
-    """What the API asks Temporal: all that a starter does, and how the queues stand."""
+    """What the API asks Temporal: all that a starter does, how the queues stand, what is set up."""
+
+    async def setup(self) -> TemporalSetup:
+        """Return what the server has of what we need. Raises TemporalError."""
+        ...
 
     async def queue(self, name: str) -> QueueState:
         """Return how a task queue stands. Raises TemporalError."""
@@ -312,6 +338,44 @@ class TemporalStarter:
         except RuntimeError as error:
             raise TemporalUnavailable("Temporal cannot be reached") from error
         return QueueState(name, len(identities), sum(waiting) if waiting else None)
+
+    async def setup(self) -> TemporalSetup:
+        """Return what the server has of what we need. Raises TemporalError."""
+        namespace = self.client.namespace
+        try:
+            system = await self.client.workflow_service.get_system_info(
+                GetSystemInfoRequest(), timeout=_CALL_TIMEOUT
+            )
+            try:
+                await self.client.workflow_service.describe_namespace(
+                    DescribeNamespaceRequest(namespace=namespace), timeout=_CALL_TIMEOUT
+                )
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise
+                return TemporalSetup(system.server_version, namespace_found=False)
+            known = await self.client.operator_service.list_search_attributes(
+                ListSearchAttributesRequest(namespace=namespace), timeout=_CALL_TIMEOUT
+            )
+            schedules = {each: await self._paused(each) for each in (RECONCILE_SCHEDULE, SWEEP_SCHEDULE)}
+        except RPCError as error:
+            raise _translate(error) from error
+        except RuntimeError as error:
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+        missing = tuple(key.name for key in SEARCH_ATTRIBUTES if key.name not in known.custom_attributes)
+        return TemporalSetup(
+            system.server_version, namespace_found=True, missing_attributes=missing, schedules=schedules
+        )
+
+    async def _paused(self, schedule_id: str) -> bool | None:
+        """Return whether a schedule is paused, None when there is none of that id."""
+        try:
+            found = await self.client.get_schedule_handle(schedule_id).describe(rpc_timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
+            return None
+        return found.schedule.state.paused
 
 
 def _translate(error: RPCError) -> TemporalError:

@@ -15,6 +15,7 @@ from api import openapi, pages, problem_handlers
 from api.access.routes import proxied
 from api.access.routes import router as access
 from api.audit.routes import router as audit
+from api.checks.routes import router as checks
 from api.codec.routes import router as codec
 from api.discover.routes import router as discover
 from api.environments.lifecycle_routes import router as lifecycle
@@ -55,6 +56,7 @@ _ROUTERS: Final = (
     audit,
     registry_credentials,
     statistics,
+    checks,
     templates,
     stubs,
     codec,

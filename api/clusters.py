@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Protocol
 
-from api.settings import ClusterSettings
+from activities.settings import ClusterSettings
 from clusters.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, field_validator
+from pydantic import Field, IPvAnyNetwork, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from activities.secrets import MasterKeys
-from activities.settings import DEV_STATE, Environment, SharedSettings
+from activities.settings import DEV_STATE, AcceptingSettings, Environment
 from workflows.domain.cost import RateCard
-from workflows.domain.environment import MIRROR_IMAGE
 
 
-class ClusterSettings(BaseModel):
-    """How one cluster is reached; without a kubeconfig, by the service account of the pod."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kubeconfig: Path | None = None
-    context: str | None = None
-
-
-class ApiSettings(SharedSettings, BaseSettings):
+class ApiSettings(AcceptingSettings, BaseSettings):
     """All settings; each is `PERDURE_` and its name in capitals: `PERDURE_DATABASE_URL`."""
 
     model_config = SettingsConfigDict(
@@ -52,17 +41,6 @@ class ApiSettings(SharedSettings, BaseSettings):
     share_longest_seconds: int = Field(default=90 * 86_400, ge=60)
     share_requests_per_minute: int = Field(default=120, ge=1, description="Of one address through one link")
     share_refresh_seconds: int = Field(default=10, ge=1, description="How often an open page looks again")
-
-    # Clusters
-    clusters: dict[str, ClusterSettings] = {}
-    """More than one: JSON of name to `{"kubeconfig": ..., "context": ...}`; has to hold `cluster`."""
-
-    # Guard rails of new environments
-    ingress_class: str | None = None
-    ingress_namespace: str | None = None
-    base_domain: str = "perdure.localhost"
-    mirror_image: str = MIRROR_IMAGE
-    """nginx 1.22 or newer with a shell: copies requests to the mocks that want it (`mock.mode: mirror`)."""
 
     # Rate limits, in each process; 0: none
     requests_per_minute: int = Field(default=100, ge=0, description="Of a key that is not `unlimited`")
@@ -121,8 +99,6 @@ class ApiSettings(SharedSettings, BaseSettings):
     def faults(self) -> list[str]:
         """Everything that does not go together."""
         faults = super().faults()
-        if self.clusters and self.cluster not in self.clusters:
-            faults.append(f"PERDURE_CLUSTERS does not hold PERDURE_CLUSTER ({self.cluster})")
         if self.environment is not Environment.DEV and not self.has_master_keys:
             faults.append("outside development PERDURE_MASTER_KEYS or PERDURE_MASTER_KEYS_FILE is required")
         if self.share_default_seconds > self.share_longest_seconds:
@@ -130,15 +106,6 @@ class ApiSettings(SharedSettings, BaseSettings):
         if self.workers > 1 and self.database_url.startswith("sqlite"):
             faults.append("SQLite serves one process: PERDURE_WORKERS above 1 needs Postgres")
         return faults
-
-    @property
-    def all_clusters(self) -> dict[str, ClusterSettings]:
-        """Every cluster by name; the simple settings make one."""
-        if self.clusters:
-            return dict(self.clusters)
-        return {
-            self.cluster: ClusterSettings(kubeconfig=self.cluster_kubeconfig, context=self.cluster_context)
-        }
 
     def open_master_keys(self) -> MasterKeys:
         """The master keys; in development a key file is made if need be. Raises KeyringInvalidError."""

@@ -9,7 +9,9 @@ from typer.core import TyperGroup
 
 from cli.commands import (
     access_keys,
+    admin,
     blueprints,
+    doctor,
     environments,
     lifecycle,
     operations,
@@ -19,6 +21,7 @@ from cli.commands import (
     stubs,
     templates,
 )
+from cli.completion import VARIABLE, Shell, enable, script
 from cli.errors import CliError, ExitCode
 from cli.output import tell, tell_error
 from cli.session import Session
@@ -53,6 +56,8 @@ app = typer.Typer(
     # Rich help costs 0.4 s of start-up.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    # `completion` prints the script; nothing is to be written into people's start-up files.
+    add_completion=False,
 )
 environments.app.add_typer(lifecycle.app)
 readings.add_to(environments.app)
@@ -69,7 +74,25 @@ app.add_typer(access_keys.principals, name="principal", help="Whose keys act: pe
 app.add_typer(access_keys.api_keys, name="api-key", help="Keys: make, list, revoke.")
 app.add_typer(access_keys.secrets, name="secret", help="Secrets for `valueFrom` in Blueprints.")
 app.add_typer(access_keys.audit, name="audit", help="Who did what.")
+app.command("doctor")(doctor.doctor)
+app.command(
+    "admin",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+        "help_option_names": [],
+    },
+)(admin.admin)
 app.add_typer(registry.app, name="registry", help="Logins for container registries (imagePullSecrets).")
+
+
+@app.command()
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print the completion script of a shell: `source <(perdure completion bash)`."""
+    typer.echo(script(shell))
 
 
 def _version(wanted: bool) -> None:
@@ -122,6 +145,8 @@ def root(
 
 def main() -> None:
     """Run `perdure` with the process's arguments; ends the process."""
+    if os.environ.get(VARIABLE):
+        enable()
     try:
         app(prog_name="perdure")
     except Exception as error:

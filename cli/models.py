@@ -456,3 +456,36 @@ class EndpointList(ApiModel):
     """The ports of an environment's services."""
 
     endpoints: tuple[Endpoint, ...] = ()
+
+
+class Check(ApiModel):
+    """One finding of `perdure doctor`: `status` is ok, warn or fail; `remedy` mends what is not ok."""
+
+    name: str
+    status: str
+    message: str = ""
+    remedy: str | None = None
+
+
+class Checks(ApiModel):
+    """What the API found at itself and behind itself."""
+
+    version: str = ""
+    role: str = ""
+    observed_at: datetime | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class HealthPart(ApiModel):
+    """One part of the installation, as everybody may see it."""
+
+    status: str
+    reason: str | None = None
+
+
+class Health(ApiModel):
+    """Whether the API and its parts are up."""
+
+    status: str
+    version: str = ""
+    parts: dict[str, HealthPart] = {}

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.completion import environment_names
 from cli.output import OutputFormat
 from cli.text import seconds_of
 
@@ -17,7 +18,12 @@ def parse_duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
-EnvironmentArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the environment.")]
+EnvironmentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|ID", help="Name or id of the environment.", autocompletion=environment_names
+    ),
+]
 OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Id of the operation (op_...).")]
 BlueprintFile = Annotated[
     Path,

@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from clusters.errors import (
@@ -49,6 +51,8 @@ class Answer:
     body: Manifest
     content: str
     retry_after: float | None = None
+    date: datetime | None = None
+    """When the server sent it, by its own clock."""
 
     @property
     def message(self) -> str:
@@ -70,7 +74,20 @@ def read_answer(status: int, headers: Mapping[str, str], content: bytes) -> Answ
     else:
         decoded = content.decode(errors="replace")
     after = headers.get("Retry-After", "")
-    return Answer(status, body, decoded, float(after) if after.isdigit() else None)
+    return Answer(
+        status,
+        body,
+        decoded,
+        float(after) if after.isdigit() else None,
+        _moment(headers.get("Date", "")),
+    )
+
+
+def _moment(written: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(written)
+    except ValueError:
+        return None
 
 
 def parse_quota(message: str) -> QuotaExceeded | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from functools import partial
 
 from clusters.answers import Answer, Unexplained
@@ -18,6 +19,7 @@ from clusters.errors import (
 from clusters.objects import OURS, Kind, Manifest, ObjectRef, identity_of, kind_of, ref_of
 from clusters.paging import read_pages
 from clusters.pods import PodAccess
+from clusters.rights import Right, Rights, rights
 from clusters.second_look import check_uid, explain_apply, explain_delete, without_finalizers
 from clusters.values import (
     Applied,
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _FINALIZER_TRIES = 5
+_REVIEWS_AT_ONCE = 16
 
 
 class Cluster(PodAccess):
@@ -230,15 +233,26 @@ class Cluster(PodAccess):
     ) -> bool:
         """Return whether our own credentials may do this (SelfSubjectAccessReview)."""
         served = kind_of(kind)
-        attributes: Manifest = {"verb": verb, "group": served.group, "resource": served.plural}
-        if namespace is not None:
-            attributes["namespace"] = namespace
-        if subresource is not None:
-            attributes["subresource"] = subresource
+        resource = served.plural if subresource is None else f"{served.plural}/{subresource}"
+        return await self._may(Right(verb, served.group, resource), namespace)
+
+    async def missing_rights(self, table: Rights, namespace: str | None = None) -> tuple[Right, ...]:
+        """Return which rights of a table our own credentials lack: in a namespace, or everywhere."""
+        asked = rights(table)
+        turns = asyncio.Semaphore(_REVIEWS_AT_ONCE)
+
+        async def may(right: Right) -> bool:
+            async with turns:
+                return await self._may(right, namespace)
+
+        answers = await asyncio.gather(*(may(right) for right in asked))
+        return tuple(right for right, allowed in zip(asked, answers, strict=True) if not allowed)
+
+    async def _may(self, right: Right, namespace: str | None) -> bool:
         review: Manifest = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
+            "spec": {"resourceAttributes": right.attributes(namespace)},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         answer = await self._connection.request(Call("POST", path, {}, review, idempotent=True))
@@ -260,6 +274,10 @@ class Cluster(PodAccess):
         """Return the API server's version, for example `v1.35.4`."""
         answer = await self._connection.request(Call("GET", "/version", idempotent=True))
         return text(answer.body, "gitVersion")
+
+    async def clock(self) -> datetime | None:
+        """Return the API server's time to the second, None when it does not say."""
+        return (await self._connection.request(Call("GET", "/version", idempotent=True))).date
 
     async def ping(self) -> None:
         """Return when the API server is ready to serve, raise otherwise."""

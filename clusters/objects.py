@@ -94,6 +94,20 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes"),
         Kind("PodMetrics", "metrics.k8s.io", "v1beta1", "pods"),
         Kind("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
+        Kind(
+            "ValidatingAdmissionPolicy",
+            "admissionregistration.k8s.io",
+            "v1",
+            "validatingadmissionpolicies",
+            namespaced=False,
+        ),
+        Kind(
+            "ValidatingAdmissionPolicyBinding",
+            "admissionregistration.k8s.io",
+            "v1",
+            "validatingadmissionpolicybindings",
+            namespaced=False,
+        ),
         Kind("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False),
     )
 }

@@ -19,8 +19,8 @@ from temporalio.client import (
 )
 
 from workflows.contracts.queues import CONTROL_QUEUE
-from workflows.contracts.reconcile import RECONCILE_OPERATIONS
-from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
+from workflows.contracts.reconcile import RECONCILE_OPERATIONS, RECONCILE_SCHEDULE
+from workflows.contracts.sweep import SWEEP_ENVIRONMENTS, SWEEP_SCHEDULE
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ def declared(reconcile_every: timedelta, sweep_every: timedelta) -> Sequence[Dec
     """Return every schedule."""
     return (
         Declared(
-            schedule_id="reconcile-operations",
+            schedule_id=RECONCILE_SCHEDULE,
             workflow=RECONCILE_OPERATIONS,
             every=reconcile_every,
             note="Starts operations whose start was lost, delivers cancels, closes lost ones",
         ),
         Declared(
-            schedule_id="sweep-environments",
+            schedule_id=SWEEP_SCHEDULE,
             workflow=SWEEP_ENVIRONMENTS,
             every=sweep_every,
             note="Warns of, stops and deletes environments whose time is over; forgets old history",

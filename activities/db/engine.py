@@ -15,7 +15,7 @@ from typing import Final
 from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -109,6 +109,14 @@ class Database:
                 yield
             finally:
                 await driver.remove_listener(channel, notified)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """One reading transaction over a single state of the whole database, however long it lasts."""
+        async with self._reader.connect() as connection:
+            if not self.is_sqlite:  # SQLite's reading transactions are like that
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
 
     async def ping(self) -> None:
         """Ask the database for an answer. Raises what the driver raises when there is none."""

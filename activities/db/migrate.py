@@ -13,7 +13,10 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.db.engine import migration_engine
 
@@ -32,12 +35,41 @@ async def downgrade(url: str, revision: str) -> None:
     await _run(url, lambda config: command.downgrade(config, revision))
 
 
+def lock(connection: Connection) -> None:
+    """Keep others from changing the schema until this transaction ends; on SQLite it does so by itself."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def newest_revision() -> str:
+    """Return the schema revision that this code is written for."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise ValueError("there are no migrations")
+    return head
+
+
+def known_revision(revision: str) -> bool:
+    """Return whether this code can migrate a database of that revision."""
+    return any(each.revision == revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
+async def applied_revision(connection: AsyncConnection) -> str | None:
+    """Return the schema revision of a database, None when it has none."""
+    return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
+
+
 def alembic_config(connection: Connection) -> Config:
     """Return Alembic's configuration for our scripts over an open connection; reads no file."""
+    config = _config()
+    config.attributes["connection"] = connection
+    return config
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
     return config
 
 
@@ -45,8 +77,7 @@ async def _run(url: str, change: Callable[[Config], None]) -> None:
     engine = migration_engine(url)
 
     def locked(connection: Connection) -> None:
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        lock(connection)
         change(alembic_config(connection))
 
     try:

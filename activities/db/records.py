@@ -52,6 +52,10 @@ SWEEPER: Final = "schedule:sweep"
 """Who asks for what timers bring about: no principal, and no sign of use."""
 
 
+OPERATOR: Final = "operator"
+"""Who acts through `perdure admin`: somebody with the database, of no organisation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who asks, on behalf of which organisation."""

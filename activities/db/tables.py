@@ -79,6 +79,24 @@ class Installation(Table, table=True):
     id: int = Field(primary_key=True, default=1)
     uuid: str = Field(max_length=36)
     created_at: datetime = Field(sa_type=UtcDateTime)
+    restored_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    restored_to: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """When the backup was taken that this database was last restored from, and when that was done."""
+
+
+class Orphan(Table, table=True):
+    """A namespace of this installation that no environment answers for, since it was first seen so.
+
+    `organization_id` is what its label says: there may be no such organisation.
+    """
+
+    __tablename__ = "orphans"
+
+    cluster: str = Field(primary_key=True)
+    uid: str = Field(primary_key=True)
+    namespace: str
+    organization_id: str
+    seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class Organization(Table, table=True):

@@ -70,11 +70,19 @@ def _open(url: str) -> LocalStore | S3Store:
     parts = urlsplit(url)
     if parts.scheme == "s3":
         return S3Store(parts.netloc, prefix=parts.path.strip("/") or None)
-    if parts.scheme not in ("", "file"):
+    directory = local_directory(url)
+    if directory is None:
         raise ValueError(f"an object store is a directory or s3://, not {parts.scheme}://")
-    directory = Path(url2pathname(parts.path) if parts.scheme else url)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return LocalStore(directory)
+
+
+def local_directory(url: str) -> Path | None:
+    """Return the directory that an object store's URL names, None when it names none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("", "file"):
+        return None
+    return Path(url2pathname(parts.path) if parts.scheme else url)
 
 
 def checked_key(key: str) -> str:

@@ -22,10 +22,8 @@ from api.idempotency import Outcome, Replayed, once
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
 from api.preconditions import entity_tag
-from api.settings import ApiSettings
 from api.state import AppState
 from workflows.domain.blueprint import Blueprint
-from workflows.domain.environment import GuardRails
 
 OPERATIONS_PATH: Final = "/v1/operations"
 Work = Callable[[AsyncSession], Awaitable[Outcome[Accepted]]]
@@ -41,16 +39,6 @@ class Caller:
     key: str | None = None
 
 
-def guard_rails(settings: ApiSettings) -> GuardRails:
-    """The guard rails of the cluster; an organisation's own go on top."""
-    return GuardRails(
-        ingress_class=settings.ingress_class,
-        ingress_namespace=settings.ingress_namespace,
-        base_domain=settings.base_domain,
-        mirror_image=settings.mirror_image,
-    )
-
-
 async def accept_environment(
     session: AsyncSession, caller: Caller, blueprint: Blueprint, plan: str | None, installation: str
 ) -> tuple[Accepted, EnvironmentOut]:
@@ -64,7 +52,7 @@ async def accept_environment(
         plan=plan,
         installation_id=installation,
         keys=state.master_keys,
-        guard_rails=guard_rails(state.settings),
+        guard_rails=state.settings.guard_rails(),
     )
     shaped = environment_out(state.settings, accepted.environment, blueprint, operation=accepted.operation)
     return accepted, shaped

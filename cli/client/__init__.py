@@ -6,6 +6,7 @@ A new route gets a method in its subject's module; a new subject gets a module a
 from cli.client.access import AccessCalls
 from cli.client.blueprints import BlueprintCalls
 from cli.client.environments import EnvironmentCalls
+from cli.client.installation import InstallationCalls
 from cli.client.lifecycle import LifecycleCalls
 from cli.client.operations import OperationCalls
 from cli.client.readings import ReadingCalls
@@ -31,5 +32,6 @@ class ApiClient(
     AccessCalls,
     TemplateCalls,
     StubCalls,
+    InstallationCalls,
 ):
     """Requests to one API as one key. Use it as a context manager; `trace` gets a line for each request."""

@@ -68,6 +68,7 @@ class Transport:
         trace: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], None] = time.sleep,
         backoff: Backoff = Backoff(),
+        attempts: int = ATTEMPTS,
     ) -> None:
         headers = {"Authorization": f"Bearer {connection.api_key}", "User-Agent": USER_AGENT}
         if connection.organization:
@@ -76,6 +77,7 @@ class Transport:
         self._trace = trace
         self._sleep = sleep
         self.backoff = backoff
+        self._attempts = attempts
         host = httpx2.URL(connection.url).host
         self._http = httpx2.Client(
             base_url=connection.url,
@@ -149,8 +151,8 @@ class Transport:
         request = self._http.build_request(
             method, path, params=query, json=body, headers=headers, timeout=timeout
         )
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in range(self._attempts):
+            last = attempt == self._attempts - 1
             began = time.monotonic()
             try:
                 response = self._http.send(request)

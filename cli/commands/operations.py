@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.completion import environment_names
 from cli.options import OperationArgument, OutputOption, TimeoutOption, WaitOption
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -33,7 +34,14 @@ def get(
 def list_operations(
     context: typer.Context,
     environment: Annotated[
-        str | None, typer.Option("--environment", "-e", metavar="NAME|ID", help="Only of this environment.")
+        str | None,
+        typer.Option(
+            "--environment",
+            "-e",
+            metavar="NAME|ID",
+            help="Only of this environment.",
+            autocompletion=environment_names,
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, newest first.")] = 50,
     output: OutputOption = OutputFormat.TABLE,

@@ -4,17 +4,22 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+from sqlmodel import update
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from activities.db.acceptance import cancel_operation, delete_environment
 from activities.db.engine import Database
+from activities.db.repositories.installation import installation_id
+from activities.db.repositories.operations import get_operation
+from activities.db.tables import Installation
 from activities.reconcile import ControlReconcile
-from tests.helpers.tenants import Tenant, accept, begin, make_tenant
+from tests.helpers.tenants import Tenant, accept, begin, make_tenant, shop
 from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
 from workflows.contracts.reconcile import Reconciled
+from workflows.domain.operations import OperationState
 
 
 @dataclass
@@ -31,6 +36,8 @@ class FakeTemporal:
 
     signals: list[tuple[str, str, list[CancelRequest]]] = field(default_factory=list)
     deaf: bool = False
+    forgetful: bool = False
+    """Knows no workflow."""
 
     def get_workflow_handle(self, workflow_id: str) -> "Handle":
         return Handle(self, workflow_id)
@@ -49,6 +56,8 @@ class Handle:
         self.temporal.signals.append((self.workflow_id, name, args))
 
     async def describe(self) -> Description:
+        if self.temporal.forgetful:
+            raise RPCError("workflow not found", RPCStatusCode.NOT_FOUND, b"")
         return Description()
 
 
@@ -90,3 +99,22 @@ async def test_what_no_workflow_took_is_told_again(database: Database) -> None:
     assert await reconcile(database, temporal) == Reconciled(examined=2)
     temporal.deaf = False
     assert (await reconcile(database, temporal)).delivered == 2
+
+
+async def test_what_ran_when_the_backup_was_taken_says_so(database: Database) -> None:
+    """Of two operations without a workflow, one had begun before the backup that this database came from."""
+    tenant = await make_tenant(database)
+    before = await accept(database, tenant, shop("before"))
+    await begin(database, before.operation.id)
+    async with database.transaction() as session:
+        await installation_id(session)
+        now = datetime.now(UTC)
+        await session.exec(update(Installation).values(restored_at=now, restored_to=now))
+    after = await accept(database, tenant, shop("after"))
+    await begin(database, after.operation.id)
+    assert (await reconcile(database, FakeTemporal(forgetful=True))).failed == 2
+    async with database.reading() as session:
+        ended = [await get_operation(session, tenant.id, each.operation.id) for each in (before, after)]
+    assert [each.state for each in ended] == [OperationState.FAILED] * 2
+    messages = [each.failure.message for each in ended if each.failure is not None]
+    assert ["restored from a backup" in message for message in messages] == [True, False]

@@ -4,6 +4,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -14,18 +15,25 @@ from sqlmodel import SQLModel, func, select
 from activities.db import tables
 from activities.db.engine import Database
 from activities.db.records import EnvironmentRecord
-from activities.temporal import OperationStart, PayloadKeys, QueueState, TemporalUnavailable
+from activities.temporal import OperationStart, PayloadKeys, QueueState, TemporalSetup, TemporalUnavailable
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
 from clusters.errors import ClusterError, Invalid, Unavailable
 from clusters.gateway import Cluster
 from clusters.objects import Manifest, ObjectRef
+from clusters.rights import Right, Rights, rights
 from clusters.values import Listing
 from tests.helpers.tenants import KEYS, Tenant
 from workflows.contracts.operation import CancelRequest
+from workflows.contracts.reconcile import RECONCILE_SCHEDULE
+from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.domain.failures import Blocker
-from workflows.domain.names import ENVIRONMENT, INSTALLATION, NAME
+from workflows.domain.names import ENVIRONMENT, FENCE_POLICIES, INSTALLATION, NAME
+
+SET_UP = TemporalSetup(
+    "1.30.0", namespace_found=True, schedules={RECONCILE_SCHEDULE: False, SWEEP_SCHEDULE: False}
+)
 
 
 @dataclass
@@ -36,6 +44,8 @@ class Recorder:
     signalled: list[tuple[str, str, CancelRequest | None]] = field(default_factory=list)
     """By workflow id: the signal's name and what came with it."""
     away: bool = False
+    workers: int = 2
+    set_up: TemporalSetup = SET_UP
 
     async def start(self, operation: OperationStart) -> None:
         """Note a start."""
@@ -55,7 +65,12 @@ class Recorder:
     async def queue(self, name: str) -> QueueState:
         """Return two workers and what waits for them."""
         self._refuse()
-        return QueueState(name, 2, 3)
+        return QueueState(name, self.workers, 3)
+
+    async def setup(self) -> TemporalSetup:
+        """Return how it is set up."""
+        self._refuse()
+        return self.set_up
 
     def _refuse(self) -> None:
         if self.away:
@@ -76,11 +91,21 @@ class FakeCluster(Cluster):
     """What a list of pods is answered instead."""
     namespaces: dict[str, Manifest] = field(default_factory=dict)
     """By name; put there with `stand`."""
+    lacking: frozenset[str] = frozenset()
+    """Rights that we do not have, as `get pods/log`."""
+    policies: frozenset[str] = frozenset(FENCE_POLICIES)
+    fence_holds: bool = True
+    kinds: frozenset[str] = frozenset({"PodMetrics"})
+    kubernetes: str = "v1.35.4"
+    late: timedelta = timedelta()
+    """How far its clock is behind ours."""
 
     async def get(self, name: str | ObjectRef) -> Any:
-        """Return a namespace; and be the pool of clusters too: there is one."""
+        """Return a namespace or a policy; and be the pool of clusters too: there is one."""
         if isinstance(name, ObjectRef):
             self._refuse()
+            if name.kind.startswith("ValidatingAdmissionPolicy"):
+                return {} if name.name in self.policies else None
             return self.namespaces.get(name.name)
         if name != "local":
             raise Unavailable(f"no settings for {name}")
@@ -103,6 +128,9 @@ class FakeCluster(Cluster):
         """Return the pods with these labels."""
         self._refuse()
         self.lists += 1
+        if kind == "Namespace":
+            named: list[Manifest] = [{"metadata": {"name": each}} for each in self.namespaces]
+            return Listing(items=tuple(named), resource_version="1")
         if self.refused is not None:
             raise self.refused
         found = [
@@ -127,6 +155,26 @@ class FakeCluster(Cluster):
     async def ping(self) -> None:
         """Answer, or not."""
         self._refuse()
+
+    async def version(self) -> str:
+        """Return what it is."""
+        return self.kubernetes
+
+    async def clock(self) -> datetime | None:
+        """Return its time."""
+        return datetime.now(UTC) - self.late
+
+    async def missing_rights(self, table: Rights, namespace: str | None = None) -> tuple[Right, ...]:
+        """Return what was taken away."""
+        return tuple(right for right in rights(table) if str(right) in self.lacking)
+
+    async def fence_enforced(self, namespace: str) -> bool:
+        """Whether late writes are refused."""
+        return self.fence_holds
+
+    async def served(self, kind: str) -> bool:
+        """Whether a kind is served."""
+        return kind in self.kinds
 
     def _refuse(self) -> None:
         if self.away:

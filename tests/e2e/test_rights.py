@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clusters.rights import EVERYWHERE, IN_ENVIRONMENTS
 from tests.e2e.support import idle
 from tests.helpers.stack import ROOT, Stack
 
@@ -15,59 +16,17 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 ACCOUNT = "system:serviceaccount:perdure-system:perdure"
 READ_ALL = ("get", "secrets", "--all-namespaces")
-READ = frozenset({"get", "list"})
-SEEN = READ | {"watch"}
-WRITTEN = SEEN | {"create", "update", "patch", "delete"}
-
-EVERYWHERE: dict[tuple[str, str], frozenset[str]] = {
-    ("", "namespaces"): SEEN | {"create", "patch", "delete"},
-    ("rbac.authorization.k8s.io", "rolebindings"): READ | {"create", "patch"},
-    ("rbac.authorization.k8s.io", "clusterroles/perdure-environment"): frozenset({"bind"}),
-    ("storage.k8s.io", "storageclasses"): READ,
-    ("networking.k8s.io", "ingressclasses"): READ,
-    ("snapshot.storage.k8s.io", "volumesnapshotclasses"): READ,
-    ("gateway.networking.k8s.io", "gatewayclasses"): READ,
-    ("admissionregistration.k8s.io", "validatingadmissionpolicies"): READ,
-    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"): READ,
-}
-"""By (API group, resource or resource/name): the verbs that the account has in the whole cluster."""
-
-IN_ENVIRONMENTS: dict[tuple[str, str], frozenset[str]] = {
-    **{
-        ("", resource): WRITTEN
-        for resource in (
-            *("services", "configmaps", "secrets", "serviceaccounts", "persistentvolumeclaims"),
-            *("resourcequotas", "limitranges"),
-        )
-    },
-    ("apps", "deployments"): WRITTEN,
-    ("apps", "statefulsets"): WRITTEN,
-    ("batch", "jobs"): WRITTEN,
-    ("networking.k8s.io", "networkpolicies"): WRITTEN,
-    ("networking.k8s.io", "ingresses"): WRITTEN,
-    ("gateway.networking.k8s.io", "httproutes"): WRITTEN,
-    ("apps", "replicasets"): SEEN,
-    ("discovery.k8s.io", "endpointslices"): SEEN,
-    ("", "events"): SEEN,
-    ("events.k8s.io", "events"): SEEN,
-    ("", "pods"): SEEN | {"delete"},
-    ("", "pods/log"): frozenset({"get"}),
-    ("", "pods/exec"): frozenset({"create", "get"}),
-    ("", "pods/portforward"): frozenset({"create", "get"}),
-    ("", "services/proxy"): frozenset({"create", "get", "update", "patch", "delete"}),
-    ("metrics.k8s.io", "pods"): READ,
-}
-"""The same for the namespace of an environment, by a RoleBinding there."""
 
 
 def _table(rules: list[dict[str, Any]]) -> dict[tuple[str, str], frozenset[str]]:
+    """Rules as the tables of `clusters.rights` write them."""
     found: dict[tuple[str, str], frozenset[str]] = {}
     for rule in rules:
         assert not rule.get("nonResourceURLs"), rule
         for group in rule["apiGroups"]:
             for resource in rule["resources"]:
                 for name in rule.get("resourceNames") or [""]:
-                    key = (group, f"{resource}/{name}" if name else resource)
+                    key = (group, f"{resource}/={name}" if name else resource)
                     found[key] = found.get(key, frozenset()) | set(rule["verbs"])
     return found
 

@@ -7,6 +7,8 @@ from temporalio import activity
 from workflows.domain.failures import WireModel
 
 RECONCILE_OPERATIONS: Final = "ReconcileOperations"
+RECONCILE_SCHEDULE: Final = "reconcile-operations"
+"""Id of the schedule that starts it."""
 
 
 class Reconciled(WireModel):

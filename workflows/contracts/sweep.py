@@ -8,6 +8,8 @@ from temporalio import activity
 from workflows.domain.failures import WireModel
 
 SWEEP_ENVIRONMENTS: Final = "SweepEnvironments"
+SWEEP_SCHEDULE: Final = "sweep-environments"
+"""Id of the schedule that starts it."""
 
 
 class SweepPosition(WireModel):

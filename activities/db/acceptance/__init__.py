@@ -6,6 +6,7 @@ operation.
 """
 
 from activities.db.acceptance._shared import Accepted
+from activities.db.acceptance.adopt import FoundNamespace, adopt_environment
 from activities.db.acceptance.cancel import cancel_operation
 from activities.db.acceptance.clone import CloneSource, blueprint_for_clone
 from activities.db.acceptance.create import create_environment
@@ -28,11 +29,13 @@ from activities.db.acceptance.wake import may_be_woken, wake_environment
 __all__ = [
     "Accepted",
     "CloneSource",
+    "FoundNamespace",
     "Preview",
     "Settings",
     "SettingsChanged",
     "Updated",
     "Wanted",
+    "adopt_environment",
     "blueprint_for_clone",
     "cancel_operation",
     "change_settings",

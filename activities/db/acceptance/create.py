@@ -1,5 +1,8 @@
 """Accepting a new environment and its provision."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.acceptance._shared import Accepted, over_caps, refuse
@@ -18,6 +21,7 @@ from activities.db.inserts import (
 from activities.db.planning import provision_steps
 from activities.db.records import (
     Actor,
+    EnvironmentRecord,
     EventRecord,
     JsonObject,
     OrganizationRecord,
@@ -27,6 +31,7 @@ from activities.db.repositories import events, secrets
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import find_environment
+from activities.db.repositories.secrets import NewSecret
 from activities.db.secret_material import material_beside
 from activities.db.tables import EventType
 from activities.db.transitions import accepted_data
@@ -59,12 +64,9 @@ async def create_environment(
     Raises NameTaken, CapExceeded, or InvalidReferences; the last one lists all faults when there are several.
     """
     organization = await locked_organization(session, actor.organization_id)
-    rails = guard_rails.model_copy(
-        update=GuardRails.model_validate(organization.guard_rails).model_dump(exclude_unset=True)
-    )
+    rails = rails_of(organization, guard_rails)
     usage = usage_of(blueprint, rails)
-    await _refuse_faults(session, organization, blueprint, usage)
-    now = utc_now()
+    await refuse_faults(session, organization, blueprint, usage)
     environment = new_environment(
         actor,
         blueprint,
@@ -72,22 +74,58 @@ async def create_environment(
         plan=plan,
         installation_id=installation_id,
         guard_rails=rails,
-        now=now,
+        now=utc_now(),
     )
-    kept = without_literals(blueprint)
-    await insert_environment(session, environment, kept, usage)
-    key = await secrets.data_key(session, organization.id, keys)
     own = new_secrets(blueprint)
-    await secrets.insert_secrets(session, organization.id, environment.id, own, key)
+    return await accept_new(session, actor, Proposed(environment, blueprint, usage, own), keys=keys)
+
+
+def rails_of(organization: OrganizationRecord, guard_rails: GuardRails) -> GuardRails:
+    """Return the guard rails of an organisation's new environment: the cluster's, with its own on top."""
+    own = GuardRails.model_validate(organization.guard_rails).model_dump(exclude_unset=True)
+    return guard_rails.model_copy(update=own)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A new environment that nothing speaks against; its first event is counted already.
+
+    `own`: the values that belong to it alone. Its provision writes under `fence`.
+    """
+
+    environment: EnvironmentRecord
+    blueprint: Blueprint
+    usage: Usage
+    own: Mapping[str, NewSecret]
+    fence: int = 1
+
+
+async def accept_new(
+    session: AsyncSession,
+    actor: Actor,
+    proposed: Proposed,
+    *,
+    keys: MasterKeys,
+    action: str = "environment.create",
+) -> Accepted:
+    """Write a new environment of a locked organisation, and its provision."""
+    environment, blueprint, own = proposed.environment, proposed.blueprint, proposed.own
+    now, organization_id = environment.created_at, environment.organization_id
+    kept = without_literals(blueprint)
+    await insert_environment(session, environment, kept, proposed.usage)
+    key = await secrets.data_key(session, organization_id, keys)
+    await secrets.insert_secrets(
+        session, organization_id, environment.id, own, key, revision=environment.revision
+    )
     values = {name: secret.value for name, secret in own.items()}
-    material = await material_beside(session, organization.id, kept, values, keys)
+    material = await material_beside(session, organization_id, kept, values, keys)
     planned = provision_steps(environment, kept, Overrides(), material, key.hash_key())
     asked = Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
-    operation = new_operation(actor, environment, asked, fence=1, now=now)
+    operation = new_operation(actor, environment, asked, fence=proposed.fence, now=now)
     steps = await insert_operation(session, operation, planned)
     event = EventRecord(
         environment_id=environment.id,
-        organization_id=organization.id,
+        organization_id=organization_id,
         number=environment.last_event,
         operation_id=operation.id,
         type=EventType.OPERATION,
@@ -96,12 +134,12 @@ async def create_environment(
     )
     await events.insert_event(session, event)
     data: JsonObject = {"operation": operation.id, "name": environment.name}
-    await add_entry(session, actor, "environment.create", environment.id, data)
+    await add_entry(session, actor, action, environment.id, data)
     await events.announce(session, environment.id)
     return Accepted(environment, operation)
 
 
-async def _refuse_faults(
+async def refuse_faults(
     session: AsyncSession, organization: OrganizationRecord, blueprint: Blueprint, usage: Usage
 ) -> None:
     """Raise what speaks against a new environment; several faults together as one list."""

@@ -1,6 +1,8 @@
 """Which installation this database belongs to."""
 
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
@@ -8,6 +10,22 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.tables import Installation
 from activities.db.types import utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """That this database was restored at a time, to what it was when the backup was taken."""
+
+    at: datetime
+    to: datetime
+
+
+async def last_restore(session: AsyncSession) -> Restored | None:
+    """Return when this database was last restored, None for never."""
+    row = (await session.exec(select(Installation))).one_or_none()
+    if row is None or row.restored_at is None or row.restored_to is None:
+        return None
+    return Restored(row.restored_at, row.restored_to)
 
 
 async def installation_id(session: AsyncSession) -> str:

@@ -67,14 +67,35 @@ async def open_data_key(
     return keys.unwrap(_wrapped(row))
 
 
-async def rewrap_data_keys(session: AsyncSession, keys: MasterKeys) -> int:
-    """Wrap every data key that is under another master key anew under the current one; return how many."""
+async def wrapped_keys(session: AsyncSession) -> tuple[WrappedKey, ...]:
+    """Return the data keys of all organisations as they are stored, by organisation."""
+    query = select(DataKeyRow).order_by(col(DataKeyRow.organization_id), col(DataKeyRow.number))
+    return tuple(_wrapped(row) for row in await session.exec(query))
+
+
+async def behind_in_rotation(session: AsyncSession, current_id: str) -> tuple[str, ...]:
+    """Return the organisations that have data keys under another master key than this one."""
+    query = select(DataKeyRow.organization_id).where(col(DataKeyRow.master_key_id) != current_id)
+    rows = await session.exec(query.distinct().order_by(DataKeyRow.organization_id))
+    return tuple(rows.all())
+
+
+async def rewrap_data_keys(
+    session: AsyncSession, keys: MasterKeys, organization_id: str | None = None
+) -> int:
+    """Wrap every data key that is under another master key anew under the current one; return how many.
+
+    Only an organisation's, when one is given. Raises SecretsError, with nothing written, when one does not
+    open.
+    """
     query = select(DataKeyRow).where(col(DataKeyRow.master_key_id) != keys.current_id)
-    rows = (await session.exec(query.with_for_update())).all()
-    for row in rows:
-        renewed = keys.rewrap(_wrapped(row))
-        row.wrapped = renewed.wrapped
-        row.master_key_id = renewed.master_key_id
+    if organization_id is not None:
+        query = query.where(col(DataKeyRow.organization_id) == organization_id)
+    rows = (await session.exec(query.order_by(col(DataKeyRow.id)).with_for_update())).all()
+    renewed = [keys.rewrap(_wrapped(row)) for row in rows]
+    for row, key in zip(rows, renewed, strict=True):
+        row.wrapped = key.wrapped
+        row.master_key_id = key.master_key_id
     await session.flush()
     return len(rows)
 

@@ -222,3 +222,23 @@ def _record(row: Share) -> ShareRecord:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedLinks:
+    """Links that open, by the master key behind their signature; `last_expires_at` of all of them."""
+
+    key_id: str
+    count: int
+    last_expires_at: datetime
+
+
+async def links_by_key(session: AsyncSession) -> tuple[SignedLinks, ...]:
+    """Return how many links of all organisations open, by master key."""
+    query = (
+        select(Share.key_id, func.count(), func.max(col(Share.expires_at)))
+        .where(col(Share.revoked_at).is_(None), col(Share.expires_at) > utc_now())
+        .group_by(col(Share.key_id))
+        .order_by(col(Share.key_id))
+    )
+    return tuple(SignedLinks(*row) for row in (await session.exec(query)).all())

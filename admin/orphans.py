@@ -1,0 +1,207 @@
+"""Namespaces that no environment answers for: found, and removed only where nothing speaks against it.
+
+A database that was restored or is not the right one looks just like many orphans: nothing is removed at first
+sight, not with a volume, and not when many look so at once, unless somebody says so who has read the numbers.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from activities.db.engine import Database
+from activities.db.errors import NotFound as NoOrganization
+from activities.db.records import OPERATOR, Actor, JsonObject
+from activities.db.repositories.audit import add_entry
+from activities.db.repositories.installation import installation_id
+from activities.db.repositories.organizations import get_organization
+from activities.db.repositories.orphans import (
+    KnownEnvironment,
+    SeenNamespace,
+    answers_for,
+    known_environments,
+    note_orphans,
+)
+from activities.db.tables import Role
+from cli.errors import CliError
+from clusters.errors import Forbidden, NotFound, PreconditionFailed
+from clusters.fencing import fence_of
+from clusters.gateway import Cluster, Propagation
+from clusters.objects import Manifest, ObjectRef
+from workflows.domain.json_reading import instant, mapping, text
+from workflows.domain.names import ENVIRONMENT, INSTALLATION, INSTANCE, ORGANIZATION
+from workflows.domain.operations import EnvironmentPhase
+
+SEEN_FOR: Final = timedelta(hours=24)
+MOST_ORPHANED: Final = 0.10
+"""Of the namespaces of an installation on a cluster; more look like a database that is not the right one."""
+GONE_SECONDS: Final = 90.0
+_STANDING: Final = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED, EnvironmentPhase.STOPPED})
+
+
+@dataclass(frozen=True, slots=True)
+class OrphanNamespace:
+    """One. `volumes`: names of its claims; None: we may not look, so that there may be some."""
+
+    name: str
+    uid: str
+    environment_id: str
+    environment_name: str
+    organization_id: str
+    made_at: datetime | None
+    seen_at: datetime
+    volumes: tuple[str, ...] | None
+    going: bool
+    """Whether it is being deleted already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A cluster compared with the database. `namespaces`: all of this installation.
+
+    `missing`: environments whose namespace is not there; `changed`: those that were written to under a fence
+    which no operation in the database has.
+    """
+
+    cluster: str
+    namespaces: int
+    orphans: tuple[OrphanNamespace, ...]
+    missing: tuple[KnownEnvironment, ...]
+    changed: tuple[KnownEnvironment, ...]
+
+
+async def survey(database: Database, cluster: Cluster) -> Survey:
+    """Look at all namespaces of this installation, and note since when which are orphans."""
+    async with database.transaction() as session:
+        installation = await installation_id(session)
+    # First the cluster, then the rows: an environment is a row before it has a namespace.
+    found = (await cluster.list("Namespace", labels={INSTALLATION: installation})).items
+    live = {text(each, "metadata", "name"): each for each in found}
+    async with database.transaction() as session:
+        known = await known_environments(session, cluster.name)
+        strays = {name: each for name, each in live.items() if name not in known}
+        since = await note_orphans(
+            session, cluster.name, [_seen(name, each) for name, each in strays.items()]
+        )
+    orphans = [
+        await _orphan(cluster, name, each, since[text(each, "metadata", "uid")])
+        for name, each in sorted(strays.items())
+    ]
+    return Survey(
+        cluster.name,
+        len(live),
+        tuple(orphans),
+        tuple(each for name, each in known.items() if name not in live and each.phase in _STANDING),
+        tuple(each for name, each in known.items() if _newer(live.get(name), each)),
+    )
+
+
+def objections(orphan: OrphanNamespace, now: datetime, *, at_once: bool, volumes: bool) -> list[str]:
+    """Return what speaks against the removal of an orphan, with the way to have it all the same."""
+    against: list[str] = []
+    if orphan.going:
+        against.append("it is being deleted already")
+    seen_for = now - orphan.seen_at
+    if seen_for < SEEN_FOR and not at_once:
+        hours = seen_for.total_seconds() / 3600
+        against.append(f"it has been seen orphaned for {hours:.1f} h, not for 24 (--now)")
+    if orphan.volumes is None and not volumes:
+        against.append("we may not look whether it has volumes (--with-volumes)")
+    elif orphan.volumes and not volumes:
+        against.append(f"it has volumes: {', '.join(orphan.volumes)} (--with-volumes)")
+    return against
+
+
+def sentence(found: Survey, count: int) -> str:
+    """Return what has to be said to remove so many orphans while many look so."""
+    return f"delete {count} of {found.namespaces} namespaces of {found.cluster}"
+
+
+def check_numbers(found: Survey, count: int, said: str | None) -> None:
+    """Refuse when too many namespaces look orphaned, unless the sentence is said. Raises CliError."""
+    share = len(found.orphans) / found.namespaces if found.namespaces else 0.0
+    if share <= MOST_ORPHANED or said == sentence(found, count):
+        return
+    raise CliError(
+        f"{len(found.orphans)} of {found.namespaces} namespaces look orphaned, more than "
+        f"{MOST_ORPHANED:.0%}: a database that was restored or is another one looks just so.",
+        hints=[f'When you are sure, say so: --force "{sentence(found, count)}"'],
+    )
+
+
+async def remove(database: Database, cluster: Cluster, orphan: OrphanNamespace) -> str:
+    """Delete an orphan and wait a while until it is gone; return what became of it, for people.
+
+    Only the very namespace that was looked at, and only while no environment answers for it. Raises CliError.
+    """
+    async with database.transaction() as session:
+        if await answers_for(session, cluster.name, orphan.name):
+            raise CliError(f"{orphan.name} belongs to an environment by now.")
+        try:
+            await get_organization(session, orphan.organization_id)
+        except NoOrganization:
+            pass  # nobody's audit to write into
+        else:
+            actor = Actor(orphan.organization_id, OPERATOR, None, Role.OWNER)
+            volumes: list[str] = list(orphan.volumes or ())
+            data: JsonObject = {"namespace": orphan.name, "cluster": cluster.name, "volumes": [*volumes]}
+            await add_entry(session, actor, "orphan.purge", orphan.environment_id, data)
+    ref = ObjectRef("Namespace", orphan.name)
+    try:
+        await cluster.delete(ref, uid=orphan.uid, propagation=Propagation.BACKGROUND)
+    except PreconditionFailed as error:
+        raise CliError(f"{orphan.name} is another namespace by now; it was left alone.") from error
+    deadline = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < deadline:
+        live = await cluster.get(ref)
+        if live is None or text(live, "metadata", "uid") != orphan.uid:
+            return "gone"
+        await asyncio.sleep(0.5)
+    held = (
+        ", ".join(str(each.object) for each in await cluster.blockers(orphan.name)) or "nothing that we see"
+    )
+    return f"is still being deleted, held by {held}"
+
+
+async def _orphan(cluster: Cluster, name: str, live: Manifest, since: datetime) -> OrphanNamespace:
+    labels = mapping(live, "metadata", "labels")
+    try:
+        claims = (await cluster.list("PersistentVolumeClaim", name)).items
+        volumes: tuple[str, ...] | None = tuple(sorted(text(each, "metadata", "name") for each in claims))
+    except (Forbidden, NotFound):
+        volumes = None
+    return OrphanNamespace(
+        name=name,
+        uid=text(live, "metadata", "uid"),
+        environment_id=text(labels, ENVIRONMENT),
+        environment_name=text(labels, INSTANCE),
+        organization_id=text(labels, ORGANIZATION),
+        made_at=instant(live, "metadata", "creationTimestamp"),
+        seen_at=since,
+        volumes=volumes,
+        going=bool(text(live, "metadata", "deletionTimestamp")),
+    )
+
+
+def _seen(name: str, live: Manifest) -> SeenNamespace:
+    organization = text(live, "metadata", "labels", ORGANIZATION)
+    return SeenNamespace(text(live, "metadata", "uid"), name, organization)
+
+
+def _newer(live: Manifest | None, known: KnownEnvironment) -> bool:
+    fence = None if live is None else fence_of(live)
+    return fence is not None and fence > known.highest_fence
+
+
+def chosen(found: Survey, names: Sequence[str]) -> list[OrphanNamespace]:
+    """Return the orphans of these names. Raises CliError for what is none."""
+    by_name = {each.name: each for each in found.orphans}
+    others = [name for name in names if name not in by_name]
+    if others:
+        raise CliError(
+            f"Not an orphan of this installation on {found.cluster}: {', '.join(others)}.",
+            hints=["`perdure admin orphans` lists them."],
+        )
+    return [by_name[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,57 @@
+"""`perdure admin` as a program: found from the command line, and from nowhere else."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.admin.conftest import Admin
+
+pytestmark = pytest.mark.slow
+
+
+def test_help_lists_the_commands(sqlite_url: str, admin: Admin) -> None:
+    done = admin(sqlite_url, "--help")
+    assert done.returncode == 0
+    for command in ("backup", "restore", "rotate-keys", "orphans", "adopt", "purge"):
+        assert command in done.stdout
+        assert admin(sqlite_url, command, "--help").returncode == 0
+
+
+def test_a_folder_of_that_name_is_not_run(sqlite_url: str, admin: Admin, tmp_path: Path) -> None:
+    """Who works in somebody's checkout must not run what lies there, with the master keys at hand."""
+    (tmp_path / "admin").mkdir()
+    (tmp_path / "admin" / "__init__.py").touch()
+    (tmp_path / "admin" / "__main__.py").write_text("print('planted')")
+    done = admin(sqlite_url, "--help")
+    assert "planted" not in done.stdout
+    assert "rotate-keys" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["nonsense"], 2),
+        (["backup"], 2),
+        (["purge"], 2),
+        (["purge", "shop-1", "--all"], 2),
+        (["orphans", "--cluster", "nowhere"], 2),
+        (["adopt", "shop-1"], 2),
+    ],
+)
+def test_wrong_usage(sqlite_url: str, admin: Admin, arguments: list[str], code: int) -> None:
+    done = admin(sqlite_url, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr
+
+
+def test_a_cluster_that_is_away(sqlite_url: str, admin: Admin, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: a\n"
+        "clusters: [{name: a, cluster: {server: 'http://127.0.0.1:9'}}]\n"
+        "users: [{name: a, user: {token: planted-token}}]\n"
+        "contexts: [{name: a, context: {cluster: a, user: a}}]\n"
+    )
+    done = admin(sqlite_url, "orphans", more={"PERDURE_CLUSTER_KUBECONFIG": str(kubeconfig)})
+    assert (done.returncode, "The cluster: no connection" in done.stderr) == (1, True)
+    assert "planted-token" not in done.stderr
