@@ -23,7 +23,7 @@ AT_THE_ROOT = ("/health", "/ready", "/metrics")
 SEE_OTHER = 303
 ENDLESS = ("/environments/:id/events", "/environments/:id/logs/stream")
 """Streams that end with the environment: only the begin of their answers is read."""
-OTHER_SOCKETS = {"/environments/{}/services/{}/tunnel", "/environments/{}/services/{}/exec"}
+OTHER_SOCKETS = {f"/environments/{{}}/services/{{}}/{end}" for end in ("tunnel", "exec", "proxy/{}")}
 """Beyond the contract; tests/e2e has them, for they need pods."""
 
 

@@ -153,8 +153,6 @@ async def test_all_faults_of_what_is_found_are_listed(api: Api, tenant: Tenant) 
         ("[" * 200, "nested"),
         ("services: {", "cannot be read"),
         ("services: {}\n---\nservices: {}", "2 documents"),
-        ("\x00\x01binary", "not text"),
-        ("a: \ud800", "not valid Unicode"),
         ("!!python/object:os.system {}", "cannot be read"),
         ("services: 7", "services"),
         ("{services: {a: {image: x}, a: {image: y}}}", "twice"),
@@ -172,6 +170,17 @@ async def test_no_content_is_too_bad(api: Api, tenant: Tenant, path: str, conten
     if path == "compose.yaml":
         said = [error["message"] for error in found["errors"]] + [note["message"] for note in found["notes"]]
         assert any(message in text for text in said), said
+
+
+@pytest.mark.parametrize(("content", "message"), [("\x00\x01binary", "U+0000"), ("a: \ud800", "Unicode")])
+async def test_what_is_no_text_is_a_fault_of_the_request(
+    api: Api, tenant: Tenant, content: str, message: str
+) -> None:
+    body = json.dumps({"files": [{"path": "compose.yaml", "content": content}]})
+    response = await api.client.post(ROUTE, content=body, headers={"Content-Type": "application/json"})
+    [fault] = problem(response, 422, "validation_failed")["errors"]
+    assert fault["path"] == "files[0].content"
+    assert message in fault["message"]
 
 
 async def test_ten_thousand_services_are_one_fault(api: Api, tenant: Tenant) -> None:
