@@ -38,8 +38,6 @@ class Hold:
     seen: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     dropped: bool = False
-    held: int = 0
-    """How many requests were held: with `every`, a client that gave up waiting asks again."""
     statuses: list[int] = field(default_factory=list)
     """What the cluster answered to the requests that were held and reached it."""
 
@@ -242,7 +240,6 @@ class KubeGate:
 
     async def _held(self, hold: Hold) -> bool:
         """Wait for the release; return whether to go on."""
-        hold.held += 1
         hold.seen.set()
         while not hold.release.is_set():  # noqa: ASYNC110 - set from another thread
             await asyncio.sleep(0.02)
