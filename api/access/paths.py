@@ -27,8 +27,8 @@ def service_path(raw_path: bytes) -> bytes:
     whose own part is encoded so that it is not plain where the service's path begins.
     """
     segments = raw_path.split(b"/")
-    # The first segment is empty; `v1` may be left out.
-    start = 2 if segments[1:2] == [b"v1"] else 1
+    # The first segment is empty; the prefix may be `v1`, `api/v1` or none (api/middleware.py).
+    start = 3 if segments[1:3] == [b"api", b"v1"] else 2 if segments[1:2] == [b"v1"] else 1
     own, rest = segments[start : start + 5], segments[start + 5 :]
     if len(own) < 5 or own[0] != b"environments" or own[2] != b"services" or own[4] != _MARK:
         raise _refused("the address before the service's path has to be written without escapes")
