@@ -40,14 +40,14 @@ class ClusterStop(StopActivities):
 
 
 async def _await_no_pods(view: NamespaceView, request: StopService) -> None:
-    names = {text(each, "spec", "template", "metadata", "labels", NAME) for each in request.manifests}
+    names = {text(each, "spec", "template", "metadata", "labels", NAME) for each in request.manifests} - {""}
     await view.synced()
     while True:
         version = view.version
         left = [
             text(pod, "metadata", "name")
             for pod in view.objects("Pod", labels={ENVIRONMENT: request.context.environment_id})
-            if text(pod, "metadata", "labels", NAME) in names - {""}
+            if text(pod, "metadata", "labels", NAME) in names
             and (text(pod, "status", "phase") not in _FINISHED or text(pod, "metadata", "deletionTimestamp"))
         ]
         if not left:

@@ -10,11 +10,10 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Final
 
-from bench.load import apart
+from bench.load import IMAGE, apart
 from tests.helpers.stack import Stack
 
 ENVIRONMENTS: Final = 1000
-_IMAGE: Final = "10.111.0.1:5000/perdure/tiny:1"
 _PHASES: Final = ("running", "running", "running", "stopped", "error")
 _TEAMS: Final = ("payments", "search", "billing", "web")
 
@@ -34,7 +33,7 @@ def thousand(stack: Stack, *, rounds: int) -> dict[str, Any]:
 
 def _make(stack: Stack, number: int) -> None:
     """Create the environment of that number, with three services, and give it a label."""
-    service = {"image": _IMAGE, "replicas": 0, "ports": [{"containerPort": 8080}]}
+    service = {"image": IMAGE, "replicas": 0, "ports": [{"containerPort": 8080}]}
     document = {"name": f"list-{number:04}", "services": dict.fromkeys(("web", "api", "db"), service)}
     made = stack.create(document)
     labels = {"labels": {"team": _TEAMS[number % len(_TEAMS)]}}

@@ -12,11 +12,10 @@ from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from bench.clock import at_rest, percentile, seconds, spread
+from bench.load import IMAGE
 from bench.plain import Kubectl, fresh_namespace
 from tests.helpers.stack import Handle, Stack
 from workflows.domain.blueprint import parse_blueprint
-
-IMAGE = "10.111.0.1:5000/perdure/tiny:1"
 
 
 def document(services: int, *, chained: bool = False) -> dict[str, Any]:

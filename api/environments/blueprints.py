@@ -43,6 +43,5 @@ class Blueprints:
             for environment_id, document in documents.items():
                 blueprint = read_blueprint(document)
                 found[environment_id] = blueprint
-                if len(blueprint.services) <= SERVICES_KEPT:
-                    self._known[environment_id, missing[environment_id]] = blueprint
+                self._known[environment_id, missing[environment_id]] = blueprint
         return found

@@ -100,14 +100,10 @@ def _examples(path: Path) -> "list[JsonValue]":
 
 def _write(stub: "Stub", service: str, directory: Path, *, force: bool) -> list[Path]:
     """Write the service and the mock's files; nothing when one of them is there already, unless `force`."""
-    files = stub.mock.get("files")
-    given = files if isinstance(files, dict) else {}
     texts = {f"{service}.yaml": stub.yaml}
-    texts |= (
-        {name: text for name, text in given.items() if isinstance(text, str)}
-        if isinstance(given, dict)
-        else {}
-    )
+    files = stub.mock.get("files")
+    if isinstance(files, dict):
+        texts |= {name: text for name, text in files.items() if isinstance(text, str)}
     paths = {directory / Path(name).name: text for name, text in texts.items()}
     there = [str(path) for path in paths if path.exists()]
     if there and not force:

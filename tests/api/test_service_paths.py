@@ -29,6 +29,7 @@ HOSTS = frozenset({"web", "web.ns", "localhost"})
 def test_honest_paths_arrive_as_they_were_written(written: bytes, seen: bytes) -> None:
     assert service_path(OWN + written) == seen
     assert service_path(OWN.removeprefix(b"/v1") + written) == seen
+    assert service_path(b"/api" + OWN + written) == seen
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,9 @@ def test_a_write_of_the_dead_that_arrives_late_changes_nothing(stack: Stack, kil
     handle.succeeded(within=ENDED_SECONDS)
     before = settled(stack, handle.namespace)
     late.release.set()
-    eventually(lambda: late.statuses, "the late write has reached the cluster")
-    assert late.statuses == [200]
+    # On a slow machine there are two: the worker had given up on the first and asked again before it died.
+    eventually(lambda: len(late.statuses) == late.matched, "every late write has reached the cluster")
+    assert late.statuses == [200] * late.matched
     assert settled(stack, handle.namespace) == before
     assert_exactly_one_shop(stack, handle)
     assert_ledger_tells_a_success(stack, handle)

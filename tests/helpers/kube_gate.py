@@ -38,6 +38,8 @@ class Hold:
     seen: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     dropped: bool = False
+    matched: int = 0
+    """How many requests matched: with `every`, a client that gave up waiting asks again."""
     statuses: list[int] = field(default_factory=list)
     """What the cluster answered to the requests that were held and reached it."""
 
@@ -235,6 +237,7 @@ class KubeGate:
     def _match(self, line: str, body: bytes) -> Hold | None:
         for hold in self._holds:
             if (hold.every or not hold.seen.is_set()) and hold.pattern.search(line) and hold.body in body:
+                hold.matched += 1
                 return hold
         return None
 

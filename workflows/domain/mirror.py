@@ -33,7 +33,7 @@ NO_HTTP_HINT: Final = "name it: ports: [{containerPort: 8080, name: http}]"
 
 _MOUNT: Final = "/etc/perdure/mirror"
 _DISTANCE: Final = 10_000
-_HIGHEST_PUSHED_UP: Final = 55_535
+_HIGHEST_PUSHED_UP: Final = 65_535 - _DISTANCE
 _NOBODY: Final = 65_534
 
 
