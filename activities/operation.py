@@ -13,6 +13,7 @@ from activities.db.errors import DomainError
 from activities.db.planning import context_of
 from activities.db.repositories import operations, revisions, secrets
 from activities.db.repositories.environments import get_environment
+from activities.db.repositories.seed_runs import get_run
 from activities.db.secret_material import digests, secret_material
 from activities.secrets import MasterKeys, Sealer, SecretsError
 from workflows.contracts.operation import (
@@ -27,6 +28,7 @@ from workflows.contracts.operation import (
 )
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.operations import OperationKind
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Ledger(LedgerActivities):
             environment, record = begun.environment, begun.operation
             blueprint = Blueprint.model_validate(begun.revision.blueprint)
             secret_digests: dict[str, str] = {}
+            run = await get_run(session, record.id) if record.kind is OperationKind.SEED else None
             if begun.proceed:
                 key = await secrets.data_key(session, environment.organization_id, self.keys)
                 material = await secret_material(
@@ -73,6 +76,7 @@ class Ledger(LedgerActivities):
             change=record.change,
             cancel=None if record.cancel is None else record.cancel.request(),
             force=record.force,
+            seed=run,
         )
 
     @activity.defn(name="operation.record")

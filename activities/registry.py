@@ -13,6 +13,7 @@ from activities.operation import Ledger
 from activities.provision import ClusterProvision
 from activities.reconcile import ControlReconcile
 from activities.secrets import MasterKeys, Opener, Sealer
+from activities.seed import ClusterSeed
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -65,6 +66,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     provision = ClusterProvision(cluster=cluster, opener=opener, objects=objects)
     stop = ClusterStop(cluster=cluster)
     update = ClusterUpdate(cluster=cluster)
+    seed = ClusterSeed(cluster=cluster, objects=objects)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -74,5 +76,8 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         provision.undo,
         stop.stop_service,
         update.remove_service,
+        seed.run_sql,
+        seed.run_job,
+        seed.stop_job,
         delete.delete_namespace,
     ]

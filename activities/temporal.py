@@ -41,6 +41,7 @@ from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
 from workflows.contracts.search_attributes import ALL as SEARCH_ATTRIBUTES
 from workflows.contracts.search_attributes import ENVIRONMENT_ID, OPERATION_KIND, ORGANIZATION_ID
+from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
@@ -58,6 +59,7 @@ WORKFLOWS: Final[Mapping[OperationKind, str]] = {
     OperationKind.RESUME: RESUME_ENVIRONMENT,
     OperationKind.SCALE: SCALE_SERVICE,
     OperationKind.RESTART: RESTART_SERVICE,
+    OperationKind.SEED: SEED_ENVIRONMENT,
     OperationKind.DELETE: DELETE_ENVIRONMENT,
 }
 """Which workflow runs an operation of each kind."""

@@ -45,6 +45,12 @@ SHORT_STEP_TOTAL: Final = timedelta(minutes=10)
 INIT_BUDGET: Final = timedelta(minutes=15)
 """Longest run of a service's init script, on top of its time to become ready."""
 
+SEED_READY: Final = timedelta(seconds=60)
+"""How long a seed waits for a ready pod of its service."""
+
+SEED_TOTAL: Final = timedelta(minutes=45)
+"""All attempts at a seed: an outage of the cluster and one whole run more."""
+
 UNDO_TOTAL: Final = timedelta(minutes=15)
 """All attempts at an undo, its wait for a namespace to go included."""
 

@@ -8,6 +8,7 @@ from workflows.reconcile import ReconcileOperations
 from workflows.restart import RestartService
 from workflows.resume import ResumeEnvironment
 from workflows.scale import ScaleService
+from workflows.seed import SeedEnvironment
 from workflows.stop import StopEnvironment
 from workflows.sweep import SweepEnvironments
 from workflows.update import UpdateEnvironment
@@ -19,6 +20,7 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     ResumeEnvironment,
     ScaleService,
     RestartService,
+    SeedEnvironment,
     DeleteEnvironment,
     ReconcileOperations,
     SweepEnvironments,

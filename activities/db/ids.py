@@ -17,6 +17,7 @@ class IdPrefix(StrEnum):
     SECRET = "sec"  # noqa: S105 - a prefix of ids
     REGISTRY_CREDENTIAL = "reg"
     TEMPLATE = "tpl"
+    SEED_PACKAGE = "spk"
     AUDIT_ENTRY = "aud"
     SHARE = "shr"
 

@@ -22,6 +22,7 @@ from workflows.domain.operations import (
     StepKind,
     StepState,
 )
+from workflows.domain.seeds import SeedContent
 
 JsonObject = dict[str, JsonValue]
 
@@ -306,6 +307,20 @@ class TemplateRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SeedPackageRecord:
+    """One version of a seed package."""
+
+    id: str
+    name: str
+    version: str
+    description: str
+    digest: str
+    content: SeedContent
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class AuditRecord:
     """Who did what to which thing."""
 
@@ -481,6 +496,20 @@ def template_record(row: tables.Template) -> TemplateRecord:
         created_by=row.created_by,
         created_at=row.created_at,
         updated_at=row.updated_at,
+    )
+
+
+def seed_package_record(row: tables.SeedPackage) -> SeedPackageRecord:
+    """Copy a row."""
+    return SeedPackageRecord(
+        id=row.id,
+        name=row.name,
+        version=row.version,
+        description=row.description,
+        digest=row.digest,
+        content=SeedContent.model_validate(row.content),
+        created_by=row.created_by,
+        created_at=row.created_at,
     )
 
 

@@ -17,7 +17,16 @@ from activities.db.repositories import events
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.environments import apply_phase
 from activities.db.repositories.revisions import current_blueprint
-from activities.db.tables import Environment, Event, EventType, IdempotencyRecord, Operation, Role, Step
+from activities.db.tables import (
+    Environment,
+    Event,
+    EventType,
+    IdempotencyRecord,
+    Operation,
+    Role,
+    SeedRun,
+    Step,
+)
 from activities.db.timers import reschedule, timers_of
 from activities.db.types import utc_now
 from workflows.domain.operations import TERMINAL_STATES
@@ -217,5 +226,6 @@ async def _forget_operations(session: AsyncSession, before: datetime) -> int:
     ids = (await session.exec(query)).all()
     if ids:
         await session.exec(delete(Step).where(col(Step.operation_id).in_(ids)))
+        await session.exec(delete(SeedRun).where(col(SeedRun.operation_id).in_(ids)))
         await session.exec(delete(Operation).where(col(Operation.id).in_(ids)))
     return len(ids)

@@ -402,6 +402,33 @@ class Template(Table, table=True):
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
+class SeedPackage(Table, table=True):
+    """One version of a seed package; never changed. `content` as it was published."""
+
+    __tablename__ = "seed_packages"
+    __table_args__ = (UniqueConstraint("organization_id", "name", "version"),)
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    name: str
+    version: str
+    description: str
+    digest: str
+    content: JsonObject = Field(sa_type=Json)
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class SeedRun(Table, table=True):
+    """What an operation of kind `seed` runs; secrets are named in it, no value of one is."""
+
+    __tablename__ = "seed_runs"
+
+    operation_id: str = Field(primary_key=True, foreign_key="operations.id")
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    run: JsonObject = Field(sa_type=Json)
+
+
 class AuditEntry(Table, table=True):
     """Who did what to which thing; never changed."""
 

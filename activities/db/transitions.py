@@ -137,7 +137,10 @@ async def end_operation(
     change = record.change if taken_back(record) else None
     if change is not None:
         await _restore(session, environment, change)
-    if operation.kind is OperationKind.DELETE or environment.delete_requested_at is None:
+    # A seed changes data, not what runs: the environment stays what it was, however the seed ended.
+    if operation.kind is not OperationKind.SEED and (
+        operation.kind is OperationKind.DELETE or environment.delete_requested_at is None
+    ):
         phase, condition = settled(operation.kind, state, reason, now)
         if change is not None:
             phase = change.phase

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from workflows.domain.blueprint import BlueprintInvalid, parse_blueprint
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, check_sql, outcome, sql_init
+from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, Mark, check_sql, outcome, sql_init
 from workflows.domain.init_sql_scan import statements
 
 ALLOWED = {
@@ -143,7 +143,7 @@ class TestCheckSql:
     @pytest.mark.parametrize("store", [None, DataStore.REDIS, DataStore.FILES])
     def test_refuses_a_store_without_sql(self, store: DataStore | None) -> None:
         with pytest.raises(InitScriptInvalid, match="postgres or mysql"):
-            sql_init(store, "select 1", "key", "digest")
+            sql_init(store, "select 1", Mark("key", "digest"))
 
     @pytest.mark.parametrize("script", MYSQL_ALLOWED.values(), ids=MYSQL_ALLOWED.keys())
     def test_lets_through_what_leaves_the_mark_in_mysql(self, script: str) -> None:
@@ -164,14 +164,14 @@ class TestCheckSql:
 
 class TestSqlInit:
     def test_ends_the_stream_with_the_commit(self) -> None:
-        command = sql_init(DataStore.POSTGRES, "select 1 -- no semicolon", "env_1/db", "d")
+        command = sql_init(DataStore.POSTGRES, "select 1 -- no semicolon", Mark("env_1/db", "d"))
         assert command.stdin.index(b"BEGIN") < command.stdin.index(b"INSERT INTO perdure.init_marker")
         assert command.stdin.index(b"select 1 -- no semicolon\n;") < command.stdin.index(b"\nCOMMIT;\n")
         assert f"head -c {len(command.stdin)} |" in command.command[2]
 
     @pytest.mark.parametrize("store", [DataStore.POSTGRES, DataStore.MYSQL])
     def test_keeps_the_script_and_its_quotes_off_the_command_line(self, store: DataStore) -> None:
-        command = sql_init(store, "insert into t values ('planted-value')", "it's", "d")
+        command = sql_init(store, "insert into t values ('planted-value')", Mark("it's", "d"))
         assert "planted-value" not in " ".join(command.command)
         assert b"'it''s'" in command.stdin
 
@@ -183,10 +183,10 @@ class TestSqlInit:
         ],
     )
     def test_ends_the_last_mysql_statement_as_the_script_does(self, script: str, ending: bytes) -> None:
-        assert ending in sql_init(DataStore.MYSQL, script, "k", "d").stdin
+        assert ending in sql_init(DataStore.MYSQL, script, Mark("k", "d")).stdin
 
     def test_locks_by_key(self) -> None:
-        stdin = {sql_init(DataStore.POSTGRES, "select 1", key, "d").stdin for key in ("a", "b")}
+        stdin = {sql_init(DataStore.POSTGRES, "select 1", Mark(key, "d")).stdin for key in ("a", "b")}
         assert len(stdin) == 2
 
 
@@ -229,5 +229,5 @@ def test_what_a_blueprint_may_hold_is_not_refused_when_it_runs(script: str, imag
     else:
         told = []
         event("accepted")
-        sql_init(store, script, "key", "digest")
+        sql_init(store, script, Mark("key", "digest"))
     assert told in ([], ["services[0].init.script"])

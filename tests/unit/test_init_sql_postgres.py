@@ -15,7 +15,7 @@ import pytest
 
 from tests.unit.test_init_sql import ALONE
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.init_sql import InitCommand, InitOutcome, outcome, sql_init
+from workflows.domain.init_sql import InitCommand, InitOutcome, Mark, outcome, sql_init
 
 pytestmark = pytest.mark.postgres
 
@@ -125,7 +125,7 @@ def serve(data: Path) -> Iterator[Server]:
 
 def init(script: str, key: str) -> InitCommand:
     """The command for a script under a key of the test's own."""
-    return sql_init(DataStore.POSTGRES, script, key, "digest")
+    return sql_init(DataStore.POSTGRES, script, Mark(key, "digest"))
 
 
 def test_runs_once(server: Server) -> None:

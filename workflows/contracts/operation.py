@@ -12,6 +12,7 @@ from temporalio import activity
 from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectIdentity, Overrides
 from workflows.domain.failures import Failure, WireModel
 from workflows.domain.operations import Change, Cleanup, OnFailure, OperationState, PlannedStep, StepChange
+from workflows.domain.seeds import SeedRun
 
 CANCEL_SIGNAL: Final = "cancel"
 """Signal, not an Update: a cancel has to be taken while no worker is alive, and its answer is the operation's
@@ -68,6 +69,8 @@ class OperationPlan(WireModel):
     """A cancel that was asked for before the workflow began."""
     force: bool = False
     """Delete only: remove foreign finalizers that hold the namespace."""
+    seed: SeedRun | None = None
+    """Seed only: what is run."""
 
 
 class PreImage(WireModel):

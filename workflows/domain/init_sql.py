@@ -22,7 +22,16 @@ from workflows.domain.init_sql_mysql import refuse_rollback
 from workflows.domain.init_sql_postgres import refuse_transaction_control
 from workflows.domain.init_sql_scan import InitScriptInvalid
 
-__all__ = ["InitCommand", "InitOutcome", "InitScriptInvalid", "check_sql", "outcome", "sql_fault", "sql_init"]
+__all__ = [
+    "InitCommand",
+    "InitOutcome",
+    "InitScriptInvalid",
+    "Mark",
+    "check_sql",
+    "outcome",
+    "sql_fault",
+    "sql_init",
+]
 
 MARKER_TABLE: Final = "perdure.init_marker"
 """In a schema (MySQL: a database) of its own: a script may drop `public`, and the mark has to stay."""
@@ -55,8 +64,30 @@ class InitCommand:
     stdin: bytes
 
 
-def sql_init(store: DataStore | None, script: str, key: str, digest: str) -> InitCommand:
-    """The command that runs `script` once per `key`; `digest` (of the script) is kept with the marker.
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What remembers a script in the database: one row says that it has run, another which run did it.
+
+    `key`: of the script, wherever it is asked for. `digest`: of the script, kept with the row. `run`: of this
+    run alone; a second attempt that finds it is the one that has applied the script. None: nobody asks who it
+    was. `anew`: run although the script has run before (needs `run`).
+    """
+
+    key: str
+    digest: str
+    run: str | None = None
+    anew: bool = False
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Keys of the rows, the one that has to be absent first."""
+        if self.run is None:
+            return (self.key,)
+        return (self.run, self.key) if self.anew else (self.key, self.run)
+
+
+def sql_init(store: DataStore | None, script: str, mark: Mark, before: str = "") -> InitCommand:
+    """The command that runs `script` once per mark; `before` are statements of ours that go before it.
 
     Raises InitScriptInvalid for a store without SQL, and for what `check_sql` refuses.
     """
@@ -64,9 +95,9 @@ def sql_init(store: DataStore | None, script: str, key: str, digest: str) -> Ini
     script = script.removeprefix("\ufeff")
     match store:
         case DataStore.POSTGRES:
-            return _fed(_POSTGRES_CLIENT, _postgres(script, key, digest))
+            return _fed(_POSTGRES_CLIENT, _postgres(script, mark, before))
         case DataStore.MYSQL:
-            return _fed(_MYSQL_CLIENT, _mysql(script, key, digest))
+            return _fed(_MYSQL_CLIENT, _mysql(script, mark, before))
         case DataStore.REDIS | DataStore.MONGODB | DataStore.FILES | None:
             raise InitScriptInvalid(_no_sql(store))
         case _:
@@ -132,7 +163,7 @@ PGPASSWORD="${POSTGRES_PASSWORD:-}" PGCLIENTENCODING=UTF8 PGCONNECT_TIMEOUT=5 PG
 """
 
 
-def _postgres(script: str, key: str, digest: str) -> str:
+def _postgres(script: str, mark: Mark, before: str) -> str:
     """One transaction: lock, marker, script, COMMIT. `\\q` ends the input where the marker is found.
 
     The marker goes in before the script, so that a `search_path` or role that the script sets does not
@@ -141,7 +172,13 @@ def _postgres(script: str, key: str, digest: str) -> str:
     A server hears of a client's death only when it has something to say to it, so it is told to look (14 and
     later can): or a long statement of a run that was cut would keep the next one waiting to its end.
     """
-    lock = int.from_bytes(hashlib.sha256(f"perdure-init {key}".encode()).digest()[:8], "big", signed=True)
+    lock = int.from_bytes(
+        hashlib.sha256(f"perdure-init {mark.key}".encode()).digest()[:8], "big", signed=True
+    )
+    found = "" if mark.run is None else _postgres_ends_if(mark.run, _APPLIED)
+    if not mark.anew:
+        found += _postgres_ends_if(mark.key, _ALREADY)
+    rows = ", ".join(f"({_quoted(row)}, {_quoted(mark.digest)})" for row in mark.rows)
     return f"""\
 SET client_min_messages = warning;
 DO 'BEGIN PERFORM set_config(name, ''1s'', false) FROM pg_settings
@@ -151,20 +188,26 @@ DO 'BEGIN PERFORM pg_advisory_xact_lock({lock}); END';
 CREATE SCHEMA IF NOT EXISTS perdure;
 CREATE TABLE IF NOT EXISTS {MARKER_TABLE} (
   key text PRIMARY KEY, digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
-SELECT EXISTS (SELECT FROM {MARKER_TABLE} WHERE key = {_quoted(key)}) AS perdure_done \\gset
-\\if :perdure_done
-ROLLBACK;
-\\echo {_ALREADY}
-\\q
-\\endif
-INSERT INTO {MARKER_TABLE} (key, digest) VALUES ({_quoted(key)}, {_quoted(digest)});
+{found}INSERT INTO {MARKER_TABLE} (key, digest) VALUES {rows} ON CONFLICT (key) DO NOTHING;
 RESET client_min_messages;
 \\o /dev/null
-{script}
+{before}{script}
 ;
 COMMIT;
 \\o
 \\echo {_APPLIED}
+"""  # noqa: S608
+
+
+def _postgres_ends_if(row: str, said: str) -> str:
+    """Where this row is there already, nothing is done, and this is the last line of the output."""
+    return f"""\
+SELECT EXISTS (SELECT FROM {MARKER_TABLE} WHERE key = {_quoted(row)}) AS perdure_done \\gset
+\\if :perdure_done
+ROLLBACK;
+\\echo {said}
+\\q
+\\endif
 """  # noqa: S608
 
 
@@ -191,15 +234,24 @@ sql ${{db:+"--database=$db"}} | tail -n 1
 _MYSQL_DELIMITER: Final = re.compile(r"^[ \t]*DELIMITER[ \t]+(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
-def _mysql(script: str, key: str, digest: str) -> str:
+def _mysql(script: str, mark: Mark, before: str) -> str:
     """One session that holds a named lock; the insert fails on a marker that is there, which ends it.
 
-    What the last line of the output says then tells why: `already`, or `half` for a run that was cut. The
-    client's exit code is lost in the pipe; only a run that came to its end says `applied`.
+    What the last line of the output says then tells why: `already`, `half` for a run that was cut, or
+    `applied` when it was this very run that had done it. The client's exit code is lost in the pipe; only a
+    run that came to its end says `applied`.
     """
-    name, version = _mysql_quoted(key), _mysql_quoted(digest)
-    lock = "perdure-" + hashlib.sha256(f"perdure-init {key}".encode()).hexdigest()[:40]
-    place = f"WHERE name = {name}"
+    first, *others = (_mysql_quoted(row) for row in mark.rows)
+    rows, version = ", ".join((first, *others)), _mysql_quoted(mark.digest)
+    lock = "perdure-" + hashlib.sha256(f"perdure-init {mark.key}".encode()).hexdigest()[:40]
+    done = f"'{_APPLIED if mark.anew else _ALREADY}'"
+    if mark.run is not None and not mark.anew:
+        own = f"{_mysql_quoted(mark.run)} IN (SELECT own.name FROM {MARKER_TABLE} AS own)"  # noqa: S608
+        done = f"IF({own}, '{_APPLIED}', {done})"
+    insert = f"INTO {MARKER_TABLE} (name, digest, state) VALUES"
+    inserts = f"INSERT {insert} ({first}, {version}, 'begun');\n" + "".join(
+        f"INSERT IGNORE {insert} ({row}, {version}, 'begun');\n" for row in others
+    )
     # The client knows its command only where a statement begins, so the last one has to be ended first.
     delimiter = (_MYSQL_DELIMITER.findall(script) or [";"])[-1]
     return f"""\
@@ -207,14 +259,13 @@ DO GET_LOCK('{lock}', 31536000);
 CREATE DATABASE IF NOT EXISTS perdure;
 CREATE TABLE IF NOT EXISTS {MARKER_TABLE} (name varchar(255) PRIMARY KEY, digest varchar(255) NOT NULL,
   state varchar(16) NOT NULL, applied_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP) ENGINE=InnoDB;
-DELETE FROM {MARKER_TABLE} {place} AND state = 'begun' AND digest <> {version};
-SELECT IF(state = 'done', '{_ALREADY}', '{_HALF}') FROM {MARKER_TABLE} {place};
+DELETE FROM {MARKER_TABLE} WHERE name = {first} AND state = 'begun' AND digest <> {version};
+SELECT IF(state = 'done', {done}, '{_HALF}') FROM {MARKER_TABLE} WHERE name = {first};
 START TRANSACTION;
-INSERT INTO {MARKER_TABLE} (name, digest, state) VALUES ({name}, {version}, 'begun');
-{script}
+{inserts}{before}{script}
 {delimiter}
 DELIMITER ;
-UPDATE {MARKER_TABLE} SET state = 'done' {place};
+UPDATE {MARKER_TABLE} SET state = 'done' WHERE name IN ({rows});
 COMMIT;
 SELECT '{_APPLIED}';
 """  # noqa: S608

@@ -16,10 +16,12 @@ from workflows.domain.manifests_secrets import (
     secret_object_name,
     secrets,
 )
+from workflows.domain.manifests_seed import SEED_SECONDS, seed_job, seed_label
 from workflows.domain.manifests_workload import desired_replicas, service, shell_job, workload_kind
 
 __all__ = [
     "PROXY",
+    "SEED_SECONDS",
     "Manifest",
     "desired_replicas",
     "endpoint_urls",
@@ -36,6 +38,8 @@ __all__ = [
     "secret_names",
     "secret_object_name",
     "secrets",
+    "seed_job",
+    "seed_label",
     "service",
     "shell_job",
     "without_stamps",

@@ -33,6 +33,7 @@ DEFAULT_CLAIM_SIZE: Final = "1Gi"
 INIT_COMPONENT: Final = "init"
 _NO_RAILS: Final = GuardRails()
 _COMPONENT: Final = "app.kubernetes.io/component"
+_NOTHING: Final[Mapping[str, JsonValue]] = {}
 
 
 def service(
@@ -101,34 +102,41 @@ def shell_job(context: EnvironmentContext, service: Service, script: str, key: s
     """A Job that runs a shell init script once, with the service's image, environment and inline files.
 
     Its name follows from key and script, so that the cluster remembers it over worker deaths. Create it,
-    and when it is there already wait for it: never apply it anew, its template is immutable. Its pods do
-    not carry the service's name label, or the Service would send them traffic.
+    and when it is there already wait for it: never apply it anew, its template is immutable.
     """
-    running = running_as(service)
     digest = hashlib.sha256(f"{key}\n{script}".encode()).hexdigest()[:10]
+    plain = beside(service, command=("/bin/sh", "-c", script))
+    return once_job(context, plain, f"{plain.name[:40].rstrip('-')}-init-{digest}", INIT_COMPONENT)
+
+
+def beside(service: Service, **changed: object) -> Service:
+    """The service as a process beside its own: no ports, no probes, and of the volumes the files alone."""
+    running = running_as(service)
     visible = tuple(volume for volume in running.volumes if volume.type is VolumeType.FILES)
-    plain = running.model_copy(
-        update={
-            "command": ("/bin/sh", "-c", script),
-            "args": (),
-            "ports": (),
-            "probes": type(running.probes)(),
-            "volumes": visible,
-            "mock": None,
-        }
-    )
-    labels = {**environment_labels(context), _COMPONENT: INIT_COMPONENT}
+    bare = {"command": (), "args": (), "ports": (), "probes": type(running.probes)(), "mock": None}
+    return running.model_copy(update={**bare, "volumes": visible, **changed})
+
+
+def once_job(
+    context: EnvironmentContext,
+    plain: Service,
+    name: str,
+    component: str,
+    spec: Mapping[str, JsonValue] = _NOTHING,
+) -> Manifest:
+    """A Job that runs what `beside` gave, never twice: no restart, no second pod.
+
+    Its pods do not carry the service's name label, or the Service would send them traffic. `spec`: more of
+    the Job's own spec.
+    """
+    labels = {**environment_labels(context), _COMPONENT: component}
     template: dict[str, JsonValue] = {
         "metadata": {"labels": {**labels}},
         "spec": {**pod_spec(plain, restart_policy="Never"), "containers": [container(plain)]},
     }
+    once: dict[str, JsonValue] = {"backoffLimit": 0, "completions": 1, "parallelism": 1}
     return service_object(
-        "batch/v1",
-        "Job",
-        f"{running.name[:40].rstrip('-')}-init-{digest}",
-        context,
-        running.name,
-        {"spec": {"backoffLimit": 0, "completions": 1, "parallelism": 1, "template": template}},
+        "batch/v1", "Job", name, context, plain.name, {"spec": {**once, **spec, "template": template}}
     )
 
 

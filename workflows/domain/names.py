@@ -22,6 +22,9 @@ of that operation that the namespace was absent before."""
 RESTART: Final = "perdure.dev/restart"
 """Annotation on a pod template: id of the operation that last restarted the service. It starts new pods."""
 
+SEED: Final = "perdure.dev/seed"
+"""Label on the Jobs of one seed with one set of parameters, however often it was run."""
+
 FENCE_POLICIES: Final = ("perdure-fence", "perdure-own-namespaces")
 """Admission policies, and their bindings, that every cluster of ours has."""
 

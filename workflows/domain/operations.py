@@ -17,6 +17,7 @@ class OperationKind(StrEnum):
     RESUME = "resume"
     SCALE = "scale"
     RESTART = "restart"
+    SEED = "seed"
     DELETE = "delete"
 
 
@@ -51,6 +52,7 @@ class StepKind(StrEnum):
     ENDPOINTS = "endpoints"
     STOP_SERVICE = "stop_service"
     REMOVE_SERVICE = "remove_service"
+    SEED = "seed"
     CANCEL_RUNNING = "cancel_running"
     DELETE_NAMESPACE = "delete_namespace"
 

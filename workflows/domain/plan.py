@@ -15,6 +15,7 @@ from workflows.domain.operations import PlannedStep, StepKind
 NAMESPACE_STEP = "namespace"
 SECRETS_STEP = "secrets"
 ENDPOINTS_STEP = "endpoints"
+SEED_STEP = "seed"
 
 
 def service_step(service_name: str) -> str:
@@ -104,6 +105,20 @@ def plan_delete() -> tuple[PlannedStep, ...]:
     return tuple(
         PlannedStep(name=kind.value, kind=kind, depends_on=(order[place - 1].value,) if place else ())
         for place, kind in enumerate(order)
+    )
+
+
+def plan_seed(service: str, input_hash: str) -> tuple[PlannedStep, ...]:
+    """The steps of a seed: the namespace is fenced, then it runs."""
+    return (
+        PlannedStep(name=NAMESPACE_STEP, kind=StepKind.NAMESPACE),
+        PlannedStep(
+            name=SEED_STEP,
+            kind=StepKind.SEED,
+            service=service,
+            depends_on=(NAMESPACE_STEP,),
+            input_hash=input_hash,
+        ),
     )
 
 

@@ -19,7 +19,8 @@ from workflows.domain.errors import FieldError, Path
 
 ParameterValue = str | int | bool
 LONGEST_TEXT: Final = 4_096
-_REFERENCE: Final = re.compile(r"(\$?)\$\{\{\s*([A-Za-z0-9_-]*)\s*\}\}")
+REFERENCE: Final = re.compile(r"(\$?)\$\{\{\s*([A-Za-z0-9_-]*)\s*\}\}")
+"""`${{ name }}`: group 2 is the name, group 1 a dollar when it is meant literally."""
 _LARGEST: Final = 2**53
 
 
@@ -55,10 +56,10 @@ def template_faults(parameters: Sequence[Parameter], blueprint: JsonValue) -> tu
         if parameter.name in known:
             faults.append(_fault((*place, "name"), f'there is another parameter "{parameter.name}"'))
         known.setdefault(parameter.name, parameter)
-        faults += _parameter_faults(parameter, place)
+        faults += parameter_faults(parameter, place)
     used: set[str] = set()
     for path, text in _texts(blueprint, ("blueprint",)):
-        for match in _REFERENCE.finditer(text):
+        for match in REFERENCE.finditer(text):
             if match[1]:
                 continue
             used.add(match[2])
@@ -76,6 +77,17 @@ def instantiate(
     parameters: Sequence[Parameter], blueprint: JsonValue, given: Mapping[str, object]
 ) -> tuple[JsonValue, tuple[FieldError, ...]]:
     """The document with these values, and all faults of the values; with faults it is not to be used."""
+    values, faults = values_of(parameters, given)
+    return (None if faults else _filled(blueprint, values)), faults
+
+
+def values_of(
+    parameters: Sequence[Parameter], given: Mapping[str, object]
+) -> tuple[dict[str, ParameterValue], tuple[FieldError, ...]]:
+    """The value of each parameter, given or default, and all faults of what was given.
+
+    One without either is empty: no text, zero, false, the first of an enum.
+    """
     values: dict[str, ParameterValue] = {}
     faults: list[FieldError] = []
     known = {parameter.name for parameter in parameters}
@@ -97,7 +109,7 @@ def instantiate(
             faults.append(_fault(("parameters", parameter.name), problem))
         if isinstance(value, str | int):
             values[parameter.name] = value
-    return (None if faults else _filled(blueprint, values)), tuple(faults)
+    return values, tuple(faults)
 
 
 _EMPTY: Final[Mapping[ParameterType, ParameterValue]] = {
@@ -139,7 +151,8 @@ def read_value(parameter: Parameter, text: str) -> ParameterValue:
     return text
 
 
-def _parameter_faults(parameter: Parameter, place: Path) -> list[FieldError]:
+def parameter_faults(parameter: Parameter, place: Path) -> list[FieldError]:
+    """All that is wrong with one parameter, which stands at `place`."""
     faults: list[FieldError] = []
     is_enum = parameter.type is ParameterType.ENUM
     if is_enum != bool(parameter.values):
@@ -199,7 +212,7 @@ def _secret_faults(known: Mapping[str, Parameter], value: JsonValue, path: Path)
         written = secret.get("value") if isinstance(secret, dict) else None
         if written is None or written == SECRET_AUTO:
             continue
-        match = _REFERENCE.fullmatch(written) if isinstance(written, str) else None
+        match = REFERENCE.fullmatch(written) if isinstance(written, str) else None
         parameter = known.get(match[2]) if match is not None and not match[1] else None
         if match is None or match[1]:
             message = "a template stores no secret in clear"
@@ -218,10 +231,10 @@ def _filled(value: JsonValue, values: Mapping[str, ParameterValue]) -> JsonValue
         return [_filled(item, values) for item in value]
     if not isinstance(value, str):
         return value
-    whole = _REFERENCE.fullmatch(value)
+    whole = REFERENCE.fullmatch(value)
     if whole is not None and not whole[1]:
         return values[whole[2]]
-    return _REFERENCE.sub(lambda match: match[0][1:] if match[1] else _text(values[match[2]]), value)
+    return REFERENCE.sub(lambda match: match[0][1:] if match[1] else _text(values[match[2]]), value)
 
 
 def _text(value: ParameterValue) -> str:

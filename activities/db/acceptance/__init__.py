@@ -14,6 +14,7 @@ from activities.db.acceptance.delete import delete_environment
 from activities.db.acceptance.extend import extend_environment
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
+from activities.db.acceptance.seed import PackageChoice, SeedWish, seed_environment
 from activities.db.acceptance.settings import Settings, SettingsChanged, change_settings
 from activities.db.acceptance.stop import resume_environment, stop_environment
 from activities.db.acceptance.update import (
@@ -30,7 +31,9 @@ __all__ = [
     "Accepted",
     "CloneSource",
     "FoundNamespace",
+    "PackageChoice",
     "Preview",
+    "SeedWish",
     "Settings",
     "SettingsChanged",
     "Updated",
@@ -49,6 +52,7 @@ __all__ = [
     "retry_environment",
     "rollback_environment",
     "scale_service",
+    "seed_environment",
     "stop_environment",
     "update_environment",
     "wake_environment",

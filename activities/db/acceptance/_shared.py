@@ -172,7 +172,9 @@ async def accept(
 
 
 def under_way(environment: Environment, kind: OperationKind, now: datetime) -> None:
-    """Set the phase that a live operation of this kind gives its environment."""
+    """Set the phase that a live operation of this kind gives its environment; a seed leaves it as it is."""
+    if kind is OperationKind.SEED:
+        return
     phase, reason = _UNDER_WAY[kind]
     apply_phase(environment, phase, ready("False", reason, "", now), now)
 

@@ -15,6 +15,7 @@ from activities.db.records import Actor, operation_record
 from activities.db.repositories import secrets
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.operations import live_rows
+from activities.db.repositories.seed_runs import add_run, get_run
 from activities.db.tables import Step
 from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
@@ -63,7 +64,7 @@ async def retry_environment(
         # The same graph, over what its steps are made from now.
         hashes = {step.name: step.input_hash for step in planned}
         planned = tuple(_again(step, hashes.get(step.name, "")) for step in await step_rows(session, last.id))
-    return await accept(
+    accepted = await accept(
         session,
         actor,
         environment,
@@ -79,6 +80,11 @@ async def retry_environment(
         planned,
         audit=("environment.retry", {"retryOf": last.id}),
     )
+    if kind is OperationKind.SEED:
+        run = await get_run(session, last.id)
+        resumed = run.model_copy(update={"first": run.first or last.id})
+        await add_run(session, environment.organization_id, accepted.operation.id, resumed)
+    return accepted
 
 
 def _again(step: Step, input_hash: str) -> PlannedStep:
