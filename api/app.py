@@ -29,6 +29,7 @@ from api.operations.routes import router as operations
 from api.organization_secrets.routes import router as organization_secrets
 from api.registry_credentials.routes import router as registry_credentials
 from api.revisions.routes import router as revisions
+from api.seeds.routes import router as seeds
 from api.settings import ApiSettings
 from api.shares.public import router as guests
 from api.shares.routes import router as shares
@@ -58,6 +59,7 @@ _ROUTERS: Final = (
     statistics,
     checks,
     templates,
+    seeds,
     stubs,
     codec,
     health,

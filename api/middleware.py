@@ -35,6 +35,7 @@ _WITHOUT_PREFIX: Final = frozenset(
         "principals",
         "registry-credentials",
         "secrets",
+        "seeds",
         "share",
         "status",
         "stubs",

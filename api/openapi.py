@@ -35,6 +35,7 @@ from api.organization_secrets.schemas import PutSecret
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential, ReplaceRegistryCredential
 from api.revisions.schemas import CreateCheckpoint
+from api.seeds.schemas import PublishSeed, RunSeed, RunSeedPackage
 from api.shares.schemas import CreateShare
 from api.stubs.schemas import GenerateStub
 from api.templates.schemas import InstantiateTemplate, TemplateIn
@@ -62,6 +63,9 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     CreateShare,
     TemplateIn,
     InstantiateTemplate,
+    RunSeed,
+    PublishSeed,
+    RunSeedPackage,
     GenerateStub,
     DiscoverBlueprint,
     EventOut,

@@ -26,6 +26,7 @@ from activities.db.errors import (
     NameTaken,
     NotApplicable,
     NotFound,
+    SeedInvalid,
     Unauthenticated,
     UpdateRefused,
 )
@@ -130,6 +131,9 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
             detail, errors = "The Blueprint refers to what is not there.", field_problems(error.errors)
         case UpdateRefused():
             detail, errors = "The update would lose data.", field_problems(error.errors)
+        case SeedInvalid():
+            kind = RequestProblem.VALIDATION_FAILED
+            detail, errors = "The seed cannot be run as it is.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
             what = "belongs to another order or other filters" if error.foreign else "is not one"

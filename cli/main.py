@@ -17,6 +17,7 @@ from cli.commands import (
     operations,
     readings,
     registry,
+    seeds,
     shares,
     stubs,
     templates,
@@ -67,6 +68,9 @@ environments.app.command("unshare")(shares.unshare)
 app.add_typer(environments.app, name="env", help="Make, look at, change, share and delete environments.")
 app.add_typer(blueprints.app, name="blueprint", help="Check Blueprints; make them from what a project has.")
 app.add_typer(templates.app, name="template", help="Blueprints with parameters: keep them, use them.")
+app.add_typer(
+    seeds.app, name="seed", help="Put data into environments, once: packages and seeds of one's own."
+)
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
 app.command("stats")(readings.stats)
 app.add_typer(stubs.app, name="stub", help="Stand-ins for services, from OpenAPI or recorded requests.")

@@ -78,6 +78,7 @@ class Step(ApiModel):
     finished_at: datetime | None = None
     failure: Failure | None = None
     blocked_by: tuple[Blocker, ...] = ()
+    output: dict[str, JsonValue] = {}
 
     @property
     def trouble(self) -> str:

@@ -82,3 +82,13 @@ def pairs(values: Sequence[tuple[str, str | None]]) -> list[str]:
     present = [(f"{name}:", value) for name, value in values if value]
     width = max((len(name) for name, _ in present), default=0)
     return [f"{name.ljust(width)}  {plain(value)}" for name, value in present]
+
+
+def typed(kind: str, text: str) -> str | int | bool:
+    """Read a parameter's value in its type, where the text has that form; else it stays the text."""
+    digits = text.removeprefix("-")
+    if kind == "integer" and digits.isascii() and digits.isdecimal() and len(digits) < 19:
+        return int(text)
+    if kind == "boolean" and text in ("true", "false"):
+        return text == "true"
+    return text

@@ -490,6 +490,9 @@ def _init(plan: OperationPlan, service: Service) -> InitScript | None:
         return None
     key = f"{plan.context.environment_id}/{service.name}"
     match service.init.type:
+        case InitType.SQL if manifests.desired_replicas(service, plan.overrides) == 0:
+            # There is no pod to run it in; it runs when there is one again.
+            return None
         case InitType.SQL:
             return InitScript(key=key, sql=service.init.script, store=service.store)
         case InitType.SHELL:

@@ -182,6 +182,16 @@ class InvalidReferences(DomainError):
         self.errors = errors
 
 
+class SeedInvalid(DomainError):
+    """A seed that cannot be run as it was asked for; every fault is listed."""
+
+    kind = FailureKind.BLUEPRINT_INVALID
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(str(error) for error in errors[:5]))
+        self.errors = errors
+
+
 class InvalidCursor(DomainError):
     """The list cursor was not made by this API."""
 

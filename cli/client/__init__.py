@@ -11,6 +11,7 @@ from cli.client.lifecycle import LifecycleCalls
 from cli.client.operations import OperationCalls
 from cli.client.readings import ReadingCalls
 from cli.client.registry import RegistryCalls
+from cli.client.seeds import SeedCalls
 from cli.client.shares import ShareCalls
 from cli.client.streams import StreamCalls
 from cli.client.stubs import StubCalls
@@ -31,6 +32,7 @@ class ApiClient(
     RegistryCalls,
     AccessCalls,
     TemplateCalls,
+    SeedCalls,
     StubCalls,
     InstallationCalls,
 ):

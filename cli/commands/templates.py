@@ -126,6 +126,8 @@ def instantiate(
 
 def _values(template: "Template", given: list[str]) -> "dict[str, JsonValue]":
     """Read each value in the type of its parameter; what does not fit is left for the API to refuse."""
+    from cli.text import typed
+
     types = {parameter.name: parameter.type for parameter in template.parameters}
     values: dict[str, JsonValue] = {}
     for item in given:
@@ -133,13 +135,7 @@ def _values(template: "Template", given: list[str]) -> "dict[str, JsonValue]":
         if not name or not separator:
             # The value is not repeated: it may be a password.
             raise UsageFault(f"--set {name!r} has to be NAME=VALUE.")
-        value: JsonValue = text
-        digits = text.removeprefix("-")
-        if types.get(name) == "integer" and digits.isascii() and digits.isdecimal() and len(digits) < 19:
-            value = int(text)
-        elif types.get(name) == "boolean" and text in ("true", "false"):
-            value = text == "true"
-        values[name] = value
+        values[name] = typed(types.get(name, "string"), text)
     return values
 
 

@@ -361,6 +361,35 @@ async def values_created(world: World) -> Call:
     return Call(found.ids, {**found.body, "create": True})
 
 
+async def own_seed(world: World) -> Call:
+    """A seed of its own for an environment that runs."""
+    body = {"type": "shell", "service": "web", "script": "exit 0"}
+    return Call((await world.running(),), body)
+
+
+async def new_package(world: World) -> Call:
+    """A seed package that is not there yet."""
+    body = {"type": "shell", "service": "web", "script": "exit 0"}
+    return Call(body={**body, "name": world.name("seed"), "version": "1.0.0"})
+
+
+async def known_package(world: World) -> Call:
+    """A seed package that is there just so."""
+    found = await new_package(world)
+    await world.made("POST", "/v1/seeds/publish", found.body)
+    return found
+
+
+async def package(world: World) -> Call:
+    """A seed package, by its name."""
+    return Call(((await known_package(world)).body["name"],))
+
+
+async def package_run(world: World) -> Call:
+    """A seed package, and an environment that runs."""
+    return Call((*(await package(world)).ids, await world.running()), {"parameters": {}})
+
+
 async def project(_: World) -> Call:
     """The files of a project."""
     compose = {"services": {"web": {"image": "ghcr.io/example/shop:1.4.2"}}}
@@ -395,6 +424,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         key,
         known_login,
         known_name,
+        known_package,
         known_secret,
         link,
         login,
@@ -402,6 +432,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         name,
         named,
         new_name,
+        new_package,
         new_secret,
         new_template,
         next_login,
@@ -409,6 +440,9 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         nothing,
         operation,
         other_key,
+        own_seed,
+        package,
+        package_run,
         payloads,
         principal,
         provisioning,

@@ -52,4 +52,4 @@ async def tenant(api: Api) -> Tenant:
 @pytest_asyncio.fixture
 async def stranger(api: Api) -> Tenant:
     """Another organisation."""
-    return await make_tenant(api.database, "two", role=Role.OWNER)
+    return await make_tenant(api.database, "two", role=Role.OWNER, unlimited=True)

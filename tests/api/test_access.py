@@ -33,6 +33,7 @@ BODIES: dict[str, object] = {
     "/clone": {"name": "copy"},
     "/scale": {"service": "web", "replicas": 2},
     "/restart": {"service": "web"},
+    "/seed": {"type": "shell", "service": "web", "script": "exit 0"},
     "/checkpoints": {"name": "before"},
     "/extend": {"minutes": 60},
     "/instantiate": {"parameters": {}},

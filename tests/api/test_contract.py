@@ -152,7 +152,7 @@ def test_the_table_has_every_route_and_no_other() -> None:
     have |= {("WS", bare(route.path)) for route in app.routes if isinstance(route, WebSocketRoute)}
     have -= {("WS", path) for path in OTHER_SOCKETS}
     assert {(row.method, row.template) for row in ROWS} == have
-    assert {row.part for row in ROWS} == {"main job", "lifecycle", "beyond"}
+    assert {row.part for row in ROWS} == {"main job", "lifecycle", "snapshot and replay", "beyond"}
 
 
 async def test_no_arrangement_is_left_over() -> None:

@@ -155,6 +155,8 @@ def known(served: Served) -> dict[str, dict[str, str]]:
     template = served.made("POST", "/v1/templates", {"name": f"ours-{number}", "blueprint": blueprint})
     login = {"name": f"corp-{number}", "registry": "ghcr.io", "username": "robot", "password": "planted"}
     credential = served.made("POST", "/v1/registry-credentials", login)
+    package = {"name": f"seed-{number}", "version": "1.0.0", "type": "shell", "script": "exit 0"}
+    served.made("POST", "/v1/seeds/publish", package)
     served.made("PUT", "/v1/secrets/shared", {"value": "planted-value"})
     key = served.made("POST", "/v1/api-keys", {"name": "other"})
     return {
@@ -169,6 +171,7 @@ def known(served: Served) -> dict[str, dict[str, str]]:
         "/v1/templates": {"id": template["id"]},
         "/v1/registry-credentials": {"id": credential["id"]},
         "/v1/secrets": {"name": "shared"},
+        "/v1/seeds": {"name": package["name"], "environmentId": environment["id"]},
         "/v1/api-keys": {"id": key["id"]},
         "/v1/share": {"token": share["token"]},
         "/v1/portal": {"envId": environment["id"]},

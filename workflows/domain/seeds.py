@@ -18,6 +18,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
+from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.errors import FieldError, Path
 from workflows.domain.failures import WireModel
@@ -116,6 +117,8 @@ def content_faults(content: SeedContent, place: Path = ()) -> tuple[FieldError, 
             faults.append(_fault((*place, field), f"a seed of type {content.type} has none"))
         if field == needed and not (given or "").strip():
             faults.append(_fault((*place, field), f"a seed of type {content.type} has to have one"))
+    if content.type is SeedType.JOB and content.image and (wrong := rules.image(content.image)) is not None:
+        faults.append(_fault((*place, "image"), *wrong))
     script = content.script or ""
     if "\0" in script:
         faults.append(_fault((*place, "script"), "cannot contain a NUL character"))

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.acceptance._shared import Accepted, accept, changeable, refuse, refuse_phases
+from activities.db.acceptance._shared import Accepted, accept, changeable, refuse_phases
+from activities.db.errors import SeedInvalid
 from activities.db.inserts import Asked
 from activities.db.records import Actor
 from activities.db.repositories import secrets, seed_packages
@@ -56,7 +57,7 @@ async def seed_environment(
 
     Whether it has run before is known to the cluster alone: the operation finds out, and says so.
     Raises NotFound (also for the package), AlreadyDeleted, Deleting, Busy, NotApplicable unless it runs, or
-    InvalidReferences, which lists all that does not fit.
+    SeedInvalid, which lists all that does not fit.
     """
     environment = await changeable(session, actor, environment_id)
     content, package = wish.seed, ""
@@ -88,7 +89,7 @@ async def seed_environment(
 def _run(
     blueprint: Blueprint, environment_id: str, content: SeedContent, package: str, wish: SeedWish
 ) -> SeedRun:
-    """What is run, with all values checked. Raises InvalidReferences."""
+    """What is run, with all values checked. Raises SeedInvalid."""
     values, references, faults = run_values(content.parameters, wish.given, secret_names(blueprint))
     places = [*content_faults(content), *faults]
     name = wish.service or content.service
@@ -99,7 +100,8 @@ def _run(
         places.append(FieldError(path=("service",), message=message, suggestion=known))
     elif content.type is SeedType.SQL and not places:
         places += _sql_faults(service, content.script or "", values, references)
-    refuse([], places)
+    if places:
+        raise SeedInvalid(tuple(_as_asked(each, wish) for each in places))
     chosen = {**values, **references}
     return SeedRun(
         content=content,
@@ -111,6 +113,13 @@ def _run(
         key=run_key(environment_id, name or "", content.digest, chosen),
         force=wish.force,
     )
+
+
+def _as_asked(fault: FieldError, wish: SeedWish) -> FieldError:
+    """Return the fault with its place as the request spells it; a seed of its own is given `secrets`."""
+    if isinstance(wish.seed, PackageChoice) or fault.path[:1] != ("parameters",):
+        return fault
+    return fault.model_copy(update={"path": ("secrets", *fault.path[1:])})
 
 
 def _sql_faults(

@@ -1,0 +1,243 @@
+"""`perdure seed`: data for running environments, once: packages, and seeds of one's own."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.errors import UsageFault
+from cli.files import read_text
+from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
+from cli.output import OutputFormat, emit, tell
+from cli.session import session_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import JsonValue
+
+    from cli.client import Answer, ApiClient
+    from cli.models import Operation
+    from cli.models_seeds import SeedPackage
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+PackageArgument = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name of the seed package.")]
+VersionOption = Annotated[str | None, typer.Option("--version", help="The newest release if absent.")]
+ServiceOption = Annotated[
+    str | None, typer.Option("--service", help="Against which service; the package's own if absent.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run it although it has run before.")]
+SecretOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret", metavar="NAME=SECRET", help="Name of a secret that the environment uses. May be repeated."
+    ),
+]
+
+
+@app.command("publish")
+def publish(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Option("--file", "-f", metavar="FILE", help="Package in YAML or JSON; - reads standard input."),
+    ],
+    script: Annotated[
+        Path | None,
+        typer.Option("--script", metavar="FILE", help="What `script` is to be; - reads standard input."),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Publish a version of a seed package (name, version, type, script, parameters); it never changes."""
+    from cli import views_seeds
+
+    body = _document(file)
+    if script is not None:
+        body["script"] = read_text(script)
+    with session_of(context).client() as client:
+        answer = client.publish_seed(body)
+    emit(output, answer.raw, views_seeds.package(answer.value))
+
+
+@app.command("search")
+def search(
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="WORD", help="All of them in name or description.")
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List the newest version of each package; without words of all of them."""
+    from cli import views_seeds
+
+    with session_of(context).client() as client:
+        answer = client.search_seeds(" ".join(words or []))
+    emit(output, answer.raw, views_seeds.package_list(answer.value))
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    package: PackageArgument,
+    version: VersionOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show a package with its parameters and what it runs."""
+    from cli import views_seeds
+
+    with session_of(context).client() as client:
+        answer = client.seed_package(package, version)
+    emit(output, answer.raw, views_seeds.package(answer.value))
+
+
+@app.command("versions")
+def versions(
+    context: typer.Context, package: PackageArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """List the versions of a package, the highest first."""
+    from cli import views_seeds
+
+    with session_of(context).client() as client:
+        answer = client.seed_versions(package)
+    emit(output, answer.raw, views_seeds.package_list(answer.value))
+
+
+@app.command("run")
+def run(
+    context: typer.Context,
+    package: PackageArgument,
+    environment: EnvironmentArgument,
+    version: VersionOption = None,
+    service: ServiceOption = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Value of a parameter. May be repeated."),
+    ] = None,
+    secret: SecretOption = None,
+    force: ForceOption = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Run a package into an environment: once for its content and its parameters, unless forced."""
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        identifier = environment_id(client, environment)
+        found = client.seed_package(package, version).value
+        body: dict[str, JsonValue] = {
+            # The one that was just looked at, whatever is published meanwhile.
+            "version": found.version,
+            "service": service,
+            "parameters": {**_typed(found, _pairs(given, "--set")), **_pairs(secret, "--secret")},
+            "force": force,
+        }
+        _finish(client, client.run_seed(package, identifier, body), environment, wait, timeout, output)
+
+
+@app.command("once")
+def once(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Against which service it runs.")],
+    sql: Annotated[
+        Path | None,
+        typer.Option("--sql", metavar="FILE", help="SQL, in one transaction; - reads standard input."),
+    ] = None,
+    shell: Annotated[
+        Path | None,
+        typer.Option(
+            "--shell", metavar="FILE", help="A script for /bin/sh, as a Job of the service's image."
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="A Job of this image, with the service's environment.")
+    ] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Command of the --image.")
+    ] = None,
+    secret: SecretOption = None,
+    force: ForceOption = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Run a seed of your own: one of --sql, --shell and --image. The same one runs once, unless forced."""
+    from cli.lookup import environment_id
+
+    if sum(each is not None for each in (sql, shell, image)) != 1:
+        raise UsageFault("One of --sql, --shell and --image says what is to be run.")
+    if command and image is None:
+        raise UsageFault("Only an --image takes a command.")
+    body: dict[str, JsonValue] = {
+        "service": service,
+        "secrets": {**_pairs(secret, "--secret")},
+        "force": force,
+    }
+    script = sql if sql is not None else shell
+    if script is not None:
+        body |= {"type": "sql" if sql is not None else "shell", "script": read_text(script)}
+    else:
+        body |= {"type": "job", "image": image, "command": [*(command or [])]}
+    with session_of(context).client() as client:
+        answer = client.seed(environment_id(client, environment), body)
+        _finish(client, answer, environment, wait, timeout, output)
+
+
+def _finish(
+    client: "ApiClient",
+    answer: "Answer[Operation]",
+    environment: str,
+    wait: bool,
+    timeout: float | None,
+    output: OutputFormat,
+) -> None:
+    """Wait for the operation if asked to, and say whether it did something."""
+    from cli import views, views_seeds
+    from cli.waiting import conclude, wait_for
+
+    operation = answer.value
+    if not wait:
+        emit(output, answer.raw, views.operation(operation))
+        tell(f"Watch it: perdure op watch {operation.id}")
+        return
+    ended = wait_for(client, operation.id, timeout=timeout)
+    if output is not OutputFormat.TABLE:
+        emit(output, ended.raw, ())
+    conclude(ended.value, environment)
+    if output is OutputFormat.TABLE:
+        tell(views_seeds.outcome(ended.value, environment))
+
+
+def _pairs(given: "Sequence[str] | None", option: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for item in given or ():
+        name, separator, text = item.partition("=")
+        if not name or not separator:
+            # The value is not repeated: it may be a password.
+            raise UsageFault(f"{option} {name!r} has to be NAME=VALUE.")
+        values[name] = text
+    return values
+
+
+def _typed(package: "SeedPackage", given: dict[str, str]) -> "dict[str, JsonValue]":
+    """Read each value in the type of its parameter; what does not fit is left for the API to refuse."""
+    from cli.text import typed
+
+    types = {parameter.name: parameter.type for parameter in package.parameters}
+    return {name: typed(types.get(name, "string"), text) for name, text in given.items()}
+
+
+def _document(file: Path) -> "dict[str, JsonValue]":
+    import yaml
+
+    try:
+        document = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
+        raise UsageFault(f"The package is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageFault(
+            "The package is no mapping.", hints=["It has `name`, `version`, `type`, `script` and more."]
+        )
+    return document
