@@ -38,6 +38,7 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
+from workflows.contracts.seed import SeedActivities, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.stop import StopActivities, StopService
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
 from workflows.contracts.update import RemoveService, UpdateActivities
@@ -52,8 +53,9 @@ from workflows.domain.environment import (
 )
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
 from workflows.domain.operations import Change, Cleanup, EnvironmentPhase, OnFailure, StepState
-from workflows.domain.plan import plan_delete, plan_provision, plan_stop, provision_inputs
+from workflows.domain.plan import plan_delete, plan_provision, plan_seed, plan_stop, provision_inputs
 from workflows.domain.readiness import Until
+from workflows.domain.seeds import SeedContent, SeedOutcome, SeedRun
 from workflows.domain.update import Desired, Effect, obsolete_objects, plan_update, service_changes
 
 
@@ -128,6 +130,16 @@ def change_plan(
             if step.name in ("namespace", f"service/{only}")
         )
     return plan.model_copy(update={"change": change, "steps": steps, **changes})
+
+
+def seed_plan(
+    services: Mapping[str, Mapping[str, object]], seed: SeedContent, service: str, **changes: object
+) -> OperationPlan:
+    """Return the plan of a seed; `changes` of the run."""
+    run = SeedRun(content=seed, service=service, digest=seed.digest, key="seed/env_1/abc")
+    return provision_plan(services).model_copy(
+        update={"steps": plan_seed(service, ""), "seed": run.model_copy(update=changes)}
+    )
 
 
 def stop_plan(
@@ -251,7 +263,7 @@ class FakeSweep(SweepActivities):
 
 
 @dataclass
-class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateActivities):
+class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateActivities, SeedActivities):
     """Answers at once, unless told to fail or to hang until cancelled."""
 
     failing: dict[str, Failure] = field(default_factory=dict)
@@ -308,6 +320,20 @@ class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateA
     @activity.defn(name="service.remove")
     async def remove_service(self, request: RemoveService) -> None:
         await self._call(f"remove {request.service}", request)
+
+    @activity.defn(name="seed.run_sql")
+    async def run_sql(self, request: SeedBySql) -> SeedDone:
+        await self._call("seed", request)
+        return SeedDone(outcome=SeedOutcome.APPLIED)
+
+    @activity.defn(name="seed.run_job")
+    async def run_job(self, request: SeedByJob) -> SeedDone:
+        await self._call("seed", request)
+        return SeedDone(outcome=SeedOutcome.ALREADY, job="db-seed-1")
+
+    @activity.defn(name="seed.stop_job")
+    async def stop_job(self, request: SeedByJob) -> None:
+        await self._call("stop job", request)
 
     @activity.defn(name="environment.cancel_running")
     async def cancel_running(self, operation: OperationInput) -> RunningCancelled:

@@ -13,6 +13,7 @@ from tests.helpers.fake_activities import (
     fails,
     objects_of,
     provision_plan,
+    seed_plan,
     stop_plan,
     update_plan,
 )
@@ -23,12 +24,14 @@ from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
+from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import EnvironmentPhase, OnFailure
+from workflows.domain.seeds import SeedContent, SeedType
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
 
@@ -48,6 +51,7 @@ LATER: dict[str, dict[str, object]] = {
 }
 """What SHOP becomes: `db` loses its volume and is replaced, `api` changes in place, `worker` goes."""
 OLD = {"old": (ObjectName(kind="Deployment", name="old"),)}
+SEEDED: dict[str, dict[str, object]] = {"db": {"image": "registry.test/postgres:16"}}
 HELD = (Blocker(object="ConfigMap/a", finalizers=("x.test/hold",)),)
 
 
@@ -106,6 +110,10 @@ def _one_service(overrides: Overrides) -> OperationPlan:
 
 def _resume() -> OperationPlan:
     return change_plan(SHOP, phase=EnvironmentPhase.STOPPED)
+
+
+def _seed(kind: SeedType) -> Callable[[], OperationPlan]:
+    return lambda: seed_plan(SEEDED, SeedContent(type=kind, script="select 1"), "db")
 
 
 def _retry() -> OperationPlan:
@@ -239,6 +247,35 @@ PATHS = (
         _running(None, "api"),
         cancel_with_cleanup,
     ),
+    Path("seed_by_sql", SEED_ENVIRONMENT, _seed(SeedType.SQL), _running()),
+    Path(
+        "seed_by_sql_failed",
+        SEED_ENVIRONMENT,
+        _seed(SeedType.SQL),
+        _running({"seed": FailureKind.HOOK_FAILED}),
+    ),
+    Path("seed_by_job", SEED_ENVIRONMENT, _seed(SeedType.SHELL), _running()),
+    Path(
+        "seed_by_job_failed",
+        SEED_ENVIRONMENT,
+        _seed(SeedType.SHELL),
+        _running({"seed": FailureKind.HOOK_FAILED}),
+    ),
+    Path(
+        "seed_by_job_cancelled_with_cleanup",
+        SEED_ENVIRONMENT,
+        _seed(SeedType.SHELL),
+        _running(None, "seed"),
+        cancel_with_cleanup,
+    ),
+    Path(
+        "seed_by_job_cancelled_in_the_ui",
+        SEED_ENVIRONMENT,
+        _seed(SeedType.SHELL),
+        _running(None, "seed"),
+        cancel_in_the_ui,
+    ),
+    Path("seed_without_its_namespace", SEED_ENVIRONMENT, _seed(SeedType.SQL)),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),
     Path(
         "delete_held_by_a_finalizer",

@@ -16,6 +16,7 @@ import pytest
 from tests.unit.test_init_sql import ALONE
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.init_sql import InitCommand, InitOutcome, Mark, outcome, sql_init
+from workflows.domain.seeds import fill_sql
 
 pytestmark = pytest.mark.postgres
 
@@ -136,6 +137,49 @@ def test_runs_once(server: Server) -> None:
     assert server.run(command)[0] is InitOutcome.ALREADY
     assert server.ask("select count(*) from once") == "1"
     assert server.ask("select digest from perdure.init_marker where key = 'once'") == "digest"
+
+
+def seed(who: str, run: str, *, anew: bool = False, before: str = "") -> InitCommand:
+    """The command of one run of a seed, whose key is `who`."""
+    mark = Mark(who, "digest", run=f"{who}/{run}", anew=anew)
+    return sql_init(DataStore.POSTGRES, f"insert into seeded values ('{who}');", mark, before)
+
+
+def test_tells_its_own_run_from_an_earlier_one(server: Server) -> None:
+    server.ask("create table seeded (who text)")
+
+    def rows() -> str:
+        return server.ask("select count(*) from seeded where who = 'own'")
+
+    assert (server.run(seed("own", "op_1"))[0], rows()) == (InitOutcome.APPLIED, "1")
+    # A second attempt of the same run, whose first was cut off after the COMMIT.
+    assert (server.run(seed("own", "op_1"))[0], rows()) == (InitOutcome.APPLIED, "1")
+    assert (server.run(seed("own", "op_2"))[0], rows()) == (InitOutcome.ALREADY, "1")
+    assert (server.run(seed("own", "op_3", anew=True))[0], rows()) == (InitOutcome.APPLIED, "2")
+    assert (server.run(seed("own", "op_3", anew=True))[0], rows()) == (InitOutcome.APPLIED, "2")
+    assert (server.run(seed("own", "op_4"))[0], rows()) == (InitOutcome.ALREADY, "2")
+
+
+def test_run_anew_at_first_it_has_run_for_those_that_follow(server: Server) -> None:
+    server.ask("create table if not exists seeded (who text)")
+    assert server.run(seed("anew", "op_1", anew=True))[0] is InitOutcome.APPLIED
+    assert server.run(seed("anew", "op_2"))[0] is InitOutcome.ALREADY
+
+
+def test_a_secret_is_a_variable_that_no_error_quotes(server: Server) -> None:
+    server.ask("create table secrets (it text)")
+    secret = "it's \\ $$ {{ planted }} \u00fc"
+    filled = fill_sql(DataStore.POSTGRES, "insert into secrets values (${{ s }});", {}, {"s": secret})
+    mark = Mark("secret", "digest", run="secret/op_1")
+    assert server.run(sql_init(DataStore.POSTGRES, filled.script, mark, filled.before))[0] is (
+        InitOutcome.APPLIED
+    )
+    assert server.ask("select it from secrets") == secret
+    filled = fill_sql(DataStore.POSTGRES, "select nothing(${{ s }});", {}, {"s": secret})
+    ended, said = server.run(sql_init(DataStore.POSTGRES, filled.script, Mark("fails", "d"), filled.before))
+    assert ended is InitOutcome.FAILED
+    assert "nothing" in str(said)
+    assert "planted" not in str(said)
 
 
 def test_runs_once_under_eight_at_a_time(server: Server) -> None:
