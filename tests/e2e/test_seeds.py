@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -233,6 +234,7 @@ end $$;
 _SQL = _insert("killed")
 _SLOW_SQL = {**_SQL, "script": _SQL["script"] + _UNTIL_GO}
 _JOB = _by_shell("killed")
+_SLOW_JOB = _by_shell("killed", f"until {_PSQL} -c 'select from go'; do sleep 0.2; done")
 
 
 @dataclass(frozen=True)
@@ -251,10 +253,12 @@ MOMENTS = {
     "sql, before the end is in the ledger": Moment(_SQL),
     "job, before the Job": Moment(_JOB, r"POST .*/namespaces/{namespace}/jobs\?", "before"),
     "job, after the Job": Moment(_JOB, r"POST .*/namespaces/{namespace}/jobs\?"),
-    "job, while it runs": Moment(_JOB, r"GET .*/namespaces/{namespace}/pods\?watch=true", "before"),
     "job, before the end is in the ledger": Moment(_JOB),
 }
 IN_THE_SCRIPT = "sql, in the middle of the script"
+IN_THE_JOB = "job, in the middle of it"
+_WAITING = {IN_THE_SCRIPT: _SLOW_SQL, IN_THE_JOB: _SLOW_JOB}
+"""Seeds that stand still after their row, until there is a table `go`."""
 
 
 @dataclass
@@ -274,21 +278,26 @@ def _scripts(handle: Handle) -> str:
     return psql(handle.stack, handle.namespace, query, check=False)
 
 
+def _stands_still(handle: Handle, case: str) -> bool:
+    """Whether a seed that waits has got that far."""
+    return _scripts(handle) == "1" if case == IN_THE_SCRIPT else _rows(handle, "killed") == "1"
+
+
 @pytest.fixture(scope="module")
 def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
     """Hold a seed at each moment, kill the worker under all of them, let go, start it again."""
     killed = Killed()
     wanted = asked_for(request)
-    made = {case: stack.create(_store(_name())) for case in (*MOMENTS, IN_THE_SCRIPT) if case in wanted}
+    made = {case: stack.create(_store(_name())) for case in (*MOMENTS, *_WAITING) if case in wanted}
     for handle in made.values():
         handle.succeeded(ENDED_SECONDS)
     reached: dict[str, Callable[[], bool]] = {}
     with ExitStack() as until_dead:
         holds: list[Hold] = []
         for case, handle in made.items():
-            if case == IN_THE_SCRIPT:
-                killed.handles[case] = _seed(handle, _SLOW_SQL)
-                reached[case] = lambda handle=handle: _scripts(handle) == "1"  # type: ignore[misc]
+            if case in _WAITING:
+                killed.handles[case] = _seed(handle, _WAITING[case])
+                reached[case] = partial(_stands_still, handle, case)
                 continue
             moment = MOMENTS[case]
             if moment.request:
@@ -308,14 +317,15 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
         for hold in holds:
             hold.drop()
     if IN_THE_SCRIPT in made:
-        slow = made[IN_THE_SCRIPT]
-        eventually(lambda: _scripts(slow) == "0", "the script of the dead worker is over", within=60)
-        psql(stack, slow.namespace, "create table go ()")
+        cut = made[IN_THE_SCRIPT]
+        eventually(lambda: _scripts(cut) == "0", "the script of the dead worker is over", within=60)
+    for case in _WAITING.keys() & made.keys():
+        psql(stack, made[case].namespace, "create table go ()")
     stack.worker.start()
     return killed
 
 
-@pytest.mark.parametrize("case", [*MOMENTS, IN_THE_SCRIPT])
+@pytest.mark.parametrize("case", [*MOMENTS, *_WAITING])
 def test_killed(stack: Stack, killed: Killed, case: str) -> None:
     handle = killed.handles[case]
     assert killed.reached[case], f"the worker was never seen: {case}"
@@ -323,6 +333,6 @@ def test_killed(stack: Stack, killed: Killed, case: str) -> None:
     assert _outcome(handle) == "applied"
     assert _rows(handle, "killed") == "1"
     assert_ledger_tells_a_success(stack, handle)
-    seed = _SLOW_SQL if case == IN_THE_SCRIPT else MOMENTS[case].seed
+    seed = _WAITING[case] if case in _WAITING else MOMENTS[case].seed
     assert _outcome(_seed(handle, seed)) == "already"
     assert _rows(handle, "killed") == "1"

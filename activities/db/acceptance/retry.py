@@ -50,7 +50,10 @@ async def retry_environment(
         )
     if newest is None or last is None:
         raise NotRetryable("it has had no operation")
-    repairs = last.state is OperationState.SUCCEEDED
+    # A seed that failed says nothing about what runs: what is degraded is repaired first.
+    repairs = last.state is OperationState.SUCCEEDED or (
+        last.kind is OperationKind.SEED and environment.phase is EnvironmentPhase.DEGRADED
+    )
     if repairs and environment.phase is not EnvironmentPhase.DEGRADED:
         reason = "its last operation did not fail, and it is not degraded"
         if newest.id != last.id:
