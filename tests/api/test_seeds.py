@@ -145,9 +145,6 @@ async def test_a_run_is_an_operation_with_its_steps(api: Api, tenant: Tenant) ->
     assert await phase(api, environment["id"]) is EnvironmentPhase.RUNNING
     await end(api, operation["id"], OperationState.FAILED)
     assert await phase(api, environment["id"]) is EnvironmentPhase.RUNNING
-    retry = await api.client.post(f"/v1/environments/{environment['id']}/retry")
-    assert retry.json()["data"]["kind"] == "seed"
-    assert await run_of(api, retry.json()["data"]["id"]) == {**run, "first": operation["id"]}
 
 
 async def test_the_same_seed_has_the_same_key_and_another_has_not(api: Api, tenant: Tenant) -> None:

@@ -224,7 +224,7 @@ class TestVersions:
         ]
         versions = [read_version(each) for each in ordered]
         assert None not in versions
-        assert sorted(versions, key=lambda each: each) == versions  # type: ignore[type-var,return-value,arg-type]
+        assert sorted(versions, key=lambda each: each) == versions  # type: ignore[return-value,arg-type]
         assert newest(ordered) == "2.0.0"
         assert newest([*ordered, "3.0.0-rc.1"]) == "2.0.0"
         assert newest(ordered[:3]) == "1.0.0-alpha.beta"

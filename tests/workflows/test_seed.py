@@ -1,6 +1,7 @@
 """SeedEnvironment on a real Temporal server: what it asks the cluster for, and how it ends."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from temporalio.client import WorkflowFailureError
@@ -57,7 +58,7 @@ async def test_a_retry_of_a_forced_job_begins_with_that_of_the_first(temporal: W
         assert isinstance(request, SeedByJob)
         return text(request.job, "metadata", "name"), text(request.own, "metadata", "name")
 
-    async def asked(**changes: object) -> tuple[str, str]:
+    async def asked(**changes: Any) -> tuple[str, str]:
         cluster = FakeCluster(existing=objects_of(SHOP))
         async with bench(temporal, FakeLedger(planned(**changes)), cluster) as this:
             await (await this.start(SEED_ENVIRONMENT)).result()
