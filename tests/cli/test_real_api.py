@@ -348,3 +348,25 @@ def test_an_update_that_fails_says_so(perdure: Run, served: Served) -> None:
     failed = perdure("env", "up", "-f", "-", "--timeout", "30s", stdin=changed)
     assert failed.exit_code == 1
     assert "crash_loop" in failed.stderr
+
+
+def test_a_seed_is_published_found_and_run(perdure: Run, tmp_path: Path) -> None:
+    path = tmp_path / "seed.yaml"
+    path.write_text(
+        "name: visitor\nversion: 1.0.0\ntype: shell\nservice: api\nscript: load $WHO $TOKEN\n"
+        "parameters: [{name: WHO, required: true}, {name: TOKEN, secret: true}]\n",
+        encoding="utf-8",
+    )
+    assert perdure("env", "up", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
+    published = perdure("seed", "publish", "-f", str(path))
+    assert published.exit_code == 0, published.stderr
+    assert "visitor" in perdure("seed", "search", "visit").stdout
+    assert "load $WHO $TOKEN" in perdure("seed", "show", "visitor").stdout
+    run = ("seed", "run", "visitor", "shop", "--timeout", "30s", "--set", "WHO=ada")
+    refused = perdure(*run, "--secret", "TOKEN=nobodys")
+    assert (refused.exit_code, "parameters.TOKEN" in refused.stderr) == (2, True)
+    done = perdure(*run, "--secret", "TOKEN=token")
+    assert done.exit_code == 0, done.stderr
+    assert "Seed of shop succeeded" in done.stderr
+    own = perdure("seed", "once", "shop", "api", "--shell", "-", "--timeout", "30s", stdin="exit 0")
+    assert own.exit_code == 0, own.stderr

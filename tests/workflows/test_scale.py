@@ -55,6 +55,20 @@ async def test_a_scale_touches_its_service_alone(temporal: WorkflowEnvironment) 
     assert at(workload(cluster.requests["api"]), "spec", "replicas") == 5
 
 
+async def test_sql_init_waits_until_there_is_a_pod_to_run_it_in(temporal: WorkflowEnvironment) -> None:
+    services: dict[str, dict[str, object]] = {
+        "api": {"image": "registry.test/postgres:16", "init": {"type": "sql", "script": "select 1"}}
+    }
+    for replicas in (0, 1):
+        plan = change_plan(services, only="api", overrides=Overrides(replicas={"api": replicas}))
+        cluster = FakeCluster(existing=objects_of(services))
+        async with bench(temporal, FakeLedger(plan), cluster) as this:
+            await (await this.start(SCALE_SERVICE)).result()
+        request = cluster.requests["api"]
+        assert isinstance(request, DeployService)
+        assert (request.init is None) == (replicas == 0)
+
+
 async def test_replicas_that_do_not_come_up_go_back(temporal: WorkflowEnvironment) -> None:
     cluster = FakeCluster(existing=objects_of(SHOP), failing={"api": fails(FailureKind.UNSCHEDULABLE)})
     ledger = FakeLedger(scaled(SCRIPTED))
