@@ -17,6 +17,7 @@ from workflows.domain.readiness_rules import (
     CONFIG_MISSING,
     CREATE_FAILING,
     IMAGE_HOPELESS,
+    PROVEN_FOR,
     PULL_REFUSED,
     QUOTED,
     History,
@@ -50,6 +51,7 @@ from workflows.domain.readiness_view import (
     events_about,
     holds,
     name_of,
+    superseded,
     taken_in,
     uid_of,
 )
@@ -87,10 +89,14 @@ class FailFast:
         ended = _job_end(view, pods)
         if ended is not None:
             return ended
-        arrived = _arrived(view, pods)
-        if arrived is not None:
-            return arrived
+        there = _arrived(view, pods)
         rechecks: list[float] = []
+        if there is not None:
+            unproven = self._unproven(view, there)
+            if unproven <= 0:
+                restarts = sum(container.restarts for pod in there for container in containers(pod))
+                return Ready(len(there), restarts)
+            rechecks.append(unproven)
         for finding in self._findings(view, pods):
             if isinstance(finding, Failed):
                 return finding
@@ -114,6 +120,21 @@ class FailFast:
         if refused is not None:
             yield refused
 
+    def _unproven(self, view: ServiceView, there: list[JsonObject]) -> float:
+        """Seconds until every container that has no probe to vouch for it has run for `PROVEN_FOR`.
+
+        The run began when the node says so, or when it was first seen here, if a clock is ahead.
+        """
+        if view.until is not Until.READY:
+            return 0.0
+        began = [
+            min(container.started_at or view.now, self._seen[container.key].run_seen or view.now)
+            for pod in there
+            for container in main_containers(pod)
+            if container.running and not (container.has_probe("readiness") or container.has_probe("startup"))
+        ]
+        return max(((each + PROVEN_FOR - view.now).total_seconds() for each in began), default=0.0)
+
     def _note(self, view: ServiceView, container: Container) -> None:
         total, known = container.exits()
         history = self._seen.get(container.key)
@@ -122,6 +143,9 @@ class FailFast:
         history.total = max(total, history.total)
         history.exits.update(known)
         history.was_ready = history.was_ready or container.ready or became_ready(container.pod)
+        if not container.running or history.run_began != container.started_at:
+            history.run_seen = view.now if container.running else None
+            history.run_began = container.started_at
         if container.waiting not in PULL_REFUSED:
             history.pull_refused_since = None
         elif history.pull_refused_since is None:
@@ -205,17 +229,18 @@ def _latest_exits(pods: list[JsonObject]) -> list[tuple[Container, Exit]]:
     )
 
 
-def _arrived(view: ServiceView, pods: list[JsonObject]) -> Ready | None:
+def _arrived(view: ServiceView, pods: list[JsonObject]) -> list[JsonObject] | None:
+    """The pods that got as far as was asked; None while they are too few, or others answer in their place."""
     wanted = desired(view)
     if view.kind is WorkloadKind.JOB and view.until is not Until.STARTED:
         return None
     if view.until is Until.STARTED:
         there = [pod for pod in pods if _started(pod)]
     else:
+        if superseded(view):
+            return None
         there = [pod for pod in pods if holds(pod, "Ready")]
-    if len(there) < wanted:
-        return None
-    return Ready(len(there), sum(container.restarts for pod in there for container in containers(pod)))
+    return there if len(there) >= wanted else None
 
 
 def _started(pod: JsonObject) -> bool:
@@ -272,4 +297,6 @@ def _progress(view: ServiceView, pods: list[JsonObject]) -> str:
             return f"{head}, {name_of(pod)}: unschedulable"
     if len(pods) < wanted:
         return f"{head}, {len(pods)} created"
+    if superseded(view):
+        return f"{head}, {superseded(view)} of an earlier template left"
     return head

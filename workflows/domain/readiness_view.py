@@ -170,6 +170,14 @@ def current_replica_set(view: ServiceView) -> JsonObject | None:
     return None
 
 
+def superseded(view: ServiceView) -> int:
+    """How many pods of earlier templates take requests still: they are there and not on their way out."""
+    status = mapping(view.workload or {}, "status")
+    if view.kind is WorkloadKind.JOB:
+        return 0
+    return max((number(status, "replicas") or 0) - (number(status, "updatedReplicas") or 0), 0)
+
+
 def current_pods(view: ServiceView) -> list[JsonObject]:
     """The workload's pods of the applied template, by name; those on their way out are left out."""
     workload = view.workload
