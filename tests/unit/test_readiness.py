@@ -205,24 +205,14 @@ class TestReady:
         workload["status"] = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}
         assert judge(view(fresh, workload=workload)) == Ready(1, 0)
 
-    def test_without_a_probe_it_has_to_run_for_a_while(self) -> None:
-        fresh = pod(running(ready=True, since=4), ready=True, probe=False)
-        assert judge(view(fresh, after=5)) == Waiting("1 of 1 pods ready", 2.0)
-        assert judge(view(fresh, after=7)) == Ready(1, 0)
-        assert judge(view(fresh, after=5, until=Until.STARTED)) == Ready(1, 0)
-        vouched = pod(running(ready=True, since=4), ready=True)
-        assert judge(view(vouched, after=5)) == Ready(1, 0)
-
-    def test_a_node_whose_clock_is_ahead_is_not_believed(self) -> None:
-        ahead = pod(running(ready=True, since=500), ready=True, probe=False)
-        assert follow(view(ahead, after=5), view(ahead, after=7), view(ahead, after=8)) == Ready(1, 0)
-
-    def test_each_run_has_to_last(self) -> None:
-        first = pod(running(ready=True, since=5), ready=True, probe=False)
-        second = pod(running(restarts=1, last=terminated(3, 6), ready=True, since=8), ready=True, probe=False)
-        third = pod(running(restarts=1, ready=True, since=500), ready=True, probe=False)
-        assert isinstance(follow(view(first, after=6), view(second, after=9)), Waiting)
-        assert isinstance(follow(view(first, after=6), view(third, after=9)), Waiting)
+    def test_waits_for_as_long_as_the_workload_asks(self) -> None:
+        fresh = pod(running(ready=True), ready=True)
+        workload = deployment()
+        workload["spec"] = {"replicas": 1, "minReadySeconds": 3}
+        assert judge(view(fresh, workload=workload)) == Waiting("1 of 1 pods ready, 1 not for long enough")
+        assert judge(view(fresh, workload=workload, until=Until.STARTED)) == Ready(1, 0)
+        workload["status"] = {"observedGeneration": 2, "availableReplicas": 1}
+        assert judge(view(fresh, workload=workload)) == Ready(1, 0)
 
     def test_a_stateful_set_counts_its_update_revision(self) -> None:
         workload = deployment()

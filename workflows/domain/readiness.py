@@ -17,7 +17,6 @@ from workflows.domain.readiness_rules import (
     CONFIG_MISSING,
     CREATE_FAILING,
     IMAGE_HOPELESS,
-    PROVEN_FOR,
     PULL_REFUSED,
     QUOTED,
     History,
@@ -54,6 +53,7 @@ from workflows.domain.readiness_view import (
     superseded,
     taken_in,
     uid_of,
+    unproven,
 )
 
 __all__ = [
@@ -89,14 +89,10 @@ class FailFast:
         ended = _job_end(view, pods)
         if ended is not None:
             return ended
-        there = _arrived(view, pods)
+        arrived = _arrived(view, pods)
+        if arrived is not None:
+            return arrived
         rechecks: list[float] = []
-        if there is not None:
-            unproven = self._unproven(view, there)
-            if unproven <= 0:
-                restarts = sum(container.restarts for pod in there for container in containers(pod))
-                return Ready(len(there), restarts)
-            rechecks.append(unproven)
         for finding in self._findings(view, pods):
             if isinstance(finding, Failed):
                 return finding
@@ -120,21 +116,6 @@ class FailFast:
         if refused is not None:
             yield refused
 
-    def _unproven(self, view: ServiceView, there: list[JsonObject]) -> float:
-        """Seconds until every container that has no probe to vouch for it has run for `PROVEN_FOR`.
-
-        The run began when the node says so, or when it was first seen here, if a clock is ahead.
-        """
-        if view.until is not Until.READY:
-            return 0.0
-        began = [
-            min(container.started_at or view.now, self._seen[container.key].run_seen or view.now)
-            for pod in there
-            for container in main_containers(pod)
-            if container.running and not (container.has_probe("readiness") or container.has_probe("startup"))
-        ]
-        return max(((each + PROVEN_FOR - view.now).total_seconds() for each in began), default=0.0)
-
     def _note(self, view: ServiceView, container: Container) -> None:
         total, known = container.exits()
         history = self._seen.get(container.key)
@@ -143,9 +124,6 @@ class FailFast:
         history.total = max(total, history.total)
         history.exits.update(known)
         history.was_ready = history.was_ready or container.ready or became_ready(container.pod)
-        if not container.running or history.run_began != container.started_at:
-            history.run_seen = view.now if container.running else None
-            history.run_began = container.started_at
         if container.waiting not in PULL_REFUSED:
             history.pull_refused_since = None
         elif history.pull_refused_since is None:
@@ -229,18 +207,20 @@ def _latest_exits(pods: list[JsonObject]) -> list[tuple[Container, Exit]]:
     )
 
 
-def _arrived(view: ServiceView, pods: list[JsonObject]) -> list[JsonObject] | None:
-    """The pods that got as far as was asked; None while they are too few, or others answer in their place."""
+def _arrived(view: ServiceView, pods: list[JsonObject]) -> Ready | None:
+    """None while too few pods got as far as was asked, or others answer in their place."""
     wanted = desired(view)
     if view.kind is WorkloadKind.JOB and view.until is not Until.STARTED:
         return None
     if view.until is Until.STARTED:
         there = [pod for pod in pods if _started(pod)]
     else:
-        if superseded(view):
+        if superseded(view) or unproven(view):
             return None
         there = [pod for pod in pods if holds(pod, "Ready")]
-    return there if len(there) >= wanted else None
+    if len(there) < wanted:
+        return None
+    return Ready(len(there), sum(container.restarts for pod in there for container in containers(pod)))
 
 
 def _started(pod: JsonObject) -> bool:
@@ -289,6 +269,8 @@ def _progress(view: ServiceView, pods: list[JsonObject]) -> str:
     else:
         there = sum(holds(pod, "Ready") for pod in pods)
         head = f"{there} of {wanted} pods ready"
+        if there >= wanted and not superseded(view) and unproven(view):
+            return f"{head}, {unproven(view)} not for long enough"
     for pod in pods:
         for container in containers(pod):
             if container.waiting:

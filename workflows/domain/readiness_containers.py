@@ -79,11 +79,6 @@ class Container:
         return bool(at(self.status, "state", "running") is not None)
 
     @property
-    def started_at(self) -> datetime | None:
-        """When the run that goes on began, by the node's clock in whole seconds; None when none does."""
-        return instant(self.status, "state", "running", "startedAt")
-
-    @property
     def ready(self) -> bool:
         """Whether it takes traffic."""
         return self.status.get("ready") is True

@@ -38,8 +38,6 @@ CONFIG_TRIES: Final = 2
 CONFIG_MISSING_FOR: Final = timedelta(seconds=20)
 """The same for a node whose events do not arrive."""
 CREATE_FAILING_FOR: Final = timedelta(seconds=20)
-PROVEN_FOR: Final = timedelta(seconds=3)
-"""Kubernetes calls a container without a probe ready when it is started, even one that is about to crash."""
 RAN_WELL_FOR: Final = 10.0
 """Seconds after which a run of a container without readiness probe counts as having been ready."""
 
@@ -63,10 +61,6 @@ class History:
     pull_refused_since: datetime | None = None
     waiting: str = ""
     waiting_since: datetime | None = None
-    run_began: datetime | None = None
-    """When the run that was last seen began, by the node's clock."""
-    run_seen: datetime | None = None
-    """When that run was first seen."""
     was_ready: bool = False
 
 
