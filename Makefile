@@ -17,7 +17,7 @@ SOURCES := workflows activities clusters worker api admin cli devcluster devstac
 UNIT := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster"
 FAST := $(BIN)/pytest -q -n auto --dist worksteal -m "not cluster and not postgres and not slow and not browser"
 # Tests on the cluster wait most of the time. Each file has a stack and namespaces of its own.
-CLUSTER := $(BIN)/pytest -q -n 3 --dist loadfile -m "cluster and not alone"
+CLUSTER := $(BIN)/pytest -q -n 2 --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \

@@ -181,10 +181,13 @@ def _lines(path: Path) -> Iterator[Iterator[bytes]]:
             raise _damaged(path) from error
 
     try:
-        with gzip.open(path, "rb") as file:
-            yield read(file)
+        opened = gzip.open(path, "rb")  # noqa: SIM115 - closed below; only the opening is looked at here
     except FileNotFoundError as error:
         raise UsageFault(f"There is no file {path}.") from error
+    except OSError as error:
+        raise UsageFault(f"{path} cannot be read: {error.strerror}.") from error
+    with opened as file:
+        yield read(file)
 
 
 def _head(path: Path, line: bytes) -> Head:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from admin import orphan_commands
-from cli.errors import CliError, ExitCode
+from cli.errors import CliError, ExitCode, UsageFault
 from cli.output import tell, tell_error
 
 PASSPHRASE = "PERDURE_BACKUP_PASSPHRASE"  # noqa: S105 - the name of the variable
@@ -47,7 +47,8 @@ app = typer.Typer(
 
 @app.callback()
 def root() -> None:
-    """Keep the group a group, however many commands it has."""
+    """Keep the group a group, and for its owner alone what a command writes: keys, secrets, a database."""
+    os.umask(0o077)
 
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
@@ -115,6 +116,10 @@ def restore(
     from admin.restore import check_file
     from admin.restore import restore as restore_file
 
+    if passphrase_file is not None and keys_to is None:
+        raise UsageFault(
+            "--passphrase-file opens the keys in the backup: say with --keys-to where to put them."
+        )
     settings = read_settings()
     head = check_file(file)
     keys = read_keys_to_restore(settings, head, read_passphrase(settings, passphrase_file), keys_to)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from activities.db.engine import Database
@@ -102,6 +103,7 @@ def write_keys(path: Path, keys: MasterKeys) -> None:
 @asynccontextmanager
 async def open_database(settings: AdminSettings) -> AsyncIterator[Database]:
     """Open the database, which has to have this version's schema. Raises CliError."""
+    _refuse_to_make(settings.database_url)
     database = Database(settings.database_url)
     try:
         async with database.reading() as session:
@@ -115,6 +117,13 @@ async def open_database(settings: AdminSettings) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.dispose()
+
+
+def _refuse_to_make(url: str) -> None:
+    """Raise UsageFault for a file that is not there: opened, it would be made."""
+    parts = make_url(url)
+    if parts.get_backend_name() == "sqlite" and not Path(parts.database or "").is_file():
+        raise UsageFault(f"There is no database {parts.database}.", hints=["Set PERDURE_DATABASE_URL."])
 
 
 @asynccontextmanager

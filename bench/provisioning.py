@@ -19,13 +19,17 @@ from workflows.domain.blueprint import parse_blueprint
 
 
 def document(services: int, *, chained: bool = False) -> dict[str, Any]:
-    """Return a Blueprint of like services, independent or each depending on the one before."""
+    """Return a Blueprint of like services, independent or each depending on the one before.
+
+    They have a readiness probe: without one Perdure waits for three seconds on purpose, and kubectl does not.
+    """
     return {
         "name": f"b-{uuid.uuid4().hex[:8]}",
         "services": {
             f"s{number}": {
                 "image": IMAGE,
                 "ports": [{"containerPort": 8080}],
+                "probes": {"readiness": {"tcp": {"port": 8080}, "periodSeconds": 1}},
                 "dependsOn": [f"s{number - 1}"] if chained and number else [],
             }
             for number in range(services)

@@ -64,7 +64,7 @@ def _proxy_documentation() -> Documentation:
         RequestProblem.UPSTREAM_FAILED,
         RequestProblem.UPSTREAM_TIMEOUT,
         any_query=True,
-        audit=NOTHING,
+        audit=NOTHING,  # of its own: when it wakes the environment, the resume writes its entry
         ok={
             "description": "The application's answer, whatever it is: `X-Perdure-Answered-By` is "
             "`application`; on problems of this API it is `perdure`. Any status may be the application's.",

@@ -21,6 +21,18 @@ _HOST: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _LOOKUP_SECONDS: Final = 5.0
 _LONGEST_URL: Final = 1_000
+# Not of the public internet either: not every version of Python knows, and no registry has what clouds use.
+_SPECIAL: Final = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # IETF protocol assignments; one cloud's metadata
+        "192.88.99.0/24",  # relays to IPv6, withdrawn
+        "168.63.129.16/32",  # one cloud's own services, the same in every network of it
+        "fec0::/10",  # site-local, withdrawn
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+    )
+)
 # Addresses that hold another one, by which a gateway would reach it.
 _TRANSLATED: Final = tuple(
     ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
@@ -124,6 +136,6 @@ def reachable(address: Address, *, allowed: Sequence[Network], refused: Sequence
         return False
     if any(address in network for network in allowed):
         return True
-    if any(address in network for network in _TRANSLATED):
+    if any(address in network for network in (*_SPECIAL, *_TRANSLATED)):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved

@@ -36,12 +36,20 @@ def test_a_folder_of_that_name_is_not_run(sqlite_url: str, admin: Admin, tmp_pat
         (["purge", "shop-1", "--all"], 2),
         (["orphans", "--cluster", "nowhere"], 2),
         (["adopt", "shop-1"], 2),
+        (["restore", "/"], 2),
+        (["restore", "backup", "--passphrase-file", "passphrase"], 2),
     ],
 )
 def test_wrong_usage(sqlite_url: str, admin: Admin, arguments: list[str], code: int) -> None:
     done = admin(sqlite_url, *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr
+
+
+def test_a_database_that_is_not_there_is_not_made(admin: Admin, tmp_path: Path) -> None:
+    done = admin(f"sqlite:///{tmp_path}/nowhere.db", "backup", "backup")
+    assert (done.returncode, "There is no database" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cluster_that_is_away(sqlite_url: str, admin: Admin, tmp_path: Path) -> None:

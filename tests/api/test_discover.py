@@ -1,6 +1,7 @@
 """Discovery over HTTP: files sent inline, and repositories on a real git server."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ import pytest
 
 from activities.db.tables import Role
 from api.discover import git
+from api.discover.addresses import reachable
 from api.settings import ApiSettings
 from tests.api.support import Api, problem, running_api
 from tests.helpers.git_server import GitServer, git_server
@@ -534,3 +536,26 @@ async def test_viewers_may_not_and_nobody_without_a_key(api: Api, tenant: Tenant
     problem(await api.client.post(ROUTE, json={}), 403, "policy_denied")
     del api.client.headers["Authorization"]
     problem(await api.client.post(ROUTE, json={}), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("192.0.0.192", "192.88.99.1", "168.63.129.16", "fec0::1", "3fff::1", "5f00::1"),
+        *("127.0.0.1", "10.1.2.3", "169.254.169.254", "100.100.100.200", "fd00:ec2::254", "224.0.0.1", "::1"),
+        *("::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "0.0.0.0", "240.0.0.1"),
+    ],
+)
+def test_what_is_not_the_public_internet_is_not_reached(address: str) -> None:
+    judged = ipaddress.ip_address(address)
+    assert not reachable(judged, allowed=(), refused=())
+    if judged.version == 6 and judged.ipv4_mapped is not None:
+        judged = judged.ipv4_mapped
+    assert reachable(judged, allowed=[ipaddress.ip_network(judged)], refused=())
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "192.0.1.1", "2606:4700::1111"])
+def test_the_public_internet_is(address: str) -> None:
+    judged = ipaddress.ip_address(address)
+    assert reachable(judged, allowed=(), refused=())
+    assert not reachable(judged, allowed=(), refused=[ipaddress.ip_network(judged)])

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -60,11 +59,10 @@ class TestExecute:
         self, perdure: Cluster, environment: Environment
     ) -> None:
         pod = await environment.running_pod()
-        started = time.monotonic()
+        # Held up, it would end with the time limit, which is another answer.
         command = ["sh", "-c", "head -c 10 >/dev/null; exit 7"]
-        result = await perdure.execute(environment.name, pod, command, stdin=bytes(3_000_000), timeout=30)
+        result = await perdure.execute(environment.name, pod, command, stdin=bytes(3_000_000), timeout=60)
         assert result.exit_code == 7
-        assert time.monotonic() - started < 5
 
     async def test_output_beyond_the_limit_is_dropped(
         self, perdure: Cluster, environment: Environment
@@ -94,7 +92,7 @@ class TestExecute:
         async def gone() -> bool:
             return not await processes(perdure, environment, pod, "7331")
 
-        await eventually_async(gone, "all processes of the command are gone", within=10)
+        await eventually_async(gone, "all processes of the command are gone", within=30)
 
     async def test_client_that_is_killed_takes_its_command_along(
         self, perdure: Cluster, environment: Environment, perdure_kubeconfig: Path
@@ -126,7 +124,7 @@ class TestExecute:
         async def gone() -> bool:
             return not await processes(perdure, environment, pod, "7332")
 
-        await eventually_async(gone, "the command ended with its caller", within=10)
+        await eventually_async(gone, "the command ended with its caller", within=30)
 
     async def test_nothing_is_left_of_a_command_that_ended(
         self, perdure: Cluster, environment: Environment
@@ -139,7 +137,7 @@ class TestExecute:
             # The search's own wrapper is the one that is running.
             return (await processes(perdure, environment, pod, "perdure 100")) == ""
 
-        await eventually_async(gone, "no wrapper is left", within=5)
+        await eventually_async(gone, "no wrapper is left", within=30)
 
     async def test_pod_that_is_deleted_never_looks_like_success(
         self, perdure: Cluster, environment: Environment
@@ -190,7 +188,7 @@ class TestExecute:
             async def gone() -> bool:
                 return not await processes(environment.cluster, environment, pod, "7333")
 
-            await eventually_async(gone, "the command ended with its connection", within=10)
+            await eventually_async(gone, "the command ended with its connection", within=30)
 
     async def test_what_cannot_be_started(self, perdure: Cluster, environment: Environment) -> None:
         with pytest.raises(NotFound):
@@ -241,7 +239,11 @@ class TestLogs:
         await eventually_async(restarted, "the container restarted", within=60)
         previous = await perdure.logs(environment.name, pod, previous=True)
         assert previous == "one\ntwo\n\ufffd\n"
-        assert await perdure.logs(environment.name, pod, container="main", tail_lines=1) == "\ufffd\n"
+
+        async def said() -> bool:
+            return await perdure.logs(environment.name, pod, container="main", tail_lines=1) == "\ufffd\n"
+
+        await eventually_async(said, "the second run has said all", within=60)
         assert await perdure.logs(environment.name, pod, previous=True, limit_bytes=5) == "one\nt"
 
     async def test_of_what_is_not_there(self, perdure: Cluster, environment: Environment) -> None:
@@ -263,7 +265,9 @@ class TestLogs:
     async def test_cut_stream_is_taken_up_without_gap_or_repetition(
         self, environment: Environment, perdure_kubeconfig: Path, tmp_path: Path
     ) -> None:
-        pod = await environment.running_pod("for i in $(seq 30); do echo $i; sleep 0.1; done")
+        # It has more to say when the stream is cut, however late that is.
+        halfway = "[ $i != 15 ] || until [ -e /tmp/go ]; do sleep 0.1; done"
+        pod = await environment.running_pod(f"for i in $(seq 30); do echo $i; {halfway}; done")
         seen: list[LogLine] = []
         async with (
             proxied(perdure_kubeconfig, tmp_path) as (proxy, through),
@@ -279,5 +283,6 @@ class TestLogs:
 
             with pytest.raises(Unavailable):
                 await follow(8)
+            await environment.cluster.execute(environment.name, pod, ["touch", "/tmp/go"], timeout=60)
             await follow(0)
         assert [line.text for line in seen] == [str(number) for number in range(1, 31)]

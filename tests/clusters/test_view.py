@@ -113,7 +113,7 @@ class TestView:
             await view.synced()
             started = time.monotonic()
             after = await view.changed(view.version, 0.2, labels={"nobody": "has this"})
-            assert 0.2 <= time.monotonic() - started < 2
+            assert 0.2 <= time.monotonic() - started < 15
             assert after == view.version
 
     async def test_kind_that_is_included_later(self, perdure: Cluster, environment: Environment) -> None:

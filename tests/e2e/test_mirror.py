@@ -74,8 +74,9 @@ more = threading.Semaphore(0)
 server = http.server.ThreadingHTTPServer(("", 8080), Handler)
 server.daemon_threads = True
 server.request_queue_size = 128
-# Answers on for a while, as a program does that waits until it gets no more requests.
-signal.signal(signal.SIGTERM, lambda *_: threading.Timer(3, os._exit, [0]).start())
+# Answers on for a while, as a program does that waits until it gets no more requests: a busy node is slow to
+# send them elsewhere.
+signal.signal(signal.SIGTERM, lambda *_: threading.Timer(12, os._exit, [0]).start())
 server.serve_forever()
 """
 

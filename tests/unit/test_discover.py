@@ -23,6 +23,9 @@ from workflows.domain.dockerfile import DockerfileInvalid, read_dockerfile
 CANARY = "planted-3b9f-value"
 
 
+COMPOSE_WEB = "services: {web: {image: 'a:1'}}\n"
+
+
 def found(files: Mapping[str, str], **wish: Any) -> Discovery:
     """Discover in files by path."""
     return discover(
@@ -433,6 +436,12 @@ def test_no_message_shows_what_a_secret_holds() -> None:
 
 def test_images_are_given_by_the_name_of_the_service() -> None:
     assert valid(manifests(workload(), images={"web": "mine:9"})).services[0].image == "mine:9"
+
+
+@pytest.mark.parametrize("files", [{"a.yaml": yaml.safe_dump(workload())}, {"compose.yaml": COMPOSE_WEB}])
+def test_an_image_for_a_service_that_is_not_there_is_a_fault(files: dict[str, str]) -> None:
+    [fault] = found(files, images={"web": "mine:9", "wbe": "mine:9"}).faults
+    assert ("wbe" in fault.error.message, fault.error.suggestion) == (True, "one of web")
 
 
 def test_large_settings_in_many_services_are_refused() -> None:

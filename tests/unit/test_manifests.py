@@ -255,6 +255,12 @@ class TestDeployment:
             template(other, "1", "api"), "metadata", "annotations"
         )
 
+    def test_what_no_probe_vouches_for_has_to_run_for_a_while(self, shop: Blueprint) -> None:
+        assert dig(service(shop, "api")[-1], "spec", "minReadySeconds") == 0
+        assert dig(service(shop, "db")[-1], "spec", "minReadySeconds") == 3
+        live = changed(0, probes={"liveness": {"tcp": {"port": 8080}}})
+        assert dig(service(live, "api")[-1], "spec", "minReadySeconds") == 3
+
     def test_overrides_win(self, shop: Blueprint) -> None:
         assert dig(service(shop, "api", api=5)[-1], "spec", "replicas") == 5
         assert dig(service(shop, "api", db=5)[-1], "spec", "replicas") == 1

@@ -195,6 +195,25 @@ class TestReady:
         assert judge(view(pod(running()), until=Until.STARTED)) == Ready(1, 0)
         assert isinstance(judge(view(pod(waiting("ContainerCreating")), until=Until.STARTED)), Waiting)
 
+    def test_waits_until_none_of_an_earlier_template_answers(self) -> None:
+        fresh = pod(running(ready=True), ready=True)
+        workload = deployment()
+        workload["status"] = {"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1}
+        assert judge(view(fresh, workload=workload)) == Waiting(
+            "1 of 1 pods ready, 1 of an earlier template left"
+        )
+        workload["status"] = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}
+        assert judge(view(fresh, workload=workload)) == Ready(1, 0)
+
+    def test_waits_for_as_long_as_the_workload_asks(self) -> None:
+        fresh = pod(running(ready=True), ready=True)
+        workload = deployment()
+        workload["spec"] = {"replicas": 1, "minReadySeconds": 3}
+        assert judge(view(fresh, workload=workload)) == Waiting("1 of 1 pods ready, 1 not for long enough")
+        assert judge(view(fresh, workload=workload, until=Until.STARTED)) == Ready(1, 0)
+        workload["status"] = {"observedGeneration": 2, "availableReplicas": 1}
+        assert judge(view(fresh, workload=workload)) == Ready(1, 0)
+
     def test_a_stateful_set_counts_its_update_revision(self) -> None:
         workload = deployment()
         workload["status"] = {"observedGeneration": 2, "updateRevision": "db-2"}

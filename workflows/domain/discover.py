@@ -83,6 +83,8 @@ def discover(files: Sequence[SourceFile], read_yaml: ReadYaml, wish: Wish) -> Di
             "name the directory that has them",
         )
     found.say_what_is_left(kind, used, report)
+    if document is not None:
+        _refuse_unknown(wish.images, document, report)
     blueprint = _checked(document, report) if document is not None else None
     return Discovery(
         document,
@@ -196,6 +198,20 @@ def _hide_secrets(document: dict[str, JsonValue], path: str, report: Report) -> 
                 NoteKind.SECRET,
                 f'{secret["envKey"]} is the secret {name}: store it once with "perdure secret set {name}"',
             )
+
+
+def _refuse_unknown(images: Mapping[str, str], document: dict[str, JsonValue], report: Report) -> None:
+    """An image for a service that is not there is a mistake in its name."""
+    services = document["services"]
+    names = (
+        [str(each["name"]) for each in services if isinstance(each, dict)]
+        if isinstance(services, list)
+        else []
+    )
+    for name in sorted(images.keys() - set(names)):
+        report.fault(
+            "", f"an image is given for {name}, and no service is called that", f"one of {listed(names)}"
+        )
 
 
 def _checked(document: dict[str, JsonValue], report: Report) -> Blueprint | None:

@@ -30,6 +30,8 @@ from workflows.domain.mirror import mock_service, pod_port
 
 DEFAULT_CLAIM_SIZE: Final = "1Gi"
 """Of a persistent volume whose Blueprint names no size."""
+PROVEN_SECONDS: Final = 3
+"""A pod without a probe counts when it has run for so long: one that crashes at once is not ready."""
 INIT_COMPONENT: Final = "init"
 _NO_RAILS: Final = GuardRails()
 _COMPONENT: Final = "app.kubernetes.io/component"
@@ -211,6 +213,7 @@ def _workload(
         return _job(context, service, replicas, template)
     common: dict[str, JsonValue] = {
         "replicas": replicas,
+        "minReadySeconds": 0 if _vouched_for(service) else PROVEN_SECONDS,
         "revisionHistoryLimit": 3,
         "selector": {"matchLabels": {**selector_labels(context, service.name)}},
         "template": template,
@@ -226,6 +229,11 @@ def _workload(
         },
     }
     return service_object("apps/v1", "Deployment", service.name, context, service.name, {"spec": spec})
+
+
+def _vouched_for(service: Service) -> bool:
+    """Whether a probe says when the service is ready: else it is, to Kubernetes, the moment it starts."""
+    return service.probes.readiness is not None or service.probes.startup is not None
 
 
 def _stateful_set(context: EnvironmentContext, service: Service, common: dict[str, JsonValue]) -> Manifest:

@@ -125,7 +125,7 @@ def _not_mirrored(service: Service, place: Path) -> Iterator[Finding]:
 
 def _without_readiness(place: Path, *, exposed: bool) -> Finding:
     exposed_message = "exposed without a readiness probe: requests arrive before the program can answer them"
-    message = "no readiness probe: it counts as ready the moment it starts, also when it ends a second later"
+    message = "no readiness probe: it counts as ready after three seconds, whether or not it answers"
     return Finding(
         code=GateCode.EXPOSED_WITHOUT_READINESS if exposed else GateCode.WITHOUT_READINESS,
         path=(*place, "probes", "readiness"),

@@ -50,8 +50,10 @@ from workflows.domain.readiness_view import (
     events_about,
     holds,
     name_of,
+    superseded,
     taken_in,
     uid_of,
+    unproven,
 )
 
 __all__ = [
@@ -206,12 +208,15 @@ def _latest_exits(pods: list[JsonObject]) -> list[tuple[Container, Exit]]:
 
 
 def _arrived(view: ServiceView, pods: list[JsonObject]) -> Ready | None:
+    """None while too few pods got as far as was asked, or others answer in their place."""
     wanted = desired(view)
     if view.kind is WorkloadKind.JOB and view.until is not Until.STARTED:
         return None
     if view.until is Until.STARTED:
         there = [pod for pod in pods if _started(pod)]
     else:
+        if superseded(view) or unproven(view):
+            return None
         there = [pod for pod in pods if holds(pod, "Ready")]
     if len(there) < wanted:
         return None
@@ -264,6 +269,8 @@ def _progress(view: ServiceView, pods: list[JsonObject]) -> str:
     else:
         there = sum(holds(pod, "Ready") for pod in pods)
         head = f"{there} of {wanted} pods ready"
+        if there >= wanted and not superseded(view) and unproven(view):
+            return f"{head}, {unproven(view)} not for long enough"
     for pod in pods:
         for container in containers(pod):
             if container.waiting:
@@ -272,4 +279,6 @@ def _progress(view: ServiceView, pods: list[JsonObject]) -> str:
             return f"{head}, {name_of(pod)}: unschedulable"
     if len(pods) < wanted:
         return f"{head}, {len(pods)} created"
+    if superseded(view):
+        return f"{head}, {superseded(view)} of an earlier template left"
     return head

@@ -170,6 +170,21 @@ def current_replica_set(view: ServiceView) -> JsonObject | None:
     return None
 
 
+def superseded(view: ServiceView) -> int:
+    """How many pods of earlier templates take requests still: they are there and not on their way out."""
+    status = mapping(view.workload or {}, "status")
+    if view.kind is WorkloadKind.JOB:
+        return 0
+    return max((number(status, "replicas") or 0) - (number(status, "updatedReplicas") or 0), 0)
+
+
+def unproven(view: ServiceView) -> int:
+    """How many pods have not been ready for the workload's `minReadySeconds`, by the cluster's clock."""
+    if view.kind is WorkloadKind.JOB or not number(view.workload or {}, "spec", "minReadySeconds"):
+        return 0
+    return max(desired(view) - (number(view.workload or {}, "status", "availableReplicas") or 0), 0)
+
+
 def current_pods(view: ServiceView) -> list[JsonObject]:
     """The workload's pods of the applied template, by name; those on their way out are left out."""
     workload = view.workload
