@@ -114,7 +114,7 @@ async def test_everything_comes_back(
     assert done.returncode == 0, done.stderr
     assert "2 operations had not begun" in done.stderr
     if target_url.startswith("sqlite"):
-        assert stat.S_IMODE(os.stat(target_url.split("///")[1]).st_mode) == 0o600
+        assert stat.S_IMODE(Path(target_url.split("///")[1]).stat().st_mode) == 0o600
     after = await content(target_url)
     assert set(after) == set(before)
     differing = {table: changed(before, after, table) for table in before if table != "audit_entries"}
