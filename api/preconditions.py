@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 from fastapi import Header, Request, Response
@@ -46,7 +46,8 @@ IfNoneMatchHeader = Annotated[
 class Precondition:
     """Versions of one environment, one of which it has to have; None: any, as long as it is there."""
 
-    environment_id: str
+    environment_id: str | None
+    """None: of a name that only the use case looks up, see `check_named`."""
     versions: frozenset[int] | None
 
     async def check(self, session: AsyncSession, organization_id: str) -> None:
@@ -55,6 +56,8 @@ class Precondition:
 
         The organisation is locked first: what follows may want that lock too, and locks have one order.
         """
+        if self.environment_id is None:
+            return
         await locked_organization(session, organization_id)
         environment = await locked_environment(session, self.environment_id, organization_id)
         if environment.deleted_at is not None or self.versions is None:
@@ -69,14 +72,13 @@ class Precondition:
 
 
 async def if_match(request: Request, given: IfMatchHeader = None) -> None:
-    """The dependency of a route that changes the environment `{id}`, in a transaction that checks it.
+    """The dependency of a route that changes an environment, in a transaction that checks it.
 
     Raises ProblemError for a header that holds no tags of ours.
     """
     if given is None:
         return
-    environment_id: str = request.path_params["id"]
-    request.state.precondition = Precondition(environment_id, _versions(given))
+    request.state.precondition = Precondition(request.path_params.get("id"), _versions(given))
 
 
 async def check_precondition(request: Request, session: AsyncSession, organization_id: str) -> None:
@@ -84,6 +86,24 @@ async def check_precondition(request: Request, session: AsyncSession, organizati
     found: Precondition | None = getattr(request.state, "precondition", None)
     if found is not None:
         await found.check(session, organization_id)
+
+
+async def check_named(
+    request: Request, session: AsyncSession, organization_id: str, environment_id: str | None
+) -> None:
+    """The same for an environment that was found by its name; None: there is none, so that no tag matches.
+
+    Raises ProblemError.
+    """
+    found: Precondition | None = getattr(request.state, "precondition", None)
+    if found is None:
+        return
+    if environment_id is None:
+        raise ProblemError(
+            RequestProblem.PRECONDITION_FAILED,
+            "There is no environment of this name, and If-Match names one.",
+        )
+    await replace(found, environment_id=environment_id).check(session, organization_id)
 
 
 def entity_tag(version: int, shown: BaseModel, *, without: frozenset[str] = frozenset()) -> str:

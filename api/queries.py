@@ -1,11 +1,14 @@
 """What stands behind the `?` of an address: a parameter that a route does not know is refused.
 
 A filter that is misspelt would list everything, and a misspelt `dry_run` would do what was only asked about.
+So would one that is given twice, of which the last counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any, get_args, get_origin
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -16,34 +19,42 @@ from api.problems import ProblemError, ProblemField, RequestProblem
 
 
 async def only_known_parameters(request: Request) -> None:
-    """The dependency of a route that takes no other query parameters than its own. Raises ProblemError."""
+    """The dependency of a route that takes its own query parameters alone, each once but lists.
+
+    Raises ProblemError.
+    """
     if not request.scope["query_string"]:
         return
     route: APIRoute = request.scope["route"]
-    known = frozenset(_names(route.dependant))
-    unknown = dict.fromkeys(name for name in request.query_params if name not in known)
-    if unknown:
-        names = ", ".join(sorted(known))
-        raise ProblemError(
-            RequestProblem.VALIDATION_FAILED,
-            "The request is not valid.",
-            errors=[
-                ProblemField(
-                    path=f"query.{name[:100]}",
-                    message="is not known here",
-                    suggestion=f"known: {names}" if names else "leave it out",
-                )
-                for name in unknown
-            ],
+    lists = dict(_parameters(route.dependant))
+    names = ", ".join(sorted(lists))
+    faults = [
+        ProblemField(
+            path=f"query.{name[:100]}",
+            message="is given more than once" if name in lists else "is not known here",
+            suggestion="give it once" if name in lists else f"known: {names}" if names else "leave it out",
         )
+        for name, count in Counter(name for name, _ in request.query_params.multi_items()).items()
+        if name not in lists or (count > 1 and not lists[name])
+    ]
+    if faults:
+        raise ProblemError(RequestProblem.VALIDATION_FAILED, "The request is not valid.", errors=faults)
 
 
-def _names(dependant: Dependant) -> Iterator[str]:
+def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """The names of the query parameters, and whether each is a list, which may be given more than once."""
     for field in dependant.query_params:
         model = field.field_info.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
-            yield from (each.alias or name for name, each in model.model_fields.items())
+            for name, each in model.model_fields.items():
+                yield each.alias or name, _is_list(each.annotation)
         else:
-            yield field.alias
-    for each in dependant.dependencies:
-        yield from _names(each)
+            yield field.alias, _is_list(model)
+    for inner in dependant.dependencies:
+        yield from _parameters(inner)
+
+
+def _is_list(annotation: Any) -> bool:
+    if get_origin(annotation) in (list, tuple, set, frozenset):
+        return True
+    return any(_is_list(each) for each in get_args(annotation))

@@ -41,6 +41,9 @@ def read_project(directory: Path, *, env_files: bool) -> Project:
     project, total = Project(), 0
     for path in _candidates(root, project):
         name = path.relative_to(root).as_posix()
+        if not _is_text(name):
+            project.skipped.append(f"{name!a} was not sent, for its name is not UTF-8")
+            continue
         if _ENV_FILE.fullmatch(path.name) and not env_files:
             project.skipped.append(f"{name} was not sent, for it may hold secrets; --env-files sends it")
             continue
@@ -57,6 +60,15 @@ def read_project(directory: Path, *, env_files: bool) -> Project:
     if not project.texts:
         raise UsageFault(f"{directory} has no Compose file, no YAML and no Dockerfile.")
     return project
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is UTF-8: the system hands out others with halves of surrogate pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _candidates(root: Path, project: Project) -> Iterator[Path]:

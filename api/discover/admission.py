@@ -1,7 +1,8 @@
-"""How many repositories one process fetches at once."""
+"""How many repositories one process fetches at once, and takes apart."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,8 @@ class Fetches:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._running = 0
+        self.taking_apart = asyncio.Semaphore(1)
+        """One at a time: for the largest it is seconds of work, beside which requests are answered."""
 
     @contextmanager
     def admitted(self) -> Iterator[None]:

@@ -63,7 +63,8 @@ async def find(state: AppState, request: Request, wish: DiscoverBlueprint) -> Di
         read = await _unless_left(request, _fetch(state, wish.repository))
     else:
         read = _Read([SourceFile(_tidy(file.path), file.content) for file in wish.files or ()])
-    return await asyncio.to_thread(_discovered, wish, read)
+    async with state.fetches.taking_apart:
+        return await asyncio.to_thread(_discovered, wish, read)
 
 
 def _faults(wish: DiscoverBlueprint, settings: ApiSettings) -> list[ProblemField]:

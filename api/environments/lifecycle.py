@@ -18,7 +18,7 @@ from api.environments.service import Caller, accept, accept_environment, accepte
 from api.environments.shapes import environment_out, service_changes_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
-from api.preconditions import check_precondition
+from api.preconditions import check_named, check_precondition
 
 Created = Outcome[Accepted | None]
 
@@ -74,6 +74,7 @@ async def create_or_update(caller: Caller, wanted: Wanted) -> Created | Replayed
         # Under the organisation's lock nobody else takes the name between the look and the insert.
         await locked_organization(session, caller.actor.organization_id)
         known = await find_environment(session, caller.actor.organization_id, wanted.blueprint.name)
+        await check_named(caller.request, session, caller.actor.organization_id, known)
         if known is None:
             accepted, shaped = await accept_environment(
                 session, caller, wanted.blueprint, wanted.plan, installation

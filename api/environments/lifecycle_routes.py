@@ -69,6 +69,7 @@ def _body(model: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
         FailureKind.QUOTA_EXCEEDED,
         *_CHANGES,
         body=UPDATE_BODY,
+        conditional=True,
         audit=("environment.create", "environment.update"),
     ),
 )

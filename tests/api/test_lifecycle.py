@@ -209,6 +209,18 @@ async def test_by_name_creates_updates_and_then_does_nothing(api: Api, tenant: T
     assert updated.json()["data"]["environmentId"] == operation["environmentId"]
 
 
+async def test_by_name_with_a_version(api: Api, tenant: Tenant) -> None:
+    path, body = "/v1/environments/by-name/shop", {"blueprint": changed(env={"A": "1"})}
+    problem(await api.client.put(path, json=body, headers={"If-Match": "*"}), 412, "precondition_failed")
+    environment = await running(api)
+    shown = await api.client.get(f"/v1/environments/{environment['id']}")
+    stale = await api.client.put(path, json=body, headers={"If-Match": '"999"'})
+    assert problem(stale, 412, "precondition_failed")["version"] == shown.json()["data"]["version"]
+    answer = await api.client.put(path, json=body, headers={"If-Match": shown.headers["etag"]})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["data"]["environmentId"] == environment["id"]
+
+
 async def test_stop_resume_scale_and_restart(api: Api, tenant: Tenant) -> None:
     environment = await running(api)
     base = f"/v1/environments/{environment['id']}"

@@ -111,6 +111,9 @@ async def test_protection_taken_off_makes_delete_possible_again(api: Api) -> Non
     assert (await change(api, made["id"], {"description": "late"})).status_code == 410
 
 
+CHANGED = {"name": "shop", "services": [{"name": "web", "image": "r.test/web:2"}]}
+
+
 async def test_a_stale_write_is_refused_and_writes_nothing(api: Api) -> None:
     made = await create(api)
     path = f"/v1/environments/{made['id']}"
@@ -119,7 +122,8 @@ async def test_a_stale_write_is_refused_and_writes_nothing(api: Api) -> None:
     assert new != old
     before = await api.row_counts()
     bodies: dict[str, Any] = {
-        "/blueprint": {"blueprint": {"name": "shop", "services": [{"name": "web", "image": "r.test/web:2"}]}},
+        "/blueprint": {"blueprint": CHANGED},
+        "/v1/environments/by-name/shop": {"blueprint": CHANGED},
         "/rollback": {"revision": 1},
         "/scale": {"service": "web", "replicas": 2},
         "/restart": {"service": "web"},
@@ -128,13 +132,16 @@ async def test_a_stale_write_is_refused_and_writes_nothing(api: Api) -> None:
     }
     tried = 0
     for route in api_routes(api.app):
-        rest = route.path.removeprefix("/v1/environments/{id}")
+        rest = route.path.removeprefix("/v1/environments/{id}").replace("{name}", "shop")
         if not any(each.call is if_match for each in route.dependant.dependencies):
             continue
         [method] = route.methods or set()
         for given in (old, '"1"', f'"1", {old}'):
             refused = await api.client.request(
-                method, path + rest, json=bodies.get(rest, {}), headers={"If-Match": given}
+                method,
+                rest if rest.startswith("/v1") else path + rest,
+                json=bodies.get(rest, {}),
+                headers={"If-Match": given},
             )
             stale = problem(refused, 412, "precondition_failed")
             assert stale["version"] == made["version"] + 1

@@ -135,6 +135,21 @@ async def test_a_parameter_that_a_route_does_not_know_is_refused(api: Api) -> No
     assert logs.status_code == 200, "parameters of a query model are known"
 
 
+async def test_a_parameter_is_given_once_unless_it_is_a_list(api: Api) -> None:
+    made = await create(api)
+    before = await api.row_counts()
+    update = {"blueprint": {"name": "shop", "services": [{"name": "web", "image": "r.test/web:2"}]}}
+    twice = f"/v1/environments/{made['id']}/blueprint?dry_run=true&dry_run=false"
+    [error] = problem(await api.client.put(twice, json=update), 422, "validation_failed")["errors"]
+    assert error["path"] == "query.dry_run"
+    assert await api.row_counts() == before
+    tail = f"/v1/environments/{made['id']}/logs?service=web&tail=1&tail=2"
+    problem(await api.client.get(tail), 422, "validation_failed")
+    listed = await api.client.get("/v1/operations?kind=provision&kind=update&state=running&state=accepted")
+    assert listed.status_code == 200
+    assert len(listed.json()["data"]) == 1
+
+
 @pytest.mark.parametrize("at", ["642", "1e9", "2026-01-01", "2026-01-01T00:00:00", "yesterday"])
 @pytest.mark.parametrize("path", ["environments?createdBefore", "operations?since", "audit?since"])
 async def test_a_time_is_written_out_with_its_zone(api: Api, path: str, at: str) -> None:

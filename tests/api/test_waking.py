@@ -157,7 +157,9 @@ async def test_what_takes_longer_is_a_503_with_the_operation(settings: ApiSettin
         assert (await api.client.get(f"{made.url}/")).text == "ok"
 
 
-@pytest.mark.parametrize("how", ["stopped by somebody", "resume cancelled", "stop repeated by somebody"])
+@pytest.mark.parametrize(
+    "how", ["stopped by somebody", "stopped while it slept", "resume cancelled", "stop repeated by somebody"]
+)
 async def test_what_somebody_decided_is_not_undone_by_use(api: Api, tenant: Tenant, how: str) -> None:
     made = await application(api, says(OK))
     environment_id = environment_of(made)
@@ -167,7 +169,7 @@ async def test_what_somebody_decided_is_not_undone_by_use(api: Api, tenant: Tena
         await finish(api.database, stopping, OperationState.SUCCEEDED)
     else:
         first = await stop(api, environment_id, sweeper(tenant))
-        ends = OperationState.SUCCEEDED if how == "resume cancelled" else OperationState.FAILED
+        ends = OperationState.FAILED if how == "stop repeated by somebody" else OperationState.SUCCEEDED
         await finish(api.database, first, ends)
         if how == "resume cancelled":
             async with api.database.transaction() as session:

@@ -1,5 +1,6 @@
 """`perdure blueprint discover` against the scripted API, and the choice of files."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def shop(tmp_path: Path) -> Path:
     (root / "inside.yaml").symlink_to("compose.yaml")
     (root / "up").symlink_to(tmp_path, target_is_directory=True)
     return root
+
+
+def test_a_name_that_is_not_utf8_is_skipped(shop: Path) -> None:
+    (shop / os.fsdecode(b"bad\xff.Dockerfile")).write_text("FROM y")
+    assert "its name is not UTF-8" in "\n".join(read_project(shop, env_files=False).skipped)
 
 
 def test_only_files_that_matter_are_read(shop: Path) -> None:

@@ -7,13 +7,14 @@ from activities.db.acceptance._shared import (
     accept,
     change_from,
     changeable,
+    last_operation,
     left_to_remove,
     provision_of,
     refuse_phases,
 )
 from activities.db.errors import Protected
 from activities.db.inserts import Asked
-from activities.db.records import Actor
+from activities.db.records import SWEEPER, Actor, OperationRecord, operation_record
 from activities.db.repositories import environments, secrets
 from activities.db.repositories.revisions import current_blueprint
 from activities.secrets import MasterKeys
@@ -24,12 +25,15 @@ from workflows.domain.plan import plan_removals, plan_stop
 async def stop_environment(session: AsyncSession, actor: Actor, environment_id: str) -> Accepted:
     """Accept that an environment has no pods from now on; its volumes and the numbers of replicas stay.
 
-    Raises NotFound, AlreadyDeleted, Deleting, Busy, Protected, or NotApplicable when it is stopped already.
+    One that fell asleep may be stopped: use does not wake it any more then. Raises NotFound, AlreadyDeleted,
+    Deleting, Busy, Protected, or NotApplicable when it is stopped already.
     """
     environment = await changeable(session, actor, environment_id)
     if environment.protected:
         raise Protected(environment.id, environment.name)
-    refuse_phases(environment, "it is stopped already", EnvironmentPhase.STOPPED)
+    row = await last_operation(session, environment)
+    if actor.principal_id == SWEEPER or row is None or not fell_asleep(operation_record(row)):
+        refuse_phases(environment, "it is stopped already", EnvironmentPhase.STOPPED)
     overrides = await environments.overrides(session, environment.organization_id, environment.id)
     left = await left_to_remove(session, environment)
     change = change_from(environment, overrides).model_copy(update={"obsolete": left})
@@ -41,6 +45,11 @@ async def stop_environment(session: AsyncSession, actor: Actor, environment_id: 
         plan_stop(await current_blueprint(session, environment), list(left)),
         audit=("environment.stop", {}),
     )
+
+
+def fell_asleep(last: OperationRecord) -> bool:
+    """Whether an environment whose newest operation this is was stopped, or is being, for want of use."""
+    return last.kind is OperationKind.STOP and last.requested_by == SWEEPER
 
 
 async def resume_environment(

@@ -3,9 +3,9 @@
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.acceptance._shared import Accepted, last_operation
-from activities.db.acceptance.stop import resume_environment
+from activities.db.acceptance.stop import fell_asleep, resume_environment
 from activities.db.errors import AlreadyDeleted, Deleting, NotApplicable
-from activities.db.records import SWEEPER, Actor, OperationRecord, environment_record, operation_record
+from activities.db.records import Actor, OperationRecord, environment_record, operation_record
 from activities.db.repositories import events
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.operations import latest
@@ -25,8 +25,7 @@ def wakes(last: OperationRecord | None) -> bool:
         return False
     if last.kind is OperationKind.RESUME:
         return not last.ended
-    idle = last.kind is OperationKind.STOP and last.requested_by == SWEEPER
-    return idle and (not last.ended or last.state is OperationState.SUCCEEDED)
+    return fell_asleep(last) and (not last.ended or last.state is OperationState.SUCCEEDED)
 
 
 async def may_be_woken(session: AsyncSession, organization_id: str, environment_id: str) -> bool:
