@@ -1,14 +1,12 @@
 """Workflow starts beside the requests: a committed operation is answered at once and started right after.
 
 A start costs the Temporal server more than the whole acceptance costs this process. Waited for, a burst of
-requests would each wait for the starts of all the others; a few at a time, the answers come first. While a
-crowd is still coming, starts step back altogether: what is started takes processors from the answers.
+requests would each wait for the starts of all the others; a few at a time, the answers come first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,11 +18,6 @@ from api.metrics import Metrics
 
 AT_ONCE: Final = 4
 """Starts under way at the same time."""
-CROWD: Final = 8
-"""With so many starts waiting, and one more put a moment ago, all step back."""
-MOMENT_SECONDS: Final = 0.05
-STEP_BACK_SECONDS: Final = 3.0
-"""Longest time that a start steps back: a crowd that does not end has it started all the same."""
 MOST_WAITING: Final = 1_000
 """What comes on top is left to the reconciler at once."""
 START_SECONDS: Final = 3.0
@@ -42,15 +35,12 @@ class WorkflowStarts:
     def __init__(self, starter: WorkflowStarter, metrics: Metrics) -> None:
         self._starter = starter
         self._metrics = metrics
-        self._waiting: asyncio.Queue[tuple[float, OperationStart]] = asyncio.Queue(MOST_WAITING)
-        self._last_put = 0.0
-        self._stopping = False
+        self._waiting: asyncio.Queue[OperationStart] = asyncio.Queue(MOST_WAITING)
 
     def put(self, start: OperationStart) -> None:
         """Start a committed operation's workflow soon. Never fails, never waits."""
-        self._last_put = time.monotonic()
         try:
-            self._waiting.put_nowait((self._last_put, start))
+            self._waiting.put_nowait(start)
         except asyncio.QueueFull:
             self._left_to_the_reconciler(start, "too many are waiting already")
 
@@ -64,7 +54,6 @@ class WorkflowStarts:
         senders = [asyncio.create_task(self._send(), name=f"workflow-starts-{n}") for n in range(AT_ONCE)]
         try:
             yield
-            self._stopping = True
             try:
                 async with asyncio.timeout(START_SECONDS):
                     await self.idle()
@@ -77,8 +66,7 @@ class WorkflowStarts:
 
     async def _send(self) -> None:
         while True:
-            put_at, start = await self._waiting.get()
-            await self._step_back(put_at)
+            start = await self._waiting.get()
             try:
                 async with asyncio.timeout(START_SECONDS):
                     await self._starter.start(start)
@@ -90,14 +78,6 @@ class WorkflowStarts:
                 self._metrics.starts_deferred.inc()
             finally:
                 self._waiting.task_done()
-
-    async def _step_back(self, put_at: float) -> None:
-        """Let a crowd pass that comes while a start waits which was put then."""
-        while self._waiting.qsize() >= CROWD and not self._stopping:
-            seconds = min(self._last_put + MOMENT_SECONDS, put_at + STEP_BACK_SECONDS) - time.monotonic()
-            if seconds <= 0:
-                return
-            await asyncio.sleep(seconds)
 
     def _left_to_the_reconciler(self, start: OperationStart, reason: str) -> None:
         self._metrics.starts_deferred.inc()

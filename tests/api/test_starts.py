@@ -7,7 +7,7 @@ import pytest
 
 from activities.temporal import OperationStart
 from api.metrics import Metrics
-from api.starts import AT_ONCE, CROWD, MOST_WAITING, START_SECONDS, WorkflowStarts
+from api.starts import AT_ONCE, MOST_WAITING, START_SECONDS, WorkflowStarts
 from tests.api.support import Api, Recorder, create
 from tests.helpers.waiting import until
 from workflows.domain.operations import OperationKind
@@ -65,31 +65,6 @@ async def test_a_few_are_started_at_a_time_and_all_of_them_in_the_end() -> None:
     assert slow.most == AT_ONCE
     assert sorted(each.operation_id for each in slow.started) == sorted(f"op_{n}" for n in range(20))
     assert deferred(metrics) == 0
-
-
-async def test_a_crowd_is_answered_before_it_is_started() -> None:
-    recorder = Recorder()
-    starts = WorkflowStarts(recorder, Metrics())
-    async with starts.running():
-        for number in range(AT_ONCE + CROWD):
-            starts.put(start(number))
-        for number in range(200):
-            await asyncio.sleep(0)
-            starts.put(start(number))
-        assert recorder.started == []
-        await starts.idle()
-    assert len(recorder.started) == AT_ONCE + CROWD + 200
-
-
-async def test_a_crowd_that_does_not_end_has_its_first_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.starts.STEP_BACK_SECONDS", 0.2)
-    recorder = Recorder()
-    starts = WorkflowStarts(recorder, Metrics())
-    async with starts.running():
-        while not recorder.started:
-            starts.put(start(starts._waiting.qsize()))
-            await asyncio.sleep(0.005)
-    assert recorder.started[0].operation_id == "op_0"
 
 
 async def test_a_process_that_stops_still_starts_what_waits() -> None:
