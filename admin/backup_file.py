@@ -130,12 +130,6 @@ def _to_disk(directory: Path) -> None:
         os.close(handle)
 
 
-def read_head(path: Path) -> Head:
-    """Return what a file is. Raises CliError."""
-    with _lines(path) as lines:
-        return _head(path, next(lines, b""))
-
-
 def read_file(path: Path) -> Iterator[Head | TableStart | Row]:
     """Yield the head, then tables and their rows; the end is reached only by a whole, undamaged file.
 

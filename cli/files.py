@@ -2,8 +2,12 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli.errors import UsageFault
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 def document_name(text: str) -> str:
@@ -18,6 +22,22 @@ def document_name(text: str) -> str:
     if not isinstance(name, str) or not name:
         raise UsageFault("The Blueprint has no name.", hints=["Write `name:` into it, or give --name."])
     return name
+
+
+def read_mapping(path: Path, what: str, hint: str) -> "dict[str, JsonValue]":
+    """Return the mapping that a file holds as YAML or JSON. `what` it is, and what is in one, for faults.
+
+    Raises UsageFault.
+    """
+    import yaml  # noqa: PLC0415 - only some commands look into a document
+
+    try:
+        document = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UsageFault(f"The {what} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageFault(f"The {what} is no mapping.", hints=[hint])
+    return document
 
 
 def read_text(path: Path) -> str:

@@ -1,13 +1,27 @@
 """Options that several commands share, spelt once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.completion import environment_names
+from cli.errors import UsageFault
 from cli.output import OutputFormat
 from cli.text import seconds_of
+
+
+def assignments(option: str, given: Sequence[str] | None, form: str = "NAME=VALUE") -> dict[str, str]:
+    """Take apart what an option that may be repeated was given. Raises UsageFault."""
+    values: dict[str, str] = {}
+    for item in given or ():
+        name, separator, value = item.partition("=")
+        if not name or not separator:
+            # The value is not repeated: it may be a password.
+            raise UsageFault(f"{option} {name!r} has to be {form}.")
+        values[name] = value
+    return values
 
 
 def parse_duration(text: str) -> float:

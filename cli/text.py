@@ -1,7 +1,7 @@
 """Small pieces of text: ages, durations, columns, and what a terminal may safely be shown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -84,8 +84,12 @@ def pairs(values: Sequence[tuple[str, str | None]]) -> list[str]:
     return [f"{name.ljust(width)}  {plain(value)}" for name, value in present]
 
 
-def typed(kind: str, text: str) -> str | int | bool:
-    """Read a parameter's value in its type, where the text has that form; else it stays the text."""
+def typed_values(types: Mapping[str, str], texts: Mapping[str, str]) -> dict[str, str | int | bool]:
+    """Read each value in the type of its parameter; what does not fit is left for the API to refuse."""
+    return {name: _typed(types.get(name, "string"), text) for name, text in texts.items()}
+
+
+def _typed(kind: str, text: str) -> str | int | bool:
     digits = text.removeprefix("-")
     if kind == "integer" and digits.isascii() and digits.isdecimal() and len(digits) < 19:
         return int(text)

@@ -8,7 +8,7 @@ import typer
 
 from cli.errors import ExitCode, UsageFault
 from cli.files import read_text
-from cli.options import BlueprintFile, OutputOption, PlanOption, TimeoutOption, WaitOption
+from cli.options import BlueprintFile, OutputOption, PlanOption, TimeoutOption, WaitOption, assignments
 from cli.output import OutputFormat, emit, tell, to_yaml
 from cli.session import session_of
 
@@ -90,8 +90,8 @@ def import_compose(
         "compose": read_text(file),
         "name": name,
         "envFiles": _env_files(env_file or []),
-        "images": _assignments("--image", "SERVICE=REF", image or []),
-        "variables": _assignments("--var", "NAME=VALUE", variable or []),
+        "images": {**assignments("--image", image, "SERVICE=REF")},
+        "variables": {**assignments("--var", variable)},
         "profiles": list(compose_profile or []),
         "create": create,
     }
@@ -157,8 +157,8 @@ def discover(
     body: dict[str, JsonValue] = {
         "name": name,
         "kind": kind,
-        "images": _assignments("--image", "SERVICE=REF", image or []),
-        "variables": _assignments("--var", "NAME=VALUE", variable or []),
+        "images": {**assignments("--image", image, "SERVICE=REF")},
+        "variables": {**assignments("--var", variable)},
         "profiles": list(compose_profile or []),
     }
     if "://" in project:
@@ -188,14 +188,3 @@ def _env_files(given: list[str]) -> "dict[str, JsonValue]":
         name, separator, path = item.partition("=")
         files[name] = read_text(Path(path if separator else name))
     return files
-
-
-def _assignments(option: str, form: str, given: list[str]) -> "dict[str, JsonValue]":
-    values: dict[str, JsonValue] = {}
-    for item in given:
-        name, separator, value = item.partition("=")
-        if not name or not separator:
-            # The value is not repeated: it may be a password.
-            raise UsageFault(f"{option} {name!r} has to be {form}.")
-        values[name] = value
-    return values

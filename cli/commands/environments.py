@@ -22,7 +22,7 @@ from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pydantic import JsonValue
 
@@ -336,8 +336,12 @@ def finish(
     wait: bool,
     timeout: float | None,
     output: OutputFormat,
+    said: "Callable[[Operation, str], str] | None" = None,
 ) -> None:
-    """Wait for an accepted operation if asked to, print it, and exit by how it ended."""
+    """Wait for an accepted operation if asked to, print it, and exit by how it ended.
+
+    `said`: what is said of one that succeeded in the environment; that it did, if absent.
+    """
     from cli import views
     from cli.waiting import conclude, wait_for
 
@@ -351,4 +355,5 @@ def finish(
         emit(output, answer.raw, ())
     conclude(answer.value, environment)
     if output is OutputFormat.TABLE:
-        tell(f"{answer.value.kind.capitalize()} of {environment} succeeded.")
+        usual = f"{answer.value.kind.capitalize()} of {environment} succeeded."
+        tell(said(answer.value, environment) if said is not None else usual)

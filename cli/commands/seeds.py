@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.errors import UsageFault
-from cli.files import read_text
-from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
-from cli.output import OutputFormat, emit, tell
+from cli.files import read_mapping, read_text
+from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption, assignments
+from cli.output import OutputFormat, emit
 from cli.session import session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pydantic import JsonValue
 
-    from cli.client import Answer, ApiClient
-    from cli.models import Operation
-    from cli.models_seeds import SeedPackage
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 PackageArgument = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name of the seed package.")]
@@ -52,7 +47,7 @@ def publish(
     """Publish a version of a seed package (name, version, type, script, parameters); it never changes."""
     from cli import views_seeds
 
-    body = _document(file)
+    body = read_mapping(file, "package", "It has `name`, `version`, `type`, `script` and more.")
     if script is not None:
         body["script"] = read_text(script)
     with session_of(context).client() as client:
@@ -121,7 +116,10 @@ def run(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Run a package into an environment: once for its content and its parameters, unless forced."""
+    from cli import views_seeds
+    from cli.commands.environments import finish
     from cli.lookup import environment_id
+    from cli.text import typed_values
 
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
@@ -130,10 +128,16 @@ def run(
             # The one that was just looked at, whatever is published meanwhile.
             "version": found.version,
             "service": service,
-            "parameters": {**_typed(found, _pairs(given, "--set")), **_pairs(secret, "--secret")},
+            "parameters": {
+                **typed_values(
+                    {each.name: each.type for each in found.parameters}, assignments("--set", given)
+                ),
+                **assignments("--secret", secret),
+            },
             "force": force,
         }
-        _finish(client, client.run_seed(package, identifier, body), environment, wait, timeout, output)
+        answer = client.run_seed(package, identifier, body)
+        finish(client, answer, environment, wait, timeout, output, said=views_seeds.outcome)
 
 
 @app.command("once")
@@ -164,6 +168,8 @@ def once(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Run a seed of your own: one of --sql, --shell and --image. The same one runs once, unless forced."""
+    from cli import views_seeds
+    from cli.commands.environments import finish
     from cli.lookup import environment_id
 
     if sum(each is not None for each in (sql, shell, image)) != 1:
@@ -172,7 +178,7 @@ def once(
         raise UsageFault("Only an --image takes a command.")
     body: dict[str, JsonValue] = {
         "service": service,
-        "secrets": {**_pairs(secret, "--secret")},
+        "secrets": {**assignments("--secret", secret)},
         "force": force,
     }
     script = sql if sql is not None else shell
@@ -182,62 +188,4 @@ def once(
         body |= {"type": "job", "image": image, "command": [*(command or [])]}
     with session_of(context).client() as client:
         answer = client.seed(environment_id(client, environment), body)
-        _finish(client, answer, environment, wait, timeout, output)
-
-
-def _finish(
-    client: "ApiClient",
-    answer: "Answer[Operation]",
-    environment: str,
-    wait: bool,
-    timeout: float | None,
-    output: OutputFormat,
-) -> None:
-    """Wait for the operation if asked to, and say whether it did something."""
-    from cli import views, views_seeds
-    from cli.waiting import conclude, wait_for
-
-    operation = answer.value
-    if not wait:
-        emit(output, answer.raw, views.operation(operation))
-        tell(f"Watch it: perdure op watch {operation.id}")
-        return
-    ended = wait_for(client, operation.id, timeout=timeout)
-    if output is not OutputFormat.TABLE:
-        emit(output, ended.raw, ())
-    conclude(ended.value, environment)
-    if output is OutputFormat.TABLE:
-        tell(views_seeds.outcome(ended.value, environment))
-
-
-def _pairs(given: "Sequence[str] | None", option: str) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for item in given or ():
-        name, separator, text = item.partition("=")
-        if not name or not separator:
-            # The value is not repeated: it may be a password.
-            raise UsageFault(f"{option} {name!r} has to be NAME=VALUE.")
-        values[name] = text
-    return values
-
-
-def _typed(package: "SeedPackage", given: dict[str, str]) -> "dict[str, JsonValue]":
-    """Read each value in the type of its parameter; what does not fit is left for the API to refuse."""
-    from cli.text import typed
-
-    types = {parameter.name: parameter.type for parameter in package.parameters}
-    return {name: typed(types.get(name, "string"), text) for name, text in given.items()}
-
-
-def _document(file: Path) -> "dict[str, JsonValue]":
-    import yaml
-
-    try:
-        document = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise UsageFault(f"The package is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise UsageFault(
-            "The package is no mapping.", hints=["It has `name`, `version`, `type`, `script` and more."]
-        )
-    return document
+        finish(client, answer, environment, wait, timeout, output, said=views_seeds.outcome)

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.errors import UsageFault
-from cli.files import read_text
-from cli.options import OutputOption, PlanOption, TimeoutOption, WaitOption
+from cli.files import read_mapping
+from cli.options import OutputOption, PlanOption, TimeoutOption, WaitOption, assignments
 from cli.output import OutputFormat, emit, tell, to_yaml
 from cli.session import session_of
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from cli.models import Template
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+_HAS = "It has `name`, `parameters` and `blueprint`."
 TemplateArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the template.")]
 TemplateFile = Annotated[
     Path,
@@ -57,7 +56,7 @@ def create(context: typer.Context, file: TemplateFile, output: OutputOption = Ou
     """Keep a template for the organisation."""
     from cli import views
 
-    body = _document(file)
+    body = read_mapping(file, "template", _HAS)
     with session_of(context).client() as client:
         answer = client.create_template(body)
     emit(output, answer.raw, views.template(answer.value))
@@ -73,7 +72,7 @@ def update(
     """Replace a template. Environments made of it stay as they are."""
     from cli import views
 
-    body = _document(file)
+    body = read_mapping(file, "template", _HAS)
     with session_of(context).client() as client:
         answer = client.update_template(template, body)
     emit(output, answer.raw, views.template(answer.value))
@@ -110,10 +109,12 @@ def instantiate(
     from cli import views
     from cli.client import Answer
     from cli.commands.environments import finish_creation
+    from cli.text import typed_values
 
     with session_of(context).client() as client:
-        values = _values(client.template(template).value, given or [])
-        body: dict[str, JsonValue] = {"parameters": values, "name": name, "plan": plan, "create": create}
+        types = {each.name: each.type for each in client.template(template).value.parameters}
+        values = typed_values(types, assignments("--set", given))
+        body: dict[str, JsonValue] = {"parameters": {**values}, "name": name, "plan": plan, "create": create}
         answer = client.instantiate_template(template, body)
         found = answer.value
         tell(*views.import_remarks(found))
@@ -122,32 +123,3 @@ def instantiate(
             finish_creation(client, Answer(found.environment, raw), wait, timeout, output)
             return
     emit(output, answer.raw, [(found.yaml or to_yaml(found.blueprint)).rstrip("\n")])
-
-
-def _values(template: "Template", given: list[str]) -> "dict[str, JsonValue]":
-    """Read each value in the type of its parameter; what does not fit is left for the API to refuse."""
-    from cli.text import typed
-
-    types = {parameter.name: parameter.type for parameter in template.parameters}
-    values: dict[str, JsonValue] = {}
-    for item in given:
-        name, separator, text = item.partition("=")
-        if not name or not separator:
-            # The value is not repeated: it may be a password.
-            raise UsageFault(f"--set {name!r} has to be NAME=VALUE.")
-        values[name] = typed(types.get(name, "string"), text)
-    return values
-
-
-def _document(file: Path) -> "dict[str, JsonValue]":
-    import yaml
-
-    try:
-        document = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
-        raise UsageFault(f"The template is not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise UsageFault(
-            "The template is no mapping.", hints=["It has `name`, `parameters` and `blueprint`."]
-        )
-    return document
