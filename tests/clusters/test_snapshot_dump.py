@@ -14,7 +14,7 @@ from activities.secrets import DataKey
 from activities.snapshots.archive import Archive, opened, seal_into
 from activities.snapshots.frames import Component, FileKey
 from activities.storage.objects import ObjectStore
-from clusters.errors import CommandFailed, Unavailable
+from clusters.errors import CommandFailed, NotFound, Unavailable
 from clusters.gateway import Cluster
 from clusters.objects import Manifest
 from tests.clusters.conftest import IMAGE, Environment
@@ -23,6 +23,7 @@ from workflows.domain.blueprint_models import Service, Volume, VolumeType
 from workflows.domain.snapshot_dump import (
     Part,
     file_parts,
+    mariadb_parts,
     postgres_databases,
     postgres_parts,
     redis_parts,
@@ -94,7 +95,7 @@ async def server(
     started = Server(ground.environment.cluster, ground.environment, name)
 
     async def is_ready() -> bool:
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(Unavailable, NotFound):  # the kubelet has not heard of it yet
             return await started.answers(*ready)
         return False
 
@@ -119,14 +120,17 @@ async def restored(
     """Restore a part from the store."""
     archive, key, component = kept
     async with contextlib.aclosing(opened(store, archive, key=key, component=component)) as content:
-        return await target.cluster.feed(
-            target.environment.name,
-            target.pod,
-            part.restore,
-            content,
-            size=archive.digests.plain_bytes,
-            timeout=200,
-        )
+        try:
+            return await target.cluster.feed(
+                target.environment.name,
+                target.pod,
+                part.restore,
+                content,
+                size=archive.digests.plain_bytes,
+                timeout=200,
+            )
+        except CommandFailed as fault:
+            raise AssertionError(f"{part.key}: {fault.stderr.decode()}") from fault
 
 
 async def postgres(ground: Ground, password: str) -> Server:
@@ -258,6 +262,84 @@ async def test_a_database_that_cannot_be_dumped_leaves_nothing(ground: Ground, t
         await stored(store, source, postgres_parts(["no-such-database"])[1])
     assert b"no-such-database" in caught.value.stderr
     assert [each async for each in store.objects_below("snapshots")] == []
+
+
+MARIA_FILLED = r"""
+CREATE DATABASE `od``d 'n ame`;
+CREATE TABLE `od``d 'n ame`.t (a int); INSERT INTO `od``d 'n ame`.t VALUES (42);
+CREATE USER other@'%' IDENTIFIED BY 'others'; CREATE ROLE reader; GRANT reader TO other@'%';
+USE shop;
+CREATE TABLE parent (id bigint AUTO_INCREMENT PRIMARY KEY, name text CHARACTER SET utf8mb4, raw longblob,
+  at timestamp(6) NULL, doc json, amount decimal(20, 5), flag bit(3)) ENGINE=InnoDB;
+CREATE TABLE child (id int AUTO_INCREMENT PRIMARY KEY, parent bigint NOT NULL,
+  FOREIGN KEY (parent) REFERENCES parent (id)) ENGINE=InnoDB;
+INSERT INTO parent (name, raw, at, doc, amount, flag)
+  SELECT CASE seq % 4 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN CONCAT('ünï中\t\n\\', '\'', seq)
+      ELSE REPEAT('x', seq % 300) END,
+    IF(seq % 3, CONCAT(UNHEX('00FF0A1A22275C'), UNHEX(SHA2(seq, 256))), NULL),
+    '2026-01-01' + INTERVAL seq SECOND, JSON_OBJECT('n', seq), seq / 7, seq % 8 FROM seq_1_to_20000;
+INSERT INTO child (parent) SELECT id FROM parent WHERE id % 2 = 0;
+ALTER TABLE parent AUTO_INCREMENT = 777777;
+CREATE SEQUENCE counter START WITH 100; DO NEXTVAL(counter);
+CREATE VIEW halves AS SELECT * FROM parent WHERE id % 2 = 0;
+GRANT SELECT ON shop.parent TO reader; SET DEFAULT ROLE reader FOR other@'%';
+DELIMITER |
+CREATE FUNCTION twice(x int) RETURNS int DETERMINISTIC BEGIN RETURN x * 2; END|
+CREATE TRIGGER no_name BEFORE INSERT ON parent FOR EACH ROW BEGIN
+  IF NEW.name = 'no' THEN SET NEW.name = 'yes'; END IF; END|
+CREATE EVENT yearly ON SCHEDULE EVERY 1 YEAR DO BEGIN DELETE FROM child WHERE id < 0; END|
+"""
+
+MARIA_DIGEST = """
+SET SESSION group_concat_max_len = 4000000000;
+SELECT MD5(GROUP_CONCAT(CONCAT_WS('|', id, QUOTE(name), QUOTE(HEX(raw)), QUOTE(at), doc, amount, HEX(flag))
+  ORDER BY id)), COUNT(*) FROM parent;
+SELECT MD5(GROUP_CONCAT(CONCAT(id, ':', parent) ORDER BY id)), COUNT(*) FROM child;
+SELECT next_not_cached_value FROM counter;
+SELECT table_name, engine, auto_increment, table_collation FROM information_schema.tables
+  WHERE table_schema = 'shop' ORDER BY 1;
+SELECT twice(21), COUNT(*) FROM halves;
+SELECT trigger_name, action_statement FROM information_schema.triggers WHERE trigger_schema = 'shop';
+SELECT event_name, event_definition, interval_value FROM information_schema.events;
+SELECT user, host, JSON_VALUE(priv, '$.authentication_string'), JSON_VALUE(priv, '$.default_role')
+  FROM mysql.global_priv WHERE user IN ('other', 'reader') ORDER BY 1;
+SELECT user, host, role FROM mysql.roles_mapping WHERE user NOT IN ('root', '') ORDER BY 1;
+SELECT user, table_name, table_priv FROM mysql.tables_priv WHERE user = 'reader';
+SELECT a FROM `od``d 'n ame`.t;
+"""
+
+
+async def mariadb(ground: Ground, password: str) -> Server:
+    env = {
+        "MARIADB_ROOT_PASSWORD": f"{password}'\\",
+        "MARIADB_DATABASE": "shop",
+        "MARIADB_USER": "app",
+        "MARIADB_PASSWORD": f"{password} of 'app\\",
+    }
+    ask = 'MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -h 127.0.0.1 -u root -e "SELECT 1"'
+    return await server(ground, "mariadb", env, ["sh", "-c", ask])
+
+
+async def test_mariadb_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
+    store = ObjectStore(str(tmp_path))
+    source, target = await asyncio.gather(mariadb(ground, "first"), mariadb(ground, "second"))
+    client = 'MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -h 127.0.0.1 -u root -N -B shop'
+    await source.run("sh", "-c", client, stdin=MARIA_FILLED.encode())
+    parts = mariadb_parts()
+    kept = [await stored(store, source, part) for part in parts]
+    digest = await source.run("sh", "-c", client, stdin=MARIA_DIGEST.encode())
+    assert len(digest.splitlines()) == 15
+    await target.run("sh", "-c", client, stdin=b"CREATE TABLE leftover (a int); CREATE TABLE child (b int);")
+    for _ in range(2):
+        for part, archive in zip(parts, kept, strict=True):
+            await restored(store, target, part, archive)
+        assert await target.run("sh", "-c", client, stdin=MARIA_DIGEST.encode()) == digest
+        await target.run("sh", "-c", client, stdin=b"DROP TABLE child;")
+    assert b"leftover" not in await target.run("sh", "-c", client, stdin=b"SHOW TABLES;")
+    # The passwords of this environment still hold, and somebody else's came along.
+    count = "-h 127.0.0.1 -N -B -e 'SELECT COUNT(*) FROM shop.parent'"
+    for who in ('MYSQL_PWD="$MARIADB_PASSWORD" mariadb -u app', "MYSQL_PWD=others mariadb -u other"):
+        assert await target.run("sh", "-c", f"{who} {count}") == b"20000\n"
 
 
 async def test_redis_comes_back_equal(ground: Ground, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ is ended is told by its status, not by a missing line.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from workflows.domain.blueprint_models import DataStore, Service, VolumeType
 
@@ -64,6 +64,29 @@ def postgres_parts(databases: Iterable[str]) -> tuple[Part, ...]:
     )
 
 
+def mariadb_parts() -> tuple[Part, ...]:
+    """The parts of a MariaDB server, in the order in which they are restored.
+
+    The data of all its databases is of one point, as far as its tables have transactions. Users come last:
+    what they may do names tables and routines that have to be there. Other servers of this kind have no tool
+    that writes users down, and are refused by the lack of it.
+    """
+    return (
+        Part(
+            key="data",
+            subject="data",
+            dump=_shell(_DUMP_MARIADB, prelude=_MARIADB),
+            restore=_shell("exec mariadb $options", prelude=_MARIADB),
+        ),
+        Part(
+            key="users",
+            subject="users",
+            dump=_shell("exec mariadb-dump $options --system=users --insert-ignore", prelude=_MARIADB),
+            restore=_shell(_RESTORE_MARIADB_USERS, prelude=_MARIADB),
+        ),
+    )
+
+
 def redis_parts() -> tuple[Part, ...]:
     """The one part of a Redis server: of one point, that of its fork."""
     return (
@@ -97,8 +120,12 @@ def fixed_parts(store: DataStore, service: Service) -> tuple[Part, ...] | None:
             return redis_parts()
         case DataStore.FILES | DataStore.MONGODB:
             return file_parts(service)
-        case DataStore.POSTGRES | DataStore.MYSQL:
+        case DataStore.MYSQL:
+            return mariadb_parts()
+        case DataStore.POSTGRES:
             return None
+        case _:
+            assert_never(store)
 
 
 def _shell(script: str, *arguments: str, prelude: str = "") -> tuple[str, ...]:
@@ -146,6 +173,48 @@ SQL
 exec pg_restore -w -d template1 --create --exit-on-error --no-tablespaces
 """
 
+_MARIADB: Final = r"""
+command -v mariadb-dump >/dev/null || { echo 'there is no mariadb-dump in this container' >&2; exit 127; }
+root="${MARIADB_ROOT_PASSWORD:-${MYSQL_ROOT_PASSWORD:-}}"
+file="${MARIADB_ROOT_PASSWORD_FILE:-${MYSQL_ROOT_PASSWORD_FILE:-}}"
+if [ -z "$root" ] && [ -r "$file" ]; then root="$(cat "$file")"; fi
+export MYSQL_PWD="$root"
+options="--no-defaults --protocol=tcp -h 127.0.0.1 -u root"
+options="$options --default-character-set=utf8mb4 --max-allowed-packet=1G"
+"""
+
+_DUMP_MARIADB: Final = r"""
+names="$(mariadb $options -N -B -r -e "SELECT schema_name FROM information_schema.schemata
+  WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys') ORDER BY 1")"
+set --
+while IFS= read -r name; do
+  [ -z "$name" ] || set -- "$@" "$name"
+done <<NAMES
+$names
+NAMES
+if [ $# = 0 ]; then echo '-- There is no database.'; exit 0; fi
+exec mariadb-dump $options --single-transaction --quick --routines --events --triggers --hex-blob \
+  --add-drop-database --databases "$@"
+"""
+
+# The first user, and the one that the server was made with, keep the passwords of the environment that they
+# are in; everybody else comes with their own. The first user's roles stay: without them it could not grant
+# them, the second time.
+_RESTORE_MARIADB_USERS: Final = r"""
+first="[\`'](root|mysql)[\`']@"
+users="$(sed -E -e "/$first.* IDENTIFIED /d" -e "/^GRANT PROXY .*$first/d")"
+user="${MARIADB_USER:-${MYSQL_USER:-}}"
+password="${MARIADB_PASSWORD:-${MYSQL_PASSWORD:-}}"
+coded() { printf "FROM_BASE64('%s')" "$(printf %s "$1" | base64 | tr -d '\n')"; }
+{
+  printf '%s\n' "$users"
+  if [ -n "$user" ] && [ -n "$password" ]; then
+    printf "SET @who = QUOTE(%s), @how = QUOTE(%s);\n" "$(coded "$user")" "$(coded "$password")"
+    echo "EXECUTE IMMEDIATE CONCAT('ALTER USER IF EXISTS ', @who, '@\"%\" IDENTIFIED BY ', @how);"
+  fi
+} | mariadb $options
+"""
+
 _REDIS: Final = """\
 if [ -n "${REDIS_PASSWORD:-}" ]; then export REDISCLI_AUTH="$REDIS_PASSWORD"; fi
 """
@@ -158,7 +227,7 @@ dir="$(mktemp -d)"
 source=
 auth="$(redis-cli config get masterauth | tail -n 1)"
 finish() {
-  [ -z "$source" ] || kill "$source" 2>/dev/null || true
+  if [ -n "$source" ]; then kill "$source" 2>/dev/null || true; wait "$source" || true; fi
   redis-cli config set masterauth "$auth" >/dev/null || true
   rm -rf "$dir"
 }
@@ -168,7 +237,8 @@ cat >"$dir/dump.rdb"
 redis-server --port "$port" --bind 127.0.0.1 --dir "$dir" --dbfilename dump.rdb --save '' --appendonly no \
   --daemonize no >"$dir/log" 2>&1 &
 source=$!
-until [ "$(env -u REDISCLI_AUTH redis-cli -h 127.0.0.1 -p "$port" ping 2>/dev/null)" = PONG ]; do
+second() { env -u REDISCLI_AUTH redis-cli -h 127.0.0.1 -p "$port" "$@" 2>/dev/null | tr -d '\r'; }
+until [ "$(second ping)" = PONG ] && second info server | grep -qx "process_id:$source"; do
   kill -0 "$source" 2>/dev/null || { cat "$dir/log" >&2; exit 1; }
   sleep 0.2
 done
