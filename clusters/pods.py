@@ -113,7 +113,7 @@ class PodAccess(ClusterCore):
 
         The stream ends without an exception only when the command ended with status 0 and every byte that it
         wrote has arrived. It is read as fast as its reader takes it; memory stays bounded. The container
-        needs `sh`, `cat`, `tee`, `wc` and `sha256sum`. Leaving the context early, or the end of this process,
+        needs `sh`, `cat`, `tee`, `wc`, `sha256sum`. Leaving the context early, or the end of this process,
         ends the command. Never tried twice. Raises CommandFailed, TimedOut after `timeout` seconds,
         Unavailable when the stream was cut, and what `execute` raises besides.
         """

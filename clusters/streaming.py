@@ -44,26 +44,31 @@ _FAREWELL: Final = 0.5
 
 _OUT: Final = dead_man(
     attend=f"""
+digest() {{
+  if command -v openssl >/dev/null; then openssl dgst -sha256 -r; else sha256sum; fi
+}}
+
 attend() {{
   exec 4>&1
   proof=$(
     {{
       {{
         {{
-          {{ "$@" 3>&- 4>&- 5>&- 7>&-; echo "s$?" >&5; }} | tee /proc/self/fd/3 /proc/self/fd/7 >&4
-        }} 3>&1 | sha256sum >&5
+          {{ "$@" 3>&- 4>&- 5>&- 7>&-; echo "status $?" >&5; }} | tee /proc/self/fd/3 /proc/self/fd/7 >&4
+        }} 3>&1 | digest >&5
       }} 7>&1 | wc -c >&5
     }} 5>&1
   )
   exec 4>&-
   ( printf '%-{_PROOF_BYTES}s' "$proof" )
-  status=${{proof#*s}}
+  status=${{proof#*status }}
   status=${{status%%[!0-9]*}}
 }}
 """
 )
 """Writes the command's stdout, and behind it in exactly `_PROOF_BYTES` its status, byte count and SHA-256.
 
+`sha256sum` does not use what processors have for it, `openssl` does, where it is there.
 The last `printf` is a process of its own: perhaps nobody reads it, and `attend` itself cannot be ended.
 """
 
@@ -79,15 +84,15 @@ feed() {
 attend() {
   "$@" >&2
   status=$?
-  echo "s$status"
+  echo "status $status"
 }
 """,
 )
 """Hands on `n` bytes and then their end, or less and no end. Tells how the command ended while it may still
 have input on its way: nobody has to send the rest."""
 
-_STATUS_LINE: Final = re.compile(rb"^s(\d+)$", re.MULTILINE)
-_SHA256_LINE: Final = re.compile(rb"^([0-9a-f]{64})  -$", re.MULTILINE)
+_STATUS_LINE: Final = re.compile(rb"^status (\d+)$", re.MULTILINE)
+_SHA256_LINE: Final = re.compile(rb"^([0-9a-f]{64}) (?: -|[*]stdin)$", re.MULTILINE)
 _COUNT_LINE: Final = re.compile(rb"^ *(\d+)$", re.MULTILINE)
 
 

@@ -235,7 +235,7 @@ trap finish EXIT
 trap 'exit 143' TERM
 cat >"$dir/dump.rdb"
 redis-server --port "$port" --bind 127.0.0.1 --dir "$dir" --dbfilename dump.rdb --save '' --appendonly no \
-  --daemonize no >"$dir/log" 2>&1 &
+  --repl-diskless-sync-delay 0 --daemonize no >"$dir/log" 2>&1 &
 source=$!
 second() { env -u REDISCLI_AUTH redis-cli -h 127.0.0.1 -p "$port" "$@" 2>/dev/null | tr -d '\r'; }
 until [ "$(second ping)" = PONG ] && second info server | grep -qx "process_id:$source"; do
