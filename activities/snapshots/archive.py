@@ -4,11 +4,15 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Final
 
 from activities.snapshots.frames import Component, FileKey, SealBroken, header_length
 from activities.snapshots.sealing import Digests, Opening, Sealing
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StoredStream, reading, writing
+
+_AHEAD: Final = 8
+"""Pieces of a source that wait to be sealed: 2 MiB of what comes out of a pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +40,11 @@ async def seal_into(
     sealing = Sealing(key, component)
     taken = 0
     async with writing(store, prefix) as writer:
-        async for data in source:
-            await writer.write(await asyncio.to_thread(sealing.write, data))
-            taken += len(data)
-            progress(taken)
+        async with contextlib.aclosing(_ahead(source)) as pieces:
+            async for data in pieces:
+                await writer.write(await asyncio.to_thread(sealing.write, data))
+                taken += len(data)
+                progress(taken)
         await writer.write(await asyncio.to_thread(sealing.finish))
         stream = await writer.finish()
     return Archive(stream, sealing.digests())
@@ -64,6 +69,33 @@ async def opened(
         yield piece
     if opening.digests() != archive.digests:
         raise SealBroken("a stored stream has not the digests that it was stored with")
+
+
+async def _ahead(source: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield what the source yields, read up to `_AHEAD` pieces before they are wanted.
+
+    So the next ones come over the network while one is sealed. Raises what the source raises, at its place.
+    """
+    pieces: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(_AHEAD)
+
+    async def read() -> None:
+        fault: Exception | None = None
+        try:
+            async for piece in source:
+                await pieces.put(piece)
+        except Exception as error:  # noqa: BLE001 - raised by who takes the pieces
+            fault = error
+        await pieces.put(fault)
+
+    reading_on = asyncio.create_task(read())
+    try:
+        while isinstance(piece := await pieces.get(), bytes):
+            yield piece
+        if piece is not None:
+            raise piece
+    finally:
+        reading_on.cancel()
+        await asyncio.wait((reading_on,))
 
 
 async def header_of(store: ObjectStore, stream: StoredStream) -> bytes:

@@ -1,10 +1,11 @@
 """The sealed stream: what was sealed comes out again, and nothing else ever does."""
 
+import asyncio
 import itertools
 import os
 import random
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -195,4 +196,35 @@ async def test_a_source_that_fails_leaves_nothing(tmp_path: Path, key: FileKey) 
     source = _source(noise(20_000_000), StoreUnavailable("the tool failed"))
     with pytest.raises(StoreUnavailable, match="the tool failed"):
         await seal_into(store, "s/1", source, key=key, component=COMPONENT)
+    assert [each async for each in store.objects_below("s")] == []
+
+
+async def test_a_source_is_read_ahead_only_so_far(
+    tmp_path: Path, key: FileKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read, held = ObjectStore(str(tmp_path)), 0, asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield bytes(1000)
+
+    to_thread = asyncio.to_thread
+
+    async def never_sealed(work: Callable[..., object], *arguments: object, **options: object) -> object:
+        if getattr(work, "__self__", None).__class__ is Sealing:
+            held.set()
+            await asyncio.Event().wait()
+        return await to_thread(work, *arguments, **options)
+
+    monkeypatch.setattr(asyncio, "to_thread", never_sealed)
+    sealing = asyncio.create_task(seal_into(store, "s/1", endless(), key=key, component=COMPONENT))
+    await held.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert 2 < read < 20
+    sealing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sealing
     assert [each async for each in store.objects_below("s")] == []
