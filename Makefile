@@ -21,7 +21,7 @@ CLUSTER := $(BIN)/pytest -q -n 2 --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \
-	lock clean help cluster browser
+	lock clean help cluster browser s3
 
 ##@ Start here
 demo: setup ## The main job end to end on a real Kubernetes; first run up to 15 min, later ones under a minute
@@ -29,6 +29,7 @@ demo: setup ## The main job end to end on a real Kubernetes; first run up to 15 
 
 test: setup ## Every test, those on the real cluster too
 	@$(MAKE) browser
+	@$(MAKE) s3
 	$(UNIT)
 	@$(MAKE) cluster
 	$(CLUSTER)
@@ -113,6 +114,12 @@ browser:
 	@if ! sh tests/browser-packages.sh; then \
 		if [ -n "$${CI:-}" ]; then exit 1; fi; \
 		echo "No Chromium can be had here: the tests of pages are skipped."; fi
+
+# Without the S3 server the tests of buckets are skipped, and say why; in CI that would hide that they never ran.
+s3: setup
+	@if ! $(PY) -m devstack s3 >/dev/null; then \
+		if [ -n "$${CI:-}" ]; then exit 1; fi; \
+		echo "No S3 server can be built here: the tests of buckets are skipped."; fi
 
 # Without a cluster its tests are skipped, and say why; in CI that would hide that they never ran.
 cluster:

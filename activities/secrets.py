@@ -59,6 +59,14 @@ class DataKey:
         """Open what `encrypt` gave for the same subject. Raises SecretsError when it does not fit."""
         return _open(self.key, ciphertext, self._bound(subject)).decode()
 
+    def wrap_key(self, key: bytes, *, subject: str) -> bytes:
+        """Encrypt another key; `subject` names what that one is for and must be given again to open it."""
+        return _seal(self.key, key, _bind("file key", self.organization_id, self.id, subject))
+
+    def unwrap_key(self, wrapped: bytes, *, subject: str) -> bytes:
+        """Open what `wrap_key` gave for the same subject. Raises SecretsError when it does not fit."""
+        return _open(self.key, wrapped, _bind("file key", self.organization_id, self.id, subject))
+
     def hash_key(self) -> bytes:
         """Return the 32-byte key for HMACs over secret material, derived with HKDF-SHA256 (RFC 5869).
 

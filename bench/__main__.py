@@ -15,6 +15,7 @@ from bench.load import apart
 from bench.plain import Kubectl
 from bench.provisioning import beside_kubectl, cost, document, many_at_once
 from bench.report import write
+from bench.snapshots import beside_a_pipe
 from tests.helpers.stack import ROOT, Process, Stack, running_stack
 
 TARGET = ROOT / "docs" / "benchmarks.md"
@@ -64,6 +65,7 @@ def measure(stack: Stack, kubectl: Kubectl, *, pairs: int) -> dict[str, Any]:
     }
     results["api"] = _load(stack, requests=500 if pairs == 1 else 5000)
     results["thousand"] = thousand(stack, rounds=1 if pairs == 1 else 5)
+    results["snapshot"] = beside_a_pipe(kubectl, mebibytes=128 if pairs == 1 else 2048, pairs=min(pairs, 3))
     results["memoryMegabytesAfterLoad"] = {"api": _resident(stack.api), "worker": _resident(stack.worker)}
     return results
 

@@ -60,6 +60,17 @@ def tables(results: dict[str, Any]) -> str:
         ),
         *(_pages(f"alone, {kind}", each) for kind, each in thousand["oneClient"]["lists"].items()),
     ]
+    snapshot = results["snapshot"]
+    lines += [
+        "",
+        f"| snapshot of {snapshot['mebibytes']} MiB | MB/s (min / median / max) |",
+        "|---|---|",
+        f"| Perdure | {_three(snapshot['perdureMegabytesPerSecond'])} |",
+        f"| kubectl exec, zstd, openssl | {_three(snapshot['pipeMegabytesPerSecond'])} |",
+        f"| ratio | {_three(snapshot['ratio'])} |",
+        "",
+        f"Memory that a snapshot takes, at most: {snapshot['growthMebibytes']} MiB.",
+    ]
     memory, loaded = results["memoryMegabytes"], results["memoryMegabytesAfterLoad"]
     lines += [
         "",
@@ -80,12 +91,13 @@ def _pages(what: str, each: dict[str, Any]) -> str:
     )
 
 
-def _row(each: dict[str, Any]) -> str:
-    def three(values: dict[str, float]) -> str:
-        return f"{values['min']} / {values['median']} / {values['max']}"
+def _three(values: dict[str, float]) -> str:
+    return f"{values['min']} / {values['median']} / {values['max']}"
 
+
+def _row(each: dict[str, Any]) -> str:
     what = f"{each['services']} in a chain" if each["chained"] else str(each["services"])
     return (
-        f"| {what} | {three(each['perdureSeconds'])} | {three(each['kubectlSeconds'])} "
-        f"| {three(each['ratio'])} | {three(each['differenceMilliseconds'])} |"
+        f"| {what} | {_three(each['perdureSeconds'])} | {_three(each['kubectlSeconds'])} "
+        f"| {_three(each['ratio'])} | {_three(each['differenceMilliseconds'])} |"
     )

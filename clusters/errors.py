@@ -146,6 +146,17 @@ class NotStarted(ClusterError):
     kind = FailureKind.HOOK_FAILED
 
 
+class CommandFailed(ClusterError):
+    """A command whose bytes are streamed ended with another status than 0; `stderr` are its last words."""
+
+    kind = FailureKind.HOOK_FAILED
+
+    def __init__(self, exit_code: int, stderr: bytes) -> None:
+        super().__init__(f"the command ended with status {exit_code}")
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
 class TimedOut(ClusterError):
     """A command did not end in time and was killed; `stdout` and `stderr` are what it wrote until then."""
 

@@ -26,11 +26,23 @@ from clusters.values import ExecResult
 from workflows.domain.json_reading import children, text
 
 # v5 has been seen to report success for a stream that was cut when its pod was deleted; v4 never.
-_PROTOCOL: Final = "v4.channel.k8s.io"
-_STDIN, _STDOUT, _STDERR, _STATUS = range(4)
-_CHUNK: Final = 65_536
+PROTOCOL: Final = "v4.channel.k8s.io"
+STDIN, STDOUT, STDERR, STATUS = range(4)
+CHUNK: Final = 65_536
 
-_DEAD_MAN: Final = """
+_FEED: Final = """
+feed() {
+  [ "$n" = 0 ] || head -c "$n"
+  exec >/dev/null
+}
+"""
+_ATTEND: Final = """
+attend() {
+  "$@"
+  status=$?
+}
+"""
+_WATCH: Final = """
 n=$1; shift
 exec 3<&0
 
@@ -46,9 +58,8 @@ members() {
 
 {
   {
-    [ "$n" = 0 ] || head -c "$n"
-    exec >/dev/null
-    cat
+    feed
+    cat >/dev/null
     kill -0 $$ || exit 0
     read -r self _ </proc/self/stat
     round=1
@@ -75,8 +86,7 @@ members() {
   } <&3 2>/dev/null &
 } | {
   exec 3<&-
-  "$@"
-  status=$?
+  attend "$@"
   cat >/dev/null 2>&1
   exit $status
 }
@@ -94,7 +104,17 @@ is there after one second is told as a whole, and after two it is killed, until 
 
 The watching part runs in the background of the pipeline's first half, it is not the half itself: some shells
 wait for all of a pipeline before they are done. It is an orphan, and ends with status 0.
+
+The command gets its stdin by the function `feed` and is run by `attend`.
 """
+
+
+def dead_man(feed: str = _FEED, attend: str = _ATTEND) -> str:
+    """Return the wrapper with these two functions; `clusters.streaming` has others."""
+    return feed + attend + _WATCH
+
+
+DEAD_MAN: Final = dead_man()
 
 
 @dataclass(slots=True)
@@ -111,10 +131,10 @@ class _Output:
         if len(frame) < 2:
             return
         channel, data = frame[0], memoryview(frame)[1:]
-        if channel == _STATUS:
+        if channel == STATUS:
             self.status += data
-        elif channel in (_STDOUT, _STDERR):
-            kept = self.stdout if channel == _STDOUT else self.stderr
+        elif channel in (STDOUT, STDERR):
+            kept = self.stdout if channel == STDOUT else self.stderr
             room = self.limit - len(kept)
             self.truncated = self.truncated or len(data) > room
             kept += data[:room]
@@ -133,16 +153,11 @@ async def execute(  # noqa: PLR0913 - those of `Cluster.execute`, and what stand
     before: Callable[[], None] | None,
 ) -> ExecResult:
     """Run a command; see `Cluster.execute`."""
-    wrapped = ["sh", "-c", _DEAD_MAN, "perdure", str(len(stdin)), *command]
-    params = [("command", part) for part in wrapped]
-    params += [("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
-    if container is not None:
-        params.append(("container", container))
-    path = KINDS["Pod"].path(namespace, pod, "exec")
+    path, params = request(namespace, pod, container, DEAD_MAN, len(stdin), command)
     output = _Output(output_limit)
     try:
         async with asyncio.timeout(seconds):
-            async with connection.websocket(path, params, protocol=_PROTOCOL, before=before) as socket:
+            async with connection.websocket(path, params, protocol=PROTOCOL, before=before) as socket:
                 await _converse(socket, stdin, output)
     except HandshakeRefused as error:
         raise handshake_error(error, namespace, pod) from error
@@ -155,6 +170,17 @@ async def execute(  # noqa: PLR0913 - those of `Cluster.execute`, and what stand
     return ExecResult(
         exit_code(bytes(output.status)), bytes(output.stdout), bytes(output.stderr), output.truncated
     )
+
+
+def request(
+    namespace: str, pod: str, container: str | None, script: str, size: int, command: Sequence[str]
+) -> tuple[str, list[tuple[str, str]]]:
+    """Return path and parameters of a request that runs `script` with `size` and the command as arguments."""
+    params = [("command", part) for part in ("sh", "-c", script, "perdure", str(size), *command)]
+    params += [("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("tty", "false")]
+    if container is not None:
+        params.append(("container", container))
+    return KINDS["Pod"].path(namespace, pod, "exec"), params
 
 
 async def _converse(socket: aiohttp.ClientWebSocketResponse, stdin: bytes, output: _Output) -> None:
@@ -171,8 +197,8 @@ async def _converse(socket: aiohttp.ClientWebSocketResponse, stdin: bytes, outpu
 
 
 async def _send(socket: aiohttp.ClientWebSocketResponse, stdin: bytes) -> None:
-    for start in range(0, len(stdin), _CHUNK):
-        await socket.send_bytes(bytes((_STDIN,)) + stdin[start : start + _CHUNK])
+    for start in range(0, len(stdin), CHUNK):
+        await socket.send_bytes(bytes((STDIN,)) + stdin[start : start + CHUNK])
 
 
 def exit_code(status: bytes) -> int:

@@ -1,8 +1,9 @@
 """What is inside pods: their logs, and commands in their containers."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+from clusters import streaming
 from clusters.core import ClusterCore
 from clusters.errors import Forbidden, NotStarted, Unavailable
 from clusters.execution import execute
@@ -85,7 +86,7 @@ class PodAccess(ClusterCore):
         bytes kept of each stream. Never tried twice. `Unavailable` when no exit status arrived: it may have
         run; `TimedOut` after `timeout`; `NotFound` without the pod; `NotStarted` when it cannot be run there.
         """
-        try:
+        async with self._explained(namespace, pod, container):
             return await execute(
                 self._connection,
                 namespace,
@@ -97,13 +98,70 @@ class PodAccess(ClusterCore):
                 output_limit=output_limit,
                 before=self._guard,
             )
-        except Forbidden as error:
-            raise await self._fencing.explain(error, namespace, None) from error
-        except NotStarted as error:
-            # A container on its way down refuses too; that says nothing about the command.
-            if not await self._runs(namespace, pod, container):
-                raise Unavailable(f"pod {namespace}/{pod} is not running: {error}", sent=False) from error
-            raise
+
+    @asynccontextmanager
+    async def output_of(
+        self,
+        namespace: str,
+        pod: str,
+        command: Sequence[str],
+        *,
+        container: str | None = None,
+        timeout: float,  # noqa: ASYNC109 - running out kills the command, and is an answer
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Run a command and hand out its stdout as it comes, for as long as the context lasts.
+
+        The stream ends without an exception only when the command ended with status 0 and every byte that it
+        wrote has arrived. It is read as fast as its reader takes it; memory stays bounded. The container
+        needs `sh`, `cat`, `tee`, `wc`, `sha256sum`. Leaving the context early, or the end of this process,
+        ends the command. Never tried twice. Raises CommandFailed, TimedOut after `timeout` seconds,
+        Unavailable when the stream was cut, and what `execute` raises besides.
+        """
+        async with (
+            self._explained(namespace, pod, container),
+            streaming.output_of(
+                self._connection,
+                namespace,
+                pod,
+                command,
+                container=container,
+                seconds=timeout,
+                before=self._guard,
+            ) as output,
+        ):
+            yield output
+
+    async def feed(
+        self,
+        namespace: str,
+        pod: str,
+        command: Sequence[str],
+        source: AsyncIterator[bytes],
+        *,
+        size: int,
+        container: str | None = None,
+        timeout: float,  # noqa: ASYNC109 - running out kills the command, and is an answer
+    ) -> bytes:
+        """Run a command with the `size` bytes of `source` as its stdin; return the end of what it said.
+
+        The command reads the end of its stdin only when the source has ended without an exception and all of
+        it has come to the pod; otherwise it is killed before that, so that a restore in one transaction, or
+        one that commits at its end, leaves nothing. The container needs `sh`, `cat`, `head`, `tee` and `wc`.
+        Never tried twice. Raises what the source raises, ValueError when that has another size, and what
+        `output_of` raises.
+        """
+        async with self._explained(namespace, pod, container):
+            return await streaming.feed(
+                self._connection,
+                namespace,
+                pod,
+                command,
+                source,
+                size=size,
+                container=container,
+                seconds=timeout,
+                before=self._guard,
+            )
 
     def tunnel(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Tunnel]:
         """Open a TCP connection to a port of a running pod; see `clusters.tunnel`."""
@@ -121,6 +179,19 @@ class PodAccess(ClusterCore):
     ) -> AbstractAsyncContextManager[Conversation]:
         """Start a command that somebody talks to; see `clusters.interactive`."""
         return converse(self._connection, namespace, pod, command, container=container, stdin=stdin, tty=tty)
+
+    @asynccontextmanager
+    async def _explained(self, namespace: str, pod: str, container: str | None) -> AsyncIterator[None]:
+        """Say why a command was refused."""
+        try:
+            yield
+        except Forbidden as error:
+            raise await self._fencing.explain(error, namespace, None) from error
+        except NotStarted as error:
+            # A container on its way down refuses too; that says nothing about the command.
+            if not await self._runs(namespace, pod, container):
+                raise Unavailable(f"pod {namespace}/{pod} is not running: {error}", sent=False) from error
+            raise
 
     async def _runs(self, namespace: str, pod: str, container: str | None) -> bool:
         live = await self.get(ObjectRef("Pod", pod, namespace)) or {}

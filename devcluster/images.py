@@ -10,7 +10,7 @@ from devcluster.layout import Layout, hash_of
 from devcluster.progress import Progress
 from devcluster.tools import run, succeeds
 
-NAMES = ("pause", "tiny", "postgres", "redis", "shop-api", "stub", "nginx")
+NAMES = ("pause", "tiny", "postgres", "redis", "mariadb", "shop-api", "stub", "nginx")
 # Images that are also behind a login, to show pull secrets with.
 PRIVATE_NAMES = ("shop-api",)
 TAG = "1"

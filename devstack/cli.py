@@ -10,6 +10,7 @@ from devstack import settings
 from devstack.errors import DevstackError
 from devstack.progress import say
 from devstack.runner import PROGRAMS
+from devstack.s3server import ensure as ensure_s3_server
 from devstack.settings import Stack
 from devstack.stack import Up, describe, down, status
 
@@ -40,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("logs", help="follow the logs")
     commands.add_parser("dev", help="up, then follow the logs; Ctrl-C stops everything")
     commands.add_parser("demo", help="provision the example shop and place an order in it")
+    commands.add_parser("s3", help="build the S3 server that tests run against, and say where it is")
     return parser
 
 
@@ -61,6 +63,8 @@ def _run(given: argparse.Namespace, stack: Stack) -> int:
             from devstack.demo import demo  # noqa: PLC0415
 
             demo(stack)
+        case "s3":
+            say(str(ensure_s3_server()))
     return 0
 
 

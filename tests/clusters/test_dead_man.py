@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from clusters.execution import _DEAD_MAN
+from clusters.execution import DEAD_MAN
+from clusters.streaming import _OUT
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +52,7 @@ async def wrapped(
     process = await asyncio.create_subprocess_exec(
         *shell,
         "-c",
-        _DEAD_MAN,
+        DEAD_MAN,
         "perdure",
         str(len(stdin)),
         *command,
@@ -118,10 +119,13 @@ class TestDeadMan:
         ],
         ids=["one process", "a pipeline"],
     )
-    async def test_the_containers_first_process_sees_nobody_die(self, shell: list[str], command: str) -> None:
+    @pytest.mark.parametrize("script", [DEAD_MAN, _OUT], ids=["execute", "output_of"])
+    async def test_the_containers_first_process_sees_nobody_die(
+        self, shell: list[str], command: str, script: str
+    ) -> None:
         """PostgreSQL up to 17 takes an orphan that ends otherwise than with 0 or 1 for a crash of its own."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", FIRST_PROCESS, *shell, "-c", _DEAD_MAN, "perdure", "0"),
+            *(sys.executable, "-c", FIRST_PROCESS, *shell, "-c", script, "perdure", "0"),
             *("sh", "-c", command),
             stdout=asyncio.subprocess.PIPE,
         )

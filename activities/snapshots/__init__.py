@@ -1,0 +1,1 @@
+"""Snapshots' bytes: how they are sealed, stored and opened again."""

@@ -1,0 +1,152 @@
+"""Which engine takes which component, and what can be said of the whole afterwards."""
+
+import pytest
+
+from workflows.domain.blueprint_models import (
+    Blueprint,
+    DataStore,
+    Service,
+    Snapshot,
+    SnapshotEngine,
+    Volume,
+    VolumeType,
+)
+from workflows.domain.snapshot import (
+    Captured,
+    Component,
+    Consistency,
+    Engine,
+    EngineImpossible,
+    Scope,
+    Storage,
+    consistency,
+    grade,
+    plan_components,
+    reaches,
+    scope,
+)
+
+DATA = Volume(name="data", mount_path="/data", type=VolumeType.PVC, size="1Gi")
+SLOW = Volume(name="slow", mount_path="/slow", type=VolumeType.PVC, size="1Gi", storage_class="slow")
+CACHE = Volume(name="cache", mount_path="/cache", type=VolumeType.EMPTY_DIR)
+DB = Service(name="db", image="postgres:16", volumes=(DATA,))
+MONGO = Service(name="mongo", image="mongo:7", volumes=(DATA,))
+REDIS = Service(name="cache", image="redis:7")
+FILES = Service(name="files", image="nginx:1", volumes=(DATA,))
+API = Service(name="api", image="api:1", volumes=(CACHE,))
+CSI = Storage({None: "fast.csi", "slow": "slow.csi"}, snapshots=frozenset({"fast.csi"}))
+GROUPS = Storage({None: "fast.csi"}, snapshots=frozenset({"fast.csi"}), groups=frozenset({"fast.csi"}))
+
+
+def planned(*services: Service, storage: Storage = Storage({})) -> dict[str, Engine]:  # noqa: B008
+    blueprint = Blueprint(name="shop", services=services)
+    return {each.service: each.engine for each in plan_components(blueprint, storage)}
+
+
+def demanding(service: Service, engine: SnapshotEngine) -> Service:
+    return service.model_copy(update={"snapshot": Snapshot(engine=engine)})
+
+
+def test_without_storage_that_can_each_store_has_its_tool() -> None:
+    assert planned(DB, REDIS, FILES, API, MONGO) == {
+        "db": Engine.EXEC_DUMP,
+        "cache": Engine.EXEC_DUMP,
+        "files": Engine.LIVE_COPY,
+        "api": Engine.MANIFEST_ONLY,
+        "mongo": Engine.LIVE_COPY,
+    }
+
+
+def test_storage_takes_what_lies_on_it() -> None:
+    both = DB.model_copy(update={"volumes": (DATA, SLOW)})
+    files = FILES.model_copy(update={"volumes": (SLOW,)})
+    assert planned(DB, REDIS, API, storage=CSI) == {
+        "db": Engine.CSI,
+        "cache": Engine.EXEC_DUMP,
+        "api": Engine.MANIFEST_ONLY,
+    }
+    assert planned(both, files, storage=CSI) == {"db": Engine.EXEC_DUMP, "files": Engine.LIVE_COPY}
+
+
+def test_a_group_takes_all_or_nothing() -> None:
+    assert planned(DB, FILES, API, storage=GROUPS) == {
+        "db": Engine.CSI_GROUP,
+        "files": Engine.CSI_GROUP,
+        "api": Engine.MANIFEST_ONLY,
+    }
+    for odd in (REDIS, demanding(REDIS, SnapshotEngine.MANIFEST_ONLY)):
+        assert planned(DB, FILES, odd, storage=GROUPS)["db"] is Engine.CSI
+    assert planned(API, storage=GROUPS) == {"api": Engine.MANIFEST_ONLY}
+
+
+def test_what_the_blueprint_demands_it_gets_or_hears_why_not() -> None:
+    assert planned(demanding(DB, SnapshotEngine.EXEC_DUMP), storage=CSI) == {"db": Engine.EXEC_DUMP}
+    assert planned(demanding(DB, SnapshotEngine.CSI), storage=CSI) == {"db": Engine.CSI}
+    assert planned(demanding(DB, SnapshotEngine.MANIFEST_ONLY)) == {"db": Engine.MANIFEST_ONLY}
+    for service, engine, storage in (
+        (DB, SnapshotEngine.CSI, Storage({None: "fast.csi"})),
+        (REDIS, SnapshotEngine.CSI, CSI),
+        (FILES, SnapshotEngine.EXEC_DUMP, CSI),
+        (MONGO, SnapshotEngine.EXEC_DUMP, CSI),
+        (API, SnapshotEngine.EXEC_DUMP, CSI),
+    ):
+        with pytest.raises(EngineImpossible, match=f"{service.name} asks for {engine}"):
+            planned(demanding(service, engine), storage=storage)
+
+
+def captured(engine: Engine, *, window: int | None = None, quiesced: bool = False) -> Captured:
+    return Captured(Component("db", DataStore.FILES, engine), window=window, quiesced=quiesced)
+
+
+@pytest.mark.parametrize(
+    ("engine", "by_itself", "held_still"),
+    [
+        (Engine.EXEC_DUMP, Consistency.APPLICATION, Consistency.APPLICATION),
+        (Engine.CSI_GROUP, Consistency.CRASH_GROUP, Consistency.APPLICATION),
+        (Engine.CSI, Consistency.CRASH_VOLUME, Consistency.APPLICATION),
+        (Engine.LIVE_COPY, Consistency.LIVE_COPY, Consistency.APPLICATION),
+        (Engine.MANIFEST_ONLY, Consistency.CONFIG_ONLY, Consistency.CONFIG_ONLY),
+    ],
+)
+def test_grades(engine: Engine, by_itself: Consistency, held_still: Consistency) -> None:
+    assert grade(captured(engine)) is by_itself
+    assert grade(captured(engine, window=1, quiesced=True)) is held_still
+
+
+def test_the_whole_is_its_weakest_part_that_has_data() -> None:
+    nothing = Captured(Component("api", None, Engine.MANIFEST_ONLY))
+    dump, copy = captured(Engine.EXEC_DUMP), captured(Engine.LIVE_COPY)
+    assert consistency([dump, nothing]) is Consistency.APPLICATION
+    assert consistency([dump, copy, nothing]) is Consistency.LIVE_COPY
+    assert consistency([dump, captured(Engine.MANIFEST_ONLY)]) is Consistency.CONFIG_ONLY
+    assert consistency([nothing]) is Consistency.CONFIG_ONLY
+
+
+def test_one_point_is_said_only_of_one_point() -> None:
+    nothing = Captured(Component("api", None, Engine.MANIFEST_ONLY))
+    dump, copy = captured(Engine.EXEC_DUMP), captured(Engine.LIVE_COPY)
+    held = captured(Engine.EXEC_DUMP, window=1, quiesced=True)
+    assert scope([dump, nothing]) is Scope.ONE_POINT
+    assert scope([held, held]) is Scope.ONE_POINT
+    assert scope([held, captured(Engine.LIVE_COPY, window=1, quiesced=True)]) is Scope.ONE_POINT
+    assert scope([captured(Engine.CSI_GROUP)] * 3) is Scope.ONE_POINT
+    for independent in (
+        [dump, dump],
+        [held, dump],
+        [copy],
+        [held, copy],
+        [captured(Engine.CSI)] * 2,
+        # Lost and taken again in another window.
+        [held, captured(Engine.EXEC_DUMP, window=2, quiesced=True)],
+        # In the same window, and not held still.
+        [held, captured(Engine.EXEC_DUMP, window=1)],
+        [captured(Engine.CSI_GROUP), dump],
+    ):
+        assert scope(independent) is Scope.INDEPENDENT
+
+
+def test_a_floor() -> None:
+    assert reaches(Consistency.APPLICATION, Consistency.CRASH_GROUP)
+    assert reaches(Consistency.LIVE_COPY, Consistency.LIVE_COPY)
+    assert not reaches(Consistency.CRASH_VOLUME, Consistency.CRASH_GROUP)
+    assert not reaches(Consistency.CONFIG_ONLY, Consistency.LIVE_COPY)

@@ -1,0 +1,222 @@
+"""What a snapshot of an environment would be: an engine for each component, and how much it can be trusted.
+
+Nothing here is a promise about a run: what was reached is graded afterwards from what really happened
+(`Captured`), and the engines that were planned only say what is possible.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, assert_never
+
+from workflows.domain.blueprint_models import (
+    Blueprint,
+    DataStore,
+    Service,
+    SnapshotEngine,
+    VolumeType,
+    data_store,
+)
+
+
+class Engine(StrEnum):
+    """How a component is captured, the best first."""
+
+    CSI_GROUP = "csi-group"
+    """All volumes of the environment at one instant, by the storage."""
+    CSI = "csi"
+    """Each volume at an instant of its own, by the storage."""
+    EXEC_DUMP = "exec-dump"
+    """The store's own tool, run in its pod."""
+    LIVE_COPY = "live-copy"
+    """Files, copied while they may be written."""
+    MANIFEST_ONLY = "manifest-only"
+    """No data; how it is configured."""
+
+
+class Consistency(StrEnum):
+    """What can be said of the data, the best first."""
+
+    APPLICATION = "application"
+    """As the application would have left it: a transaction's snapshot, or quiesced."""
+    CRASH_GROUP = "crash-group"
+    """As after a power cut of everything at once."""
+    CRASH_VOLUME = "crash-volume"
+    """As after a power cut, each volume at another instant."""
+    LIVE_COPY = "live-copy"
+    """Files as they were read, one after the other."""
+    CONFIG_ONLY = "config-only"
+    """There is no data in it."""
+
+
+class Scope(StrEnum):
+    """Whether the components were captured at one common point."""
+
+    ONE_POINT = "one-point"
+    INDEPENDENT = "independent"
+
+
+class EngineImpossible(ValueError):
+    """A Blueprint demands an engine that cannot be had for this service; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What the cluster's storage can do.
+
+    `snapshots`, `groups`: the CSI drivers for which there is a VolumeSnapshotClass, and a
+    VolumeGroupSnapshotClass. `drivers`: the driver of each storage class by its name, that of the default
+    class under None. A class that is not in it is one whose volumes cannot be captured by the storage.
+    """
+
+    drivers: Mapping[str | None, str]
+    snapshots: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+    def can_snapshot(self, service: Service) -> bool:
+        """Whether every volume of the service that lasts can be captured by its driver."""
+        return self._all_in(service, self.snapshots)
+
+    def can_group(self, service: Service) -> bool:
+        """Whether every volume of the service that lasts can be captured together with others."""
+        return self._all_in(service, self.groups)
+
+    def _all_in(self, service: Service, able: frozenset[str]) -> bool:
+        classes = [each.storage_class for each in service.volumes if each.type is VolumeType.PVC]
+        return bool(classes) and all(self.drivers.get(each) in able for each in classes)
+
+
+NO_STORAGE: Final = Storage(drivers={})
+"""A cluster whose storage takes no snapshots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A service and how it is to be captured. `store`: what data it keeps, None when it keeps none."""
+
+    service: str
+    store: DataStore | None
+    engine: Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A component as it was captured.
+
+    `window`: the number of the quiesce window in which its point was fixed, None when it was in none. A dump
+    that was lost and taken again outside has no window, whatever was planned. `quiesced`: its own hook held
+    it still at that point.
+    """
+
+    component: Component
+    window: int | None = None
+    quiesced: bool = False
+
+
+DUMPED: Final = frozenset({DataStore.POSTGRES, DataStore.MYSQL, DataStore.REDIS})
+"""Stores whose own tools we run. MongoDB's was not tried, and needs a replica set for a common point."""
+
+
+def plan_components(blueprint: Blueprint, storage: Storage = NO_STORAGE) -> tuple[Component, ...]:
+    """Choose an engine for each service, in the Blueprint's order.
+
+    A group is of use only where it takes all the data there is: with one service left out, it is no common
+    point. Raises EngineImpossible for what the Blueprint demands and nobody can do.
+    """
+    keeping = [each for each in blueprint.services if data_store(each) is not None]
+    grouped = all(each.snapshot.engine is SnapshotEngine.AUTO and storage.can_group(each) for each in keeping)
+    return tuple(
+        Component(each.name, data_store(each), _engine(each, storage, grouped=grouped))
+        for each in blueprint.services
+    )
+
+
+def grade(captured: Captured) -> Consistency:
+    """Say what can be said of one component's data."""
+    match captured.component.engine:
+        case Engine.EXEC_DUMP:
+            return Consistency.APPLICATION
+        case Engine.CSI_GROUP:
+            return Consistency.APPLICATION if captured.quiesced else Consistency.CRASH_GROUP
+        case Engine.CSI:
+            return Consistency.APPLICATION if captured.quiesced else Consistency.CRASH_VOLUME
+        case Engine.LIVE_COPY:
+            return Consistency.APPLICATION if captured.quiesced else Consistency.LIVE_COPY
+        case Engine.MANIFEST_ONLY:
+            return Consistency.CONFIG_ONLY
+        case _:
+            assert_never(captured.component.engine)
+
+
+def consistency(captured: Iterable[Captured]) -> Consistency:
+    """Return the lowest grade of all components that keep data; without any, `config-only`.
+
+    A service that keeps nothing loses nothing: only one with data that was left out pulls the whole down.
+    """
+    grades = [grade(each) for each in captured if each.component.store is not None]
+    return max(grades, key=_RANK.__getitem__, default=Consistency.CONFIG_ONLY)
+
+
+def scope(captured: Iterable[Captured]) -> Scope:
+    """Say whether all data is of one point.
+
+    One component alone is, and so is one group of volumes; otherwise all of them must have been held still in
+    the same window. A copy of files that nobody held still has no point at all.
+    """
+    data = [
+        each
+        for each in captured
+        if each.component.store is not None and each.component.engine is not Engine.MANIFEST_ONLY
+    ]
+    if any(grade(each) is Consistency.LIVE_COPY for each in data):
+        return Scope.INDEPENDENT
+    if len(data) < 2 or all(each.component.engine is Engine.CSI_GROUP for each in data):
+        return Scope.ONE_POINT
+    windows = {each.window for each in data}
+    held = len(windows) == 1 and None not in windows and all(each.quiesced for each in data)
+    return Scope.ONE_POINT if held else Scope.INDEPENDENT
+
+
+def reaches(reached: Consistency, floor: Consistency) -> bool:
+    """Whether a grade is at least what was asked for."""
+    return _RANK[reached] <= _RANK[floor]
+
+
+_RANK: Final = {each: rank for rank, each in enumerate(Consistency)}
+
+
+def _engine(service: Service, storage: Storage, *, grouped: bool) -> Engine:
+    store = data_store(service)
+    match service.snapshot.engine:
+        case SnapshotEngine.MANIFEST_ONLY:
+            return Engine.MANIFEST_ONLY
+        case SnapshotEngine.CSI:
+            if not storage.can_snapshot(service):
+                raise EngineImpossible(
+                    f"{service.name} asks for csi: it needs volumes of type pvc, and for each of them a "
+                    "VolumeSnapshotClass of its driver"
+                )
+            return Engine.CSI
+        case SnapshotEngine.EXEC_DUMP:
+            if store not in DUMPED:
+                raise EngineImpossible(
+                    f"{service.name} asks for exec-dump: there is one for {', '.join(sorted(DUMPED))}, "
+                    f"not for {store or 'a service that keeps no data'}"
+                )
+            return Engine.EXEC_DUMP
+        case SnapshotEngine.AUTO:
+            return _best(service, store, storage, grouped=grouped)
+        case _:
+            assert_never(service.snapshot.engine)
+
+
+def _best(service: Service, store: DataStore | None, storage: Storage, *, grouped: bool) -> Engine:
+    if store is None:
+        return Engine.MANIFEST_ONLY
+    if grouped:
+        return Engine.CSI_GROUP
+    if storage.can_snapshot(service):
+        return Engine.CSI
+    if store in DUMPED:
+        return Engine.EXEC_DUMP
+    return Engine.LIVE_COPY if service.stateful else Engine.MANIFEST_ONLY
