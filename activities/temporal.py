@@ -37,11 +37,14 @@ from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_SCHEDULE
 from workflows.contracts.restart import RESTART_SERVICE
+from workflows.contracts.replay import REPLAY_ENVIRONMENT
+from workflows.contracts.restore import RESTORE_ENVIRONMENT
 from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
 from workflows.contracts.search_attributes import ALL as SEARCH_ATTRIBUTES
 from workflows.contracts.search_attributes import ENVIRONMENT_ID, OPERATION_KIND, ORGANIZATION_ID
 from workflows.contracts.seed import SEED_ENVIRONMENT
+from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
@@ -60,6 +63,9 @@ WORKFLOWS: Final[Mapping[OperationKind, str]] = {
     OperationKind.SCALE: SCALE_SERVICE,
     OperationKind.RESTART: RESTART_SERVICE,
     OperationKind.SEED: SEED_ENVIRONMENT,
+    OperationKind.SNAPSHOT: SNAPSHOT_ENVIRONMENT,
+    OperationKind.RESTORE: RESTORE_ENVIRONMENT,
+    OperationKind.REPLAY: REPLAY_ENVIRONMENT,
     OperationKind.DELETE: DELETE_ENVIRONMENT,
 }
 """Which workflow runs an operation of each kind."""

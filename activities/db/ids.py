@@ -18,6 +18,7 @@ class IdPrefix(StrEnum):
     REGISTRY_CREDENTIAL = "reg"
     TEMPLATE = "tpl"
     SEED_PACKAGE = "spk"
+    SNAPSHOT = "snap"
     AUDIT_ENTRY = "aud"
     SHARE = "shr"
 

@@ -21,6 +21,8 @@ from workflows.domain.operations import (
     StepKind,
     StepState,
 )
+from workflows.domain.snapshot import Consistency, Scope
+from workflows.domain.snapshot_manifest import SnapshotState
 
 NAMING_CONVENTION: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -268,6 +270,7 @@ class Operation(Table, table=True):
     revision: int
     fence: int
     retry_of: str | None = Field(default=None, foreign_key="operations.id")
+    replay_of: str | None = Field(default=None, foreign_key="operations.id")
     change: JsonObject | None = Field(default=None, sa_type=Json)
     requested_by: str
     workflow_id: str
@@ -426,6 +429,51 @@ class SeedRun(Table, table=True):
 
     operation_id: str = Field(primary_key=True, foreign_key="operations.id")
     organization_id: str = Field(foreign_key="organizations.id", index=True)
+    run: JsonObject = Field(sa_type=Json)
+
+
+class Snapshot(Table, table=True):
+    """What an environment was at one time. `manifest` is NULL until it is published, and tells all of it.
+
+    `secrets`: the environment's own values by name, base64 of what the organisation's data key encrypted,
+    with the id of that key. The operation that takes it may be forgotten earlier than it.
+    """
+
+    __tablename__ = "snapshots"
+    __table_args__ = (
+        Index("ix_snapshots_page", "organization_id", "created_at", "id"),
+        Index("ix_snapshots_environment", "environment_id", "created_at", "id"),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id")
+    environment_id: str = Field(foreign_key="environments.id")
+    environment_name: str
+    operation_id: str = Field(index=True)
+    name: str = Field(default="", max_length=63)
+    state: SnapshotState = Field(sa_type=text_enum(SnapshotState))
+    consistency: Consistency | None = Field(default=None, sa_type=text_enum(Consistency))
+    scope: Scope | None = Field(default=None, sa_type=text_enum(Scope))
+    manifest: JsonObject | None = Field(default=None, sa_type=Json)
+    secrets: JsonObject = Field(default_factory=dict, sa_type=Json)
+    stored_bytes: int = Field(default=0, sa_type=BigInteger)
+    plain_bytes: int = Field(default=0, sa_type=BigInteger)
+    created_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    published_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class SnapshotRun(Table, table=True):
+    """What an operation does with a snapshot: takes it, or loads its data."""
+
+    __tablename__ = "snapshot_runs"
+
+    operation_id: str = Field(primary_key=True, foreign_key="operations.id")
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    snapshot_id: str = Field(foreign_key="snapshots.id", index=True)
     run: JsonObject = Field(sa_type=Json)
 
 

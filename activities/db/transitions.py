@@ -22,6 +22,7 @@ from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import GuardRails
 from workflows.domain.failures import Failure, FailureKind, failure
 from workflows.domain.operations import (
+    ASIDE,
     TERMINAL_STEP_STATES,
     Change,
     Cleanup,
@@ -41,6 +42,8 @@ _SUCCEEDED: Final = {
     OperationKind.RESUME: (EnvironmentPhase.RUNNING, "Resumed"),
     OperationKind.SCALE: (EnvironmentPhase.RUNNING, "Scaled"),
     OperationKind.RESTART: (EnvironmentPhase.RUNNING, "Restarted"),
+    OperationKind.RESTORE: (EnvironmentPhase.RUNNING, "Restored"),
+    OperationKind.REPLAY: (EnvironmentPhase.RUNNING, "Replayed"),
     OperationKind.DELETE: (EnvironmentPhase.DELETED, "Deleted"),
 }
 """What an operation that succeeded makes of its environment."""
@@ -137,8 +140,7 @@ async def end_operation(
     change = record.change if taken_back(record) else None
     if change is not None:
         await _restore(session, environment, change)
-    # A seed changes data, not what runs: the environment stays what it was, however the seed ended.
-    if operation.kind is not OperationKind.SEED and (
+    if operation.kind not in ASIDE and (
         operation.kind is OperationKind.DELETE or environment.delete_requested_at is None
     ):
         phase, condition = settled(operation.kind, state, reason, now)

@@ -95,6 +95,7 @@ class OperationOut(ApiModel):
     environment_name: str | None = None
     revision: int
     retry_of: str | None = None
+    replay_of: str | None = None
     requested_by: str
     created_at: datetime
     started_at: datetime | None = None

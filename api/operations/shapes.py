@@ -32,6 +32,7 @@ def operation_out(
         environment_name=environment_name,
         revision=record.revision,
         retry_of=record.retry_of,
+        replay_of=record.replay_of,
         requested_by=record.requested_by,
         created_at=record.created_at,
         started_at=record.started_at,

@@ -20,6 +20,7 @@ from activities.db.tables import Step
 from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
 from workflows.domain.operations import (
+    ASIDE,
     EnvironmentPhase,
     OnFailure,
     OperationKind,
@@ -50,9 +51,9 @@ async def retry_environment(
         )
     if newest is None or last is None:
         raise NotRetryable("it has had no operation")
-    # A seed that failed says nothing about what runs: what is degraded is repaired first.
+    # One aside that failed says nothing about what runs: what is degraded is repaired first.
     repairs = last.state is OperationState.SUCCEEDED or (
-        last.kind is OperationKind.SEED and environment.phase is EnvironmentPhase.DEGRADED
+        last.kind in ASIDE and environment.phase is EnvironmentPhase.DEGRADED
     )
     if repairs and environment.phase is not EnvironmentPhase.DEGRADED:
         reason = "its last operation did not fail, and it is not degraded"

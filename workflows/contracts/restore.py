@@ -1,0 +1,5 @@
+"""RestoreEnvironment: brings a snapshot's data into an environment."""
+
+from typing import Final
+
+RESTORE_ENVIRONMENT: Final = "RestoreEnvironment"
