@@ -36,8 +36,8 @@ from workflows.contracts.operation import CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_SCHEDULE
-from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.replay import REPLAY_ENVIRONMENT
+from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.restore import RESTORE_ENVIRONMENT
 from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
