@@ -1,5 +1,6 @@
 """Every activity, with what it needs handed in."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,9 @@ from activities.provision import ClusterProvision
 from activities.reconcile import ControlReconcile
 from activities.secrets import MasterKeys, Opener, Sealer
 from activities.seed import ClusterSeed
+from activities.snapshots.capture import ClusterSnapshot
+from activities.snapshots.ledger import SnapshotLedger
+from activities.snapshots.load import ClusterRestore
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -40,6 +44,7 @@ def control_activities(
 ) -> list[Callable[..., Any]]:
     """Return the activities of the control queue: those on Perdure's own state."""
     ledger = Ledger(database=database, keys=keys, sealers=sealers)
+    snapshot = SnapshotLedger(database=database, keys=keys, sealers=sealers)
     delete = ControlDelete(database=database, client=client)
     reconcile = ControlReconcile(database=database, client=client)
     sweep = ControlSweep(
@@ -54,6 +59,9 @@ def control_activities(
         ledger.pre_image,
         ledger.seal_secrets,
         ledger.finish,
+        snapshot.component_keys,
+        snapshot.stream_keys,
+        snapshot.describe,
         delete.cancel_running,
         reconcile.reconcile,
         sweep.sweep_page,
@@ -67,6 +75,10 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     stop = ClusterStop(cluster=cluster)
     update = ClusterUpdate(cluster=cluster)
     seed = ClusterSeed(cluster=cluster, objects=objects)
+    # One stream at a time in a process: that is what its memory is made for.
+    turn = asyncio.Semaphore(1)
+    snapshot = ClusterSnapshot(cluster=cluster, opener=opener, objects=objects, turn=turn)
+    restore = ClusterRestore(cluster=cluster, opener=opener, objects=objects, turn=turn)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -79,5 +91,10 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         seed.run_sql,
         seed.run_job,
         seed.stop_job,
+        snapshot.survey,
+        snapshot.capture,
+        snapshot.publish,
+        snapshot.discard,
+        restore.load,
         delete.delete_namespace,
     ]

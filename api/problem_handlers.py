@@ -27,6 +27,7 @@ from activities.db.errors import (
     NotApplicable,
     NotFound,
     SeedInvalid,
+    SnapshotUnfit,
     Unauthenticated,
     UpdateRefused,
 )
@@ -134,6 +135,9 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
         case SeedInvalid():
             kind = RequestProblem.VALIDATION_FAILED
             detail, errors = "The seed cannot be run as it is.", field_problems(error.errors)
+        case SnapshotUnfit():
+            kind = RequestProblem.VALIDATION_FAILED
+            detail, errors = "The snapshot cannot be restored so.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
             what = "belongs to another order or other filters" if error.foreign else "is not one"

@@ -69,3 +69,9 @@ it is gone. An hour, so that a namespace held for weeks stays within a small his
 
 NAMESPACE_MARGIN: Final = timedelta(minutes=2)
 """What that call gets on top, to delete and to answer."""
+
+CAPTURE_ATTEMPT: Final = timedelta(hours=12)
+"""One attempt at the data of one service; its worker's death is noticed by heartbeats, long before."""
+
+CAPTURE_TOTAL: Final = timedelta(hours=24)
+"""All attempts at it."""

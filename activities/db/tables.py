@@ -232,7 +232,8 @@ class Checkpoint(Table, table=True):
 
 
 class Override(Table, table=True):
-    """Recorded changes on top of a revision, of one service: its replicas, and what last restarted it."""
+    """Recorded changes on top of a revision, of one service: its replicas, what last restarted it, and the
+    snapshot that its data came from."""
 
     __tablename__ = "overrides"
 
@@ -241,6 +242,7 @@ class Override(Table, table=True):
     organization_id: str = Field(foreign_key="organizations.id", index=True)
     replicas: int | None = None
     restart: str | None = None
+    loaded: str | None = None
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 

@@ -96,6 +96,7 @@ class OperationOut(ApiModel):
     revision: int
     retry_of: str | None = None
     replay_of: str | None = None
+    snapshot_id: str | None = Field(default=None, description="That it takes or loads; absent in lists")
     requested_by: str
     created_at: datetime
     started_at: datetime | None = None

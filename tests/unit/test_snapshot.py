@@ -40,7 +40,7 @@ GROUPS = Storage({None: "fast.csi"}, snapshots=frozenset({"fast.csi"}), groups=f
 
 def planned(*services: Service, storage: Storage = Storage({})) -> dict[str, Engine]:  # noqa: B008
     blueprint = Blueprint(name="shop", services=services)
-    return {each.service: each.engine for each in plan_components(blueprint, storage)}
+    return {each.service: each.engine for each in plan_components(blueprint.services, storage)}
 
 
 def demanding(service: Service, engine: SnapshotEngine) -> Service:

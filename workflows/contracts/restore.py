@@ -2,4 +2,36 @@
 
 from typing import Final
 
+from temporalio import activity
+
+from workflows.contracts.snapshot import Loadable
+from workflows.domain.blueprint_models import Service
+from workflows.domain.environment import EnvironmentContext
+from workflows.domain.failures import WireModel
+
 RESTORE_ENVIRONMENT: Final = "RestoreEnvironment"
+
+
+class Load(WireModel):
+    """Replace the data of one service by what is stored."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    service: Service
+    stored: Loadable
+
+
+class Loaded(WireModel):
+    """How much it was."""
+
+    parts: int
+    plain_bytes: int
+
+
+class RestoreActivities:
+    """A restore as its workflow sees it; in `activities.snapshots.load`, run on the cluster's queue."""
+
+    @activity.defn(name="snapshot.load")
+    async def load(self, request: Load) -> Loaded:
+        """Stream a stored component into the service's pods. A second attempt begins from the beginning."""
+        raise NotImplementedError

@@ -30,6 +30,8 @@ class StoredPart(WireModel):
     """Its name in the component; for an engine's own use, and what it is sealed for."""
     subject: str
     """What it is of: a database, the path of a volume."""
+    ordinal: int = 0
+    """Which pod of the service it is of: each pod of a StatefulSet has volumes of its own."""
     prefix: str
     """Its objects are `<prefix>/00000000` and so on."""
     part_bytes: int
@@ -63,7 +65,7 @@ class StoredComponent(WireModel):
 
 
 class SnapshotManifest(WireModel):
-    """All of a snapshot but its bytes and its secrets; written last, and only when everything else is there."""
+    """All of a snapshot but its bytes and secrets; written last, and only when everything else is there."""
 
     version: int = MANIFEST_VERSION
     snapshot_id: str
@@ -78,6 +80,10 @@ class SnapshotManifest(WireModel):
     consistency: Consistency
     scope: Scope
     components: tuple[StoredComponent, ...]
+
+    def component(self, service: str) -> StoredComponent:
+        """Return what is kept of a service. Raises KeyError."""
+        return {each.service: each for each in self.components}[service]
 
     @property
     def stored_bytes(self) -> int:
@@ -106,3 +112,8 @@ def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:
 def manifest_key(organization_id: str, snapshot_id: str) -> str:
     """Where the store's copy of the manifest lies."""
     return f"{snapshot_prefix(organization_id, snapshot_id)}/manifest.json"
+
+
+def stream_name(service: str, key: str, ordinal: int) -> str:
+    """The name of one stream in a snapshot; it is sealed for that, and lies below it."""
+    return f"{service}/{ordinal}-{key}" if ordinal else f"{service}/{key}"

@@ -12,7 +12,7 @@ from activities.db.acceptance._shared import (
 from activities.db.errors import AlreadyDeleted, Busy, NotRetryable
 from activities.db.inserts import Asked
 from activities.db.records import Actor, operation_record
-from activities.db.repositories import secrets
+from activities.db.repositories import secrets, snapshots
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.seed_runs import add_run, get_run
@@ -61,6 +61,8 @@ async def retry_environment(
             reason = f"its last operation was taken back: ask for the {newest.kind} again"
         raise NotRetryable(reason, newest.state)
     again = operation_record(last)
+    if again.kind is OperationKind.SNAPSHOT:
+        raise NotRetryable("its last operation took a snapshot: take another one", newest.state)
     key = await secrets.data_key(session, environment.organization_id, keys)
     kind = OperationKind.PROVISION if repairs or again.kind is OperationKind.DELETE else again.kind
     planned = await provision_of(session, environment, keys, key.hash_key())
@@ -84,6 +86,9 @@ async def retry_environment(
         planned,
         audit=("environment.retry", {"retryOf": last.id}),
     )
+    snapshot = await snapshots.run_of(session, last.id)
+    if kind is OperationKind.RESTORE and snapshot is not None:
+        await snapshots.add_run(session, environment.organization_id, accepted.operation.id, snapshot)
     if kind is OperationKind.SEED:
         run = await get_run(session, last.id)
         resumed = run.model_copy(update={"first": run.first or last.id})

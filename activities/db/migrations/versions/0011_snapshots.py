@@ -28,6 +28,7 @@ def upgrade() -> None:
         changed.create_foreign_key(
             op.f("fk_operations_replay_of"), "operations", ["replay_of"], ["id"]
         )
+    op.add_column("overrides", sa.Column("loaded", sa.String(), nullable=True))
     op.create_table(
         "snapshots",
         sa.Column("id", sa.String(), nullable=False),
@@ -93,6 +94,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("snapshot_runs")
     op.drop_table("snapshots")
+    op.drop_column("overrides", "loaded")
     # An older schema has no such operations: they go, with all that refers to them.
     listed = ", ".join(f"'{kind}'" for kind in _NEW_KINDS)
     gone = f"(SELECT id FROM operations WHERE kind IN ({listed}))"  # noqa: S608
