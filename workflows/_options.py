@@ -39,6 +39,9 @@ SHORT_STEP: Final = timedelta(minutes=1)
 SWEEP_STEP: Final = timedelta(minutes=10)
 """One attempt at a page of a sweep: some hundred short transactions."""
 
+STORE_SWEEP_TOTAL: Final = timedelta(minutes=30)
+"""All attempts at a look through the object store: when it is away, the next sweep tries again."""
+
 SHORT_STEP_TOTAL: Final = timedelta(minutes=10)
 """All attempts at such a step: a cluster may be away for that long."""
 

@@ -13,6 +13,7 @@ from workflows.seed import SeedEnvironment
 from workflows.snapshot import SnapshotEnvironment
 from workflows.stop import StopEnvironment
 from workflows.sweep import SweepEnvironments
+from workflows.sweep_snapshots import SweepSnapshots
 from workflows.update import UpdateEnvironment
 
 WORKFLOWS: Final[tuple[type, ...]] = (
@@ -28,4 +29,5 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     DeleteEnvironment,
     ReconcileOperations,
     SweepEnvironments,
+    SweepSnapshots,
 )

@@ -31,6 +31,7 @@ NAMING_CONVENTION: Final = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+_LEFT: Final = "removed_at IS NULL AND state IN ('failed', 'deleting')"
 _LIVE: Final = "state IN ('accepted', 'running')"
 
 JsonObject = dict[str, JsonValue]
@@ -438,13 +439,16 @@ class Snapshot(Table, table=True):
     """What an environment was at one time. `manifest` is NULL until it is published, and tells all of it.
 
     `secrets`: the environment's own values by name, base64 of what the organisation's data key encrypted,
-    with the id of that key. The operation that takes it may be forgotten earlier than it.
+    with the id of that key. The operation that takes it may be forgotten earlier than it. `removed_at`: when
+    nothing was left of it in the store.
     """
 
     __tablename__ = "snapshots"
     __table_args__ = (
         Index("ix_snapshots_page", "organization_id", "created_at", "id"),
         Index("ix_snapshots_environment", "environment_id", "created_at", "id"),
+        Index("ix_snapshots_left", "id", sqlite_where=text(_LEFT), postgresql_where=text(_LEFT)),
+        Index("ix_snapshots_expires_at", "expires_at"),
     )
 
     id: str = Field(primary_key=True)
@@ -465,7 +469,7 @@ class Snapshot(Table, table=True):
     published_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class SnapshotRun(Table, table=True):

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -10,7 +11,9 @@ from workflows.domain.environment import Overrides
 from workflows.domain.failures import WireModel
 from workflows.domain.snapshot import Consistency, Engine, Scope
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION: Final = 1
+SNAPSHOTS: Final = "snapshots"
+"""Below which all of them lie."""
 
 
 class SnapshotState(StrEnum):
@@ -106,7 +109,7 @@ class SnapshotRun(WireModel):
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:
     """Where all objects of a snapshot lie."""
-    return f"snapshots/{organization_id}/{snapshot_id}"
+    return f"{SNAPSHOTS}/{organization_id}/{snapshot_id}"
 
 
 def manifest_key(organization_id: str, snapshot_id: str) -> str:
