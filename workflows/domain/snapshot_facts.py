@@ -116,6 +116,9 @@ def differences(recorded: Facts, measured: Facts) -> tuple[str, ...]:
     if unread:
         return tuple(unread)
     before, now = _by_kind(recorded), _by_kind(measured)
+    if (Kind.CONTENTS in before) is not (Kind.CONTENTS in now):
+        which = ("recorded, none found", "found, none recorded")[Kind.CONTENTS in now]
+        return (f"files with more than one name (hard links) {which}: the rest cannot be compared",)
     lapsed = _may_have_expired(recorded, measured)
     lines = [
         line

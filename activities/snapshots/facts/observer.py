@@ -82,6 +82,9 @@ class Observer(ABC):
                 self._fault = ContentBroken("there is something behind its end")
         except (ContentBroken, Unknown) as fault:
             self._fault = fault
+        except (ValueError, IndexError) as fault:  # a number that is none, a place that is not there
+            self._fault = ContentBroken("it cannot be read")
+            self._fault.__cause__ = fault
         if self._fault is not None:
             self._data = b""
 
@@ -112,7 +115,7 @@ class Observer(ABC):
 
     def _hand(self, size: int, take: Callable[[bytes], object]) -> Steps[None]:
         """Hand on so many bytes, in pieces."""
-        while size:
+        while size > 0:
             if not self._there:
                 yield from self._need(1)
             piece = self._data[self._at : self._at + size]

@@ -224,10 +224,7 @@ class RdbObserver(Observer):
         data = yield from self._text()
         if len(data) > LONGEST:
             raise Unknown("an RDB file with a very large packed value")
-        try:
-            return _PACKED.get(code, listpack)(data)
-        except (IndexError, ValueError) as fault:
-            raise ContentBroken("a packed value of the RDB file is damaged") from fault
+        return _PACKED.get(code, listpack)(data)
 
     def _checksum(self) -> Steps[None]:
         self._sum_up()
@@ -290,12 +287,7 @@ class RdbObserver(Observer):
             yield from self._hand(length, digest.update)
             return bytes(LONGEST) + digest.digest()
         data = yield from self._take(length)
-        if encoding is None:
-            return data
-        try:
-            return uncompressed(data, full)
-        except (IndexError, ValueError) as fault:
-            raise ContentBroken("a string of the RDB file cannot be expanded") from fault
+        return data if encoding is None else uncompressed(data, full)
 
     def _drop(self) -> None:
         self._sum_up()

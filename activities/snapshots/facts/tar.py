@@ -39,7 +39,11 @@ class _Member:
         """The directory at the top of the volume that it lies in, or is."""
         first, separator, _ = self.path.partition(b"/")
         inside = separator or self.type == b"5"
-        return first.decode(errors="backslashreplace") if inside else "."
+        return (
+            first.decode(errors="backslashreplace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+            if inside
+            else "."
+        )
 
 
 class TarObserver(Observer):
@@ -166,7 +170,4 @@ def _number(field: bytes) -> int:
     """Read a number in octal digits, or, where it is too large for them, in base 256."""
     if field[0] in (0o200, 0o377):
         return int.from_bytes(field[1:])
-    try:
-        return int(_text(field).strip() or b"0", 8)
-    except ValueError as fault:
-        raise ContentBroken("a number in the tar archive is damaged") from fault
+    return int(_text(field).strip() or b"0", 8)
