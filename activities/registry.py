@@ -102,5 +102,6 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         snapshot.publish,
         snapshot.discard,
         restore.load,
+        restore.prove,
         delete.delete_namespace,
     ]

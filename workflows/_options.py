@@ -73,6 +73,9 @@ it is gone. An hour, so that a namespace held for weeks stays within a small his
 NAMESPACE_MARGIN: Final = timedelta(minutes=2)
 """What that call gets on top, to delete and to answer."""
 
+TRIAL_WAIT: Final = timedelta(hours=24)
+"""One call that waits for the restore, or the deletion, of an environment that a snapshot is verified in."""
+
 CAPTURE_ATTEMPT: Final = timedelta(hours=12)
 """One attempt at the data of one service; its worker's death is noticed by heartbeats, long before."""
 

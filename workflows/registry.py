@@ -14,6 +14,7 @@ from workflows.snapshot import SnapshotEnvironment
 from workflows.stop import StopEnvironment
 from workflows.sweep import SweepEnvironments
 from workflows.sweep_snapshots import SweepSnapshots
+from workflows.verify import VerifySnapshot
 from workflows.update import UpdateEnvironment
 
 WORKFLOWS: Final[tuple[type, ...]] = (
@@ -30,4 +31,5 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     ReconcileOperations,
     SweepEnvironments,
     SweepSnapshots,
+    VerifySnapshot,
 )

@@ -20,6 +20,7 @@ class IdPrefix(StrEnum):
     TEMPLATE = "tpl"
     SEED_PACKAGE = "spk"
     SNAPSHOT = "snap"
+    VERIFICATION = "ver"
     AUDIT_ENTRY = "aud"
     SHARE = "shr"
 

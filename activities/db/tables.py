@@ -23,6 +23,7 @@ from workflows.domain.operations import (
 )
 from workflows.domain.snapshot import Consistency, Scope
 from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import VerificationState
 
 NAMING_CONVENTION: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -469,6 +470,7 @@ class Snapshot(Table, table=True):
     published_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    verified_level: int | None = None
     removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
@@ -481,6 +483,31 @@ class SnapshotRun(Table, table=True):
     organization_id: str = Field(foreign_key="organizations.id", index=True)
     snapshot_id: str = Field(foreign_key="snapshots.id", index=True)
     run: JsonObject = Field(sa_type=Json)
+
+
+class SnapshotVerification(Table, table=True):
+    """A look at whether a snapshot is what it says. `checks`: what was found, `workflows.domain.verification`.
+
+    `environment_id` and `operation_id`: of the environment that it restores into, which is gone soon.
+    """
+
+    __tablename__ = "snapshot_verifications"
+    __table_args__ = (
+        Index("ix_snapshot_verifications_page", "snapshot_id", "created_at", "id"),
+        _partial_unique("uq_snapshot_verifications_running", "snapshot_id", where="state = 'running'"),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    snapshot_id: str = Field(foreign_key="snapshots.id")
+    level: int
+    state: VerificationState = Field(sa_type=text_enum(VerificationState))
+    checks: list[JsonObject] = Field(default_factory=list, sa_type=Json)
+    environment_id: str | None = None
+    operation_id: str | None = None
+    requested_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class AuditEntry(Table, table=True):
