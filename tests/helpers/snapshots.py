@@ -1,4 +1,4 @@
-"""Snapshots for tests of our own state: as their workflow would have written them, with nothing in a store."""
+"""Snapshots for tests of our own state: as their workflow writes them, with nothing in a store."""
 
 from activities.db.acceptance import (
     Accepted,
