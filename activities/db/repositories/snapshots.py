@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.core import table_of
-from activities.db.errors import NotFound, SnapshotInUse
+from activities.db.errors import NotFound, SnapshotInUse, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import SWEEPER, Actor, JsonObject
 from activities.db.repositories.audit import add_entry
@@ -151,6 +151,22 @@ async def get_snapshot(session: AsyncSession, organization_id: str, snapshot_id:
     if row is None or row.organization_id != organization_id or row.state is SnapshotState.DELETED:
         raise NotFound("snapshot", snapshot_id)
     return _record(row)
+
+
+async def usable_snapshot(
+    session: AsyncSession, organization_id: str, snapshot_id: str
+) -> tuple[SnapshotRecord, SnapshotManifest]:
+    """Return a snapshot of the organisation that is available, and locked: nobody takes it out of use now.
+
+    Raises NotFound, or SnapshotNotReady.
+    """
+    row = await _locked(session, snapshot_id)
+    if row.organization_id != organization_id or row.state is SnapshotState.DELETED:
+        raise NotFound("snapshot", snapshot_id)
+    record = _record(row)
+    if record.state is not SnapshotState.AVAILABLE or record.manifest is None:
+        raise SnapshotNotReady(record.id, record.state)
+    return record, record.manifest
 
 
 async def list_snapshots(
