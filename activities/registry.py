@@ -19,6 +19,8 @@ from activities.snapshots.capture import ClusterSnapshot
 from activities.snapshots.ledger import SnapshotLedger
 from activities.snapshots.load import ClusterRestore
 from activities.snapshots.sweep import ControlSnapshotSweep
+from activities.snapshots.verification import ControlVerification
+from activities.snapshots.verify import ClusterVerify
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -55,7 +57,9 @@ def control_activities(
         keep_events=retention.events,
         keep_operations=retention.operations,
     )
-    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects)
+    starter = TemporalStarter(client)
+    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter)
+    verification = ControlVerification(database=database, keys=keys, sealers=sealers, starter=starter)
     return [
         ledger.begin,
         ledger.record,
@@ -72,6 +76,13 @@ def control_activities(
         snapshot_sweep.expire,
         snapshot_sweep.remove,
         snapshot_sweep.remove_orphans,
+        snapshot_sweep.start_verifications,
+        verification.begin,
+        verification.loadable,
+        verification.restore,
+        verification.await_operation,
+        verification.remove,
+        verification.finish,
     ]
 
 
@@ -85,6 +96,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     turn = asyncio.Semaphore(1)
     snapshot = ClusterSnapshot(cluster=cluster, opener=opener, objects=objects, turn=turn)
     restore = ClusterRestore(cluster=cluster, opener=opener, objects=objects, turn=turn)
+    verify = ClusterVerify(opener=opener, objects=objects, turn=turn)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -103,5 +115,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         snapshot.discard,
         restore.load,
         restore.prove,
+        verify.stored,
+        verify.readable,
         delete.delete_namespace,
     ]

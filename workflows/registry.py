@@ -14,8 +14,8 @@ from workflows.snapshot import SnapshotEnvironment
 from workflows.stop import StopEnvironment
 from workflows.sweep import SweepEnvironments
 from workflows.sweep_snapshots import SweepSnapshots
-from workflows.verify import VerifySnapshot
 from workflows.update import UpdateEnvironment
+from workflows.verify import VerifySnapshot
 
 WORKFLOWS: Final[tuple[type, ...]] = (
     ProvisionEnvironment,

@@ -21,6 +21,7 @@ class SweepSnapshots:
         done = SnapshotsSwept()
         for step, summary in (
             (SnapshotSweepActivities.expire, "snapshots whose time is over"),
+            (SnapshotSweepActivities.start_verifications, "verifications whose start was lost"),
             (SnapshotSweepActivities.remove, "objects of deleted and failed snapshots"),
             (SnapshotSweepActivities.remove_orphans, "objects of no snapshot"),
         ):

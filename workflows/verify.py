@@ -121,9 +121,7 @@ class VerifySnapshot:
     async def _readable(self, plan: VerificationPlan, component: StoredComponent) -> None:
         stored = await workflow.execute_local_activity_method(
             VerifyControlActivities.loadable,
-            LoadableWanted(
-                verification_id=self._verification.verification_id, service=component.service
-            ),
+            LoadableWanted(verification_id=self._verification.verification_id, service=component.service),
             start_to_close_timeout=LEDGER_TIMEOUT,
             retry_policy=LEDGER_RETRY,
             summary=f"keys of what is stored of {component.service}",

@@ -109,13 +109,14 @@ class ClusterSnapshot(SnapshotActivities):
         prefix = snapshot_prefix(manifest.organization_id, manifest.snapshot_id)
         named = {part.prefix: part for each in manifest.components for part in each.parts}
         async with alive(), store_failures():
+            # By their names, not their objects: what a killed process had not finished is in no list of objects.
+            for attempt in await self._attempts(prefix):
+                if attempt not in named:
+                    await self.objects.delete_below(attempt)
             there = dict.fromkeys(named, 0)
-            async for found in self.objects.objects_below(prefix):
-                of = found.key.rpartition("/")[0]
-                if of in there:
+            for of in named:
+                async for found in self.objects.objects_below(of):
                     there[of] += found.size
-                else:
-                    await self.objects.delete(found.key)
             for of, part in named.items():
                 if there[of] != part.stored_bytes:
                     message = f"{there[of]} bytes of {of} are in the store, {part.stored_bytes} were written."
@@ -131,6 +132,13 @@ class ClusterSnapshot(SnapshotActivities):
             await self.objects.delete_below(
                 snapshot_prefix(request.context.organization_id, request.snapshot_id)
             )
+
+    async def _attempts(self, prefix: str) -> list[str]:
+        """Return where attempts have stored something: `<prefix>/<service>/<part>/<attempt>`."""
+        found = [prefix]
+        for _ in range(3):
+            found = [f"{each}/{name}" for each in found for name in await self.objects.names_below(each)]
+        return found
 
     async def _store(
         self, request: Capture, cluster: Cluster, life: Life, pod: str, part: Part, ordinal: int
@@ -188,9 +196,7 @@ class ClusterSnapshot(SnapshotActivities):
         return found
 
 
-def _stored_part(
-    part: Part, ordinal: int, archive: Archive, header: bytes, facts: Facts
-) -> StoredPart:
+def _stored_part(part: Part, ordinal: int, archive: Archive, header: bytes, facts: Facts) -> StoredPart:
     stream: StoredStream = archive.stream
     return StoredPart(
         key=part.key,

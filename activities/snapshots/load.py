@@ -18,8 +18,8 @@ from activities.secrets import Opener
 from activities.snapshots import frames
 from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
 from activities.snapshots.archive import Archive, opened
-from activities.snapshots.frames import FileKey
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
+from activities.snapshots.frames import FileKey
 from activities.snapshots.parts import await_pods, parts_in
 from activities.snapshots.sealing import Digests
 from activities.storage.objects import ObjectStore
@@ -27,8 +27,8 @@ from activities.storage.streams import StoredStream
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
 from workflows.contracts.restore import Load, Loaded, Proof, RestoreActivities
-from workflows.domain.failures import FailureKind, failure
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.failures import FailureKind, failure
 from workflows.domain.snapshot_dump import Part, stored_parts
 from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_facts import differences as differences_of
@@ -90,12 +90,12 @@ class ClusterRestore(RestoreActivities):
                     life.progress = f"{component.service}: {part.subject}"
                     measured[ordinal, part.subject] = await self._measured(request, cluster, pod, part, store)
         differences: list[str] = []
-        for part in component.parts:
-            found = measured.get((part.ordinal, part.subject))
-            if part.facts is None or found is None:
-                differences.append(f"{part.subject} is not there, or nothing was recorded of it")
+        for stored in component.parts:
+            found = measured.get((stored.ordinal, stored.subject))
+            if stored.facts is None or found is None:
+                differences.append(f"{stored.subject} is not there, or nothing was recorded of it")
             else:
-                differences += [f"{part.subject}: {each}" for each in differences_of(part.facts, found)]
+                differences += [f"{stored.subject}: {each}" for each in differences_of(stored.facts, found)]
         return Proof(differences=tuple(differences), compared=len(component.parts))
 
     async def _measured(

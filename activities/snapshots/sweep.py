@@ -9,13 +9,16 @@ from temporalio import activity
 from activities._step import alive
 from activities.db.engine import Database
 from activities.db.ids import made_at
-from activities.db.repositories import snapshots
+from activities.db.repositories import snapshots, verifications
 from activities.storage.objects import ObjectStore
+from activities.temporal import TemporalServer, VerificationStart
 from workflows.contracts.sweep_snapshots import SnapshotsSwept, SnapshotSweepActivities
 from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
 
 ORPHAN_AGE: Final = timedelta(hours=1)
 """Younger ones are left alone: somebody may be about to write their row."""
+START_GRACE: Final = timedelta(seconds=30)
+"""A younger verification is being started by whoever accepted it."""
 _BATCH: Final = 100
 
 
@@ -25,6 +28,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
 
     database: Database
     objects: ObjectStore
+    server: TemporalServer
 
     @activity.defn(name="snapshots.expire")
     async def expire(self) -> SnapshotsSwept:
@@ -37,6 +41,21 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
                 expired += done
                 if done < _BATCH:
                     return SnapshotsSwept(expired=expired)
+
+    @activity.defn(name="snapshots.start_verifications")
+    async def start_verifications(self) -> SnapshotsSwept:
+        """See `SnapshotSweepActivities`. One that runs is found running."""
+        started = 0
+        async with alive():
+            async with self.database.reading() as session:
+                lost = await verifications.unfinished(session, datetime.now(UTC) - START_GRACE)
+                of = {each.id: await snapshots.environment_of(session, each.snapshot_id) for each in lost}
+            for each in lost:
+                await self.server.verify(
+                    VerificationStart(each.id, each.snapshot_id, each.organization_id, of[each.id])
+                )
+                started += 1
+        return SnapshotsSwept(started=started)
 
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:

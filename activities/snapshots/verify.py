@@ -64,9 +64,7 @@ class ClusterVerify(VerifyActivities):
             for part in component.parts:
                 name = stream_name(component.service, part.key, part.ordinal)
                 fault = await self._unreadable(request, part, name, store, life)
-                checks.append(
-                    Check(level=VerifyLevel.READABLE, subject=name, ok=not fault, message=fault)
-                )
+                checks.append(Check(level=VerifyLevel.READABLE, subject=name, ok=not fault, message=fault))
         return Checked(checks=tuple(checks))
 
     async def _stored(self, part: StoredPart, life: Life) -> str:

@@ -16,6 +16,8 @@ class SnapshotsSwept(WireModel):
 
     expired: int = 0
     removed: int = 0
+    started: int = 0
+    """Verifications whose workflow was started, or had been already."""
     orphans: int = 0
     """Of which the database knows nothing, or that they are of no use."""
 
@@ -25,6 +27,7 @@ class SnapshotsSwept(WireModel):
             expired=self.expired + other.expired,
             removed=self.removed + other.removed,
             orphans=self.orphans + other.orphans,
+            started=self.started + other.started,
         )
 
 
@@ -34,6 +37,11 @@ class SnapshotSweepActivities:
     @activity.defn(name="snapshots.expire")
     async def expire(self) -> SnapshotsSwept:
         """Take snapshots out of use whose time is over."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshots.start_verifications")
+    async def start_verifications(self) -> SnapshotsSwept:
+        """Start verifications whose start was lost."""
         raise NotImplementedError
 
     @activity.defn(name="snapshots.remove")

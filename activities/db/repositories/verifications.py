@@ -105,7 +105,9 @@ async def finish(session: AsyncSession, result: VerificationResult, now: datetim
         if result.state is VerificationState.PASSED:
             snapshot = await locked_snapshot(session, row.snapshot_id)
             snapshot.last_verified_at = now
-            snapshot.verified_level = max(row.level, -1 if snapshot.verified_level is None else snapshot.verified_level)
+            snapshot.verified_level = max(
+                row.level, -1 if snapshot.verified_level is None else snapshot.verified_level
+            )
         await session.flush()
     found = _record(row)
     return VerificationResult(verification_id=found.id, state=found.state, checks=found.checks)
