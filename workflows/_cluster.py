@@ -13,6 +13,8 @@ from temporalio.workflow import ActivityCancellationType
 from workflows._options import (
     CLUSTER_RETRY,
     HEARTBEAT_TIMEOUT,
+    LEDGER_RETRY,
+    LEDGER_TIMEOUT,
     SCHEDULE_TO_START,
     SCHEDULE_TO_START_ATTEMPTS,
 )
@@ -69,6 +71,31 @@ async def on_cluster(
                 continue
             raise StepFailed(as_failure(error, step, cluster)) from error
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+async def on_state(
+    activity: Callable[[Any, Request], Coroutine[Any, Any, Answer]],
+    request: Request,
+    *,
+    step: str,
+    summary: str,
+) -> Answer:
+    """Run `activity` on Perdure's own state: a local one, repeated until the database answers.
+
+    Raises `StepFailed` when what is asked for cannot be had, however often it is asked for.
+    """
+    try:
+        return await workflow.execute_local_activity_method(
+            activity,
+            request,
+            start_to_close_timeout=LEDGER_TIMEOUT,
+            retry_policy=LEDGER_RETRY,
+            summary=summary,
+        )
+    except ActivityError as error:
+        if _being_cancelled(error):
+            raise asyncio.CancelledError from error
+        raise StepFailed(as_failure(error, step, "")) from error
 
 
 async def unless(interrupted: Callable[[], bool], work: Coroutine[Any, Any, Answer]) -> Answer | None:

@@ -3,8 +3,8 @@
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
-from workflows._cluster import StepFailed, on_cluster
-from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL, LEDGER_RETRY, LEDGER_TIMEOUT
+from workflows._cluster import StepFailed, on_cluster, on_state
+from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL
 from workflows._services import ServicesFrame
 from workflows.contracts.operation import (
     CANCEL_SIGNAL,
@@ -63,11 +63,10 @@ class RestoreEnvironment(ServicesFrame):
     async def _load(self, plan: OperationPlan, step: PlannedStep) -> Output:
         assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
         name, snapshot_id = step.service or "", plan.snapshot.snapshot_id
-        stored = await workflow.execute_local_activity_method(
+        stored = await on_state(
             SnapshotLedgerActivities.stream_keys,
             StreamKeysWanted(operation_id=self.operation.operation_id, snapshot_id=snapshot_id, service=name),
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
+            step=step.name,
             summary=f"keys of what is stored of {name}",
         )
         component = stored.component

@@ -6,12 +6,10 @@ from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
 from workflows._aside import AsideFrame
-from workflows._cluster import StepFailed, on_cluster
+from workflows._cluster import StepFailed, on_cluster, on_state
 from workflows._options import (
     CAPTURE_ATTEMPT,
     CAPTURE_TOTAL,
-    LEDGER_RETRY,
-    LEDGER_TIMEOUT,
     SHORT_STEP,
     SHORT_STEP_TOTAL,
 )
@@ -119,13 +117,12 @@ class SnapshotEnvironment(AsideFrame):
         _check_floor(run, best, step, "can be")
         streamed = tuple(each.service for each in self._surveyed.components if each.streams)
         if streamed:
-            self._keys = await workflow.execute_local_activity_method(
+            self._keys = await on_state(
                 SnapshotLedgerActivities.component_keys,
                 ComponentKeysWanted(
                     operation_id=self.operation.operation_id, snapshot_id=run.snapshot_id, services=streamed
                 ),
-                start_to_close_timeout=LEDGER_TIMEOUT,
-                retry_policy=LEDGER_RETRY,
+                step=step.name,
                 summary="keys for what will be stored",
             )
         return {each.service: str(each.engine) for each in self._surveyed.components}
@@ -183,11 +180,10 @@ class SnapshotEnvironment(AsideFrame):
             attempt_limit=SHORT_STEP_TOTAL,
             total_limit=2 * SHORT_STEP_TOTAL,
         )
-        await workflow.execute_local_activity_method(
+        await on_state(
             SnapshotLedgerActivities.describe,
             manifest,
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
+            step=step.name,
             summary=f"{run.snapshot_id}: {reached}",
         )
         return {

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.common import VersioningBehavior
 from temporalio.exceptions import ApplicationError
 
-from workflows._cluster import StepFailed, on_cluster
+from workflows._cluster import StepFailed, on_cluster, on_state
 from workflows._options import (
     CAPTURE_ATTEMPT,
     CAPTURE_TOTAL,
@@ -45,6 +45,7 @@ class VerifySnapshot:
     def __init__(self, verification: VerificationInput) -> None:
         self._verification = verification
         self._checks: list[Check] = []
+        self._at = VerifyLevel.STORED
 
     @workflow.run
     async def run(self, verification: VerificationInput) -> VerificationResult:
@@ -92,13 +93,17 @@ class VerifySnapshot:
             for component in plan.components:
                 await self._stored(plan, component)
             if self._all_well and plan.level >= VerifyLevel.READABLE:
+                self._at = VerifyLevel.READABLE
                 for component in plan.components:
                     await self._readable(plan, component)
             if self._all_well and plan.level >= VerifyLevel.RESTORED:
                 return await self._restored()
         except StepFailed as failed:
-            self._note(Check(level=plan.level, subject="store", ok=False, message=failed.failure.message))
-            return VerificationState.ABORTED
+            reason = failed.failure
+            self._note(
+                Check(level=self._at, subject=reason.step or "verification", ok=False, message=reason.message)
+            )
+            return VerificationState.FAILED if reason.kind in _SAYS_SO else VerificationState.ABORTED
         return VerificationState.PASSED if self._all_well else VerificationState.FAILED
 
     @property
@@ -119,11 +124,10 @@ class VerifySnapshot:
         )
 
     async def _readable(self, plan: VerificationPlan, component: StoredComponent) -> None:
-        stored = await workflow.execute_local_activity_method(
+        stored = await on_state(
             VerifyControlActivities.loadable,
             LoadableWanted(verification_id=self._verification.verification_id, service=component.service),
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
+            step=f"readable/{component.service}",
             summary=f"keys of what is stored of {component.service}",
         )
         self._take(

@@ -109,7 +109,7 @@ class ClusterSnapshot(SnapshotActivities):
         prefix = snapshot_prefix(manifest.organization_id, manifest.snapshot_id)
         named = {part.prefix: part for each in manifest.components for part in each.parts}
         async with alive(), store_failures():
-            # By their names, not their objects: what a killed process had not finished is in no list of objects.
+            # By name: what a killed process had not finished is in no list of objects.
             for attempt in await self._attempts(prefix):
                 if attempt not in named:
                     await self.objects.delete_below(attempt)

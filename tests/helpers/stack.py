@@ -195,7 +195,7 @@ class Stack:
         """
         trigger = f"refuse-{environment}"
         seen = len(self.worker.text())
-        self._execute(
+        self.execute(
             f"""CREATE TRIGGER "{trigger}" BEFORE UPDATE OF state ON operations
             WHEN NEW.state = '{state}'
             AND NEW.environment_id IN (SELECT id FROM environments WHERE name = '{environment}')
@@ -204,7 +204,7 @@ class Stack:
         try:
             yield lambda: trigger in self.worker.text()[seen:]
         finally:
-            self._execute(f'DROP TRIGGER "{trigger}"')
+            self.execute(f'DROP TRIGGER "{trigger}"')
 
     def taken_up(self, operation_id: str, worker: Process) -> bool:
         """Whether this worker process has begun to work on the operation's workflow."""
@@ -260,9 +260,10 @@ class Stack:
             return False
         return True
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str, *values: str) -> None:
+        """Write to the database beside the product."""
         with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as connection:
-            connection.execute(statement)
+            connection.execute(statement, values)
 
     def _api_answers(self) -> bool:
         assert self.api.alive, f"the API ended: {self.api.text()[-2000:]}"

@@ -1,0 +1,196 @@
+"""Verifications on the real cluster: what is broken is found at the level that claims to find it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import own_stack
+from tests.e2e.snapshots import ENDED_SECONDS, fill, new_name, objects, restore, sh, shown, stores_of, taken
+from tests.helpers.stack import Handle, Stack
+from tests.helpers.waiting import eventually
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
+    """A stack that makes good soon what got lost."""
+    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stores(stack: Stack) -> Handle:
+    """An environment of several stores with data."""
+    handle = stack.create(stores_of(new_name()))
+    handle.succeeded(ENDED_SECONDS)
+    fill(handle)
+    return handle
+
+
+def ask(stack: Stack, snapshot: str, level: int) -> str:
+    """Ask for a verification and return its path."""
+    answer = stack.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": level})
+    assert answer.status_code == 202, answer.text
+    return str(answer.headers["Location"])
+
+
+def ended(stack: Stack, path: str) -> dict[str, Any]:
+    """Return a verification once it has ended."""
+
+    def look() -> dict[str, Any] | None:
+        found: dict[str, Any] = stack.client.get(path).json()["data"]
+        return None if found["state"] == "running" else found
+
+    return eventually(look, f"{path} ends", within=ENDED_SECONDS)
+
+
+def verified(stack: Stack, snapshot: str, level: int) -> dict[str, Any]:
+    """Verify a snapshot and return what came of it."""
+    return ended(stack, ask(stack, snapshot, level))
+
+
+def faults(verification: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the checks that failed."""
+    return [check for check in verification["checks"] if not check["ok"]]
+
+
+def streams(stack: Stack, snapshot: str, service: str) -> list[Path]:
+    """Return the objects of a service's data."""
+    return [path for path in objects(stack, snapshot) if f"/{service}/" in str(path)]
+
+
+def test_a_good_one_passes_each_level_and_leaves_no_environment(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    assert "verifiedLevel" not in shown(stack, snapshot)
+    for level in (0, 1, 2):
+        found = verified(stack, snapshot, level)
+        assert (found["state"], faults(found)) == ("passed", []), found
+        now = shown(stack, snapshot)
+        assert (now["verifiedLevel"], now["lastVerifiedAt"]) == (level, found["finishedAt"])
+    levels = {check["level"] for check in found["checks"]}
+    assert levels == {0, 1, 2}
+    # The environment that it was restored into was proved, and is gone.
+    operation = stack.client.get(f"/v1/operations/{found['operationId']}").json()["data"]
+    loads = {step["name"]: step for step in operation["steps"] if step["kind"] == "load"}
+    assert loads.keys() == {"load/db", "load/maria", "load/cache", "load/files"}
+    assert all(step["output"]["proved"] >= 1 for step in loads.values())
+    assert stack.rows("select phase from environments where id = ?", found["environmentId"]) == [("deleted",)]
+    assert len(stack.client.get(f"/v1/snapshots/{snapshot}/verifications").json()["data"]) == 3
+
+
+def test_a_flipped_byte_is_found_where_it_is_looked_at(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    for service in ("db", "cache", "files"):
+        path = max(streams(stack, snapshot, service), key=lambda each: each.stat().st_size)
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+        found = verified(stack, snapshot, 2)
+        assert found["state"] == "failed"
+        assert [(check["level"], check["subject"].partition("/")[0]) for check in faults(found)] == [
+            (0, service)
+        ]
+        path.write_bytes(whole)
+    assert verified(stack, snapshot, 1)["state"] == "passed"
+
+
+def test_what_is_cut_or_missing_is_found_at_level_0(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    cut = streams(stack, snapshot, "files")[-1]
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:-1])
+    [fault] = faults(verified(stack, snapshot, 0))
+    assert (fault["level"], fault["subject"]) == (0, "files/volume-docs")
+    cut.write_bytes(whole)
+    for path in streams(stack, snapshot, "cache"):
+        path.unlink()
+    [fault] = faults(verified(stack, snapshot, 0))
+    assert (fault["level"], fault["subject"]) == (0, "cache/rdb")
+    assert "missing" in fault["message"]
+    # And a restore says so as well, instead of giving half of it.
+    operation = restore(stack, snapshot, name=new_name()).ended(ENDED_SECONDS)
+    assert (operation["state"], operation["failure"]["kind"]) == ("failed", "snapshot_corrupt")
+    assert operation["failure"]["step"] == "load/cache"
+
+
+def test_streams_that_were_exchanged_are_found_at_level_1(stack: Stack, stores: Handle) -> None:
+    """Somebody with the store and the database in hand, but no key."""
+    first, second = taken(stores), taken(stores)
+    manifest = json.loads(stack.rows("select manifest from snapshots where id = ?", second)[0][0])
+    other = json.loads(stack.rows("select manifest from snapshots where id = ?", first)[0][0])
+    by_service = {each["service"]: each for each in other["components"]}
+    for component in manifest["components"]:
+        if component["service"] == "db":
+            component["parts"] = by_service["db"]["parts"]
+    _rewrite(stack, second, manifest)
+    found = verified(stack, second, 1)
+    [fault] = faults(found)
+    assert (found["state"], fault["level"], fault["subject"]) == ("failed", 1, "readable/db"), found
+
+
+def test_facts_that_are_not_the_data_s_are_found_at_level_1_and_2(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    manifest = json.loads(stack.rows("select manifest from snapshots where id = ?", snapshot)[0][0])
+    for component in manifest["components"]:
+        for part in component["parts"]:
+            for tally in part["facts"]["tallies"]:
+                if part["subject"] == "postgres" and tally["kind"] == "tables":
+                    tally["count"] += 1
+                    tally["digest"] = "0" * len(tally["digest"])
+                    for entry in tally["entries"]:
+                        if entry["name"].endswith("parents"):
+                            entry["count"] += 1
+    _rewrite(stack, snapshot, manifest)
+    [fault] = faults(verified(stack, snapshot, 1))
+    assert "parents" in fault["message"]
+    assert "2001" in fault["message"]
+
+
+def test_killed_while_it_verifies_it_goes_on_and_leaves_nothing(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    path = ask(stack, snapshot, 2)
+
+    def restoring() -> dict[str, Any] | None:
+        found: dict[str, Any] = stack.client.get(path).json()["data"]
+        return found if "operationId" in found else None
+
+    operation = eventually(restoring, "it restores", within=120)["operationId"]
+    stack.worker.kill()
+    # Two at a time there are not.
+    answer = stack.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": 0})
+    assert answer.status_code == 409
+    assert stack.client.delete(f"/v1/snapshots/{snapshot}").status_code == 409
+    stack.worker.start()
+    found = ended(stack, path)
+    assert (found["state"], found["operationId"]) == ("passed", operation), found
+    assert stack.rows("select phase from environments where id = ?", found["environmentId"]) == [("deleted",)]
+
+
+def test_a_start_that_was_lost_is_made_good(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    stack.temporal.stop()
+    path = ask(stack, snapshot, 0)
+    stack.start_temporal()
+    assert ended(stack, path)["state"] == "passed"
+
+
+def test_a_store_that_is_away_says_nothing_about_the_snapshot(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores)
+    root = stack.directory / "objects"
+    away = root.rename(root.with_name("away"))
+    root.write_text("not a directory")
+    try:
+        found = verified(stack, snapshot, 0)
+    finally:
+        root.unlink()
+        away.rename(root)
+    assert found["state"] == "aborted", found
+    assert "verifiedLevel" not in shown(stack, snapshot)
+    assert sh(stores, "files-0", "ls /docs")
+
+
+def _rewrite(stack: Stack, snapshot: str, manifest: dict[str, Any]) -> None:
+    stack.execute("update snapshots set manifest = ? where id = ?", json.dumps(manifest), snapshot)
