@@ -1,0 +1,88 @@
+"""Masking on the way from the store into a pod: what has to be hidden never reaches the pod.
+
+A stream is masked twice, with the same result. The first time nothing is restored: it is found out whether
+the rules fit (`survey`, then `check_surveys` over all parts of a component), and how long the stream will be,
+which `Cluster.feed` has to know. The second time (`masked`) it is fed. Neither the key nor a value that was
+masked leaves this process.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol, assert_never
+
+from activities.snapshots.masking_mariadb import MariadbMasking
+from activities.snapshots.masking_postgres import PostgresMasking
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.errors import FieldError
+from workflows.domain.masking import MaskingRefused, ServiceMasking, Survey
+from workflows.domain.snapshot_dump import GLOBALS, USERS, Part
+
+
+class _Masking(Protocol):
+    @property
+    def matched(self) -> frozenset[int]: ...
+
+    @property
+    def faults(self) -> tuple[FieldError, ...]: ...
+
+    def write(self, data: bytes) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+async def survey(
+    store: DataStore, part: Part, rules: ServiceMasking, key: bytes, content: AsyncIterator[bytes]
+) -> Survey:
+    """Mask a part for nothing, and return what came of it; faults are no exception yet.
+
+    `key`: 32 bytes, `DataKey.masking_key()`. Raises DumpUnreadable, and whatever `content` raises.
+    """
+    masking, size = _masking(store, part, rules, key), 0
+    async for data in content:
+        size += len(data if masking is None else await asyncio.to_thread(masking.write, data))
+        if masking is not None and masking.faults and store is DataStore.POSTGRES:
+            break  # all of them come with the head
+    if masking is None:
+        return Survey(size)
+    if not masking.faults:
+        size += len(await asyncio.to_thread(masking.finish))
+    return Survey(0 if masking.faults else size, masking.matched, masking.faults)
+
+
+async def masked(
+    store: DataStore, part: Part, rules: ServiceMasking, key: bytes, content: AsyncIterator[bytes]
+) -> AsyncGenerator[bytes]:
+    """Yield a part's content masked, as many bytes as `survey` has counted.
+
+    Raises MaskingRefused and DumpUnreadable for what `survey` would have found, before or while it yields.
+    """
+    masking = _masking(store, part, rules, key)
+    async for data in content:
+        if masking is None:
+            yield data
+        elif out := await asyncio.to_thread(_sound, masking, data):
+            yield out
+    if masking is not None and (out := await asyncio.to_thread(_sound, masking)):
+        yield out
+
+
+def _sound(masking: _Masking, data: bytes | None = None) -> bytes:
+    """What is to be given out next; `data` None: the last of it."""
+    out = masking.finish() if data is None else masking.write(data)
+    if masking.faults:
+        raise MaskingRefused(masking.faults)
+    return out
+
+
+def _masking(store: DataStore, part: Part, rules: ServiceMasking, key: bytes) -> _Masking | None:
+    """What masks a part; None for parts that hold nothing that a rule can name: roles and users."""
+    match store:
+        case DataStore.POSTGRES:
+            return None if part.key == GLOBALS else PostgresMasking(part.subject, rules, key)
+        case DataStore.MYSQL:
+            return None if part.key == USERS else MariadbMasking(rules, key)
+        case DataStore.REDIS | DataStore.MONGODB | DataStore.FILES:
+            refused = FieldError(path=(), message=f"data of {store} cannot be masked")
+            raise MaskingRefused([refused])
+        case _:
+            assert_never(store)
