@@ -34,7 +34,7 @@ _VALUE: Final = re.compile(
     rb"(?:_\w+ )?'[^'\\]*(?:\\.[^'\\]*)*'|[0-9A-Za-z.+-]+",
     re.DOTALL,
 )
-_INSERT: Final = re.compile(rb"INSERT INTO (`(?:[^`]|``)+`)(?: \(([^()]*)\))? VALUES\s*")
+_INSERT: Final = re.compile(rb"INSERT INTO (`(?:[^`]|``)+`)(?: \(((?:`(?:[^`]|``)+`(?:, ?)?)+)\))? VALUES\s*")
 _USE: Final = re.compile(rb"USE (`(?:[^`]|``)+`);")
 _CREATE: Final = b"CREATE TABLE `"
 _DELIMITER: Final = b"DELIMITER "

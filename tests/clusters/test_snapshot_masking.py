@@ -123,7 +123,8 @@ async def test_postgres_is_masked_before_it_is_there(ground: Ground, tmp_path: P
 
 MARIA = r"""
 CREATE TABLE people (id int AUTO_INCREMENT PRIMARY KEY, email varchar(100) NOT NULL UNIQUE, name text,
-  raw blob, shout varchar(100) AS (UPPER(email)) STORED, quiet varchar(100) AS (LOWER(email)), note text, doc json)
+  raw blob, shout varchar(100) AS (UPPER(email)) STORED,
+  quiet varchar(100) AS (LOWER(email)), note text, doc json)
   DEFAULT CHARSET=utf8mb4;
 INSERT INTO people (email, name, raw, note, doc)
   SELECT CONCAT('Qclearq', seq, '@secret.test'), IF(seq % 3, CONCAT('ünclear中\t\n\\', '\'', seq), NULL),
