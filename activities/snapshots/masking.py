@@ -12,6 +12,7 @@ from typing import Protocol, assert_never
 
 from activities.snapshots.masking_mariadb import MariadbMasking
 from activities.snapshots.masking_postgres import PostgresMasking
+from activities.snapshots.masking_redis import RedisMasking
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.errors import FieldError
 from workflows.domain.masking import MaskingRefused, ServiceMasking, Survey
@@ -81,7 +82,9 @@ def _masking(store: DataStore, part: Part, rules: ServiceMasking, key: bytes) ->
             return None if part.key == GLOBALS else PostgresMasking(part.subject, rules, key)
         case DataStore.MYSQL:
             return None if part.key == USERS else MariadbMasking(rules, key)
-        case DataStore.REDIS | DataStore.MONGODB | DataStore.FILES:
+        case DataStore.REDIS:
+            return RedisMasking(rules, key)
+        case DataStore.MONGODB | DataStore.FILES:
             refused = FieldError(path=(), message=f"data of {store} cannot be masked")
             raise MaskingRefused([refused])
         case _:

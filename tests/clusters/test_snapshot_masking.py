@@ -15,10 +15,17 @@ from activities.storage.objects import ObjectStore
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
 from tests.clusters.conftest import Environment
-from tests.clusters.test_snapshot_dump import DATA_KEY, Ground, Server, mariadb, postgres, stored
+from tests.clusters.test_snapshot_dump import DATA_KEY, Ground, Server, mariadb, postgres, server, stored
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.masking import ColumnRule, MaskingRefused, ServiceMasking, check_surveys
-from workflows.domain.snapshot_dump import Part, mariadb_parts, postgres_parts
+from workflows.domain.masking import (
+    ColumnRule,
+    KeyRule,
+    MaskHow,
+    MaskingRefused,
+    ServiceMasking,
+    check_surveys,
+)
+from workflows.domain.snapshot_dump import Part, mariadb_parts, postgres_parts, redis_parts
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -193,3 +200,65 @@ async def test_mariadb_is_masked_before_it_is_there(ground: Ground, tmp_path: Pa
     # New rows find room.
     more = b"INSERT INTO people (email) SELECT CONCAT('x', seq) FROM seq_1_to_500;"
     await target.run("sh", "-c", client, stdin=more)
+
+
+REDIS_FILLED = """
+for i = 1, 5000 do redis.call('set', 'session:' .. i, 'qclearq' .. i) end
+redis.call('set', 'session:long', string.rep('qclearq', 5000), 'EX', 100000) redis.call('set', 'session:n', 7)
+redis.call('set', 'kept', 'kept777') redis.call('set', 'gone', 'qclearq')
+redis.call('rpush', 'list', 'a', '', 'b') redis.call('rpush', 'gone:list', 'qclearq')
+redis.call('hset', 'h', 'f', 'v') redis.call('zadd', 'z', 1.5, 'm') redis.call('sadd', 's', 'x', 'y')
+for i = 1, 500 do
+  redis.call('hset', 'bigh', 'f' .. i, string.rep('v', 100))
+  redis.call('zadd', 'bigz', i, string.rep('m', 100) .. i)
+  redis.call('sadd', 'bigs', string.rep('x', 100) .. i)
+  redis.call('rpush', 'bigl', string.rep('x', 1000) .. i)
+  redis.call('sadd', 'ints', i)
+end
+for i = 1, 300 do redis.call('xadd', 'stream', i .. '-1', 'f', 'v') end
+redis.call('xgroup', 'create', 'stream', 'g', '0')
+redis.call('xreadgroup', 'group', 'g', 'me', 'count', '20', 'streams', 'stream', '>')
+redis.call('select', 3) redis.call('set', 'session:other', 'qclearq') redis.call('set', 'kept', 'three')
+"""
+REDIS_LOOK = r"""
+ask() { redis-cli --no-auth-warning -a "$REDIS_PASSWORD" "$@"; }
+for key in kept list h z s bigh bigz bigs bigl ints stream; do ask debug digest-value "$key"; done
+ask xpending stream g; ask -n 3 get kept
+"""
+
+
+async def test_redis_is_masked_before_it_is_there(ground: Ground, tmp_path: Path) -> None:
+    objects = ObjectStore(str(tmp_path))
+    source, target = await asyncio.gather(
+        *(
+            server(ground, "redis", {"REDIS_PASSWORD": word}, ["redis-cli", "-a", word, "ping"])
+            for word in ("first", "second")
+        )
+    )
+    ask = 'redis-cli --no-auth-warning -a "$REDIS_PASSWORD" "$@"'
+    await source.run("sh", "-c", ask, "sh", "eval", REDIS_FILLED, "0")
+    (part,) = redis_parts()
+    parts = [(part, await stored(objects, source, part))]
+    rules = ServiceMasking(
+        keys=(KeyRule(keys="session:*", how=MaskHow.HASH), KeyRule(keys="gone*", how=MaskHow.DELETE))
+    )
+    wrong = ServiceMasking(keys=(KeyRule(keys="*", how=MaskHow.REDACT),))
+    with pytest.raises(MaskingRefused, match="matches a stream"):
+        await restored(objects, target, DataStore.REDIS, parts, wrong)
+    for _ in range(2):
+        await restored(objects, target, DataStore.REDIS, parts, rules)
+        expected = await source.run("sh", "-c", REDIS_LOOK)
+        assert len(expected.splitlines()) > 12
+        assert await target.run("sh", "-c", REDIS_LOOK) == expected
+    names = ("session:1", "session:long", "session:n", "gone", "gone:list")
+    values = (await target.run("sh", "-c", ask, "sh", "mget", *names)).decode().split("\n")
+    assert [len(each) for each in values] == [32, 32, 32, 0, 0, 0]
+    assert values[0] != values[1]
+    assert await target.run("sh", "-c", ask, "sh", "dbsize") == b"5013\n"
+    assert int(await target.run("sh", "-c", ask, "sh", "ttl", "session:long")) > 1000
+    other = await target.run("sh", "-c", ask, "sh", "-n", "3", "get", "session:other")
+    assert other.decode().strip().isalnum()
+    # What it would write down itself.
+    await target.run("sh", "-c", 'redis-cli --no-auth-warning -a "$REDIS_PASSWORD" --rdb /tmp/it')
+    assert await traces(target, "/tmp/it", "qclearq") == b""
+    assert await traces(target, "/tmp/it", "kept777")

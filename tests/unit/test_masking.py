@@ -19,6 +19,7 @@ from workflows.domain.masking import (
     Table,
     Unmaskable,
     check_surveys,
+    key_pattern,
     masking_faults,
     table_name,
 )
@@ -87,7 +88,15 @@ def test_all_faults_come_at_once_with_their_places() -> None:
             ],
         },
         maria={"columns": [{"table": "a.b.c", "column": "c", "how": "hash"}]},
-        cache={"columns": [{"table": "t", "column": "c", "how": "hash"}]},
+        cache={
+            "columns": [{"table": "t", "column": "c", "how": "hash"}],
+            "keys": [
+                {"keys": "", "how": "redact"},
+                {"keys": "a", "how": "fake"},
+                {"keys": "[z-a]", "how": "delete"},
+                {"keys": "a", "how": "hash"},
+            ],
+        },
         files={"columns": [{"table": "t", "column": "c", "how": "hash"}]},
         disk={"columns": [{"table": "t", "column": "c", "how": "hash"}]},
         api={"columns": [{"table": "t", "column": "c", "how": "hash"}]},
@@ -106,6 +115,10 @@ def test_all_faults_come_at_once_with_their_places() -> None:
         "db.columns[4].how",
         "maria.columns[0].table",
         "cache.columns",
+        "cache.keys[0].keys",
+        "cache.keys[1].how",
+        "cache.keys[2].keys",
+        "cache.keys[3]",
         "files",
         "disk",
         "api",
@@ -292,3 +305,23 @@ INHERITS (public.base);"""
     assert qualified('public."x.y"(id)') == (("public", "x.y"), "(id)")
     maria = "CREATE TABLE `t` (\n  `a` enum('it''s','\\'),(') COMMENT 'x, y',\n  KEY `a` (`a`)\n) ENGINE=x"
     assert [first_name(item)[0] for item in definition(maria, backslashes=True).items] == ["a", "KEY"]
+
+
+@pytest.mark.parametrize(
+    ("glob", "key", "matches"),
+    [
+        ("session:*", "session:1", True),
+        ("session:*", "sessions", False),
+        ("s?x", "s\nx", True),
+        ("s?x", "sx", False),
+        ("[a-c]x", "bx", True),
+        ("[^a-c]x", "bx", False),
+        ("a[b", "a[b", True),
+        ("a\\*", "a*", True),
+        ("a\\*", "ab", False),
+        ("a.b", "axb", False),
+        ("*", "", True),
+    ],
+)
+def test_patterns_of_keys(glob: str, key: str, matches: bool) -> None:
+    assert (key_pattern(glob).fullmatch(key.encode()) is not None) is matches

@@ -224,6 +224,8 @@ def _keys_faults(rules: Sequence[KeyRule], where: Path) -> Iterator[FieldError]:
     for index, rule in enumerate(rules):
         if not rule.keys or len(rule.keys) > _LONGEST_NAME or "\0" in rule.keys:
             yield _fault((*where, index, "keys"), "is no pattern of keys", "write session:*")
+        elif not _is_pattern(rule.keys):
+            yield _fault((*where, index, "keys"), "has a range that ends before it begins")
         if rule.keys in seen:
             yield _fault((*where, index), "is the second rule for this pattern")
         seen.add(rule.keys)
@@ -231,6 +233,14 @@ def _keys_faults(rules: Sequence[KeyRule], where: Path) -> Iterator[FieldError]:
             yield _fault(
                 (*where, index, "how"), f"{rule.how} is not for keys", f"one of: {', '.join(allowed)}"
             )
+
+
+def _is_pattern(glob: str) -> bool:
+    try:
+        key_pattern(glob)
+    except re.error:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +380,33 @@ def torn_keys(
 
 
 _SAME: Final = "give both the same rule"
+
+
+def key_pattern(glob: str) -> re.Pattern[bytes]:
+    """What Redis's own glob means, over bytes. Raises re.error for a range that ends before it begins."""
+    out, position = b"", 0
+    data = glob.encode()
+    while position < len(data):
+        each = data[position : position + 1]
+        position += 1
+        end = data.find(b"]", position + 1) if each == b"[" else -1
+        if each == b"*":
+            out += b".*"
+        elif each == b"?":
+            out += b"."
+        elif end > 0:
+            inside = data[position:end]
+            no = inside.startswith(b"^")
+            # Ranges stay ranges, all else stands for itself.
+            letters = re.sub(rb"([\\\[\]&~|^])", rb"\\\1", inside[no:])
+            out += b"[" + b"^" * no + letters + b"]"
+            position = end + 1
+        else:
+            if each == b"\\" and position < len(data):
+                each = data[position : position + 1]
+                position += 1
+            out += re.escape(each)
+    return re.compile(out, re.DOTALL)
 
 
 def _fault(path: Path, message: str, suggestion: str | None = None) -> FieldError:
