@@ -15,7 +15,7 @@ from activities.snapshots.masking_postgres import PostgresMasking
 from activities.snapshots.masking_redis import RedisMasking
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.errors import FieldError
-from workflows.domain.masking import MaskingRefused, ServiceMasking, Survey
+from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMasking, Survey
 from workflows.domain.snapshot_dump import GLOBALS, USERS, Part
 
 
@@ -40,13 +40,13 @@ async def survey(
     """
     masking, size = _masking(store, part, rules, key), 0
     async for data in content:
-        size += len(data if masking is None else await asyncio.to_thread(masking.write, data))
+        size += len(data if masking is None else await asyncio.to_thread(_next, masking, data))
         if masking is not None and masking.faults and store is DataStore.POSTGRES:
             break  # all of them come with the head
     if masking is None:
         return Survey(size)
     if not masking.faults:
-        size += len(await asyncio.to_thread(masking.finish))
+        size += len(await asyncio.to_thread(_next, masking))
     return Survey(0 if masking.faults else size, masking.matched, masking.faults)
 
 
@@ -59,24 +59,34 @@ async def masked(
     """
     masking = _masking(store, part, rules, key)
     async for data in content:
-        if masking is None:
-            yield data
-        elif out := await asyncio.to_thread(_sound, masking, data):
+        out = data if masking is None else await asyncio.to_thread(_next, masking, data)
+        if masking is not None and masking.faults:
+            raise MaskingRefused(masking.faults)
+        if out:
             yield out
-    if masking is not None and (out := await asyncio.to_thread(_sound, masking)):
-        yield out
+    if masking is not None:
+        out = await asyncio.to_thread(_next, masking)
+        if masking.faults:
+            raise MaskingRefused(masking.faults)
+        if out:
+            yield out
 
 
-def _sound(masking: _Masking, data: bytes | None = None) -> bytes:
-    """What is to be given out next; `data` None: the last of it."""
-    out = masking.finish() if data is None else masking.write(data)
-    if masking.faults:
-        raise MaskingRefused(masking.faults)
-    return out
+def _next(masking: _Masking, data: bytes | None = None) -> bytes:
+    """What is to be given out next; `data` None: the last of it. Raises DumpUnreadable."""
+    try:
+        return masking.finish() if data is None else masking.write(data)
+    except DumpUnreadable:
+        raise
+    except ValueError:
+        # Its text may hold the value.
+        raise DumpUnreadable("a value is not of the type that its column has") from None
 
 
 def _masking(store: DataStore, part: Part, rules: ServiceMasking, key: bytes) -> _Masking | None:
-    """What masks a part; None for parts that hold nothing that a rule can name: roles and users."""
+    """What masks a part; None without a rule, and for parts with nothing that one can name (roles, users)."""
+    if not rules.columns and not rules.keys:
+        return None
     match store:
         case DataStore.POSTGRES:
             return None if part.key == GLOBALS else PostgresMasking(part.subject, rules, key)

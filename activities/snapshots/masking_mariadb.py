@@ -139,7 +139,7 @@ class MariadbMasking:
         elif line.startswith((b"INSERT ", b"REPLACE ")):
             match = _INSERT.match(line)
             if match is None:
-                raise DumpUnreadable(f"an INSERT is not written as it is known: {line[:60]!r}")
+                raise DumpUnreadable("an INSERT is not written as it is known")
             self._rows = self._rows_of(match)
             if self._rows.literals:
                 return line[: match.end()] + self._masked_rows(line, match.end())

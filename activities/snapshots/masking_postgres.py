@@ -470,7 +470,7 @@ def _field(masker: Masker, kind: ColumnKind) -> _Field:
     return changed
 
 
-_SET_VALUE: Final = re.compile(r"(SELECT pg_catalog\.setval\('.+', )(\d+)(, (?:true|false)\);\s*)", re.DOTALL)
+_SET_VALUE: Final = re.compile(r"(SELECT pg_catalog\.setval\('.+', )(\d+), (?:true|false)\);\s*", re.DOTALL)
 _OWNED: Final = re.compile(r"ALTER SEQUENCE (.+?) OWNED BY (.+);", re.DOTALL)
 _IDENTITY: Final = re.compile(
     r"ALTER TABLE (.+?) ALTER COLUMN (.+?) ADD GENERATED .*?SEQUENCE NAME (.+?)\n", re.DOTALL
@@ -496,7 +496,7 @@ def _sequences(
         match = _SET_VALUE.fullmatch(entry.definition)
         if entry.sort == "SEQUENCE SET" and match and (entry.schema, entry.name) in owned:
             above = (1 << max(int(match[2]).bit_length(), 15)) - 1
-            yield entry.span, f"{match[1]}{above}{match[3]}"
+            yield entry.span, f"{match[1]}{above}, true);\n"
 
 
 def _rewritten(head: bytearray, changes: Mapping[tuple[int, int], str]) -> bytes:

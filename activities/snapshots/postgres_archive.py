@@ -16,7 +16,7 @@ _CUSTOM: Final = 1
 _OLDEST: Final = (1, 14)
 _NEWEST: Final = (1, 16)
 _STAMPS: Final = 7
-_MOST_HEAD: Final = 256 * 1024 * 1024
+_MOST_HEAD: Final = 64 * 1024 * 1024
 
 
 class HeadIncomplete(Exception):
@@ -68,7 +68,7 @@ def written_text(text: str) -> bytes:
 def read_head(data: bytes) -> Head:
     """Read the table of contents. Raises HeadIncomplete when it is not all there, DumpUnreadable."""
     if len(data) > _MOST_HEAD:
-        raise DumpUnreadable("the table of contents of a dump is larger than 256 MiB")
+        raise DumpUnreadable("the table of contents of a dump is larger than 64 MiB")
     reader = _Reader(data)
     if reader.take(5) != _MAGIC:
         raise DumpUnreadable("a dump does not begin as pg_dump -Fc begins")

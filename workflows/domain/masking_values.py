@@ -30,8 +30,8 @@ DEFAULT_HASH: Final = 32
 _SMALLEST_BITS: Final = 15
 _LARGEST_BITS: Final = 64
 _ROUNDS: Final = 10
-_REMEMBERED: Final = 100_000
-"""Results that are kept, per column: values repeat, and at most so many."""
+_REMEMBERED: Final = 4096
+"""Integers whose results are kept, per column: a permutation costs as much as twenty hashes of text."""
 
 Value = str | int | bytes
 Masker = Callable[[Value], Value | None]
@@ -158,13 +158,13 @@ def _hashing(rule: ColumnRule, column: ColumnType, key: bytes) -> Masker:
         case ColumnKind.TEXT:
             length = rule.length or DEFAULT_HASH
             _fits(column, length, f"a hash of {length} digits; give a smaller length")
-            return _remembering(lambda value: digest(key, "text", _plain(value, column)).hex()[:length])
+            return lambda value: digest(key, "text", _plain(value, column)).hex()[:length]
         case ColumnKind.INTEGER:
             if column.tiny:
                 raise Unmaskable(f"is of type {column.declared}: it has too few values for a hash")
-            return _remembering(lambda value: permuted(key, int(value)))
+            return lru_cache(_REMEMBERED)(lambda value: permuted(key, int(value)))
         case ColumnKind.UUID:
-            return _remembering(lambda value: fake_uuid(digest(key, "uuid", uuid.UUID(str(value)).bytes)))
+            return lambda value: fake_uuid(digest(key, "uuid", uuid.UUID(str(value)).bytes))
         case ColumnKind.BINARY:
             _fits(column, 16, "a hash of 16 bytes")
             size = 32 if column.limit is None or column.limit >= 32 else 16
@@ -176,7 +176,7 @@ def _hashing(rule: ColumnRule, column: ColumnType, key: bytes) -> Masker:
 def _faking(rule: ColumnRule, column: ColumnType, key: bytes) -> Masker:
     kind = rule.kind or FakeKind.NAME
     if column.kind is ColumnKind.UUID and kind is FakeKind.UUID:
-        return _remembering(lambda value: fake_uuid(digest(key, "uuid", uuid.UUID(str(value)).bytes)))
+        return lambda value: fake_uuid(digest(key, "uuid", uuid.UUID(str(value)).bytes))
     if column.kind is not ColumnKind.TEXT:
         raise Unmaskable(f"is of type {column.declared}: fake is for text (and kind uuid for uuid)")
     if column.alone and kind not in DISTINCT:
@@ -184,7 +184,7 @@ def _faking(rule: ColumnRule, column: ColumnType, key: bytes) -> Masker:
         raise Unmaskable(f"is unique, and there are few of {kind}: use hash, or a kind of {listed}")
     make = FAKES[kind]
     _fits(column, LONGEST[kind], f"{kind}, of up to {LONGEST[kind]} characters")
-    return _remembering(lambda value: make(digest(key, "text", _plain(value, column))))
+    return lambda value: make(digest(key, "text", _plain(value, column)))
 
 
 def _fits(column: ColumnType, length: int, what: str) -> None:
@@ -205,10 +205,6 @@ def _plain(value: Value, column: ColumnType) -> bytes:
         text = unicodedata.normalize("NFC", text.casefold())
     # Bytes that are no UTF-8 came in as lone surrogates.
     return text.encode("utf-8", "surrogateescape")
-
-
-def _remembering(make: Callable[[Value], Value]) -> Masker:
-    return lru_cache(_REMEMBERED)(make)
 
 
 def permuted(key: bytes, value: int) -> int:
