@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from activities.snapshots.masking_postgres import PostgresMasking
+from activities.snapshots.postgres_archive import INT_BYTES, number, read_head, written
 from tests.unit.test_init_sql_postgres import Server, serve
 from workflows.domain.masking import ColumnRule, DumpUnreadable, ServiceMasking, Survey, check_surveys
 from workflows.domain.masking import MaskingRefused as Refused
@@ -314,6 +315,58 @@ def test_texts_that_are_equal_without_case_stay_equal(server: Server) -> None:
     assert b"lear@" not in out.lower()
     assert restored(server, out) == ""
     assert psql(server, "SELECT count(*) FROM a JOIN b ON a.e = b.e AND a.c = b.c") == "1\n"
+
+
+def cut_up(archive: bytes, size: int) -> tuple[bytes, bytes]:
+    """The archive with its data in chunks of another size, and all that is in the chunks."""
+    position = read_head(archive).size
+    out, content = bytearray(archive[:position]), bytearray()
+    while position < len(archive):
+        assert archive[position] == 1, "an archive without large objects"
+        out += archive[position : position + 1 + INT_BYTES]
+        position += 1 + INT_BYTES
+        rows = bytearray()
+        while chunk := number(archive, position):
+            rows += archive[position + INT_BYTES : position + INT_BYTES + chunk]
+            position += INT_BYTES + chunk
+        position += INT_BYTES
+        for start in range(0, len(rows), size):
+            piece = rows[start : start + size]
+            out += written(len(piece)) + piece
+        out += written(0)
+        content += rows
+    return bytes(out), bytes(content)
+
+
+@pytest.mark.parametrize("size", [1, 13, 4096])
+def test_rows_may_be_cut_anywhere_into_chunks(server: Server, size: int) -> None:
+    dump = fresh(server, PARTED)
+    rules = (rule("logs", "who", "hash"), rule("base", "who", "hash"))
+    expected = cut_up(masked(dump, *rules), 1)[1]
+    found = masked(cut_up(dump, size)[0], *rules, piece=1000)
+    assert cut_up(found, 1)[1] == expected
+    assert b"clear" not in found
+    assert restored(server, found) == ""
+    assert psql(server, "SELECT count(DISTINCT who), count(*) FROM logs") == "6000|6000\n"
+
+
+def test_identities_and_names_in_capitals(server: Server) -> None:
+    script = """
+        CREATE SCHEMA "Od.d"; CREATE DOMAIN "Od.d".inner_d AS varchar(60);
+        CREATE DOMAIN outer_d AS "Od.d".inner_d;
+        CREATE TABLE "Od.d"."T t" ("I d" int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+          "W" outer_d DEFAULT 'clear');
+        INSERT INTO "Od.d"."T t" ("W") SELECT 'clear' || n FROM generate_series(1, 40000) n;
+    """
+    dump = fresh(server, script)
+    out = masked(dump, rule('"Od.d"."T t"', "I d", "hash"), rule('"T t"', "W", "hash"))
+    assert b"clear1" not in out
+    assert restored(server, out) == ""
+    more = 'INSERT INTO "Od.d"."T t" ("W") SELECT n FROM generate_series(1, 1000) n;'
+    counted = (
+        'SELECT count(*), count(DISTINCT "I d"), min(length("W")) FROM "Od.d"."T t" WHERE length("W") > 5'
+    )
+    assert psql(server, more + counted) == "40000|40000|32\n"
 
 
 def test_a_dump_that_is_cut_or_unknown_is_not_taken_for_one(server: Server) -> None:

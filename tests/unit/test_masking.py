@@ -128,6 +128,14 @@ def test_all_faults_come_at_once_with_their_places() -> None:
     ]
 
 
+def test_rules_are_read_as_the_api_reads_and_written_as_they_were() -> None:
+    text = '{"services":{"db":{"columns":[{"table":"t","column":"c","how":"mask","keepLast":2}]}}}'
+    read = MaskingRules.model_validate_json(text, strict=True)
+    assert read.services["db"].columns[0].keep_last == 2
+    again = MaskingRules.model_validate_json(read.model_dump_json(exclude_defaults=True))
+    assert (again, again.model_dump_json(exclude_defaults=True)) == (read, text)
+
+
 def test_a_field_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValidationError, match="keeplast"):
         rules(db={"columns": [{"table": "t", "column": "c", "how": "mask", "keeplast": 2}]})
