@@ -11,6 +11,7 @@ from activities.secrets import DataKey
 from activities.snapshots.archive import Archive, opened
 from activities.snapshots.frames import Component, FileKey
 from activities.snapshots.masking import masked, survey
+from activities.snapshots.masking_mariadb import MariadbMasking
 from activities.storage.objects import ObjectStore
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
@@ -158,6 +159,24 @@ MARIA_RULES = ServiceMasking(
         rule("people", "doc", "redact"),
     )
 )
+TORN = """
+SET FOREIGN_KEY_CHECKS=0;
+USE `shop`;
+DROP TABLE IF EXISTS c, p;
+CREATE TABLE `c` (
+  `p` int(11) DEFAULT NULL,
+  CONSTRAINT `k` FOREIGN KEY (`p`) REFERENCES `p` (`id`)
+);
+CREATE TABLE `p` (
+  `id` int(11) NOT NULL,
+  PRIMARY KEY (`id`)
+);
+INSERT INTO `c` VALUES
+(NULL),
+(CHILD);
+INSERT INTO `p` VALUES
+(1);
+"""
 MARIA_JOINED = b"""SELECT COUNT(*), COUNT(DISTINCT p.id), COUNT(DISTINCT p.name), COUNT(DISTINCT p.raw),
   MIN(p.email = o.email), MIN(p.note), MIN(p.shout = UPPER(p.email)), MIN(p.quiet = LOWER(p.email)),
   (SELECT COUNT(*) FROM audit) FROM people p JOIN orders o ON o.person = p.id;"""
@@ -197,6 +216,16 @@ async def test_mariadb_is_masked_before_it_is_there(ground: Ground, tmp_path: Pa
     assert await target.run("sh", "-c", client, stdin=MARIA_JOINED) == expected
     other = await target.run("sh", "-c", client, stdin=b"SELECT email FROM people;")
     assert not set(first.split()) & set(other.split())
+    # The dump had the server's checks off: what does not hold is found all the same.
+    keys = ServiceMasking(columns=(rule("p", "id", "hash"), rule("c", "p", "hash")))
+    for child, holds in ((1, True), (2, False)):
+        masking = MariadbMasking(keys, DATA_KEY.masking_key())
+        torn = masking.write(TORN.replace("CHILD", str(child)).encode()) + masking.finish()
+        done = await target.cluster.execute(
+            target.environment.name, target.pod, ["sh", "-c", client], stdin=torn, timeout=60
+        )
+        assert (done.exit_code == 0) is holds
+        assert (b"shop.c: a foreign key to shop.p does not hold after masking" in done.stderr) is not holds
     # New rows find room.
     more = b"INSERT INTO people (email) SELECT CONCAT('x', seq) FROM seq_1_to_500;"
     await target.run("sh", "-c", client, stdin=more)
