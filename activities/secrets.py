@@ -27,6 +27,7 @@ _NONCE_BYTES: Final = 12
 _SECRET_CHARACTERS: Final = 32
 _HASH_KEY_INFO: Final = b"perdure step input hashes v1"
 _DIGEST_KEY_INFO: Final = b"perdure request digests v1"
+_MASKING_KEY_INFO: Final = b"perdure masked values v1"
 
 
 class SecretsError(Exception):
@@ -74,6 +75,16 @@ class DataKey:
         """
         return HKDF(
             algorithm=SHA256(), length=KEY_BYTES, salt=self.organization_id.encode(), info=_HASH_KEY_INFO
+        ).derive(self.key)
+
+    def masking_key(self) -> bytes:
+        """Return the 32-byte key that masked values are derived by, with HKDF-SHA256 (RFC 5869).
+
+        It changes with the data key, not with the master key: data that are restored afterwards no longer
+        join with data that were masked before.
+        """
+        return HKDF(
+            algorithm=SHA256(), length=KEY_BYTES, salt=self.organization_id.encode(), info=_MASKING_KEY_INFO
         ).derive(self.key)
 
     def _bound(self, subject: str) -> bytes:

@@ -84,6 +84,15 @@ def test_hash_keys_differ_by_data_key() -> None:
     assert first.hash_key() != first.key
 
 
+def test_masking_keys_differ_by_data_key_and_use() -> None:
+    first, second = data_key(), data_key()
+    assert len(first.masking_key()) == 32
+    assert first.masking_key() == first.masking_key() != second.masking_key()
+    assert first.masking_key() not in (first.key, first.hash_key())
+    same_bytes = DataKey(id="key_1", organization_id="org_2", key=first.key)
+    assert same_bytes.masking_key() != first.masking_key()
+
+
 def test_sealed_values_open_for_their_cluster_only() -> None:
     opener, other = Opener(new_private_key()), Opener(new_private_key())
     sealed = Sealer(opener.public_key).seal(PLANTED)
