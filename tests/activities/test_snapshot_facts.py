@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from activities.snapshots.facts import ContentBroken, mariadb, observer_of
 from activities.snapshots.facts.crc64 import Crc64
 from activities.snapshots.facts.packed import integers, listpack, uncompressed, ziplist
-from activities.snapshots.facts.tallies import MOST_NAMES, Counting
+from activities.snapshots.facts.tallies import MOST_NAMES, Counting, Lines, sum_of
 from tests.helpers.databases import PostgresServer, postgres_server
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot_dump import GLOBALS, USERS
@@ -557,11 +558,16 @@ def test_a_postgres_database(postgres_server: PostgresServer, dumped: Callable[[
     assert (
         names(found, Kind.DEFINITIONS).items() >= {"TABLE": 3, "INDEX": 1, "VIEW": 1, "CONSTRAINT": 1}.items()
     )
-    for size in (7, 1000, 65536):
-        assert facts(stream, DataStore.POSTGRES, "database-0", itertools.repeat(size)) == found
-    for length in (*range(0, len(stream), len(stream) // 200), len(stream) - 1):
+    for small in (1, 7, 1000):
+        pieces = itertools.chain(itertools.repeat(small, 20_000 // small), itertools.repeat(65536))
+        assert facts(stream, DataStore.POSTGRES, "database-0", pieces) == found
+    for length in (*range(0, len(stream), len(stream) // 50), len(stream) - 1):
         with pytest.raises(ContentBroken):
             facts(stream[:length], DataStore.POSTGRES, "database-0")
+    # Where one table's rows end, and nothing says that there are more.
+    end = stream.index(b"\\.\n\n\n\0\0\0\0\0") + 10
+    with pytest.raises(ContentBroken, match="before the data of"):
+        facts(stream[:end], DataStore.POSTGRES, "database-0")
 
 
 @pytest.mark.parametrize(
@@ -575,6 +581,11 @@ def test_a_postgres_database(postgres_server: PostgresServer, dumped: Callable[[
         ("DELETE FROM t WHERE id = 7", "table public.t: 500 rows recorded, 499 found"),
         ("DELETE FROM lines WHERE line = ''", "table public.lines: 3 rows recorded, 2 found"),
         ("SELECT lo_put(4712, 0, '\\x03')", "large objects: 2 as recorded, but with other content"),
+        (
+            "SELECT lo_unlink(n) FROM generate_series(4711, 4712) n; "
+            "SELECT lo_from_bytea(4712, '\\x0001'), lo_from_bytea(4711, '\\x02')",
+            "large objects: 2 as recorded, but with other content",
+        ),
         ("SELECT lo_unlink(4712)", "large objects: 2 recorded, 1 found"),
         ("SELECT nextval('t_id_seq')", "sequence public.t_id_seq: 500 recorded, 501 found"),
         ("DROP VIEW v", "definitions of kind VIEW: recorded with 1, not found"),
@@ -596,6 +607,18 @@ def test_one_row_of_postgres_that_is_another(
     assert [each.partition(": 2")[0] if "bytes" in each else each for each in lines] == (
         [line] if line else []
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_lines_in_whatever_pieces(size: int) -> None:
+    content = b"one\n\ntwo two\n\\.\n\n\n"
+    lines = Lines()
+    for at in range(0, len(content), size):
+        lines.take(content[at : at + size])
+    assert lines.drop(b"\\.\n\n\n")
+    assert (lines.count, lines.size) == (3, 13)
+    assert lines.value == sum_of((b"two two", b"", b"one"))
+    assert not lines.drop(b"more\n")
 
 
 def tables(rows: dict[str, int]) -> Facts:
@@ -639,3 +662,37 @@ def test_more_names_than_are_kept() -> None:
     assert (
         line == f"tables that are not listed by name: {MOST_NAMES + 5} rows recorded, {MOST_NAMES + 6} found"
     )
+
+
+HUGE = 24 << 20
+
+
+def huge_streams() -> dict[str, tuple[DataStore, bytes, bytes]]:
+    """Of each kind what stands before and after one value that does not fit into memory."""
+    member = tarfile.TarInfo("huge")
+    member.size = HUGE
+    split = MARIADB.index(b"it\\'s")
+    return {
+        "tar": (DataStore.FILES, member.tobuf(), bytes(1024)),
+        "rdb": (DataStore.REDIS, b"REDIS0010\xfe\0\0\1k\x80" + HUGE.to_bytes(4), b"\xff" + bytes(8)),
+        "mariadb": (DataStore.MYSQL, MARIADB[:split], MARIADB[split:]),
+    }
+
+
+@pytest.mark.parametrize("name", ["tar", "rdb", "mariadb"])
+def test_memory_is_bounded_whatever_there_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A checksum is millions of small allocations, and tracing them takes a minute.
+    monkeypatch.setattr(Crc64, "update", lambda _self, _data: None)
+    store, before, after = huge_streams()[name]
+    observer = observer_of(store, "")
+    piece = b"x" * (256 << 10)
+    tracemalloc.start()
+    try:
+        observer.write(before)
+        for _ in range(HUGE // len(piece)):
+            observer.write(piece)
+        observer.write(after)
+        assert sum(each.count for each in observer.facts().tallies) > 0
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
