@@ -280,12 +280,48 @@ def test_one_file_that_is_another(change: Callable[[dict[str, bytes]], object], 
     assert differences(recorded, found) == (line,)
 
 
-def test_every_byte_of_a_tar_archive_that_says_something() -> None:
+def test_a_tar_archive_whose_bytes_were_changed() -> None:
     stream, whole = archive(), facts(archive(), DataStore.FILES)
     content = stream.index(b"1" * 700)
     for at in range(content, content + 700, 7):
-        changed = stream[:at] + b"z" + stream[at + 1 :]
-        assert facts(changed, DataStore.FILES) != whole
+        assert facts(flipped(stream, at), DataStore.FILES) != whole
+    header = content - 512
+    # But for the end of the field with the header's own sum, which is two bytes of filling.
+    for at in (*range(header, header + 154, 7), *range(header + 156, content, 7)):
+        with pytest.raises(ContentBroken):
+            facts(flipped(stream, at), DataStore.FILES)
+    with pytest.raises(ContentBroken, match="no end"):
+        facts(flipped(stream, len(stream.rstrip(b"\0")) // 512 * 512 + 1100), DataStore.FILES)
+
+
+def linked(first: str, second: str, content: bytes) -> bytes:
+    """An archive of one file with two names, as tar found them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(first)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+        member = tarfile.TarInfo(second)
+        member.type, member.linkname = tarfile.LNKTYPE, first
+        tar.addfile(member)
+    return buffer.getvalue()
+
+
+def test_which_of_two_names_is_the_link_does_not_matter() -> None:
+    recorded = facts(linked("a/x", "b/y", b"1"), DataStore.FILES)
+    assert facts(linked("b/y", "a/x", b"1"), DataStore.FILES) == recorded
+    assert differences(recorded, facts(linked("b/y", "a/x", b"2"), DataStore.FILES)) == (
+        "contents of files: 1 as recorded, but with other content",
+    )
+    assert differences(recorded, facts(linked("b/y", "a/z", b"1"), DataStore.FILES)) == (
+        "directory a: 1 files as recorded, but with other content",
+    )
+    (line,) = differences(recorded, facts(archive(), DataStore.FILES))
+    assert "hard links" in line
+
+
+def flipped(stream: bytes, at: int) -> bytes:
+    return stream[:at] + bytes((stream[at] ^ 4,)) + stream[at + 1 :]
 
 
 def test_what_an_rdb_file_holds() -> None:
@@ -303,9 +339,10 @@ def test_what_an_rdb_file_holds() -> None:
 def test_an_rdb_file_is_checked_against_its_checksum() -> None:
     with pytest.raises(ContentBroken, match="checksum"):
         facts(RDB.replace(b"database", b"datebase"), DataStore.REDIS)
+    with pytest.raises(ContentBroken, match="behind its end"):
+        facts(RDB + b"x", DataStore.REDIS)
     for at in range(9, len(RDB) - 41, 13):
-        changed = RDB[:at] + bytes((RDB[at] ^ 4,)) + RDB[at + 1 :]
-        assert broken_or_unread(changed), at
+        assert broken_or_unread(flipped(RDB, at)), at
 
 
 def broken_or_unread(stream: bytes) -> bool:
