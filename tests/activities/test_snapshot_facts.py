@@ -9,13 +9,13 @@ import subprocess
 import tarfile
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.snapshots.facts import ContentBroken, mariadb, observer_of
+from activities.snapshots.facts import ContentBroken, facts_of, mariadb, observed, observer_of, readable
 from activities.snapshots.facts.crc64 import Crc64
 from activities.snapshots.facts.packed import integers, listpack, uncompressed, ziplist
 from activities.snapshots.facts.tallies import MOST_NAMES, Counting, Lines, sum_of
@@ -181,6 +181,34 @@ STREAMS = {
     "mariadb-users": (USERS_DUMP, DataStore.MYSQL, USERS),
     "postgres-roles": (ROLES, DataStore.POSTGRES, GLOBALS),
 }
+
+
+async def pieces_of(stream: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(stream), 1000):
+        yield stream[at : at + 1000]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_stream_is_handed_on_as_it_was(name: str) -> None:
+    stream, store, part = STREAMS[name]
+    observer = observer_of(store, part)
+    assert b"".join([piece async for piece in observed(pieces_of(stream), observer)]) == stream
+    recorded = observer.facts()
+    assert recorded == await facts_of(pieces_of(stream), observer_of(store, part))
+    assert await readable(pieces_of(stream), observer_of(store, part), recorded) == ()
+    with pytest.raises(ContentBroken):
+        await readable(pieces_of(stream[: len(stream) // 2]), observer_of(store, part), recorded)
+
+
+async def test_an_archive_that_is_whole_and_another() -> None:
+    recorded = facts(MARIADB, DataStore.MYSQL)
+    other = MARIADB.replace(b"(42)", b"(43)")
+    assert len(await readable(pieces_of(other), observer_of(DataStore.MYSQL, ""), recorded)) == 1
+    # What was not known when it was recorded, or was recorded in another way, is whole all the same.
+    for unknown in ({"unread": "a version"}, {"version": 0}):
+        before = recorded.model_copy(update=unknown)
+        assert await readable(pieces_of(other), observer_of(DataStore.MYSQL, ""), before) == ()
+        assert len(differences(before, recorded)) == 1
 
 
 def names(found: Facts, kind: Kind) -> dict[str, int]:
