@@ -132,6 +132,8 @@ class Operation(ApiModel):
     environment_id: str = ""
     environment_name: str | None = None
     retry_of: str | None = None
+    replay_of: str | None = None
+    snapshot_id: str | None = None
     requested_by: str | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None

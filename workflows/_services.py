@@ -139,8 +139,8 @@ class ServicesFrame(OperationFrame):
                 await self.noted(step, lambda: self._remove(plan, step))
             case StepKind.CANCEL_RUNNING | StepKind.DELETE_NAMESPACE:
                 raise AssertionError(f"{step.kind} is a step of a delete")
-            case StepKind.SEED:
-                raise AssertionError(f"{step.kind} is a step of a seed")
+            case StepKind.SEED | StepKind.SURVEY | StepKind.CAPTURE | StepKind.PUBLISH | StepKind.LOAD:
+                raise AssertionError(f"{step.kind} is a step of a workflow of its own")
             case _:
                 assert_never(step.kind)
 
@@ -486,7 +486,7 @@ def _sealed(
 
 def _init(plan: OperationPlan, service: Service) -> InitScript | None:
     """Return a service's init as the cluster's worker takes it."""
-    if service.init is None:
+    if service.init is None or service.name in plan.overrides.loaded:
         return None
     key = f"{plan.context.environment_id}/{service.name}"
     match service.init.type:

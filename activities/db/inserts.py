@@ -98,6 +98,7 @@ class Asked:
     kind: OperationKind
     on_failure: OnFailure = OnFailure.KEEP
     retry_of: str | None = None
+    replay_of: str | None = None
     force: bool = False
     change: Change | None = None
     pre_image: PreImage | None = None
@@ -118,6 +119,7 @@ def new_operation(
         revision=environment.revision,
         fence=fence,
         retry_of=asked.retry_of,
+        replay_of=asked.replay_of,
         requested_by=actor.principal_id,
         workflow_id=workflow_id(asked.kind, environment.name, identifier),
         on_failure=asked.on_failure,
@@ -195,6 +197,7 @@ async def insert_operation(
             "revision": operation.revision,
             "fence": operation.fence,
             "retry_of": operation.retry_of,
+            "replay_of": operation.replay_of,
             "requested_by": operation.requested_by,
             "workflow_id": operation.workflow_id,
             "on_failure": operation.on_failure,

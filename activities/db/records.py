@@ -191,6 +191,7 @@ class OperationRecord:
     revision: int
     fence: int
     retry_of: str | None
+    replay_of: str | None
     requested_by: str
     workflow_id: str
     on_failure: OnFailure
@@ -442,6 +443,7 @@ def operation_record(row: tables.Operation) -> OperationRecord:
         revision=row.revision,
         fence=row.fence,
         retry_of=row.retry_of,
+        replay_of=row.replay_of,
         requested_by=row.requested_by,
         workflow_id=row.workflow_id,
         on_failure=row.on_failure,

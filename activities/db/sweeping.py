@@ -25,6 +25,7 @@ from activities.db.tables import (
     Operation,
     Role,
     SeedRun,
+    SnapshotRun,
     Step,
 )
 from activities.db.timers import reschedule, timers_of
@@ -160,8 +161,8 @@ async def forget_history(
     """Remove some of what is too old, and return how many rows; 0: there is no more.
 
     Events of operations that ended before `events_before`; operations, with their steps, that ended before
-    `operations_before`, save each environment's last one and those that a kept one retries; answers kept for
-    idempotency keys that have run out.
+    `operations_before`, save each environment's last one and those that a kept one retries or replays;
+    answers kept for idempotency keys that have run out.
     """
     gone = await _forget_events(session, events_before)
     gone += await _forget_operations(session, operations_before)
@@ -218,7 +219,9 @@ async def _forget_operations(session: AsyncSession, before: datetime) -> int:
                 other.c.fence > col(Operation.fence),
             )
             .exists(),
-            ~select(other.c.id).where(other.c.retry_of == col(Operation.id)).exists(),
+            ~select(other.c.id)
+            .where(or_(other.c.retry_of == col(Operation.id), other.c.replay_of == col(Operation.id)))
+            .exists(),
             ~select(col(Event.number)).where(col(Event.operation_id) == col(Operation.id)).exists(),
         )
         .limit(_BATCH)
@@ -227,5 +230,6 @@ async def _forget_operations(session: AsyncSession, before: datetime) -> int:
     if ids:
         await session.exec(delete(Step).where(col(Step.operation_id).in_(ids)))
         await session.exec(delete(SeedRun).where(col(SeedRun.operation_id).in_(ids)))
+        await session.exec(delete(SnapshotRun).where(col(SnapshotRun.operation_id).in_(ids)))
         await session.exec(delete(Operation).where(col(Operation.id).in_(ids)))
     return len(ids)

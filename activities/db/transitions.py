@@ -13,6 +13,7 @@ from activities.db.repositories import events
 from activities.db.repositories.environments import READY, apply_phase, describe, replace_overrides
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
+from activities.db.repositories.snapshots import settle_snapshot
 from activities.db.repositories.volume_samples import forget_samples
 from activities.db.step_changes import cancel_step
 from activities.db.tables import Environment, EventType, Operation, Revision, Step
@@ -22,6 +23,7 @@ from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import GuardRails
 from workflows.domain.failures import Failure, FailureKind, failure
 from workflows.domain.operations import (
+    ASIDE,
     TERMINAL_STEP_STATES,
     Change,
     Cleanup,
@@ -41,6 +43,8 @@ _SUCCEEDED: Final = {
     OperationKind.RESUME: (EnvironmentPhase.RUNNING, "Resumed"),
     OperationKind.SCALE: (EnvironmentPhase.RUNNING, "Scaled"),
     OperationKind.RESTART: (EnvironmentPhase.RUNNING, "Restarted"),
+    OperationKind.RESTORE: (EnvironmentPhase.RUNNING, "Restored"),
+    OperationKind.REPLAY: (EnvironmentPhase.RUNNING, "Replayed"),
     OperationKind.DELETE: (EnvironmentPhase.DELETED, "Deleted"),
 }
 """What an operation that succeeded makes of its environment."""
@@ -128,6 +132,8 @@ async def end_operation(
     operation.failure = None if reason is None else reason.model_dump(mode="json")
     operation.cleanup = None if cleanup is None else cleanup.model_dump(mode="json")
     operation.finished_at = now
+    if operation.kind is OperationKind.SNAPSHOT:
+        await settle_snapshot(session, operation.id, state, now)
     steps = await step_rows(session, operation.id)
     for step in steps:
         if step.state not in TERMINAL_STEP_STATES:
@@ -137,8 +143,7 @@ async def end_operation(
     change = record.change if taken_back(record) else None
     if change is not None:
         await _restore(session, environment, change)
-    # A seed changes data, not what runs: the environment stays what it was, however the seed ended.
-    if operation.kind is not OperationKind.SEED and (
+    if operation.kind not in ASIDE and (
         operation.kind is OperationKind.DELETE or environment.delete_requested_at is None
     ):
         phase, condition = settled(operation.kind, state, reason, now)

@@ -95,6 +95,8 @@ class OperationOut(ApiModel):
     environment_name: str | None = None
     revision: int
     retry_of: str | None = None
+    replay_of: str | None = None
+    snapshot_id: str | None = Field(default=None, description="That it takes or loads; absent in lists")
     requested_by: str
     created_at: datetime
     started_at: datetime | None = None

@@ -21,6 +21,7 @@ def operation_out(
     environment_name: str | None = None,
     steps: Sequence[StepRecord] | None = None,
     evidence: Mapping[str, JsonValue] | None = None,
+    snapshot_id: str | None = None,
 ) -> OperationOut:
     """Shape an operation; with `steps` its graph and progress too, with `evidence` the documents by key."""
     documents = evidence or {}
@@ -32,6 +33,8 @@ def operation_out(
         environment_name=environment_name,
         revision=record.revision,
         retry_of=record.retry_of,
+        replay_of=record.replay_of,
+        snapshot_id=snapshot_id,
         requested_by=record.requested_by,
         created_at=record.created_at,
         started_at=record.started_at,

@@ -13,6 +13,7 @@ from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectI
 from workflows.domain.failures import Failure, WireModel
 from workflows.domain.operations import Change, Cleanup, OnFailure, OperationState, PlannedStep, StepChange
 from workflows.domain.seeds import SeedRun
+from workflows.domain.snapshot_manifest import SnapshotRun
 
 CANCEL_SIGNAL: Final = "cancel"
 """Signal, not an Update: a cancel has to be taken while no worker is alive, and its answer is the operation's
@@ -71,6 +72,8 @@ class OperationPlan(WireModel):
     """Delete only: remove foreign finalizers that hold the namespace."""
     seed: SeedRun | None = None
     """Seed only: what is run."""
+    snapshot: SnapshotRun | None = None
+    """What is done with which snapshot."""
 
 
 class PreImage(WireModel):

@@ -18,6 +18,9 @@ class OperationKind(StrEnum):
     SCALE = "scale"
     RESTART = "restart"
     SEED = "seed"
+    SNAPSHOT = "snapshot"
+    RESTORE = "restore"
+    REPLAY = "replay"
     DELETE = "delete"
 
 
@@ -53,6 +56,10 @@ class StepKind(StrEnum):
     STOP_SERVICE = "stop_service"
     REMOVE_SERVICE = "remove_service"
     SEED = "seed"
+    SURVEY = "survey"
+    CAPTURE = "capture"
+    PUBLISH = "publish"
+    LOAD = "load"
     CANCEL_RUNNING = "cancel_running"
     DELETE_NAMESPACE = "delete_namespace"
 
@@ -90,6 +97,9 @@ SETTLED_PHASES: Final = frozenset(
     }
 )
 """Phases in which nothing more happens by itself: `terminal: true` in a status answer."""
+
+ASIDE: Final = frozenset({OperationKind.SEED, OperationKind.SNAPSHOT})
+"""Operations that run beside what an environment is: however one ends, its phase and conditions stay."""
 
 FENCES_PER_OPERATION: Final = 2
 """An operation writes under its fence; its clean-up writes under fence + 1, so that a worker of the same

@@ -129,6 +129,12 @@ def fixed_parts(store: DataStore, service: Service) -> tuple[Part, ...] | None:
             assert_never(store)
 
 
+def stored_parts(store: DataStore, service: Service, subjects: Iterable[str]) -> tuple[Part, ...]:
+    """The parts of a component that was stored, by what their subjects were, in the order of restoring."""
+    parts = fixed_parts(store, service)
+    return postgres_parts(each for each in subjects if each != GLOBALS) if parts is None else parts
+
+
 def _shell(script: str, *arguments: str, prelude: str = "") -> tuple[str, ...]:
     return ("sh", "-c", f"set -e\n{prelude}{script}", "perdure", *arguments)
 

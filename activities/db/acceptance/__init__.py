@@ -12,10 +12,16 @@ from activities.db.acceptance.clone import CloneSource, blueprint_for_clone
 from activities.db.acceptance.create import create_environment
 from activities.db.acceptance.delete import delete_environment
 from activities.db.acceptance.extend import extend_environment
+from activities.db.acceptance.restore import AsNew, Place, restore_as_new, restore_in_place
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
 from activities.db.acceptance.seed import PackageChoice, SeedWish, seed_environment
 from activities.db.acceptance.settings import Settings, SettingsChanged, change_settings
+from activities.db.acceptance.snapshot import (
+    SnapshotAccepted,
+    SnapshotWish,
+    snapshot_environment,
+)
 from activities.db.acceptance.stop import resume_environment, stop_environment
 from activities.db.acceptance.update import (
     Preview,
@@ -29,13 +35,17 @@ from activities.db.acceptance.wake import may_be_woken, wake_environment
 
 __all__ = [
     "Accepted",
+    "AsNew",
     "CloneSource",
     "FoundNamespace",
     "PackageChoice",
+    "Place",
     "Preview",
     "SeedWish",
     "Settings",
     "SettingsChanged",
+    "SnapshotAccepted",
+    "SnapshotWish",
     "Updated",
     "Wanted",
     "adopt_environment",
@@ -48,11 +58,14 @@ __all__ = [
     "may_be_woken",
     "preview_update",
     "restart_service",
+    "restore_as_new",
+    "restore_in_place",
     "resume_environment",
     "retry_environment",
     "rollback_environment",
     "scale_service",
     "seed_environment",
+    "snapshot_environment",
     "stop_environment",
     "update_environment",
     "wake_environment",

@@ -48,6 +48,7 @@ from activities.temporal import OperationStart
 from workflows.domain.environment import ObjectName, Overrides
 from workflows.domain.errors import FieldError
 from workflows.domain.operations import (
+    ASIDE,
     Change,
     EnvironmentPhase,
     OperationKind,
@@ -62,6 +63,8 @@ _UNDER_WAY: Final = {
     OperationKind.RESUME: (EnvironmentPhase.RESUMING, "Resuming"),
     OperationKind.SCALE: (EnvironmentPhase.PROVISIONING, "Scaling"),
     OperationKind.RESTART: (EnvironmentPhase.PROVISIONING, "Restarting"),
+    OperationKind.RESTORE: (EnvironmentPhase.PROVISIONING, "Restoring"),
+    OperationKind.REPLAY: (EnvironmentPhase.PROVISIONING, "Replaying"),
     OperationKind.DELETE: (EnvironmentPhase.DELETING, "Deleting"),
 }
 """What an environment's phase and its Ready condition's reason are while an operation is live."""
@@ -172,8 +175,8 @@ async def accept(
 
 
 def under_way(environment: Environment, kind: OperationKind, now: datetime) -> None:
-    """Set the phase that a live operation of this kind gives its environment; a seed leaves it as it is."""
-    if kind is OperationKind.SEED:
+    """Set the phase that a live operation of this kind gives its environment; one aside gives none."""
+    if kind in ASIDE:
         return
     phase, reason = _UNDER_WAY[kind]
     apply_phase(environment, phase, ready("False", reason, "", now), now)

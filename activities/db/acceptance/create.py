@@ -1,6 +1,6 @@
 """Accepting a new environment and its provision."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -41,7 +41,7 @@ from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, without_literals
 from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.errors import FieldError
-from workflows.domain.operations import OperationKind
+from workflows.domain.operations import OperationKind, PlannedStep
 
 
 async def create_environment(
@@ -107,8 +107,13 @@ async def accept_new(
     *,
     keys: MasterKeys,
     action: str = "environment.create",
+    asked: Asked | None = None,
+    plan: Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]] = tuple,
 ) -> Accepted:
-    """Write a new environment of a locked organisation, and its provision."""
+    """Write a new environment of a locked organisation, and its provision.
+
+    `asked`: what its first operation is in the place of a provision; `plan` makes its steps of a provision's.
+    """
     environment, blueprint, own = proposed.environment, proposed.blueprint, proposed.own
     now, organization_id = environment.created_at, environment.organization_id
     kept = without_literals(blueprint)
@@ -119,8 +124,8 @@ async def accept_new(
     )
     values = {name: secret.value for name, secret in own.items()}
     material = await material_beside(session, organization_id, kept, values, keys)
-    planned = provision_steps(environment, kept, Overrides(), material, key.hash_key())
-    asked = Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
+    planned = plan(provision_steps(environment, kept, Overrides(), material, key.hash_key()))
+    asked = asked or Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
     operation = new_operation(actor, environment, asked, fence=proposed.fence, now=now)
     steps = await insert_operation(session, operation, planned)
     event = EventRecord(

@@ -1,0 +1,5 @@
+"""ReplayEnvironment: runs the recorded graph of an earlier operation again."""
+
+from typing import Final
+
+REPLAY_ENVIRONMENT: Final = "ReplayEnvironment"

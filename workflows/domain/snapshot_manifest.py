@@ -1,0 +1,127 @@
+"""A snapshot as it is written down: what was taken, how far it can be trusted, and where its bytes lie."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from pydantic import JsonValue
+
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.environment import Overrides
+from workflows.domain.failures import WireModel
+from workflows.domain.snapshot import Consistency, Engine, Scope
+from workflows.domain.snapshot_facts import Facts
+
+MANIFEST_VERSION: Final = 1
+SNAPSHOTS: Final = "snapshots"
+"""Below which all of them lie."""
+
+
+class SnapshotState(StrEnum):
+    """Where a snapshot stands. Only one that is available has a manifest that may be relied on."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    FAILED = "failed"
+    DELETING = "deleting"
+    DELETED = "deleted"
+
+
+class StoredPart(WireModel):
+    """One sealed stream of a component: where it lies, and what it is before and after sealing."""
+
+    key: str
+    """Its name in the component; for an engine's own use, and what it is sealed for."""
+    subject: str
+    """What it is of: a database, the path of a volume."""
+    ordinal: int = 0
+    """Which pod of the service it is of: each pod of a StatefulSet has volumes of its own."""
+    prefix: str
+    """Its objects are `<prefix>/00000000` and so on."""
+    part_bytes: int
+    """Size of each object but the last."""
+    header: str
+    """Base64 of the stream's header, which holds its wrapped key."""
+    plain_bytes: int
+    plain_sha256: str
+    stored_bytes: int
+    stored_sha256: str
+    facts: Facts | None = None
+    """What it holds, read as it went by; by these a restore is proved."""
+
+
+class StoredComponent(WireModel):
+    """A service as it was captured."""
+
+    service: str
+    store: DataStore | None = None
+    engine: Engine
+    consistency: Consistency
+    window: int | None = None
+    """Number of the quiesce window in which its point was fixed."""
+    quiesced: bool = False
+    captured_at: datetime | None = None
+    """When its point was fixed, by the worker's clock."""
+    parts: tuple[StoredPart, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of it in the store."""
+        return sum(part.stored_bytes for part in self.parts)
+
+
+class SnapshotManifest(WireModel):
+    """All of a snapshot but its bytes and secrets; written last, and only when everything else is there."""
+
+    version: int = MANIFEST_VERSION
+    snapshot_id: str
+    organization_id: str
+    environment_id: str
+    environment_name: str
+    revision: int
+    blueprint: dict[str, JsonValue]
+    overrides: Overrides = Overrides()
+    images: dict[str, str] = {}
+    """By service: the image that ran, by digest, where the cluster said so."""
+    consistency: Consistency
+    scope: Scope
+    components: tuple[StoredComponent, ...]
+
+    def component(self, service: str) -> StoredComponent:
+        """Return what is kept of a service. Raises KeyError."""
+        return {each.service: each for each in self.components}[service]
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the whole in the store, this document not counted."""
+        return sum(each.stored_bytes for each in self.components)
+
+    @property
+    def plain_bytes(self) -> int:
+        """Bytes of the whole before compression and encryption."""
+        return sum(part.plain_bytes for each in self.components for part in each.parts)
+
+
+class SnapshotRun(WireModel):
+    """What an operation does with a snapshot: takes it under these conditions, or loads it."""
+
+    snapshot_id: str
+    floor: Consistency | None = None
+    """Taking only: the least consistency that is of use."""
+    prove: bool = False
+    """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
+
+
+def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:
+    """Where all objects of a snapshot lie."""
+    return f"{SNAPSHOTS}/{organization_id}/{snapshot_id}"
+
+
+def manifest_key(organization_id: str, snapshot_id: str) -> str:
+    """Where the store's copy of the manifest lies."""
+    return f"{snapshot_prefix(organization_id, snapshot_id)}/manifest.json"
+
+
+def stream_name(service: str, key: str, ordinal: int) -> str:
+    """The name of one stream in a snapshot; it is sealed for that, and lies below it."""
+    return f"{service}/{ordinal}-{key}" if ordinal else f"{service}/{key}"
