@@ -13,14 +13,13 @@ from activities.secrets import Opener
 from activities.snapshots import frames
 from activities.snapshots._transfer import progress_of, store_failures
 from activities.snapshots.archive import opened
-from activities.snapshots.facts import ContentBroken, facts_of, observer_of
+from activities.snapshots.facts import ContentBroken, facts_of, observer_of, readable
 from activities.snapshots.frames import FileKey, SealBroken
 from activities.snapshots.load import archive_of
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StreamDamaged, reading
 from workflows.contracts.verify import Checked, CheckReadable, CheckStored, VerifyActivities
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.snapshot_facts import differences
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
 from workflows.domain.verification import Check, VerifyLevel
 
@@ -99,10 +98,11 @@ class ClusterVerify(VerifyActivities):
             progress=progress_of(life, name),
         )
         try:
+            observer = observer_of(store, part.key)
             async with contextlib.aclosing(content):
-                found = await facts_of(content, observer_of(store, part.key))
+                if part.facts is not None:
+                    return "; ".join(await readable(content, observer, part.facts))
+                await facts_of(content, observer)
         except (SealBroken, StreamDamaged, ContentBroken) as broken:
             return str(broken)
-        if part.facts is None:
-            return "nothing was recorded of what it holds"
-        return "; ".join(differences(part.facts, found))
+        return "nothing was recorded of what it holds"

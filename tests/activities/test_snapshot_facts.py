@@ -7,17 +7,18 @@ import random
 import struct
 import subprocess
 import tarfile
+import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activities.snapshots.facts import ContentBroken, mariadb, observer_of
+from activities.snapshots.facts import ContentBroken, facts_of, mariadb, observed, observer_of, readable
 from activities.snapshots.facts.crc64 import Crc64
 from activities.snapshots.facts.packed import integers, listpack, uncompressed, ziplist
-from activities.snapshots.facts.tallies import MOST_NAMES, Counting
+from activities.snapshots.facts.tallies import MOST_NAMES, Counting, Lines, sum_of
 from tests.helpers.databases import PostgresServer, postgres_server
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot_dump import GLOBALS, USERS
@@ -182,6 +183,34 @@ STREAMS = {
 }
 
 
+async def pieces_of(stream: bytes) -> AsyncIterator[bytes]:
+    for at in range(0, len(stream), 1000):
+        yield stream[at : at + 1000]
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_a_stream_is_handed_on_as_it_was(name: str) -> None:
+    stream, store, part = STREAMS[name]
+    observer = observer_of(store, part)
+    assert b"".join([piece async for piece in observed(pieces_of(stream), observer)]) == stream
+    recorded = observer.facts()
+    assert recorded == await facts_of(pieces_of(stream), observer_of(store, part))
+    assert await readable(pieces_of(stream), observer_of(store, part), recorded) == ()
+    with pytest.raises(ContentBroken):
+        await readable(pieces_of(stream[: len(stream) // 2]), observer_of(store, part), recorded)
+
+
+async def test_an_archive_that_is_whole_and_another() -> None:
+    recorded = facts(MARIADB, DataStore.MYSQL)
+    other = MARIADB.replace(b"(42)", b"(43)")
+    assert len(await readable(pieces_of(other), observer_of(DataStore.MYSQL, ""), recorded)) == 1
+    # What was not known when it was recorded, or was recorded in another way, is whole all the same.
+    for unknown in ({"unread": "a version"}, {"version": 0}):
+        before = recorded.model_copy(update=unknown)
+        assert await readable(pieces_of(other), observer_of(DataStore.MYSQL, ""), before) == ()
+        assert len(differences(before, recorded)) == 1
+
+
 def names(found: Facts, kind: Kind) -> dict[str, int]:
     return {
         entry.name: entry.count for tally in found.tallies if tally.kind is kind for entry in tally.entries
@@ -279,12 +308,48 @@ def test_one_file_that_is_another(change: Callable[[dict[str, bytes]], object], 
     assert differences(recorded, found) == (line,)
 
 
-def test_every_byte_of_a_tar_archive_that_says_something() -> None:
+def test_a_tar_archive_whose_bytes_were_changed() -> None:
     stream, whole = archive(), facts(archive(), DataStore.FILES)
     content = stream.index(b"1" * 700)
     for at in range(content, content + 700, 7):
-        changed = stream[:at] + b"z" + stream[at + 1 :]
-        assert facts(changed, DataStore.FILES) != whole
+        assert facts(flipped(stream, at), DataStore.FILES) != whole
+    header = content - 512
+    # But for the end of the field with the header's own sum, which is two bytes of filling.
+    for at in (*range(header, header + 154, 7), *range(header + 156, content, 7)):
+        with pytest.raises(ContentBroken):
+            facts(flipped(stream, at), DataStore.FILES)
+    with pytest.raises(ContentBroken, match="no end"):
+        facts(flipped(stream, len(stream.rstrip(b"\0")) // 512 * 512 + 1100), DataStore.FILES)
+
+
+def linked(first: str, second: str, content: bytes) -> bytes:
+    """An archive of one file with two names, as tar found them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(first)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+        member = tarfile.TarInfo(second)
+        member.type, member.linkname = tarfile.LNKTYPE, first
+        tar.addfile(member)
+    return buffer.getvalue()
+
+
+def test_which_of_two_names_is_the_link_does_not_matter() -> None:
+    recorded = facts(linked("a/x", "b/y", b"1"), DataStore.FILES)
+    assert facts(linked("b/y", "a/x", b"1"), DataStore.FILES) == recorded
+    assert differences(recorded, facts(linked("b/y", "a/x", b"2"), DataStore.FILES)) == (
+        "contents of files: 1 as recorded, but with other content",
+    )
+    assert differences(recorded, facts(linked("b/y", "a/z", b"1"), DataStore.FILES)) == (
+        "directory a: 1 files as recorded, but with other content",
+    )
+    (line,) = differences(recorded, facts(archive(), DataStore.FILES))
+    assert "hard links" in line
+
+
+def flipped(stream: bytes, at: int) -> bytes:
+    return stream[:at] + bytes((stream[at] ^ 4,)) + stream[at + 1 :]
 
 
 def test_what_an_rdb_file_holds() -> None:
@@ -302,9 +367,10 @@ def test_what_an_rdb_file_holds() -> None:
 def test_an_rdb_file_is_checked_against_its_checksum() -> None:
     with pytest.raises(ContentBroken, match="checksum"):
         facts(RDB.replace(b"database", b"datebase"), DataStore.REDIS)
+    with pytest.raises(ContentBroken, match="behind its end"):
+        facts(RDB + b"x", DataStore.REDIS)
     for at in range(9, len(RDB) - 41, 13):
-        changed = RDB[:at] + bytes((RDB[at] ^ 4,)) + RDB[at + 1 :]
-        assert broken_or_unread(changed), at
+        assert broken_or_unread(flipped(RDB, at)), at
 
 
 def broken_or_unread(stream: bytes) -> bool:
@@ -557,11 +623,16 @@ def test_a_postgres_database(postgres_server: PostgresServer, dumped: Callable[[
     assert (
         names(found, Kind.DEFINITIONS).items() >= {"TABLE": 3, "INDEX": 1, "VIEW": 1, "CONSTRAINT": 1}.items()
     )
-    for size in (7, 1000, 65536):
-        assert facts(stream, DataStore.POSTGRES, "database-0", itertools.repeat(size)) == found
-    for length in (*range(0, len(stream), len(stream) // 200), len(stream) - 1):
+    for small in (1, 7, 1000):
+        pieces = itertools.chain(itertools.repeat(small, 20_000 // small), itertools.repeat(65536))
+        assert facts(stream, DataStore.POSTGRES, "database-0", pieces) == found
+    for length in (*range(0, len(stream), len(stream) // 50), len(stream) - 1):
         with pytest.raises(ContentBroken):
             facts(stream[:length], DataStore.POSTGRES, "database-0")
+    # Where one table's rows end, and nothing says that there are more.
+    end = stream.index(b"\\.\n\n\n\0\0\0\0\0") + 10
+    with pytest.raises(ContentBroken, match="before the data of"):
+        facts(stream[:end], DataStore.POSTGRES, "database-0")
 
 
 @pytest.mark.parametrize(
@@ -575,6 +646,11 @@ def test_a_postgres_database(postgres_server: PostgresServer, dumped: Callable[[
         ("DELETE FROM t WHERE id = 7", "table public.t: 500 rows recorded, 499 found"),
         ("DELETE FROM lines WHERE line = ''", "table public.lines: 3 rows recorded, 2 found"),
         ("SELECT lo_put(4712, 0, '\\x03')", "large objects: 2 as recorded, but with other content"),
+        (
+            "SELECT lo_unlink(n) FROM generate_series(4711, 4712) n; "
+            "SELECT lo_from_bytea(4712, '\\x0001'), lo_from_bytea(4711, '\\x02')",
+            "large objects: 2 as recorded, but with other content",
+        ),
         ("SELECT lo_unlink(4712)", "large objects: 2 recorded, 1 found"),
         ("SELECT nextval('t_id_seq')", "sequence public.t_id_seq: 500 recorded, 501 found"),
         ("DROP VIEW v", "definitions of kind VIEW: recorded with 1, not found"),
@@ -596,6 +672,74 @@ def test_one_row_of_postgres_that_is_another(
     assert [each.partition(": 2")[0] if "bytes" in each else each for each in lines] == (
         [line] if line else []
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_lines_in_whatever_pieces(size: int) -> None:
+    content = b"one\n\ntwo two\n\\.\n\n\n"
+    lines = Lines()
+    for at in range(0, len(content), size):
+        lines.take(content[at : at + size])
+    assert lines.drop(b"\\.\n\n\n")
+    assert (lines.count, lines.size) == (3, 13)
+    assert lines.value == sum_of((b"two two", b"", b"one"))
+    assert not lines.drop(b"more\n")
+
+
+RICH = """
+CREATE SCHEMA app; COMMENT ON SCHEMA app IS 'of the app';
+CREATE DOMAIN app.positive AS int CHECK (VALUE > 0);
+CREATE TYPE app.pair AS (a int, b text);
+CREATE TABLE app.parted (id int, at date, kind varchar(9) CHECK (kind IN ('a', 'b')), PRIMARY KEY (id, at))
+  PARTITION BY RANGE (at);
+CREATE TABLE app.parted_1 PARTITION OF app.parted FOR VALUES FROM ('2026-01-01') TO ('2026-07-01');
+CREATE TABLE app.parted_2 PARTITION OF app.parted DEFAULT;
+INSERT INTO app.parted SELECT n, date '2026-01-01' + n, 'a' FROM generate_series(1, 400) n;
+CREATE TABLE app.made (a int, b int GENERATED ALWAYS AS (a * 2) STORED, c app.pair, d app.positive,
+  e float8 DEFAULT 0.1, f tsvector, g int4range, h money, i interval, j inet, k bit(3),
+  EXCLUDE USING gist (g WITH &&));
+INSERT INTO app.made (a, c, d, f, h, i, j, k)
+  VALUES (1, ROW(1, 'x,"y'), 3, 'a:1 b', 4.5, '1 mon 2 days', '::1/128', B'101');
+CREATE TABLE app.child () INHERITS (app.made); INSERT INTO app.child (a) VALUES (2);
+CREATE UNLOGGED TABLE app.unlogged (x "char"); INSERT INTO app.unlogged VALUES ('\\');
+CREATE MATERIALIZED VIEW app.summed AS SELECT count(*) FROM app.parted;
+CREATE VIEW app.seen WITH (security_barrier) AS SELECT id, kind IN ('a', 'b') AS ok FROM app.parted;
+CREATE RULE nothing AS ON DELETE TO app.child DO INSTEAD NOTHING;
+CREATE FUNCTION app.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER t BEFORE UPDATE ON app.made FOR EACH ROW EXECUTE FUNCTION app.f();
+CREATE POLICY p ON app.made USING (a > 0); ALTER TABLE app.made ENABLE ROW LEVEL SECURITY;
+CREATE STATISTICS app.s ON a, d FROM app.made; CREATE PUBLICATION pub FOR TABLE app.made;
+CREATE SEQUENCE app.down INCREMENT -1 CACHE 10; SELECT nextval('app.down'), nextval('app.down');
+CREATE COLLATION app.other (provider = libc, locale = 'C'); CREATE CAST (app.pair AS text) WITH INOUT;
+CREATE AGGREGATE app.total (int) (SFUNC = int4pl, STYPE = int, INITCOND = 0);
+GRANT SELECT (a) ON app.made TO PUBLIC; REVOKE EXECUTE ON FUNCTION app.f FROM PUBLIC;
+ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+COMMENT ON COLUMN app.made.a IS E'two\nlines'; COMMENT ON LARGE OBJECT 4711 IS 'large';
+UPDATE app.parted SET at = at - 200 WHERE id % 3 = 0;
+CREATE INDEX ON app.parted (kind);
+"""
+
+
+def test_all_kinds_of_definitions_come_back_equal(
+    postgres_server: PostgresServer, dumped: Callable[[str], bytes]
+) -> None:
+    """Nothing that a restore keeps is told as a difference."""
+    stream = dumped(filled(postgres_server, RICH))
+    url = postgres_server.new_database()
+    command = [
+        *postgres_server.as_user,
+        str(postgres_server.binaries / "pg_restore"),
+        "--exit-on-error",
+        "-d",
+        url,
+    ]
+    subprocess.run(command, input=stream, check=True, capture_output=True, timeout=60)
+    recorded, found = (facts(each, DataStore.POSTGRES, "database-0") for each in (stream, dumped(url)))
+    assert len(names(recorded, Kind.DEFINITIONS)) > 25
+    assert names(recorded, Kind.SEQUENCES)["app.down"] == -10
+    lines = differences(recorded, found)
+    assert [each for each in lines if "of kind DATABASE" not in each] == []
 
 
 def tables(rows: dict[str, int]) -> Facts:
@@ -639,3 +783,37 @@ def test_more_names_than_are_kept() -> None:
     assert (
         line == f"tables that are not listed by name: {MOST_NAMES + 5} rows recorded, {MOST_NAMES + 6} found"
     )
+
+
+HUGE = 24 << 20
+
+
+def huge_streams() -> dict[str, tuple[DataStore, bytes, bytes]]:
+    """Of each kind what stands before and after one value that does not fit into memory."""
+    member = tarfile.TarInfo("huge")
+    member.size = HUGE
+    split = MARIADB.index(b"it\\'s")
+    return {
+        "tar": (DataStore.FILES, member.tobuf(), bytes(1024)),
+        "rdb": (DataStore.REDIS, b"REDIS0010\xfe\0\0\1k\x80" + HUGE.to_bytes(4), b"\xff" + bytes(8)),
+        "mariadb": (DataStore.MYSQL, MARIADB[:split], MARIADB[split:]),
+    }
+
+
+@pytest.mark.parametrize("name", ["tar", "rdb", "mariadb"])
+def test_memory_is_bounded_whatever_there_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A checksum is millions of small allocations, and tracing them takes a minute.
+    monkeypatch.setattr(Crc64, "update", lambda _self, _data: None)
+    store, before, after = huge_streams()[name]
+    observer = observer_of(store, "")
+    piece = b"x" * (256 << 10)
+    tracemalloc.start()
+    try:
+        observer.write(before)
+        for _ in range(HUGE // len(piece)):
+            observer.write(piece)
+        observer.write(after)
+        assert sum(each.count for each in observer.facts().tallies) > 0
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

@@ -11,6 +11,8 @@ from typing import Final
 
 from workflows.domain.failures import WireModel
 
+VERSION: Final = 1
+"""How facts are made. Whoever changes what is counted, or how digests are made, counts this up."""
 LARGEST_LIST: Final = 4096
 """Bytes that the entries of one tally may take, roughly, as JSON; the rest is in its totals only."""
 MOST_DIFFERENCES: Final = 50
@@ -79,6 +81,7 @@ class Facts(WireModel):
     """What one stream holds. At most a few KiB as JSON, however large it was."""
 
     format: Format
+    version: int = VERSION
     tallies: tuple[Tally, ...] = ()
     unread: str = ""
     """Why nothing is known of it: a version that is not known here. The stream may be good all the same."""
@@ -108,6 +111,8 @@ def differences(recorded: Facts, measured: Facts) -> tuple[str, ...]:
     """
     if recorded.format is not measured.format:
         return (f"a stream of kind {recorded.format} was recorded, one of {measured.format} found",)
+    if recorded.version != measured.version:
+        return (f"facts of version {recorded.version} cannot be compared with those of {measured.version}",)
     unread = [
         f"what was {when} cannot be compared: {facts.unread}"
         for when, facts in (("recorded", recorded), ("found", measured))

@@ -9,6 +9,6 @@ await facts_of(output, observer_of(...))                 # a dump of what was re
 """
 
 from activities.snapshots.facts.observer import ContentBroken, Observer
-from activities.snapshots.facts.streams import facts_of, observed, observer_of
+from activities.snapshots.facts.streams import facts_of, observed, observer_of, readable
 
-__all__ = ["ContentBroken", "Observer", "facts_of", "observed", "observer_of"]
+__all__ = ["ContentBroken", "Observer", "facts_of", "observed", "observer_of", "readable"]

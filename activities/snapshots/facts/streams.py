@@ -12,7 +12,7 @@ from activities.snapshots.facts.statements import StatementsObserver
 from activities.snapshots.facts.tar import TarObserver
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot_dump import GLOBALS, USERS
-from workflows.domain.snapshot_facts import Facts, Format
+from workflows.domain.snapshot_facts import Facts, Format, differences
 
 
 def observer_of(store: DataStore, part: str) -> Observer:
@@ -49,3 +49,15 @@ async def facts_of(source: AsyncIterator[bytes], observer: Observer) -> Facts:
     async for piece in source:
         await asyncio.to_thread(observer.write, piece)
     return await asyncio.to_thread(observer.facts)
+
+
+async def readable(source: AsyncIterator[bytes], observer: Observer, recorded: Facts) -> tuple[str, ...]:
+    """Read the content of an archive to its end; say in words what is not as it was recorded.
+
+    What was recorded as unread, or by another version, is not compared: it was an archive to its last byte.
+    Raises ContentBroken when it is not, and whatever the source raises.
+    """
+    found = await facts_of(source, observer)
+    if recorded.unread or recorded.version != found.version:
+        return ()
+    return differences(recorded, found)
