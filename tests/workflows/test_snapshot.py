@@ -141,3 +141,20 @@ async def test_nothing_is_taken_of_a_namespace_that_was_gone(temporal: WorkflowE
     assert await failed(temporal, FakeLedger(snapshot_plan(SHOP)), cluster) is FailureKind.CONFLICT
     assert cluster.calls[0] == "namespace"
     assert "survey" not in cluster.calls
+
+
+async def test_a_store_that_nobody_can_dump_is_left_out_and_pulls_the_whole_down(
+    temporal: WorkflowEnvironment,
+) -> None:
+    services: dict[str, dict[str, object]] = {**SHOP, "docs": {"image": "registry.test/mongo:7"}}
+    ledger, cluster = FakeLedger(snapshot_plan(services)), FakeCluster(existing=objects_of(services))
+    async with bench(temporal, ledger, cluster) as this:
+        result = OperationResult.model_validate(
+            await asyncio.wait_for((await this.start(SNAPSHOT_ENVIRONMENT)).result(), 20)
+        )
+    assert result.state is OperationState.SUCCEEDED
+    assert "capture docs" not in cluster.calls
+    [manifest] = ledger.snapshots.described
+    assert manifest.consistency is Consistency.CONFIG_ONLY
+    assert manifest.component("docs").engine is Engine.MANIFEST_ONLY
+    assert ledger.states("capture/docs")[-1] is StepState.SUCCEEDED
