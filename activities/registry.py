@@ -18,6 +18,9 @@ from activities.seed import ClusterSeed
 from activities.snapshots.capture import ClusterSnapshot
 from activities.snapshots.ledger import SnapshotLedger
 from activities.snapshots.load import ClusterRestore
+from activities.snapshots.sweep import ControlSnapshotSweep
+from activities.snapshots.verification import ControlVerification
+from activities.snapshots.verify import ClusterVerify
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -41,6 +44,7 @@ def control_activities(
     keys: MasterKeys,
     sealers: Mapping[str, Sealer],
     retention: Retention,
+    objects: ObjectStore,
 ) -> list[Callable[..., Any]]:
     """Return the activities of the control queue: those on Perdure's own state."""
     ledger = Ledger(database=database, keys=keys, sealers=sealers)
@@ -53,6 +57,9 @@ def control_activities(
         keep_events=retention.events,
         keep_operations=retention.operations,
     )
+    starter = TemporalStarter(client)
+    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter)
+    verification = ControlVerification(database=database, keys=keys, sealers=sealers, starter=starter)
     return [
         ledger.begin,
         ledger.record,
@@ -66,6 +73,16 @@ def control_activities(
         reconcile.reconcile,
         sweep.sweep_page,
         sweep.forget_history,
+        snapshot_sweep.expire,
+        snapshot_sweep.remove,
+        snapshot_sweep.remove_orphans,
+        snapshot_sweep.start_verifications,
+        verification.begin,
+        verification.loadable,
+        verification.restore,
+        verification.await_operation,
+        verification.remove,
+        verification.finish,
     ]
 
 
@@ -79,6 +96,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     turn = asyncio.Semaphore(1)
     snapshot = ClusterSnapshot(cluster=cluster, opener=opener, objects=objects, turn=turn)
     restore = ClusterRestore(cluster=cluster, opener=opener, objects=objects, turn=turn)
+    verify = ClusterVerify(opener=opener, objects=objects, turn=turn)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -96,5 +114,8 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         snapshot.publish,
         snapshot.discard,
         restore.load,
+        restore.prove,
+        verify.stored,
+        verify.readable,
         delete.delete_namespace,
     ]

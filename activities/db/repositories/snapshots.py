@@ -3,24 +3,28 @@
 A snapshot becomes available in the transaction that ends its operation as succeeded, never before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from activities.db.core import table_of
-from activities.db.errors import NotFound, SnapshotInUse, SnapshotNotReady
+from activities.db.errors import NotFound, SnapshotBusy, SnapshotInUse, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import Actor, JsonObject
+from activities.db.records import SWEEPER, Actor, JsonObject
+from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Snapshot
+from activities.db.tables import Environment, Operation, Role, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, SnapshotState
+from workflows.domain.verification import VerificationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class SnapshotRecord:
     published_at: datetime | None
     expires_at: datetime | None
     last_verified_at: datetime | None
-    deleted_at: datetime | None
+    verified_level: int | None
+    removed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ async def describe(session: AsyncSession, manifest: SnapshotManifest) -> None:
 
     Raises NotFound.
     """
-    row = await _locked(session, manifest.snapshot_id)
+    row = await locked_snapshot(session, manifest.snapshot_id)
     if row.state is SnapshotState.CREATING:
         row.manifest = manifest.model_dump(mode="json")
         row.consistency = manifest.consistency
@@ -160,13 +165,18 @@ async def usable_snapshot(
 
     Raises NotFound, or SnapshotNotReady.
     """
-    row = await _locked(session, snapshot_id)
-    if row.organization_id != organization_id or row.state is SnapshotState.DELETED:
-        raise NotFound("snapshot", snapshot_id)
-    record = _record(row)
+    record = _record(await locked_snapshot(session, snapshot_id, organization_id))
     if record.state is not SnapshotState.AVAILABLE or record.manifest is None:
         raise SnapshotNotReady(record.id, record.state)
     return record, record.manifest
+
+
+async def environment_of(session: AsyncSession, snapshot_id: str) -> str:
+    """Return the id of the environment that a snapshot is of, whoever's it is. Raises NotFound."""
+    row = await session.get(Snapshot, snapshot_id)
+    if row is None:
+        raise NotFound("snapshot", snapshot_id)
+    return row.environment_id
 
 
 async def list_snapshots(
@@ -204,9 +214,7 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
 
     The same again is answered alike. Raises NotFound, or SnapshotInUse while an operation takes or loads it.
     """
-    row = await _locked(session, snapshot_id)
-    if row.organization_id != actor.organization_id or row.state is SnapshotState.DELETED:
-        raise NotFound("snapshot", snapshot_id)
+    row = await locked_snapshot(session, snapshot_id, actor.organization_id)
     if row.state is SnapshotState.DELETING:
         return _record(row)
     using = (
@@ -217,6 +225,9 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     live = (await session.exec(using.limit(1))).one_or_none()
     if live is not None:
         raise SnapshotInUse(snapshot_id, live.id, live.kind)
+    verification = (await session.exec(_verifying(snapshot_id).limit(1))).one_or_none()
+    if verification is not None:
+        raise SnapshotBusy(snapshot_id, f"verification {verification}")
     row.state = SnapshotState.DELETING
     row.secrets = {}
     await add_entry(session, actor, "snapshot.delete", row.id, {"environment": row.environment_id})
@@ -224,12 +235,87 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     return _record(row)
 
 
-async def _locked(session: AsyncSession, snapshot_id: str) -> Snapshot:
-    query = select(Snapshot).where(col(Snapshot.id) == snapshot_id).with_for_update()
-    row = (await session.exec(query, execution_options={"populate_existing": True})).one_or_none()
+async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
+    """Take snapshots out of use whose time is over, and return how many; not those that are being loaded."""
+    loading = (
+        select(RunRow.operation_id)
+        .join(Operation, col(Operation.id) == col(RunRow.operation_id))
+        .where(col(RunRow.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
+    )
+    query = (
+        select(Snapshot)
+        .where(
+            col(Snapshot.expires_at) <= now,
+            col(Snapshot.state) == SnapshotState.AVAILABLE,
+            ~loading.exists(),
+            ~_verifying(col(Snapshot.id)).exists(),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = (await session.exec(query)).all()
+    for row in rows:
+        row.state = SnapshotState.DELETING
+        row.secrets = {}
+        actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
+        await add_entry(session, actor, "snapshot.expire", row.id, {"environment": row.environment_id})
+    await session.flush()
+    return len(rows)
+
+
+async def left_in_store(session: AsyncSession, *, limit: int) -> tuple[tuple[str, str], ...]:
+    """Return organisation and id of snapshots that are of no use, and may still have objects."""
+    query = select(col(Snapshot.organization_id), col(Snapshot.id)).where(
+        col(Snapshot.removed_at).is_(None),
+        col(Snapshot.state).in_((SnapshotState.FAILED, SnapshotState.DELETING)),
+    )
+    return tuple((await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all())
+
+
+async def mark_removed(session: AsyncSession, snapshot_id: str, now: datetime) -> None:
+    """Note that nothing is left of a snapshot in the store. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    if row.state is SnapshotState.DELETING:
+        row.state = SnapshotState.DELETED
+        row.manifest = None
+    row.removed_at = now
+    await session.flush()
+
+
+async def known(session: AsyncSession, snapshot_ids: Collection[str]) -> frozenset[str]:
+    """Return which of these are, or may yet be, of use."""
+    query = select(col(Snapshot.id)).where(
+        col(Snapshot.id).in_(snapshot_ids),
+        col(Snapshot.state).in_((SnapshotState.CREATING, SnapshotState.AVAILABLE)),
+    )
+    return frozenset((await session.exec(query)).all())
+
+
+async def locked_snapshot(
+    session: AsyncSession, snapshot_id: str, organization_id: str | None = None
+) -> Snapshot:
+    """Lock and return a snapshot's row; of this organisation, and not deleted, when one is given.
+
+    Raises NotFound.
+    """
+    query = select(Snapshot).where(col(Snapshot.id) == snapshot_id)
+    if organization_id is not None:
+        query = query.where(
+            col(Snapshot.organization_id) == organization_id, col(Snapshot.state) != SnapshotState.DELETED
+        )
+    found = await session.exec(query.with_for_update(), execution_options=FRESH)
+    row = found.one_or_none()
     if row is None:
         raise NotFound("snapshot", snapshot_id)
     return row
+
+
+def _verifying(snapshot_id: str | Mapped[str]) -> SelectOfScalar[str]:
+    """The verification of a snapshot that is under way."""
+    return select(col(SnapshotVerification.id)).where(
+        col(SnapshotVerification.snapshot_id) == snapshot_id,
+        col(SnapshotVerification.state) == VerificationState.RUNNING,
+    )
 
 
 def _record(row: Snapshot) -> SnapshotRecord:
@@ -252,5 +338,6 @@ def _record(row: Snapshot) -> SnapshotRecord:
         published_at=row.published_at,
         expires_at=row.expires_at,
         last_verified_at=row.last_verified_at,
-        deleted_at=row.deleted_at,
+        verified_level=row.verified_level,
+        removed_at=row.removed_at,
     )
