@@ -39,6 +39,7 @@ from workflows.domain.snapshot import (
     Captured,
     Component,
     Consistency,
+    Engine,
     at_best,
     consistency,
     grade,
@@ -129,6 +130,10 @@ class SnapshotEnvironment(AsideFrame):
 
     async def _capture(self, plan: OperationPlan, step: PlannedStep) -> Output:
         component = self._component(step)
+        if component.engine is Engine.MANIFEST_ONLY:
+            # It keeps data, and nobody can take it: the whole is no better than that.
+            graded = grade(Captured(component))
+            return {"engine": str(component.engine), "consistency": str(graded), "parts": 0, "storedBytes": 0}
         stored = await on_cluster(
             SnapshotActivities.capture,
             Capture(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, Enum, insert, inspect, literal_column
+from sqlalchemy import Connection, Enum, insert, inspect, literal_column, text
 from sqlalchemy.exc import IntegrityError
 
 from activities.db.engine import Database, async_url, migration_engine
@@ -13,6 +13,11 @@ from activities.db.migrate import downgrade, migrate
 from activities.db.repositories.organizations import create_organization
 from activities.db.tables import Table
 from activities.db.types import utc_now
+from tests.helpers.changes import ended, restart, running
+from tests.helpers.snapshots import restore_new, stored, taken
+from tests.helpers.tenants import environment_of, make_tenant, retry
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import EnvironmentPhase, OperationState
 
 
 async def tables(url: str) -> set[str]:
@@ -99,3 +104,36 @@ def test_unsupported_urls_are_refused() -> None:
     for url in ("sqlite://", "sqlite:///:memory:", "mysql://host/db"):
         with pytest.raises(ValueError, match="database"):
             async_url(url)
+
+
+async def test_snapshots_go_with_a_downgrade_and_what_they_were_taken_of_stays(
+    empty_database_url: str,
+) -> None:
+    await migrate(empty_database_url)
+    database = Database(empty_database_url)
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    snapshot = await taken(database, tenant, environment_id, stored("db", DataStore.POSTGRES))
+    restored = await restore_new(database, tenant, snapshot)
+    await ended(database, restored, OperationState.FAILED)
+    again = await retry(database, tenant, restored.environment.id)
+    await ended(database, again)
+    await ended(database, await restart(database, tenant, environment_id, service="db"))
+    await database.dispose()
+
+    await downgrade(empty_database_url, "0010_seeds")
+    assert not {"snapshots", "snapshot_runs"} & await tables(empty_database_url)
+    engine = migration_engine(empty_database_url)
+    async with engine.connect() as connection:
+        kinds = (await connection.execute(text("SELECT kind FROM operations ORDER BY fence"))).scalars().all()
+        marks = (await connection.execute(text("SELECT service, restart FROM overrides"))).all()
+    await engine.dispose()
+    assert kinds == ["provision", "restart"]
+    assert ("db", "mark-1") in [tuple(row) for row in marks]
+
+    await migrate(empty_database_url)
+    database = Database(empty_database_url)
+    for each in (environment_id, restored.environment.id):
+        assert (await environment_of(database, tenant, each)).phase is EnvironmentPhase.RUNNING
+    assert await taken(database, tenant, environment_id)
+    await database.dispose()

@@ -1,7 +1,7 @@
 """Activities without a world behind them, by the same interfaces: workflow tests script and read them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -38,12 +38,28 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
+from workflows.contracts.restore import Load, Loaded, RestoreActivities
 from workflows.contracts.seed import SeedActivities, SeedByJob, SeedBySql, SeedDone
+from workflows.contracts.snapshot import (
+    Capture,
+    ComponentKeys,
+    ComponentKeysWanted,
+    Discard,
+    Loadable,
+    Publish,
+    SealedComponentKey,
+    SnapshotActivities,
+    SnapshotLedgerActivities,
+    StreamKeysWanted,
+    Survey,
+    Surveyed,
+)
 from workflows.contracts.stop import StopActivities, StopService
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
 from workflows.contracts.update import RemoveService, UpdateActivities
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint, parse_blueprint
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import (
     EnvironmentContext,
     GuardRails,
@@ -53,10 +69,22 @@ from workflows.domain.environment import (
 )
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
 from workflows.domain.operations import Change, Cleanup, EnvironmentPhase, OnFailure, StepState
-from workflows.domain.plan import plan_delete, plan_provision, plan_seed, plan_stop, provision_inputs
+from workflows.domain.plan import (
+    plan_delete,
+    plan_provision,
+    plan_restore,
+    plan_seed,
+    plan_snapshot,
+    plan_stop,
+    provision_inputs,
+)
 from workflows.domain.readiness import Until
 from workflows.domain.seeds import SeedContent, SeedOutcome, SeedRun
+from workflows.domain.snapshot import Captured, Component, Consistency, Engine, grade, plan_components
+from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent, StoredPart
 from workflows.domain.update import Desired, Effect, obsolete_objects, plan_update, service_changes
+
+SNAPSHOT_ID = "snap_01J9Z7Q0000000000000000000"
 
 
 def provision_plan(
@@ -142,6 +170,32 @@ def seed_plan(
     )
 
 
+def snapshot_plan(
+    services: Mapping[str, Mapping[str, object]], floor: Consistency | None = None
+) -> OperationPlan:
+    """Return the plan of a snapshot of these services."""
+    blueprint = _parsed(services)
+    run = SnapshotRun(snapshot_id=SNAPSHOT_ID, floor=floor)
+    return provision_plan(services).model_copy(update={"steps": plan_snapshot(blueprint), "snapshot": run})
+
+
+def restore_plan(
+    services: Mapping[str, Mapping[str, object]], loaded: Iterable[str], *, standing: bool, **changes: object
+) -> OperationPlan:
+    """Return the plan of a restore of the data of these services among others."""
+    of = set(loaded)
+    plan = change_plan(services) if standing else provision_plan(services)
+    steps = plan_restore(plan.steps, _parsed(services), of, standing=standing)
+    return plan.model_copy(
+        update={
+            "steps": steps,
+            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID),
+            "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
+            **changes,
+        }
+    )
+
+
 def stop_plan(
     services: Mapping[str, Mapping[str, object]],
     obsolete: Mapping[str, tuple[ObjectName, ...]] | None = None,
@@ -190,6 +244,54 @@ def delete_plan(**changes: object) -> OperationPlan:
 
 
 @dataclass
+class FakeSnapshotLedger(SnapshotLedgerActivities):
+    """Gives keys that are none, and keeps what was described."""
+
+    described: list[SnapshotManifest] = field(default_factory=list)
+    asked: list[StreamKeysWanted | ComponentKeysWanted] = field(default_factory=list)
+
+    @activity.defn(name="snapshot.component_keys")
+    async def component_keys(self, request: ComponentKeysWanted) -> ComponentKeys:
+        self.asked.append(request)
+        made = {name: SealedComponentKey(body="Ym9keQ==", key=f"key of {name}") for name in request.services}
+        return ComponentKeys(keys=made)
+
+    @activity.defn(name="snapshot.stream_keys")
+    async def stream_keys(self, request: StreamKeysWanted) -> Loadable:
+        self.asked.append(request)
+        component = Component(service=request.service, store=DataStore.POSTGRES, engine=Engine.EXEC_DUMP)
+        stored = stored_as(component)
+        return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts})
+
+    @activity.defn(name="snapshot.describe")
+    async def describe(self, manifest: SnapshotManifest) -> None:
+        self.described.append(manifest)
+
+
+def stored_as(component: Component) -> StoredComponent:
+    """Return a component as it was captured, in one stream."""
+    part = StoredPart(
+        key="all",
+        subject="all",
+        prefix=f"snapshots/org/{SNAPSHOT_ID}/{component.service}/all",
+        part_bytes=8_388_608,
+        header="aGVhZGVy",
+        plain_bytes=4096,
+        plain_sha256="0" * 64,
+        stored_bytes=1024,
+        stored_sha256="1" * 64,
+    )
+    return StoredComponent(
+        service=component.service,
+        store=component.store,
+        engine=component.engine,
+        consistency=grade(Captured(component)),
+        captured_at=datetime(2026, 1, 1, tzinfo=UTC),
+        parts=(part,),
+    )
+
+
+@dataclass
 class FakeLedger(LedgerActivities):
     """Keeps what the workflow writes, in order."""
 
@@ -204,6 +306,7 @@ class FakeLedger(LedgerActivities):
     """For which revisions the secrets were sealed."""
     without_secrets: bool = False
     """The values of all secrets are gone."""
+    snapshots: FakeSnapshotLedger = field(default_factory=FakeSnapshotLedger)
 
     @activity.defn(name="operation.begin")
     async def begin(self, operation: OperationInput) -> OperationPlan:
@@ -263,7 +366,15 @@ class FakeSweep(SweepActivities):
 
 
 @dataclass
-class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateActivities, SeedActivities):
+class FakeCluster(
+    ProvisionActivities,
+    DeleteActivities,
+    StopActivities,
+    UpdateActivities,
+    SeedActivities,
+    SnapshotActivities,
+    RestoreActivities,
+):
     """Answers at once, unless told to fail or to hang until cancelled."""
 
     failing: dict[str, Failure] = field(default_factory=dict)
@@ -282,6 +393,8 @@ class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateA
     requests: dict[str, object] = field(default_factory=dict)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     left: tuple[str, ...] = ()
+    manifest_only: frozenset[str] = frozenset()
+    """Services of which nothing can be captured but how they are configured."""
 
     @activity.defn(name="environment.prepare_namespace")
     async def prepare_namespace(self, request: PrepareNamespace) -> NamespacePrepared:
@@ -334,6 +447,37 @@ class FakeCluster(ProvisionActivities, DeleteActivities, StopActivities, UpdateA
     @activity.defn(name="seed.stop_job")
     async def stop_job(self, request: SeedByJob) -> None:
         await self._call("stop job", request)
+
+    @activity.defn(name="snapshot.survey")
+    async def survey(self, request: Survey) -> Surveyed:
+        await self._call("survey", request)
+        none = {"engine": Engine.MANIFEST_ONLY}
+        chosen = plan_components(request.services)
+        return Surveyed(
+            components=tuple(
+                each.model_copy(update=none) if each.service in self.manifest_only else each
+                for each in chosen
+            ),
+            images={each.service: f"registry.test/{each.service}@sha256:{'0' * 64}" for each in chosen},
+        )
+
+    @activity.defn(name="snapshot.capture")
+    async def capture(self, request: Capture) -> StoredComponent:
+        await self._call(f"capture {request.component.service}", request)
+        return stored_as(request.component)
+
+    @activity.defn(name="snapshot.publish")
+    async def publish(self, request: Publish) -> None:
+        await self._call("publish", request)
+
+    @activity.defn(name="snapshot.discard")
+    async def discard(self, request: Discard) -> None:
+        await self._call("discard", request)
+
+    @activity.defn(name="snapshot.load")
+    async def load(self, request: Load) -> Loaded:
+        await self._call(f"load {request.service.name}", request)
+        return Loaded(parts=1, plain_bytes=4096)
 
     @activity.defn(name="environment.cancel_running")
     async def cancel_running(self, operation: OperationInput) -> RunningCancelled:

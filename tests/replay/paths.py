@@ -13,7 +13,9 @@ from tests.helpers.fake_activities import (
     fails,
     objects_of,
     provision_plan,
+    restore_plan,
     seed_plan,
+    snapshot_plan,
     stop_plan,
     update_plan,
 )
@@ -22,9 +24,11 @@ from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier,
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.contracts.restart import RESTART_SERVICE
+from workflows.contracts.restore import RESTORE_ENVIRONMENT
 from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
 from workflows.contracts.seed import SEED_ENVIRONMENT
+from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
 from workflows.contracts.update import UPDATE_ENVIRONMENT
@@ -32,6 +36,7 @@ from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import EnvironmentPhase, OnFailure
 from workflows.domain.seeds import SeedContent, SeedType
+from workflows.domain.snapshot import Consistency
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
 
@@ -52,6 +57,13 @@ LATER: dict[str, dict[str, object]] = {
 """What SHOP becomes: `db` loses its volume and is replaced, `api` changes in place, `worker` goes."""
 OLD = {"old": (ObjectName(kind="Deployment", name="old"),)}
 SEEDED: dict[str, dict[str, object]] = {"db": {"image": "registry.test/postgres:16"}}
+STORES: dict[str, dict[str, object]] = {
+    **SHOP,
+    "files": {"volumes": [{"name": "docs", "mountPath": "/docs", "type": "pvc", "size": "1Gi"}]},
+    "docs": {"image": "registry.test/mongo:7"},
+}
+"""A shop with all kinds of data: dumped, copied, and one that nobody can take."""
+LOADED = ("db", "files")
 HELD = (Blocker(object="ConfigMap/a", finalizers=("x.test/hold",)),)
 
 
@@ -114,6 +126,17 @@ def _resume() -> OperationPlan:
 
 def _seed(kind: SeedType) -> Callable[[], OperationPlan]:
     return lambda: seed_plan(SEEDED, SeedContent(type=kind, script="select 1"), "db")
+
+
+def _standing(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -> Callable[[], FakeCluster]:
+    """Return what makes a cluster in which STORES are there."""
+    scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
+    return lambda: FakeCluster(existing=objects_of(STORES), failing=dict(scripted), hanging=set(hanging))
+
+
+def _restore_again() -> OperationPlan:
+    """A restore as new whose first attempt had made its services already."""
+    return restore_plan(STORES, LOADED, standing=False)
 
 
 def _retry() -> OperationPlan:
@@ -276,6 +299,70 @@ PATHS = (
         cancel_in_the_ui,
     ),
     Path("seed_without_its_namespace", SEED_ENVIRONMENT, _seed(SeedType.SQL)),
+    Path("snapshot_succeeded", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(STORES), _standing()),
+    Path(
+        "snapshot_below_its_floor",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES, floor=Consistency.APPLICATION),
+        _standing(),
+    ),
+    Path(
+        "snapshot_failed_and_discarded",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _standing({"capture files": FailureKind.TRANSFER_FAILED}),
+    ),
+    Path(
+        "snapshot_failed_and_not_discarded",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _standing({"publish": FailureKind.SNAPSHOT_CORRUPT, "discard": FailureKind.TRANSFER_FAILED}),
+    ),
+    Path(
+        "snapshot_cancelled_with_cleanup",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _standing(None, "capture db"),
+        cancel_with_cleanup,
+    ),
+    Path(
+        "snapshot_cancelled_in_the_ui",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _standing(None, "capture db"),
+        cancel_in_the_ui,
+    ),
+    Path("snapshot_without_its_namespace", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(STORES)),
+    Path("restore_new", RESTORE_ENVIRONMENT, lambda: restore_plan(STORES, LOADED, standing=False)),
+    Path(
+        "restore_in_place",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True),
+        _standing(),
+        before=STORES,
+    ),
+    Path(
+        "restore_failed_in_a_load",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False),
+        lambda: FakeCluster(failing={"load db": fails(FailureKind.SNAPSHOT_CORRUPT)}),
+    ),
+    Path(
+        "restore_new_cancelled_with_cleanup",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False),
+        lambda: FakeCluster(hanging={"load db"}),
+        cancel_with_cleanup,
+    ),
+    Path(
+        "restore_in_place_cancelled_with_cleanup",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True),
+        _standing(None, "load db"),
+        cancel_with_cleanup,
+        before=STORES,
+    ),
+    Path("restore_retried", RESTORE_ENVIRONMENT, _restore_again, _standing()),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),
     Path(
         "delete_held_by_a_finalizer",

@@ -178,6 +178,12 @@ def _immutable(old: Service, new: Service) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
+def keeps_data(old: Service, new: Service) -> bool:
+    """Whether what a service has written is still there after a change: all of it is on volumes that stay."""
+    volumes, remaining = _claims(old), _claims(new)
+    return bool(volumes) and all(remaining.get(name) == volume for name, volume in volumes.items())
+
+
 def _missing_volumes(old: Service, new: Service) -> tuple[str, ...]:
     return tuple(name for name in _claims(old) if name not in _claims(new))
 

@@ -51,6 +51,7 @@ from workflows.domain.update import (
     Desired,
     Effect,
     ServiceChange,
+    keeps_data,
     obsolete_objects,
     plan_update,
     service_changes,
@@ -238,7 +239,12 @@ async def _next(
     after = await _desired(session, environment, kept, remaining, values, keys)
     changes = service_changes(before, after)
     # What comes anew without its volumes has no restored data any more: its init is to run again.
-    emptied = {each.service for each in changes if each.lost_volumes}
+    emptied = {
+        each.service
+        for each in changes
+        if each.effect in (Effect.IN_PLACE, Effect.REPLACE)
+        and not keeps_data(current.service(each.service), kept.service(each.service))
+    }
     remaining = remaining.model_copy(
         update={"loaded": {name: from_ for name, from_ in remaining.loaded.items() if name not in emptied}}
     )

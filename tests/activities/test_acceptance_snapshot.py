@@ -1,0 +1,363 @@
+"""Accepting snapshots and restores, on both databases: what is kept of them, and what their ends change."""
+
+import asyncio
+
+import pytest
+from pydantic import JsonValue
+from sqlmodel import SQLModel, col, select
+
+from activities.db import tables
+from activities.db.acceptance import cancel_operation, delete_environment
+from activities.db.engine import Database
+from activities.db.errors import NotRetryable, SnapshotInUse, SnapshotNotReady
+from activities.db.records import Actor
+from activities.db.repositories import operations, snapshots
+from activities.db.sweeping import forget_history
+from activities.db.tables import Override, SnapshotRun
+from activities.db.types import utc_now
+from tests.activities.test_acceptance_lifecycle import PHASES
+from tests.helpers.changes import (
+    DONE,
+    edited,
+    ended,
+    overrides_of,
+    restart,
+    running,
+    scale,
+    steps_of,
+    update,
+    values_of,
+)
+from tests.helpers.snapshots import (
+    describe,
+    publish,
+    restore_in,
+    restore_new,
+    snapshot_of,
+    stored,
+    take,
+    taken,
+)
+from tests.helpers.tenants import (
+    PLANTED,
+    begin,
+    degrade,
+    environment_of,
+    finish,
+    make_tenant,
+    operation_of,
+    retry,
+)
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
+from workflows.domain.snapshot_manifest import SnapshotState
+
+S, P = OperationState, EnvironmentPhase
+DB = stored("db", DataStore.POSTGRES, "shop")
+_VOLUME = {"name": "data", "mountPath": "/data", "type": "pvc", "size": "1Gi"}
+EMPTIED: dict[str, dict[str, JsonValue]] = {
+    "without volumes": {"allowReplace": True, "volumes": []},
+    "another volume": {"allowReplace": True, "volumes": [{**_VOLUME, "name": "other"}]},
+    "another class": {"allowReplace": True, "volumes": [{**_VOLUME, "storageClass": "fast"}]},
+}
+"""Changes of the database after which its data is not what was restored."""
+
+
+async def rows_with(database: Database, text: str) -> list[str]:
+    """The tables that have this text in a row."""
+    found = []
+    async with database.reading() as session:
+        for table in vars(tables).values():
+            if isinstance(table, type) and issubclass(table, SQLModel) and hasattr(table, "__table__"):
+                rows = (await session.exec(select(table))).all()
+                found += [table.__name__ for row in rows if text in str(row.model_dump())]
+    return found
+
+
+@pytest.mark.parametrize("phase", PHASES)
+async def test_taking_one_leaves_the_environment_as_it_is(
+    database: Database, phase: EnvironmentPhase
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await PHASES[phase](database, tenant)
+    before = await environment_of(database, tenant, environment_id)
+    if phase not in (P.RUNNING, P.DEGRADED):
+        with pytest.raises(Exception, match=str(phase)):
+            await take(database, tenant, environment_id)
+        return
+    accepted = await take(database, tenant, environment_id)
+    assert await steps_of(database, tenant, accepted.accepted) == [
+        *("namespace", "survey", "capture/db", "publish")
+    ]
+    await publish(database, accepted.accepted.operation.id, DB)
+    after = await environment_of(database, tenant, environment_id)
+    assert (after.phase, after.conditions, after.revision) == (before.phase, before.conditions, 1)
+
+
+@pytest.mark.parametrize("described", [True, False])
+@pytest.mark.parametrize("state", [S.SUCCEEDED, S.FAILED, S.CANCELLED, S.ROLLED_BACK])
+async def test_only_a_success_with_a_manifest_makes_it_available(
+    database: Database, state: OperationState, described: bool
+) -> None:
+    """However an operation ends: by its workflow, or by whoever finds that its workflow is lost."""
+    tenant = await make_tenant(database)
+    accepted = await take(database, tenant, await running(database, tenant))
+    operation_id, identifier = accepted.accepted.operation.id, accepted.snapshot.id
+    if described:
+        await describe(database, operation_id, DB)
+    else:
+        await begin(database, operation_id)
+    assert (await snapshot_of(database, tenant, identifier)).state is SnapshotState.CREATING
+    await finish(database, operation_id, state)
+    found = await snapshot_of(database, tenant, identifier)
+    if described and state is S.SUCCEEDED:
+        assert found.state is SnapshotState.AVAILABLE
+        assert found.published_at is not None
+        assert (found.stored_bytes, found.plain_bytes) == (1024, 4096)
+        assert set(found.secrets) == {"db-password", "api-token"}
+        return
+    assert found.state is SnapshotState.FAILED
+    assert (found.manifest, found.stored_bytes, found.plain_bytes) == (None, 0, 0)
+    assert (found.consistency, found.scope, found.published_at) == (None, None, None)
+    assert found.secrets == {}
+
+
+async def test_what_is_written_after_the_end_changes_nothing(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await take(database, tenant, await running(database, tenant))
+    manifest = await describe(database, accepted.accepted.operation.id, DB)
+    await finish(database, accepted.accepted.operation.id, S.CANCELLED)
+    async with database.transaction() as session:
+        await snapshots.describe(session, manifest)
+    found = await snapshot_of(database, tenant, accepted.snapshot.id)
+    assert (found.state, found.manifest) == (SnapshotState.FAILED, None)
+
+
+async def test_one_that_never_began_fails_when_it_is_cancelled(database: Database) -> None:
+    tenant = await make_tenant(database)
+    accepted = await take(database, tenant, await running(database, tenant))
+    async with database.transaction() as session:
+        await cancel_operation(
+            session, tenant.actor, accepted.accepted.operation.id, cleanup=False, reason=""
+        )
+    assert (await snapshot_of(database, tenant, accepted.snapshot.id)).state is SnapshotState.FAILED
+
+
+async def test_it_outlives_its_environment_and_comes_back_with_its_secrets(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    before = await values_of(database, tenant, environment_id)
+    identifier = await taken(database, tenant, environment_id, DB)
+    taking = await take(database, tenant, environment_id)
+    await begin(database, taking.accepted.operation.id)
+    async with database.transaction() as session:
+        deleting = await delete_environment(session, tenant.actor, environment_id, force=False)
+    await finish(database, taking.accepted.operation.id, S.CANCELLED)
+    await ended(database, deleting)
+    assert (await snapshot_of(database, tenant, taking.snapshot.id)).state is SnapshotState.FAILED
+    assert await values_of(database, tenant, environment_id) == {}
+
+    accepted = await restore_new(database, tenant, identifier)
+    restored = accepted.environment
+    assert restored.id != environment_id
+    # What was generated in the first is a password in the data: it stays what it was.
+    assert await values_of(database, tenant, restored.id) == before
+    assert before["api-token"] == PLANTED
+    for value in before.values():
+        assert await rows_with(database, value) == []
+    await ended(database, accepted)
+    assert (await environment_of(database, tenant, restored.id)).phase is P.RUNNING
+
+
+async def test_a_snapshot_does_not_open_for_another(database: Database) -> None:
+    """What is kept is sealed for its own snapshot and name: rows that were exchanged do not open."""
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    one = await taken(database, tenant, environment_id, DB)
+    other = await taken(database, tenant, environment_id, DB)
+    async with database.transaction() as session:
+        row = await session.get_one(tables.Snapshot, one)
+        row.secrets = (await session.get_one(tables.Snapshot, other)).secrets
+    with pytest.raises(Exception, match="cannot be opened"):
+        await restore_new(database, tenant, one)
+
+
+async def test_scaling_and_hosts_are_the_new_ones_own(database: Database) -> None:
+    tenant = await make_tenant(database)
+    wanted = edited(api={"expose": {"host": "shop.example.test"}})
+    environment_id = await running(database, tenant, wanted)
+    await ended(database, await scale(database, tenant, environment_id, 3))
+    identifier = await taken(database, tenant, environment_id, DB)
+    accepted = await restore_new(database, tenant, identifier)
+    async with database.reading() as session:
+        [blueprint] = (
+            await session.exec(
+                select(tables.Revision.blueprint).where(
+                    col(tables.Revision.environment_id) == accepted.environment.id
+                )
+            )
+        ).all()
+    [api] = [each for each in blueprint["services"] if each["name"] == "api"]
+    assert api["replicas"] == 3
+    assert "shop.example.test" not in str(blueprint)
+
+
+async def test_what_came_from_a_snapshot_is_remembered_until_it_goes(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    accepted = await restore_new(database, tenant, identifier)
+    restored = accepted.environment.id
+    loaded = {"db": identifier}
+    assert (await overrides_of(database, tenant, restored)).loaded == loaded
+    await ended(database, accepted)
+    await ended(database, await scale(database, tenant, restored, 2))
+    assert (await overrides_of(database, tenant, restored)).loaded == loaded
+    await ended(database, await restart(database, tenant, restored, service="db"))
+    assert (await overrides_of(database, tenant, restored)).loaded == loaded
+
+
+@pytest.mark.parametrize("how", EMPTIED)
+async def test_an_update_that_replaces_the_volume_forgets_where_its_data_came_from(
+    database: Database, how: str
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB, stored("api", DataStore.FILES, "/docs"))
+    accepted = await restore_new(database, tenant, identifier)
+    await ended(database, accepted)
+    restored = accepted.environment.id
+    assert set((await overrides_of(database, tenant, restored)).loaded) == {"api", "db"}
+    copy = edited().model_copy(update={"name": "copy"})
+    kept = await update(database, tenant, restored, edited(copy, db={"env": {"LEVEL": "debug"}}))
+    await ended(database, kept.accepted)
+    assert set((await overrides_of(database, tenant, restored)).loaded) == {"api", "db"}
+    emptied = await update(database, tenant, restored, edited(copy, db=EMPTIED[how]))
+    await ended(database, emptied.accepted)
+    assert (await overrides_of(database, tenant, restored)).loaded == {"api": identifier}
+    gone = await update(database, tenant, restored, edited(copy, db=EMPTIED[how], api=None))
+    await ended(database, gone.accepted)
+    assert (await overrides_of(database, tenant, restored)).loaded == {}
+
+
+async def test_in_place_the_blueprint_and_secrets_stay(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    other = await running(database, tenant, edited().model_copy(update={"name": "other"}))
+    before = await values_of(database, tenant, other)
+    accepted = await restore_in(database, tenant, identifier, other)
+    assert (await environment_of(database, tenant, other)).phase is P.PROVISIONING
+    assert await steps_of(database, tenant, accepted) == [
+        *("namespace", "stop/api", "secrets", "service/db", "load/db", "service/api"),
+    ]
+    await ended(database, accepted)
+    after = await environment_of(database, tenant, other)
+    assert (after.phase, after.revision) == (P.RUNNING, 1)
+    assert await values_of(database, tenant, other) == before
+    assert (await overrides_of(database, tenant, other)).loaded == {"db": identifier}
+
+
+async def test_a_restore_that_never_began_leaves_no_trace(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    accepted = await restore_in(database, tenant, identifier, environment_id)
+    async with database.transaction() as session:
+        await cancel_operation(session, tenant.actor, accepted.operation.id, cleanup=False, reason="")
+    assert (await environment_of(database, tenant, environment_id)).phase is P.RUNNING
+    assert (await overrides_of(database, tenant, environment_id)).loaded == {}
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_a_failed_restore_is_retried_with_the_same_snapshot(database: Database, new: bool) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    if new:
+        first = await restore_new(database, tenant, identifier)
+    else:
+        first = await restore_in(database, tenant, identifier, environment_id)
+    await ended(database, first, S.FAILED)
+    target = first.environment.id
+    assert (await environment_of(database, tenant, target)).phase is P.ERROR
+    again = await retry(database, tenant, target)
+    assert (again.operation.kind, again.operation.retry_of) == (OperationKind.RESTORE, first.operation.id)
+    assert await steps_of(database, tenant, again) == await steps_of(database, tenant, first)
+    async with database.reading() as session:
+        run = await snapshots.run_of(session, again.operation.id)
+    assert run is not None
+    assert run.snapshot_id == identifier
+    # Nobody takes it away meanwhile.
+    with pytest.raises(SnapshotInUse):
+        async with database.transaction() as session:
+            await snapshots.ask_to_delete(session, tenant.actor, identifier)
+    await ended(database, again)
+    assert (await environment_of(database, tenant, target)).phase is P.RUNNING
+    assert (await overrides_of(database, tenant, target)).loaded == {"db": identifier}
+
+
+async def test_a_restore_is_not_retried_without_its_snapshot(database: Database) -> None:
+    tenant = await make_tenant(database)
+    identifier = await taken(database, tenant, await running(database, tenant), DB)
+    first = await restore_new(database, tenant, identifier)
+    await ended(database, first, S.FAILED)
+    async with database.transaction() as session:
+        await snapshots.ask_to_delete(session, tenant.actor, identifier)
+    with pytest.raises(SnapshotNotReady):
+        await retry(database, tenant, first.environment.id)
+    assert (await operation_of(database, tenant, first.operation.id)).state is S.FAILED
+    assert (await environment_of(database, tenant, first.environment.id)).phase is P.ERROR
+
+
+async def test_a_snapshot_that_failed_is_not_retried_but_what_is_degraded_is_repaired(
+    database: Database,
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    taking = await take(database, tenant, environment_id)
+    await ended(database, taking.accepted, S.FAILED, DONE)
+    with pytest.raises(NotRetryable, match="take another one"):
+        await retry(database, tenant, environment_id)
+    await degrade(database, tenant, environment_id)
+    repair = await retry(database, tenant, environment_id)
+    assert repair.operation.kind is OperationKind.PROVISION
+    await ended(database, repair)
+    assert (await environment_of(database, tenant, environment_id)).phase is P.RUNNING
+
+
+async def test_it_outlives_the_operation_that_took_it(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    await ended(database, await restore_in(database, tenant, identifier, environment_id))
+    await ended(database, await scale(database, tenant, environment_id, 2))
+    async with database.transaction() as session:
+        while await forget_history(session, events_before=utc_now(), operations_before=utc_now()):
+            pass
+    found = await snapshot_of(database, tenant, identifier)
+    assert found.state is SnapshotState.AVAILABLE
+    async with database.reading() as session:
+        assert (await session.exec(select(SnapshotRun))).all() == []
+        assert (await session.exec(select(Override.loaded).where(col(Override.service) == "db"))).all() == [
+            identifier
+        ]
+    assert (await restore_new(database, tenant, identifier)).operation.kind is OperationKind.RESTORE
+    async with database.reading() as session:
+        page = await operations.list_operations(session, tenant.id, limit=10)
+    assert found.operation_id not in {each.id for each in page.items}
+
+
+async def test_a_deletion_and_a_restore_at_once_do_not_both_win(database: Database) -> None:
+    tenant = await make_tenant(database)
+    identifier = await taken(database, tenant, await running(database, tenant), DB)
+
+    async def delete(actor: Actor) -> None:
+        async with database.transaction() as session:
+            await snapshots.ask_to_delete(session, actor, identifier)
+
+    ends = await asyncio.gather(
+        restore_new(database, tenant, identifier), delete(tenant.actor), return_exceptions=True
+    )
+    refused = [each for each in ends if isinstance(each, Exception)]
+    assert [type(each) for each in refused] in ([SnapshotInUse], [SnapshotNotReady])

@@ -1,0 +1,117 @@
+"""RestoreEnvironment on a real Temporal server: data before what depends on it, and how it ends."""
+
+import asyncio
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.testing import WorkflowEnvironment
+
+from tests.helpers.fake_activities import (
+    SNAPSHOT_ID,
+    FakeCluster,
+    FakeLedger,
+    fails,
+    objects_of,
+    restore_plan,
+)
+from tests.workflows.conftest import bench
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
+from workflows.contracts.provision import DeployService
+from workflows.contracts.restore import RESTORE_ENVIRONMENT, Load
+from workflows.contracts.stop import StopService
+from workflows.domain.failures import FailureKind
+from workflows.domain.operations import OperationState, StepState
+
+# Left out by `make test-fast`, which replays the recorded histories of this workflow instead.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
+
+SHOP: dict[str, dict[str, object]] = {
+    "db": {
+        "image": "registry.test/postgres:16",
+        "init": {"type": "sql", "script": "create table t(id int)"},
+    },
+    "api": {"dependsOn": ["db"]},
+    "web": {"dependsOn": {"api": {"condition": "started"}}},
+    "aside": {},
+}
+
+
+def planned(*, standing: bool) -> OperationPlan:
+    return restore_plan(SHOP, ["db"], standing=standing)
+
+
+async def run(temporal: WorkflowEnvironment, ledger: FakeLedger, cluster: FakeCluster) -> OperationResult:
+    """Run a restore to its end, by a worker that keeps nothing in mind."""
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        return OperationResult.model_validate(await (await this.start(RESTORE_ENVIRONMENT)).result())
+
+
+async def test_data_is_there_before_what_depends_on_it_starts(temporal: WorkflowEnvironment) -> None:
+    ledger, cluster = FakeLedger(planned(standing=False)), FakeCluster()
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name in ("db", "load db", "api", "api:started", "web")]
+    assert order[:2] == ["db", "load db"]
+    assert {"web", "api"} <= {name.partition(":")[0] for name in order[2:]}
+    load = cluster.requests["load db"]
+    assert isinstance(load, Load)
+    assert (load.snapshot_id, load.service.name) == (SNAPSHOT_ID, "db")
+    assert set(load.stored.keys) == {part.prefix for part in load.stored.component.parts}
+    # Its init ran before the snapshot was taken.
+    deployed = cluster.requests["db"]
+    assert isinstance(deployed, DeployService)
+    assert deployed.init is None
+    assert not any(name.startswith("stop ") for name in cluster.calls)
+
+
+async def test_in_place_what_depends_on_the_data_is_stopped_first(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(planned(standing=True), before=SHOP)
+    cluster = FakeCluster(existing=objects_of(SHOP))
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name.startswith(("stop ", "load ")) or name == "db"]
+    assert order == ["stop web", "stop api", "db", "load db"]
+    stopped = cluster.requests["stop api"]
+    assert isinstance(stopped, StopService)
+    assert "stop aside" not in cluster.calls
+
+
+@pytest.mark.parametrize("standing", [True, False])
+async def test_a_load_that_fails_starts_nothing_on_half_of_the_data(
+    temporal: WorkflowEnvironment, standing: bool
+) -> None:
+    ledger = FakeLedger(planned(standing=standing), before=SHOP)
+    cluster = FakeCluster(
+        existing=objects_of(SHOP) if standing else (),
+        failing={"load db": fails(FailureKind.SNAPSHOT_CORRUPT)},
+    )
+    async with bench(temporal, ledger, cluster) as this:
+        with pytest.raises(WorkflowFailureError):
+            await (await this.start(RESTORE_ENVIRONMENT)).result()
+    assert ledger.ended is not None
+    assert ledger.ended.state is OperationState.FAILED
+    assert ledger.ended.failure is not None
+    assert ledger.ended.failure.kind is FailureKind.SNAPSHOT_CORRUPT
+    assert ledger.states("load/db")[-1] is StepState.FAILED
+    assert not {"api", "api:started", "web"} & set(cluster.calls)
+
+
+@pytest.mark.parametrize("standing", [True, False])
+async def test_a_cancel_with_cleanup_says_what_of_the_data_is_not_taken_back(
+    temporal: WorkflowEnvironment, standing: bool
+) -> None:
+    ledger = FakeLedger(planned(standing=standing), before=SHOP)
+    cluster = FakeCluster(existing=objects_of(SHOP) if standing else (), hanging={"load db"})
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        handle = await this.start(RESTORE_ENVIRONMENT)
+        await asyncio.wait_for(cluster.reached.wait(), 20)
+        await handle.signal(CANCEL_SIGNAL, CancelRequest(cleanup=True))
+        result = OperationResult.model_validate(await handle.result())
+    assert "undo" in cluster.calls
+    assert result.state is OperationState.CANCELLED
+    assert result.cleanup is not None
+    if standing:
+        # What was stopped runs again.
+        assert {"back to api", "back to web"} <= {name.partition(":")[0] for name in cluster.calls}
+        assert not result.cleanup.complete
+        assert result.cleanup.not_undone == ("load/db: its data may be replaced, in part or whole",)
+    else:
+        assert (result.cleanup.complete, result.cleanup.not_undone) == (True, ())

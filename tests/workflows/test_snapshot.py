@@ -1,0 +1,160 @@
+"""SnapshotEnvironment on a real Temporal server: what it asks the cluster for, and how it ends."""
+
+import asyncio
+
+import pytest
+from temporalio.client import WorkflowFailureError
+from temporalio.testing import WorkflowEnvironment
+
+from tests.helpers.contexts import CONTEXT
+from tests.helpers.fake_activities import (
+    SNAPSHOT_ID,
+    FakeCluster,
+    FakeLedger,
+    fails,
+    objects_of,
+    snapshot_plan,
+)
+from tests.workflows.conftest import bench
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationResult
+from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT, Capture, Discard, Publish
+from workflows.domain.failures import FailureKind
+from workflows.domain.operations import Cleanup, OperationState, StepState
+from workflows.domain.snapshot import Consistency, Engine, Scope
+
+# Left out by `make test-fast`, which replays the recorded histories of this workflow instead.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
+
+VOLUME = {"name": "data", "mountPath": "/data", "type": "pvc", "size": "1Gi"}
+SHOP: dict[str, dict[str, object]] = {
+    "db": {"image": "registry.test/postgres:16"},
+    "files": {"volumes": [VOLUME]},
+    "api": {"dependsOn": ["db"]},
+}
+
+
+async def failed(temporal: WorkflowEnvironment, ledger: FakeLedger, cluster: FakeCluster) -> FailureKind:
+    """Run a snapshot that is to fail; return why it did."""
+    async with bench(temporal, ledger, cluster) as this:
+        with pytest.raises(WorkflowFailureError):
+            await (await this.start(SNAPSHOT_ENVIRONMENT)).result()
+    assert ledger.ended is not None
+    assert ledger.ended.state is OperationState.FAILED
+    assert ledger.ended.failure is not None
+    assert ledger.snapshots.described == []
+    return ledger.ended.failure.kind
+
+
+async def test_data_is_streamed_one_service_after_the_other_and_described_last(
+    temporal: WorkflowEnvironment,
+) -> None:
+    ledger, cluster = FakeLedger(snapshot_plan(SHOP)), FakeCluster(existing=objects_of(SHOP))
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        result = OperationResult.model_validate(await (await this.start(SNAPSHOT_ENVIRONMENT)).result())
+    assert result.state is OperationState.SUCCEEDED
+    assert cluster.calls[:2] == ["namespace", "survey"]
+    assert sorted(cluster.calls[2:4]) == ["capture db", "capture files"]
+    assert cluster.calls[4:] == ["publish"]
+    capture = cluster.requests["capture db"]
+    assert isinstance(capture, Capture)
+    assert (capture.snapshot_id, capture.key.key) == (SNAPSHOT_ID, "key of db")
+    [manifest] = ledger.snapshots.described
+    publish = cluster.requests["publish"]
+    assert isinstance(publish, Publish)
+    assert publish.manifest == manifest
+    assert (manifest.consistency, manifest.scope) == (Consistency.LIVE_COPY, Scope.INDEPENDENT)
+    assert manifest.revision == CONTEXT.revision
+    assert {each.service: each.engine for each in manifest.components} == {
+        "db": Engine.EXEC_DUMP,
+        "files": Engine.LIVE_COPY,
+        "api": Engine.MANIFEST_ONLY,
+    }
+    assert set(manifest.images) == set(SHOP)
+
+
+async def test_keys_are_asked_for_what_is_streamed_only(temporal: WorkflowEnvironment) -> None:
+    plain: dict[str, dict[str, object]] = {"api": {}}
+    ledger, cluster = FakeLedger(snapshot_plan(plain)), FakeCluster(existing=objects_of(plain))
+    async with bench(temporal, ledger, cluster) as this:
+        await (await this.start(SNAPSHOT_ENVIRONMENT)).result()
+    assert cluster.calls == ["namespace", "survey", "publish"]
+    assert ledger.snapshots.asked == []
+    [manifest] = ledger.snapshots.described
+    assert manifest.consistency is Consistency.CONFIG_ONLY
+
+
+async def test_below_the_floor_nothing_is_captured(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(snapshot_plan(SHOP, floor=Consistency.APPLICATION))
+    cluster = FakeCluster(existing=objects_of(SHOP))
+    assert await failed(temporal, ledger, cluster) is FailureKind.SNAPSHOT_BELOW_FLOOR
+    assert cluster.calls == ["namespace", "survey", "discard"]
+    assert ledger.snapshots.asked == []
+
+
+@pytest.mark.parametrize("discards", [True, False])
+async def test_what_was_stored_goes_when_one_service_fails(
+    temporal: WorkflowEnvironment, discards: bool
+) -> None:
+    failing = {"capture files": fails(FailureKind.TRANSFER_FAILED)}
+    if not discards:
+        failing["discard"] = fails(FailureKind.TRANSFER_FAILED, "the store is gone")
+    ledger = FakeLedger(snapshot_plan(SHOP))
+    cluster = FakeCluster(existing=objects_of(SHOP), failing=failing)
+    assert await failed(temporal, ledger, cluster) is FailureKind.TRANSFER_FAILED
+    assert ledger.ended is not None
+    assert ledger.ended.failure is not None
+    # Why it failed is told, not that there is something left.
+    assert ledger.ended.failure.message == "as scripted"
+    assert "publish" not in cluster.calls
+    discard = cluster.requests["discard"]
+    assert isinstance(discard, Discard)
+    assert discard.snapshot_id == SNAPSHOT_ID
+
+
+async def test_what_cannot_be_published_goes(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(snapshot_plan(SHOP))
+    failing = {"publish": fails(FailureKind.SNAPSHOT_CORRUPT)}
+    cluster = FakeCluster(existing=objects_of(SHOP), failing=failing)
+    assert await failed(temporal, ledger, cluster) is FailureKind.SNAPSHOT_CORRUPT
+    assert cluster.calls[-1] == "discard"
+
+
+@pytest.mark.parametrize("cleanup", [True, False])
+async def test_a_cancel_in_a_capture_leaves_nothing(temporal: WorkflowEnvironment, cleanup: bool) -> None:
+    ledger = FakeLedger(snapshot_plan(SHOP))
+    cluster = FakeCluster(existing=objects_of(SHOP), hanging={"capture db"})
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        handle = await this.start(SNAPSHOT_ENVIRONMENT)
+        await asyncio.wait_for(cluster.reached.wait(), 20)
+        await handle.signal(CANCEL_SIGNAL, CancelRequest(cleanup=cleanup))
+        result = OperationResult.model_validate(await handle.result())
+    assert cluster.stopping.is_set()
+    assert cluster.calls[-1] == "discard"
+    assert result.state is OperationState.CANCELLED
+    assert result.cleanup == (Cleanup(complete=True) if cleanup else None)
+    assert ledger.snapshots.described == []
+    assert ledger.states("capture/db")[-1] is StepState.CANCELLED
+
+
+async def test_nothing_is_taken_of_a_namespace_that_was_gone(temporal: WorkflowEnvironment) -> None:
+    cluster = FakeCluster()
+    assert await failed(temporal, FakeLedger(snapshot_plan(SHOP)), cluster) is FailureKind.CONFLICT
+    assert cluster.calls[0] == "namespace"
+    assert "survey" not in cluster.calls
+
+
+async def test_a_store_that_nobody_can_dump_is_left_out_and_pulls_the_whole_down(
+    temporal: WorkflowEnvironment,
+) -> None:
+    services: dict[str, dict[str, object]] = {**SHOP, "docs": {"image": "registry.test/mongo:7"}}
+    ledger, cluster = FakeLedger(snapshot_plan(services)), FakeCluster(existing=objects_of(services))
+    async with bench(temporal, ledger, cluster) as this:
+        result = OperationResult.model_validate(
+            await asyncio.wait_for((await this.start(SNAPSHOT_ENVIRONMENT)).result(), 20)
+        )
+    assert result.state is OperationState.SUCCEEDED
+    assert "capture docs" not in cluster.calls
+    [manifest] = ledger.snapshots.described
+    assert manifest.consistency is Consistency.CONFIG_ONLY
+    assert manifest.component("docs").engine is Engine.MANIFEST_ONLY
+    assert ledger.states("capture/docs")[-1] is StepState.SUCCEEDED
