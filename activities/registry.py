@@ -93,6 +93,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         seed.stop_job,
         snapshot.survey,
         snapshot.capture,
+        snapshot.capture_volumes,
         snapshot.publish,
         snapshot.discard,
         restore.load,
