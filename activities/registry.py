@@ -96,6 +96,9 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         snapshot.capture_volumes,
         snapshot.publish,
         snapshot.discard,
+        restore.provide,
+        restore.settle,
+        restore.release,
         restore.load,
         delete.delete_namespace,
     ]

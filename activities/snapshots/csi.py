@@ -6,13 +6,13 @@ to retain, it is what is left when the environment is deleted.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from activities._step import fail
-from clusters.errors import Conflict, NotFound
+from clusters.errors import Conflict, NotFound, NotServed
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef, ref_of
 from clusters.storage import FoundStorage, storage_of
@@ -92,7 +92,11 @@ async def check_kept(cluster: Cluster, volumes: Collection[StoredVolume]) -> Non
     """Fail unless the storage keeps each of these, and will when its environment is deleted."""
     for volume in volumes:
         content = await cluster.get(ObjectRef(CONTENT, volume.content))
-        if content is None or text(content, "status", "snapshotHandle") != volume.handle:
+        if (
+            content is None
+            or text(content, "metadata", "deletionTimestamp")
+            or text(content, "status", "snapshotHandle") != volume.handle
+        ):
             message = f"The storage has no snapshot {volume.handle} any more ({CONTENT}/{volume.content})."
             fail(failure(FailureKind.SNAPSHOT_CORRUPT, message))
         if text(content, "spec", "deletionPolicy") != "Retain":
@@ -105,7 +109,7 @@ async def release(cluster: Cluster, namespace: str, snapshot_id: str) -> None:
 
     Those of a group stay until the namespace goes: its controller wants group and members together.
     """
-    for snapshot in await _listed(cluster, "VolumeSnapshot", snapshot_id, namespace):
+    for snapshot in await listed(cluster, "VolumeSnapshot", {SNAPSHOT: snapshot_id}, namespace):
         await cluster.delete(
             ref_of(snapshot), uid=text(snapshot, "metadata", "uid"), propagation=Propagation.BACKGROUND
         )
@@ -115,12 +119,13 @@ async def discard(
     cluster: Cluster, context: EnvironmentContext, snapshot_id: str, patience: Patience
 ) -> None:
     """Remove all that the storage keeps of a snapshot, whether or not its environment is still there."""
+    labels = {SNAPSHOT: snapshot_id}
     for kind in _SNAPSHOTS:
-        for snapshot in await _listed(cluster, kind, snapshot_id, context.namespace):
+        for snapshot in await listed(cluster, kind, labels, context.namespace):
             await _discard_one(cluster, context, snapshot_id, snapshot)
     deadline = datetime.now(UTC) + patience.gone
     while True:
-        left = [each for kind in _CONTENTS for each in await _listed(cluster, kind, snapshot_id)]
+        left = [each for kind in _CONTENTS for each in await listed(cluster, kind, labels)]
         for content in left:
             if text(content, "metadata", "deletionTimestamp"):
                 continue
@@ -129,7 +134,7 @@ async def discard(
                 ref_of(content), uid=text(content, "metadata", "uid"), propagation=Propagation.BACKGROUND
             )
         for kind in _SNAPSHOTS:
-            left += await _listed(cluster, kind, snapshot_id, context.namespace)
+            left += await listed(cluster, kind, labels, context.namespace)
         if not left:
             return
         if datetime.now(UTC) > deadline:
@@ -137,6 +142,18 @@ async def discard(
             message = f"The storage has not removed {held} yet."
             fail(failure(FailureKind.TIMEOUT, message), final=True)
         await asyncio.sleep(patience.look)
+
+
+async def listed(
+    cluster: Cluster, kind: str, labels: Mapping[str, str], namespace: str | None = None
+) -> list[Manifest]:
+    """Return the objects of a kind with these labels; none where the cluster does not know the kind."""
+    if not await cluster.served(kind):
+        return []
+    try:
+        return list((await cluster.list(kind, namespace, labels=labels)).items)
+    except (NotFound, NotServed):
+        return []
 
 
 async def _claims(cluster: Cluster, request: CaptureVolumes) -> dict[str, tuple[str, int]]:
@@ -313,18 +330,6 @@ async def _let_go(cluster: Cluster, context: EnvironmentContext, snapshot_id: st
         # With a UID an apply does not make it anew.
         if await cluster.get(ref_of(content)) is not None:
             raise
-
-
-async def _listed(
-    cluster: Cluster, kind: str, snapshot_id: str, namespace: str | None = None
-) -> list[Manifest]:
-    """Return the objects of a snapshot; none where the cluster does not know the kind."""
-    if not await cluster.served(kind):
-        return []
-    try:
-        return list((await cluster.list(kind, namespace, labels={SNAPSHOT: snapshot_id})).items)
-    except NotFound:
-        return []
 
 
 def _moment(content: Manifest) -> datetime | None:

@@ -1,8 +1,8 @@
 """The kinds of volume snapshots on the real API server, and their controllers as played by a test.
 
 No driver runs here. What the snapshot controller and the driver's sidecar would write is written by
-`Controller`: content `snapcontent-<uid of the VolumeSnapshot>`, both pointing at each other, then handle, size
-and time. The real definitions of the kinds, with their rules, come from the controllers' own Go module.
+`Controller`: content `snapcontent-<uid of the VolumeSnapshot>`, both pointing at each other, then handle,
+size and time. The real definitions of the kinds, with their rules, come from the controllers' own Go module.
 """
 
 import json
@@ -97,6 +97,26 @@ class Controller:
         await self.status(group, {"readyToUse": True, "boundVolumeGroupSnapshotContentName": content})
         return content
 
+    async def lend(self, name: str) -> None:
+        """Bind a VolumeSnapshot to the content made for it beforehand, if its handle lies in the storage."""
+        snapshot = await self._get("VolumeSnapshot", name, self.namespace)
+        content = await self._get(
+            "VolumeSnapshotContent", text(snapshot, "spec", "source", "volumeSnapshotContentName")
+        )
+        handle = text(content, "spec", "source", "snapshotHandle")
+        if handle not in self.storage:
+            await self.status(snapshot, {"readyToUse": False, "error": {"message": f"no snapshot {handle}"}})
+            return
+        uid = text(snapshot, "metadata", "uid")
+        await self.patch(content, {"spec": {"volumeSnapshotRef": {"uid": uid}}})
+        await self.status(content, {"snapshotHandle": handle, "readyToUse": True})
+        await self.patch(content, {"metadata": {"finalizers": [CONTENT_PROTECTED]}})
+        await self.protect(snapshot)
+        await self.status(
+            snapshot,
+            {"readyToUse": True, "boundVolumeSnapshotContentName": text(content, "metadata", "name")},
+        )
+
     async def protect(self, snapshot: Manifest) -> None:
         """Put the controller's finalizer on a VolumeSnapshot: it goes after its content, or is let go."""
         await self.patch(snapshot, {"metadata": {"finalizers": [PROTECTED]}})
@@ -114,15 +134,14 @@ class Controller:
                 )
             if strings(snapshot, "metadata", "finalizers"):
                 await self.patch(snapshot, {"metadata": {"finalizers": None}})
-        for content in (await self.admin.list("VolumeSnapshotContent")).items:
-            if text(content, "spec", "driver") != DRIVER or not text(
-                content, "metadata", "deletionTimestamp"
-            ):
+        for bound in (await self.admin.list("VolumeSnapshotContent")).items:
+            going = bool(text(bound, "metadata", "deletionTimestamp"))
+            if text(bound, "spec", "driver") != DRIVER or not going:
                 continue
             # What lies in the storage goes with its content when that says so, and only then.
-            if text(content, "spec", "deletionPolicy") == "Delete":
-                self.storage.pop(text(content, "status", "snapshotHandle"), None)
-            await self.patch(content, {"metadata": {"finalizers": None}})
+            if text(bound, "spec", "deletionPolicy") == "Delete":
+                self.storage.pop(text(bound, "status", "snapshotHandle"), None)
+            await self.patch(bound, {"metadata": {"finalizers": None}})
 
     async def patch(self, live: Manifest, body: Manifest, subresource: str = "") -> None:
         """Write a part of an object, as its controllers do; nothing when it is gone."""

@@ -3,25 +3,27 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.snapshots import csi
+from activities.snapshots import csi, lending
 from activities.snapshots.csi import Patience
 from clusters.errors import Forbidden
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from clusters.storage import storage_of
-from tests.clusters.conftest import Environment, kubeconfig
+from tests.clusters.conftest import Environment, kubeconfig, make_environment
 from tests.clusters.storage_controller import DRIVER, Controller, definitions
 from tests.helpers.waiting import eventually_async
+from workflows.contracts.restore import Provide, Release
 from workflows.contracts.snapshot import CaptureVolumes
 from workflows.domain import manifests
 from workflows.domain.blueprint_models import DataStore, Service, Volume, VolumeType
 from workflows.domain.environment import EnvironmentContext
-from workflows.domain.json_reading import text
+from workflows.domain.json_reading import mapping, text
 from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.snapshot import Component, Consistency, Engine
 from workflows.domain.snapshot_manifest import StoredComponent
@@ -180,6 +182,76 @@ class Ground:
             await self.controller.settle()
             await asyncio.sleep(0.05)
         await discarding
+
+
+class Target:
+    """A new environment that a snapshot is restored into."""
+
+    def __init__(self, source: Ground, environment: Environment, stored: StoredComponent) -> None:
+        self.cluster = environment.cluster
+        self.admin = source.admin
+        self.name = environment.name
+        self.controller = Controller(source.admin, environment.name, source.controller.storage)
+        context = source.context.model_copy(
+            update={"environment_id": environment.name, "namespace": environment.name}
+        )
+        self.request = Provide(
+            context=context, snapshot_id=source.snapshot_id, service=DB, volumes=stored.volumes
+        )
+
+    @property
+    def lent(self) -> list[str]:
+        """The names of what lends the snapshots."""
+        return [
+            manifests.lent_name(self.name, self.request.snapshot_id, claim)
+            for _, _, claim in manifests.claims(DB, 2)
+        ]
+
+    async def provide(self) -> None:
+        """Make the claims, the driver doing its part."""
+        providing = asyncio.create_task(lending.provide(self.cluster, self.request, SHORT))
+        for name in self.lent:
+
+            async def there(name: str = name) -> bool:
+                return await self.admin.get(ObjectRef("VolumeSnapshot", name, self.name)) is not None
+
+            await eventually_async(there, f"{name} is asked for")
+            await self.controller.lend(name)
+        await providing
+
+    async def claims(self) -> list[Manifest]:
+        """The claims that there are."""
+        return list((await self.admin.list(lending.CLAIM, self.name)).items)
+
+    async def bind(self) -> None:
+        """Say of each claim that it has its volume."""
+        for claim in await self.claims():
+            await self.controller.status(claim, {"phase": "Bound"})
+
+    async def left(self) -> list[str]:
+        """The names of what still lends, once the controllers have done their part."""
+        await self.controller.settle()
+        found = [
+            *(await self.admin.list("VolumeSnapshot", self.name)).items,
+            *(await self.admin.list(csi.CONTENT, labels={ENVIRONMENT: self.name})).items,
+        ]
+        return [text(each, "metadata", "name") for each in found]
+
+
+@pytest.fixture
+async def target(ground: Ground, perdure: Cluster, admin: Cluster) -> AsyncIterator[Target]:
+    """A new environment, and a snapshot of another one to be restored into it."""
+    stored = await ground.captured()
+    await csi.release(ground.cluster, ground.environment.name, ground.snapshot_id)
+    await ground.controller.settle()
+    async with AsyncExitStack() as stack:
+        made = Target(ground, await make_environment(stack, perdure, admin), stored)
+        yield made
+        await lending.release(
+            made.cluster, Release(context=made.request.context, snapshot_id=ground.snapshot_id)
+        )
+        await made.controller.settle()
+        await ground.discard()
 
 
 @pytest.fixture
@@ -343,3 +415,63 @@ async def test_a_group_is_cut_once_for_all_services(ground: Ground) -> None:
     for kind, kept in (("VolumeGroupSnapshotContent", content), (csi.CONTENT, one.volumes[0].content)):
         live = await ground.admin.get(ObjectRef(kind, kept))
         assert text(live or {}, "spec", "deletionPolicy") == "Retain"
+
+
+async def test_a_new_environment_gets_volumes_from_what_is_kept(ground: Ground, target: Target) -> None:
+    await target.provide()
+    claims = {text(each, "metadata", "name"): each for each in await target.claims()}
+    assert set(claims) == {"data-db-0", "data-db-1"}
+    for name, lent in zip(sorted(claims), target.lent, strict=True):
+        assert mapping(claims[name], "spec", "dataSource") == {
+            "apiGroup": "snapshot.storage.k8s.io",
+            "kind": "VolumeSnapshot",
+            "name": lent,
+        }
+        assert text(claims[name], "spec", "storageClassName") == CLASS
+        content = await target.admin.get(ObjectRef(csi.CONTENT, lent))
+        assert text(content or {}, "spec", "source", "snapshotHandle") in ground.controller.storage
+    await target.provide()  # a second attempt changes nothing
+    assert [text(each, "metadata", "uid") for each in await target.claims()] == [
+        text(claims[name], "metadata", "uid") for name in sorted(claims)
+    ]
+    await target.bind()
+    await lending.settle(target.cluster, target.request, SHORT)
+    assert await target.left() == []
+    await lending.settle(target.cluster, target.request, SHORT)  # nor here
+    # An attempt that was thought lost comes late: it lends nothing again.
+    await lending.provide(target.cluster, target.request, SHORT)
+    assert await target.left() == []
+    await csi.check_kept(ground.cluster, target.request.volumes)
+    assert len(ground.controller.storage) == 2
+
+
+async def test_claims_are_of_the_names_that_the_controller_looks_for(target: Target) -> None:
+    await target.provide()
+    before = {text(each, "metadata", "uid") for each in await target.claims()}
+    other = Ground(Environment(target.name, target.cluster), target.admin)
+    await other.prepare()
+    assert {text(each, "metadata", "uid") for each in await target.claims()} == before
+
+    async def pods() -> bool:
+        return len((await target.admin.list("Pod", target.name)).items) == 2
+
+    await eventually_async(pods, "the StatefulSet took the claims as its own")
+
+
+async def test_a_claim_with_other_data_is_left_alone(target: Target) -> None:
+    other = Ground(Environment(target.name, target.cluster), target.admin)
+    await other.prepare()
+    with pytest.raises(ApplicationError, match="other data already"):
+        await lending.provide(target.cluster, target.request, SHORT)
+    assert await target.left() == []
+
+
+async def test_what_the_storage_has_lost_is_told(ground: Ground, target: Target) -> None:
+    ground.controller.storage.clear()
+    with pytest.raises(ApplicationError, match="no snapshot handle-") as failed:
+        await target.provide()
+    assert failed.value.type == "volume_unavailable"
+    release = Release(context=target.request.context, snapshot_id=ground.snapshot_id)
+    await lending.release(target.cluster, release)
+    assert await target.left() == []
+    await lending.release(target.cluster, release)
