@@ -18,6 +18,7 @@ from activities.seed import ClusterSeed
 from activities.snapshots.capture import ClusterSnapshot
 from activities.snapshots.ledger import SnapshotLedger
 from activities.snapshots.load import ClusterRestore
+from activities.snapshots.sweep import ControlSnapshotSweep
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -41,6 +42,7 @@ def control_activities(
     keys: MasterKeys,
     sealers: Mapping[str, Sealer],
     retention: Retention,
+    objects: ObjectStore,
 ) -> list[Callable[..., Any]]:
     """Return the activities of the control queue: those on Perdure's own state."""
     ledger = Ledger(database=database, keys=keys, sealers=sealers)
@@ -53,6 +55,7 @@ def control_activities(
         keep_events=retention.events,
         keep_operations=retention.operations,
     )
+    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects)
     return [
         ledger.begin,
         ledger.record,
@@ -66,6 +69,9 @@ def control_activities(
         reconcile.reconcile,
         sweep.sweep_page,
         sweep.forget_history,
+        snapshot_sweep.expire,
+        snapshot_sweep.remove,
+        snapshot_sweep.remove_orphans,
     ]
 
 
@@ -100,5 +106,6 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         restore.settle,
         restore.release,
         restore.load,
+        restore.prove,
         delete.delete_namespace,
     ]

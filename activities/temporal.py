@@ -47,6 +47,7 @@ from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_SCHEDULE
+from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.domain.operations import OperationKind
 
@@ -69,6 +70,9 @@ WORKFLOWS: Final[Mapping[OperationKind, str]] = {
     OperationKind.DELETE: DELETE_ENVIRONMENT,
 }
 """Which workflow runs an operation of each kind."""
+
+SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE)
+"""Those that an installation has."""
 
 _UNAVAILABLE: Final = frozenset(
     {
@@ -365,7 +369,7 @@ class TemporalStarter:
             known = await self.client.operator_service.list_search_attributes(
                 ListSearchAttributesRequest(namespace=namespace), timeout=_CALL_TIMEOUT
             )
-            schedules = {each: await self._paused(each) for each in (RECONCILE_SCHEDULE, SWEEP_SCHEDULE)}
+            schedules = {each: await self._paused(each) for each in SCHEDULES}
         except RPCError as error:
             raise _translate(error) from error
         except RuntimeError as error:

@@ -27,6 +27,7 @@ from activities.db.errors import (
     NotApplicable,
     NotFound,
     SeedInvalid,
+    SnapshotInUse,
     SnapshotUnfit,
     Unauthenticated,
     UpdateRefused,
@@ -159,6 +160,8 @@ def _extensions(error: DomainError) -> dict[str, Extension]:
             members = {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
         case AlreadyEnded():
             members = {"operationId": error.operation_id, "state": error.state.value}
+        case SnapshotInUse():
+            members = {"operationId": error.operation_id}
         case InUse():
             members = {"environments": list(error.users)}
         case NameTaken():

@@ -19,6 +19,7 @@ from cli.commands import (
     registry,
     seeds,
     shares,
+    snapshots,
     stubs,
     templates,
 )
@@ -71,6 +72,7 @@ app.add_typer(templates.app, name="template", help="Blueprints with parameters: 
 app.add_typer(
     seeds.app, name="seed", help="Put data into environments, once: packages and seeds of one's own."
 )
+app.add_typer(snapshots.app, name="snapshot", help="Keep environments with their data, and restore them.")
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
 app.command("stats")(readings.stats)
 app.add_typer(stubs.app, name="stub", help="Stand-ins for services, from OpenAPI or recorded requests.")

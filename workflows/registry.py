@@ -13,7 +13,9 @@ from workflows.seed import SeedEnvironment
 from workflows.snapshot import SnapshotEnvironment
 from workflows.stop import StopEnvironment
 from workflows.sweep import SweepEnvironments
+from workflows.sweep_snapshots import SweepSnapshots
 from workflows.update import UpdateEnvironment
+from workflows.verify import VerifySnapshot
 
 WORKFLOWS: Final[tuple[type, ...]] = (
     ProvisionEnvironment,
@@ -28,4 +30,6 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     DeleteEnvironment,
     ReconcileOperations,
     SweepEnvironments,
+    SweepSnapshots,
+    VerifySnapshot,
 )

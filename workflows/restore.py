@@ -25,6 +25,7 @@ from workflows.contracts.operation import (
 from workflows.contracts.restore import RESTORE_ENVIRONMENT, Load, Provide, Release, RestoreActivities
 from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
 from workflows.domain import manifests
+from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
 from workflows.domain.snapshot_manifest import StoredComponent
 
@@ -140,18 +141,43 @@ class RestoreEnvironment(ServicesFrame):
         if component.volumes:
             await self._with_volumes(RestoreActivities.settle, plan, step, component)
             return {"snapshot": snapshot_id, "volumes": len(component.volumes)}
+        request = Load(
+            context=plan.context,
+            snapshot_id=snapshot_id,
+            service=manifests.running_as(self._blueprint.service(name)),
+            stored=stored,
+        )
         loaded = await on_cluster(
             RestoreActivities.load,
-            Load(
-                context=plan.context,
-                snapshot_id=snapshot_id,
-                service=manifests.running_as(self._blueprint.service(name)),
-                stored=stored,
-            ),
+            request,
             cluster=plan.context.cluster,
             step=step.name,
             summary=f"{name}: {component.store} from {snapshot_id}",
             attempt_limit=CAPTURE_ATTEMPT,
             total_limit=CAPTURE_TOTAL,
         )
-        return {"snapshot": snapshot_id, "parts": loaded.parts, "plainBytes": loaded.plain_bytes}
+        output: Output = {
+            "snapshot": snapshot_id,
+            "parts": loaded.parts,
+            "plainBytes": loaded.plain_bytes,
+        }
+        if plan.snapshot.prove:
+            output["proved"] = await self._prove(plan, step, request)
+        return output
+
+    async def _prove(self, plan: OperationPlan, step: PlannedStep, request: Load) -> int:
+        """Return how many streams were found to be the same once more; StepFailed when one was not."""
+        proof = await on_cluster(
+            RestoreActivities.prove,
+            request,
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{request.service.name}: is it what was captured?",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        if proof.differences:
+            told = "; ".join(proof.differences)
+            message = f"{request.service.name} is not what was captured: {told}"
+            raise StepFailed(failure(FailureKind.SNAPSHOT_CORRUPT, message, step=step.name))
+        return proof.compared

@@ -221,6 +221,14 @@ class SnapshotInUse(DomainError):
         self.operation_id = operation_id
 
 
+class SnapshotBusy(DomainError):
+    """Something else is done with the snapshot already; `what` names it."""
+
+    def __init__(self, snapshot_id: str, what: str) -> None:
+        super().__init__(f"snapshot {snapshot_id} is busy with {what}")
+        self.snapshot_id = snapshot_id
+
+
 class InvalidCursor(DomainError):
     """The list cursor was not made by this API."""
 

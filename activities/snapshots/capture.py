@@ -20,6 +20,7 @@ from activities.secrets import Opener
 from activities.snapshots import csi, frames
 from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
 from activities.snapshots.archive import Archive, seal_into
+from activities.snapshots.facts import ContentBroken, observed, observer_of
 from activities.snapshots.frames import ComponentKey
 from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
@@ -42,6 +43,7 @@ from workflows.domain.json_reading import children, text
 from workflows.domain.names import ENVIRONMENT
 from workflows.domain.snapshot import Captured, EngineImpossible, grade, plan_components
 from workflows.domain.snapshot_dump import Part
+from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_manifest import (
     StoredComponent,
     StoredPart,
@@ -162,6 +164,9 @@ class ClusterSnapshot(SnapshotActivities):
             base64.b64decode(self.opener.open(request.key.key)), base64.b64decode(request.key.body)
         ).stream_key()
         component = frames.Component(request.snapshot_id, name)
+        store = request.component.store
+        assert store is not None  # noqa: S101 - what keeps nothing is not captured
+        observer = observer_of(store, part.key)
         try:
             async with (
                 store_failures(),
@@ -176,7 +181,7 @@ class ClusterSnapshot(SnapshotActivities):
                 archive = await seal_into(
                     self.objects,
                     f"{prefix}/{name}/{secrets.token_hex(8)}",
-                    output,
+                    observed(output, observer),
                     key=key,
                     component=component,
                     progress=progress_of(life, name),
@@ -185,7 +190,12 @@ class ClusterSnapshot(SnapshotActivities):
             what = f"The dump of {service} ({part.subject})"
             evidence = EvidenceCollector(self.cluster, self.objects)
             await tool_failed(evidence, request.context, service, pod, what, failed)
-        return _stored_part(part, ordinal, archive, key.header)
+        try:
+            facts = await asyncio.to_thread(observer.facts)
+        except ContentBroken as broken:
+            message = f"The dump of {service} ({part.subject}) is not a whole one: {broken}."
+            fail(failure(FailureKind.TRANSFER_FAILED, message), final=True)
+        return _stored_part(part, ordinal, archive, key.header, facts)
 
     async def _images(self, context: EnvironmentContext) -> dict[str, str]:
         """Return by service the image that runs, by digest, where the cluster says so."""
@@ -199,7 +209,7 @@ class ClusterSnapshot(SnapshotActivities):
         return found
 
 
-def _stored_part(part: Part, ordinal: int, archive: Archive, header: bytes) -> StoredPart:
+def _stored_part(part: Part, ordinal: int, archive: Archive, header: bytes, facts: Facts) -> StoredPart:
     stream: StoredStream = archive.stream
     return StoredPart(
         key=part.key,
@@ -212,4 +222,5 @@ def _stored_part(part: Part, ordinal: int, archive: Archive, header: bytes) -> S
         plain_sha256=archive.digests.plain_sha256,
         stored_bytes=archive.digests.stored_bytes,
         stored_sha256=archive.digests.stored_sha256,
+        facts=facts,
     )

@@ -18,16 +18,20 @@ from activities.secrets import Opener
 from activities.snapshots import csi, frames, lending
 from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
 from activities.snapshots.archive import Archive, opened
+from activities.snapshots.facts import ContentBroken, facts_of, observer_of
 from activities.snapshots.frames import FileKey
-from activities.snapshots.parts import await_pods
+from activities.snapshots.parts import await_pods, parts_in
 from activities.snapshots.sealing import Digests
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StoredStream
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
-from workflows.contracts.restore import Load, Loaded, Provide, Release, RestoreActivities
+from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.snapshot_dump import Part, stored_parts
+from workflows.domain.snapshot_facts import Facts
+from workflows.domain.snapshot_facts import differences as differences_of
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
 
 _READY: Final = timedelta(minutes=5)
@@ -90,6 +94,48 @@ class ClusterRestore(RestoreActivities):
         return Loaded(
             parts=len(component.parts), plain_bytes=sum(part.plain_bytes for part in component.parts)
         )
+
+    @activity.defn(name="snapshot.prove")
+    @reports_failures
+    async def prove(self, request: Load) -> Proof:
+        """See `RestoreActivities`."""
+        component, context = request.stored.component, request.context
+        store = component.store
+        assert store is not None  # noqa: S101 - what keeps nothing is not loaded
+        measured: dict[tuple[int, str], Facts] = {}
+        async with alive() as life, self.turn:
+            cluster = self.cluster.fenced(life.lease)
+            async with cluster.view(context.namespace) as view:
+                pods = await await_pods(cluster, view, context, request.service, datetime.now(UTC) + _READY)
+            for ordinal, pod in enumerate(pods):
+                for part in await parts_in(cluster, context, pod, request.service, store):
+                    life.progress = f"{component.service}: {part.subject}"
+                    measured[ordinal, part.subject] = await self._measured(request, cluster, pod, part, store)
+        differences: list[str] = []
+        for part in component.parts:
+            found = measured.get((part.ordinal, part.subject))
+            if part.facts is None or found is None:
+                differences.append(f"{part.subject} is not there, or nothing was recorded of it")
+            else:
+                differences += [f"{part.subject}: {each}" for each in differences_of(part.facts, found)]
+        return Proof(differences=tuple(differences), compared=len(component.parts))
+
+    async def _measured(
+        self, request: Load, cluster: Cluster, pod: str, part: Part, store: DataStore
+    ) -> Facts:
+        service = request.service.name
+        try:
+            async with cluster.output_of(
+                request.context.namespace, pod, part.dump, container=service, timeout=STREAM_SECONDS
+            ) as output:
+                return await facts_of(output, observer_of(store, part.key))
+        except ContentBroken as broken:
+            message = f"The dump of {service} ({part.subject}) is not a whole one: {broken}."
+            fail(failure(FailureKind.TRANSFER_FAILED, message), final=True)
+        except CommandFailed as failed:
+            evidence = EvidenceCollector(self.cluster, self.objects)
+            what = f"The dump of {service} ({part.subject})"
+            await tool_failed(evidence, request.context, service, pod, what, failed)
 
     async def _load(
         self, request: Load, cluster: Cluster, life: Life, pod: str, stored: StoredPart, part: Part

@@ -113,6 +113,15 @@ class ObjectStore:
             except FileNotFoundError:  # a directory that is not there, or went while it was read
                 return
 
+    async def names_below(self, prefix: str) -> tuple[str, ...]:
+        """Return the next segments of all keys that begin with `prefix/` and have more than one after it."""
+        with _translated():
+            try:
+                found = await self._store.list_with_delimiter_async(f"{checked_key(prefix)}/")
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"]))
+
     async def delete_below(self, prefix: str) -> int:
         """Remove every object whose key begins with `prefix/` and return how many there were."""
         removed = 0

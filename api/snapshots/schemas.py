@@ -37,7 +37,7 @@ class RestoreSnapshot(ApiInput):
     storage_classes: dict[str, str] = Field(
         default={},
         max_length=100,
-        description="Of a new environment: by storage class in the snapshot, the one to use",
+        description='Of a new environment: by storage class in the snapshot ("": none), the one to use',
     )
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from cli.client.readings import ReadingCalls
 from cli.client.registry import RegistryCalls
 from cli.client.seeds import SeedCalls
 from cli.client.shares import ShareCalls
+from cli.client.snapshots import SnapshotCalls
 from cli.client.streams import StreamCalls
 from cli.client.stubs import StubCalls
 from cli.client.templates import TemplateCalls
@@ -33,6 +34,7 @@ class ApiClient(
     AccessCalls,
     TemplateCalls,
     SeedCalls,
+    SnapshotCalls,
     StubCalls,
     InstallationCalls,
 ):

@@ -15,7 +15,14 @@ from sqlmodel import SQLModel, func, select
 from activities.db import tables
 from activities.db.engine import Database
 from activities.db.records import EnvironmentRecord
-from activities.temporal import OperationStart, PayloadKeys, QueueState, TemporalSetup, TemporalUnavailable
+from activities.temporal import (
+    SCHEDULES,
+    OperationStart,
+    PayloadKeys,
+    QueueState,
+    TemporalSetup,
+    TemporalUnavailable,
+)
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
@@ -26,14 +33,10 @@ from clusters.rights import Right, Rights, rights
 from clusters.values import Listing
 from tests.helpers.tenants import KEYS, Tenant
 from workflows.contracts.operation import CancelRequest
-from workflows.contracts.reconcile import RECONCILE_SCHEDULE
-from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.domain.failures import Blocker
 from workflows.domain.names import ENVIRONMENT, FENCE_POLICIES, INSTALLATION, NAME
 
-SET_UP = TemporalSetup(
-    "1.30.0", namespace_found=True, schedules={RECONCILE_SCHEDULE: False, SWEEP_SCHEDULE: False}
-)
+SET_UP = TemporalSetup("1.30.0", namespace_found=True, schedules=dict.fromkeys(SCHEDULES, False))
 
 
 @dataclass

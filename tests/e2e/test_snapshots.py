@@ -1,159 +1,55 @@
-"""Snapshots on the real cluster: taken, restored, and equal, whoever dies in between."""
+"""Snapshots on the real cluster: taken, restored, and equal; what breaks publishes nothing."""
 
-import uuid
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.lifecycle import accepted, change
-from tests.e2e.shop import shop
-from tests.e2e.support import POSTGRES, REGISTRY, idle, states
+from tests.e2e.conftest import own_stack
+from tests.e2e.lifecycle import change
+from tests.e2e.snapshots import (
+    ENDED_SECONDS,
+    WRITERS,
+    assert_only_what_is_named,
+    children,
+    digests,
+    fill,
+    new_name,
+    objects,
+    orphans,
+    restore,
+    sh,
+    shown,
+    stores_of,
+    take,
+    taken,
+)
+from tests.e2e.support import states
 from tests.helpers.stack import Handle, Stack
+from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-ENDED_SECONDS = 240.0
-_VOLUME = {"type": "pvc", "size": "1Gi"}
-_FILL = """
-create role reader login password 'other''s word';
-create table parents (id bigserial primary key, name text unique, note text, raw bytea);
-create table children (id bigserial primary key, parent bigint not null references parents);
-insert into parents (name, note, raw)
-  select 'ü' || n || chr(9731), case when n % 3 = 0 then null else repeat('x', n % 50) end,
-         decode(md5(n::text) || '00ff', 'hex') from generate_series(1, 2000) n;
-insert into children (parent) select id from parents;
-grant select on parents to reader;
-select lo_from_bytea(4711, decode(repeat('00ff10', 1000), 'hex'));
-select setval('children_id_seq', 424242);
-"""
-_DIGEST = """
-select md5(string_agg(t::text, '|' order by id)) from parents t
-union all select md5(string_agg(t::text, '|' order by id)) from children t
-union all select last_value::text from children_id_seq
-union all select md5(lo_get(4711))
-union all select string_agg(rolname || rolcanlogin, ',' order by rolname) from pg_roles
-  where rolname !~ '^pg_'
-union all select has_table_privilege('reader', 'parents', 'select')::text
-"""
 
-
-def _name() -> str:
-    return f"t-{uuid.uuid4().hex[:8]}"
-
-
-def _stores(name: str) -> dict[str, Any]:
-    """A database, a cache, a second database and files, and an application that depends on all of them."""
-    services = shop(name)["services"]
-    services["db"]["init"] = {"type": "sql", "script": _FILL}
-    services["cache"] = {
-        "image": f"{REGISTRY}/redis:1",
-        "ports": [{"containerPort": 6379}],
-        "resources": {"cpu": "10m", "memory": "32Mi"},
-    }
-    services["files"] = idle(
-        image=POSTGRES,  # which runs as root, and has the tools
-        snapshot={"store": "files"},
-        volumes=[{"name": "docs", "mountPath": "/docs", **_VOLUME}],
-    )
-    services["api"]["dependsOn"] = ["db", "cache", "files"]
-    return {"name": name, "services": services}
-
-
-def sh(handle: Handle, pod: str, script: str) -> str:
-    """Run a script in a pod and return what it says."""
-    return handle.stack.kubectl("-n", handle.namespace, "exec", pod, "--", "sh", "-c", script).strip()
-
-
-def fill(handle: Handle) -> None:
-    """Put data into cache and files; the database has its own by init."""
-    sh(
-        handle,
-        "deploy/cache",
-        "for n in $(seq 200); do echo SET key:$n value-$n; done | redis-cli >/dev/null",
-    )
-    sh(handle, "deploy/cache", "redis-cli HSET basket a 1 b 2; redis-cli RPUSH queue x y z")
-    sh(
-        handle,
-        "files-0",
-        "mkdir -p /docs/a/b && head -c 3000000 /dev/urandom > /docs/a/b/blob && "
-        "printf 'ü\\n' > '/docs/a/name with spaces' && ln -s a/b/blob /docs/link && : > /docs/empty",
-    )
-
-
-def digests(handle: Handle) -> dict[str, str]:
-    """What the data of each store comes to."""
-    query = _DIGEST.replace("\n", " ")
-    return {
-        "db": sh(
-            handle,
-            "db-0",
-            f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{query}"',
-        ),
-        "cache": sh(
-            handle,
-            "deploy/cache",
-            "redis-cli --scan | sort | while read k; do echo $k; redis-cli DUMP $k; done | md5sum; "
-            "redis-cli DBSIZE",
-        ),
-        "files": sh(
-            handle,
-            "files-0",
-            "cd /docs && find . -type f -exec sha256sum {} + | sort -k2 && find . -printf '%p %y %m %l\\n' "
-            "| grep -v lost+found | sort",
-        ),
-    }
-
-
-def take(handle: Handle, **body: Any) -> tuple[Handle, str]:
-    """Ask for a snapshot; return a handle on its operation, and its id."""
-    answer = handle.stack.client.post(f"/v1/environments/{handle.environment_id}/snapshots", json=body)
-    return accepted(handle, answer), answer.json()["data"]["snapshotId"]
-
-
-def taken(handle: Handle, **body: Any) -> str:
-    """Take a snapshot and return its id."""
-    taking, snapshot = take(handle, **body)
-    taking.succeeded(ENDED_SECONDS)
-    return snapshot
-
-
-def restore(stack: Stack, snapshot: str, **target: Any) -> Handle:
-    """Ask for a restore and return a handle on it."""
-    answer = stack.client.post(f"/v1/snapshots/{snapshot}/restore", json=target)
-    assert answer.status_code == 202, answer.text
-    operation = answer.json()["data"]
-    path = f"/v1/environments/{operation['environmentId']}"
-    environment = stack.client.get(path).json()["data"]
-    return Handle(stack, environment["id"], environment["namespace"], operation["id"])
-
-
-def shown(stack: Stack, snapshot: str) -> dict[str, Any]:
-    """Return a snapshot as the API shows it."""
-    found: dict[str, Any] = stack.client.get(f"/v1/snapshots/{snapshot}").json()["data"]
-    return found
-
-
-def objects(stack: Stack, snapshot: str) -> list[Path]:
-    """Return the files that the store has of a snapshot."""
-    [organization] = [
-        row[0] for row in stack.rows("select organization_id from snapshots where id = ?", snapshot)
-    ]
-    below = stack.database.parent / "objects" / "snapshots" / organization / snapshot
-    return sorted(path for path in below.rglob("*") if path.is_file())
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
+    """A stack that removes at once what is of no use."""
+    extra = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+    with own_stack(tmp_path_factory, cluster_files, extra) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def stores(stack: Stack) -> Handle:
     """An environment of several stores with data."""
-    handle = stack.create(_stores(_name()))
+    handle = stack.create(stores_of(new_name()))
     handle.succeeded(ENDED_SECONDS)
     fill(handle)
     return handle
 
 
 def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> None:
-    handle = stack.create(_stores(_name()))
+    handle = stack.create(stores_of(new_name()))
     handle.succeeded(ENDED_SECONDS)
     fill(handle)
     before = digests(handle)
@@ -171,7 +67,7 @@ def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> N
     }
     handle.delete().succeeded(ENDED_SECONDS)
 
-    name = _name()
+    name = new_name()
     restored = restore(stack, snapshot, name=name)
     operation = restored.succeeded(ENDED_SECONDS)
     assert operation["kind"] == "restore"
@@ -194,3 +90,94 @@ def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> N
     restart = change(restored, "restart", service="db")
     restart.succeeded(ENDED_SECONDS)
     assert digests(restored) == before
+
+
+def test_data_come_back_in_place_while_what_depends_on_them_waits(stack: Stack, stores: Handle) -> None:
+    before = digests(stores)
+    snapshot = taken(stores)
+    assert_only_what_is_named(stack, snapshot)
+    sh(stores, "deploy/cache", "redis-cli FLUSHALL; redis-cli SET other 1")
+    sh(stores, "files-0", "rm -rf /docs/a; echo new > /docs/new")
+    drop = "truncate children; insert into parents (name) values ('late'); create table late ()"
+    sh(stores, "db-0", f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{drop}"')
+    assert digests(stores) != before
+
+    restored = restore(stack, snapshot, environmentId=stores.environment_id)
+    operation = restored.succeeded(ENDED_SECONDS)
+    assert digests(stores) == before
+    steps = {step["name"]: step for step in operation["steps"]}
+    assert {name for name in steps if name.startswith("stop/")} == {"stop/api"}
+    for name in ("load/db", "load/cache", "load/files"):
+        assert steps["stop/api"]["finishedAt"] <= steps[name]["startedAt"]
+        assert steps[name]["finishedAt"] <= steps["service/api"]["startedAt"]
+    assert stores.status()["phase"] == "running"
+
+
+def test_a_snapshot_that_was_deleted_leaves_nothing(stack: Stack, stores: Handle) -> None:
+    snapshot = taken(stores, expiresInDays=None)
+    assert objects(stack, snapshot)
+    answer = stack.client.delete(f"/v1/snapshots/{snapshot}")
+    assert (answer.status_code, answer.json()["data"]["state"]) == (202, "deleting")
+    refused = stack.client.post(f"/v1/snapshots/{snapshot}/restore", json={"name": new_name()})
+    assert refused.status_code == 409
+    eventually(lambda: not objects(stack, snapshot), "its objects are gone", within=60)
+    eventually(
+        lambda: stack.client.get(f"/v1/snapshots/{snapshot}").status_code == 404, "it is gone", within=20
+    )
+
+
+def test_below_the_floor_nothing_is_written(stack: Stack, stores: Handle) -> None:
+    taking, snapshot = take(stores, consistencyFloor="application")
+    operation = taking.ended(ENDED_SECONDS)
+    assert (operation["state"], operation["failure"]["kind"]) == ("failed", "snapshot_below_floor")
+    assert operation["failure"]["step"] == "survey"
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    assert stores.status()["phase"] == "running"
+
+
+def test_a_tool_that_breaks_after_half_its_output_publishes_nothing(stack: Stack, stores: Handle) -> None:
+    real = sh(stores, "db-0", "command -v pg_dump")
+    # pg_dumpall, which runs before, asks it for its version.
+    half = (
+        '[ "$1" != -V ] || exec /opt/real/pg_dump -V; '
+        '/opt/real/pg_dump "$@" | head -c 20000; echo half way $POSTGRES_PASSWORD >&2; exit 3'
+    )
+    sh(
+        stores,
+        "db-0",
+        f"mkdir -p /opt/real && mv {real} /opt/real/pg_dump && printf '%s\n' '#!/bin/sh' '{half}' > {real} "
+        f"&& chmod +x {real}",
+    )
+    try:
+        taking, snapshot = take(stores)
+        operation = taking.ended(ENDED_SECONDS)
+    finally:
+        sh(stores, "db-0", f"mv /opt/real/pg_dump {real}")
+    failed = operation["failure"]
+    assert (operation["state"], failed["kind"], failed["step"]) == ("failed", "transfer_failed", "capture/db")
+    assert "status 3" in failed["message"]
+    assert "half way" in failed["message"]
+    password = sh(stores, "db-0", "printf %s $POSTGRES_PASSWORD")
+    assert password not in str(operation)
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    # The environment is what it was, and the next one succeeds.
+    assert stores.status()["phase"] == "running"
+    taken(stores)
+
+
+def test_what_is_written_meanwhile_comes_as_a_whole_or_not_at_all(stack: Stack) -> None:
+    """No child without its parent, in two servers of which each is written to all the time."""
+    handle = stack.create(stores_of(new_name()))
+    handle.succeeded(ENDED_SECONDS)
+    for pod, client in WRITERS.items():
+        loop = f"n=0; while :; do n=$((n + 1)); {client}; done"
+        start = "nohup sh /tmp/writer >/dev/null 2>&1 &"
+        sh(handle, pod, f"cat > /tmp/writer <<'END'\n{loop}\nEND\n{start}")
+    first = children(handle)
+    eventually(lambda: all(children(handle)[pod] > count + 20 for pod, count in first.items()), "all write")
+    snapshot = taken(handle)
+    restored = restore(stack, snapshot, name=new_name())
+    restored.succeeded(ENDED_SECONDS)
+    for pod, count in children(restored).items():
+        assert count > first[pod]
+        assert orphans(restored)[pod] == 0

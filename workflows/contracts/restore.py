@@ -46,6 +46,14 @@ class Release(WireModel):
     service: str | None = None
 
 
+class Proof(WireModel):
+    """How what was loaded differs from what was captured, in words; empty: it is the same."""
+
+    differences: tuple[str, ...] = ()
+    compared: int = 0
+    """Streams that were read again."""
+
+
 class RestoreActivities:
     """A restore as its workflow sees it; in `activities.snapshots.load`, run on the cluster's queue."""
 
@@ -67,4 +75,9 @@ class RestoreActivities:
     @activity.defn(name="snapshot.load")
     async def load(self, request: Load) -> Loaded:
         """Stream a stored component into the service's pods. A second attempt begins from the beginning."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.prove")
+    async def prove(self, request: Load) -> Proof:
+        """Dump what was loaded once more, into nothing, and compare what it holds with what was recorded."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from typing import Final, assert_never
 from workflows.domain.blueprint_models import DataStore, Service, VolumeType
 
 GLOBALS: Final = "globals"
+USERS: Final = "users"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ def mariadb_parts() -> tuple[Part, ...]:
             restore=_shell("exec mariadb $options", prelude=_MARIADB),
         ),
         Part(
-            key="users",
-            subject="users",
+            key=USERS,
+            subject=USERS,
             dump=_shell("exec mariadb-dump $options --system=users --insert-ignore", prelude=_MARIADB),
             restore=_shell(_RESTORE_MARIADB_USERS, prelude=_MARIADB),
         ),

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -9,8 +10,11 @@ from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import Overrides
 from workflows.domain.failures import WireModel
 from workflows.domain.snapshot import Consistency, Engine, Scope
+from workflows.domain.snapshot_facts import Facts
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION: Final = 1
+SNAPSHOTS: Final = "snapshots"
+"""Below which all of them lie."""
 
 
 class SnapshotState(StrEnum):
@@ -42,6 +46,8 @@ class StoredPart(WireModel):
     plain_sha256: str
     stored_bytes: int
     stored_sha256: str
+    facts: Facts | None = None
+    """What it holds, read as it went by; by these a restore is proved."""
 
 
 class StoredVolume(WireModel):
@@ -131,11 +137,13 @@ class SnapshotRun(WireModel):
     snapshot_id: str
     floor: Consistency | None = None
     """Taking only: the least consistency that is of use."""
+    prove: bool = False
+    """Loading only: what was loaded is dumped once more before anything else starts, and has to be the same."""
 
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:
     """Where all objects of a snapshot lie."""
-    return f"snapshots/{organization_id}/{snapshot_id}"
+    return f"{SNAPSHOTS}/{organization_id}/{snapshot_id}"
 
 
 def manifest_key(organization_id: str, snapshot_id: str) -> str:

@@ -16,21 +16,21 @@ from activities.db.acceptance._shared import (
 from activities.db.acceptance.clone import written_out
 from activities.db.acceptance.create import Proposed, accept_new, rails_of, refuse_faults
 from activities.db.acceptance.snapshot import kept_values
-from activities.db.errors import SnapshotNotReady, SnapshotUnfit
+from activities.db.errors import SnapshotUnfit
 from activities.db.inserts import Asked, new_environment, new_secrets
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets, snapshots
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.revisions import current_blueprint
 from activities.db.repositories.secrets import NewSecret
-from activities.db.repositories.snapshots import SnapshotRecord
 from activities.db.types import utc_now
 from activities.db.usage import usage_of
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, Service, parse_blueprint
-from workflows.domain.blueprint_models import Expose, VolumeType, data_store
+from workflows.domain.blueprint_models import Expose, Volume, VolumeType, data_store
+from workflows.domain.blueprint_rules import storage_class
 from workflows.domain.environment import GuardRails, Overrides
-from workflows.domain.errors import FieldError
+from workflows.domain.errors import BlueprintInvalid, FieldError
 from workflows.domain.manifests import running_as
 from workflows.domain.operations import EnvironmentPhase, OperationKind
 from workflows.domain.plan import plan_restore
@@ -38,7 +38,6 @@ from workflows.domain.snapshot import Engine
 from workflows.domain.snapshot_manifest import (
     SnapshotManifest,
     SnapshotRun,
-    SnapshotState,
     StoredComponent,
 )
 
@@ -56,7 +55,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class AsNew:
-    """As what a snapshot is restored. `storage_classes`: by the class in the snapshot, the one to use."""
+    """As what a snapshot is restored.
+
+    `storage_classes`: by the class in the snapshot, the one to use; "" is a volume that names none.
+    """
 
     name: str
     storage_classes: Mapping[str, str] = field(default_factory=dict)
@@ -71,7 +73,7 @@ async def restore_in_place(
     lists each service that the data does not fit.
     """
     environment = await changeable(session, actor, environment_id)
-    snapshot, manifest = await _available(session, actor, snapshot_id)
+    snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
     refuse_phases(
         environment,
         "data is restored into an environment that runs",
@@ -109,10 +111,12 @@ async def restore_as_new(
     """Accept a new environment with a snapshot's Blueprint, secrets and data.
 
     Hosts are its own: those of the snapshot may be in use. Raises NotFound, SnapshotNotReady, NameTaken,
-    CapExceeded, InvalidReferences, SnapshotUnfit, BlueprintInvalid for a name that is none, SecretsError.
+    CapExceeded, InvalidReferences, SecretsError, or SnapshotUnfit, which lists all that is wrong with what is
+    wished.
     """
+    # In this order: who ends or deletes a snapshot has it locked when they come to the organisation.
+    snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
     organization = await locked_organization(session, actor.organization_id)
-    snapshot, manifest = await _available(session, actor, snapshot_id)
     values = await kept_values(session, snapshot, keys)
     blueprint = _rewritten(manifest, wish, values)
     rails = rails_of(organization, place.guard_rails)
@@ -149,15 +153,6 @@ async def restore_as_new(
     run = SnapshotRun(snapshot_id=snapshot.id)
     await snapshots.add_run(session, snapshot.organization_id, accepted.operation.id, run)
     return accepted
-
-
-async def _available(
-    session: AsyncSession, actor: Actor, snapshot_id: str
-) -> tuple[SnapshotRecord, SnapshotManifest]:
-    snapshot = await snapshots.get_snapshot(session, actor.organization_id, snapshot_id)
-    if snapshot.state is not SnapshotState.AVAILABLE or snapshot.manifest is None:
-        raise SnapshotNotReady(snapshot.id, snapshot.state)
-    return snapshot, snapshot.manifest
 
 
 def _loaded(manifest: SnapshotManifest) -> dict[str, StoredComponent]:
@@ -210,20 +205,9 @@ def _misfit(service: Service, replicas: int, component: StoredComponent) -> str:
 def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
     """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
     kept = Blueprint.model_validate(manifest.blueprint)
-    used = {each.storage_class for service in kept.services for each in service.volumes}
-    unknown = sorted(set(wish.storage_classes) - used)
-    if unknown:
-        named = ", ".join(sorted(each for each in used if each)) or "none"
-        raise SnapshotUnfit(
-            tuple(
-                FieldError(
-                    path=("storageClasses", name),
-                    message="no volume of the snapshot has this storage class",
-                    suggestion=f"they have: {named}",
-                )
-                for name in unknown
-            )
-        )
+    faults = _class_faults(kept, wish.storage_classes)
+    # Those that are named already are not to be found again in what is made of them.
+    classes = {} if faults else wish.storage_classes
     replicas = manifest.overrides.replicas
 
     def rewritten(service: Service) -> Service:
@@ -232,24 +216,54 @@ def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str
                 "replicas": replicas.get(service.name, service.replicas),
                 "secrets": tuple(written_out(secret, values) for secret in service.secrets),
                 "expose": _own_host(service.expose),
-                "volumes": tuple(
-                    volume.model_copy(
-                        update={
-                            "storage_class": wish.storage_classes.get(
-                                volume.storage_class or "", volume.storage_class
-                            )
-                        }
-                    )
-                    for volume in service.volumes
-                ),
+                "volumes": tuple(_in_class(volume, classes) for volume in service.volumes),
             }
         )
 
     services = tuple(rewritten(service) for service in kept.services)
     copied = kept.model_copy(update={"services": services})
     document = copied.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
-    # Through the parser: the new name is checked like any other.
-    return parse_blueprint(document, name=wish.name)
+    try:
+        # Through the parser: the new name is checked like any other.
+        blueprint = parse_blueprint(document, name=wish.name)
+    except BlueprintInvalid as invalid:
+        raise SnapshotUnfit((*invalid.errors, *faults)) from invalid
+    if faults:
+        raise SnapshotUnfit(tuple(faults))
+    return blueprint
+
+
+def _class_faults(kept: Blueprint, classes: Mapping[str, str]) -> list[FieldError]:
+    """Return what is wrong with storage classes that are to be used in the place of others."""
+    used = sorted(
+        {each.storage_class or "" for service in kept.services for each in service.volumes if _lasts(each)}
+    )
+    faults: list[FieldError] = []
+    for old, new in sorted(classes.items()):
+        if old not in used:
+            named = ", ".join(each or '"" (the default)' for each in used) or "none"
+            faults.append(
+                FieldError(
+                    path=("storageClasses", old),
+                    message="no volume of the snapshot has this storage class",
+                    suggestion=f"they have: {named}",
+                )
+            )
+        if problem := storage_class(new):
+            message, hint = problem
+            faults.append(FieldError(path=("storageClasses", old), message=message, suggestion=hint))
+    return faults
+
+
+def _in_class(volume: Volume, classes: Mapping[str, str]) -> Volume:
+    if not _lasts(volume):
+        return volume
+    wanted = classes.get(volume.storage_class or "", volume.storage_class)
+    return volume.model_copy(update={"storage_class": wanted})
+
+
+def _lasts(volume: Volume) -> bool:
+    return volume.type is VolumeType.PVC
 
 
 def _own_host(expose: bool | Expose) -> bool | Expose:

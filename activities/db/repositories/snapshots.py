@@ -3,7 +3,7 @@
 A snapshot becomes available in the transaction that ends its operation as succeeded, never before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -11,12 +11,12 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.core import table_of
-from activities.db.errors import NotFound, SnapshotInUse
+from activities.db.errors import NotFound, SnapshotInUse, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import Actor, JsonObject
+from activities.db.records import SWEEPER, Actor, JsonObject
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Snapshot
+from activities.db.tables import Environment, Operation, Role, Snapshot
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
@@ -45,7 +45,7 @@ class SnapshotRecord:
     published_at: datetime | None
     expires_at: datetime | None
     last_verified_at: datetime | None
-    deleted_at: datetime | None
+    removed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,22 @@ async def get_snapshot(session: AsyncSession, organization_id: str, snapshot_id:
     return _record(row)
 
 
+async def usable_snapshot(
+    session: AsyncSession, organization_id: str, snapshot_id: str
+) -> tuple[SnapshotRecord, SnapshotManifest]:
+    """Return a snapshot of the organisation that is available, and locked: nobody takes it out of use now.
+
+    Raises NotFound, or SnapshotNotReady.
+    """
+    row = await _locked(session, snapshot_id)
+    if row.organization_id != organization_id or row.state is SnapshotState.DELETED:
+        raise NotFound("snapshot", snapshot_id)
+    record = _record(row)
+    if record.state is not SnapshotState.AVAILABLE or record.manifest is None:
+        raise SnapshotNotReady(record.id, record.state)
+    return record, record.manifest
+
+
 async def list_snapshots(
     session: AsyncSession,
     organization_id: str,
@@ -208,6 +224,61 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     return _record(row)
 
 
+async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
+    """Take snapshots out of use whose time is over, and return how many; not those that are being loaded."""
+    loading = (
+        select(RunRow.operation_id)
+        .join(Operation, col(Operation.id) == col(RunRow.operation_id))
+        .where(col(RunRow.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
+    )
+    query = (
+        select(Snapshot)
+        .where(
+            col(Snapshot.expires_at) <= now,
+            col(Snapshot.state) == SnapshotState.AVAILABLE,
+            ~loading.exists(),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = (await session.exec(query)).all()
+    for row in rows:
+        row.state = SnapshotState.DELETING
+        row.secrets = {}
+        actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
+        await add_entry(session, actor, "snapshot.expire", row.id, {"environment": row.environment_id})
+    await session.flush()
+    return len(rows)
+
+
+async def left_in_store(session: AsyncSession, *, limit: int) -> tuple[tuple[str, str], ...]:
+    """Return organisation and id of snapshots that are of no use, and may still have objects."""
+    query = select(col(Snapshot.organization_id), col(Snapshot.id)).where(
+        col(Snapshot.removed_at).is_(None),
+        col(Snapshot.state).in_((SnapshotState.FAILED, SnapshotState.DELETING)),
+    )
+    return tuple((await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all())
+
+
+async def mark_removed(session: AsyncSession, snapshot_id: str, now: datetime) -> None:
+    """Note that nothing is left of a snapshot in the store. Raises NotFound."""
+    row = await _locked(session, snapshot_id)
+    if row.state is SnapshotState.DELETING:
+        row.state = SnapshotState.DELETED
+        row.manifest = None
+    row.removed_at = now
+    await session.flush()
+
+
+async def known(session: AsyncSession, snapshot_ids: Collection[str]) -> frozenset[str]:
+    """Return which of these are, or may yet be, of use."""
+    query = select(col(Snapshot.id)).where(
+        col(Snapshot.id).in_(snapshot_ids),
+        col(Snapshot.state).in_((SnapshotState.CREATING, SnapshotState.AVAILABLE)),
+    )
+    return frozenset((await session.exec(query)).all())
+
+
 async def _locked(session: AsyncSession, snapshot_id: str) -> Snapshot:
     query = select(Snapshot).where(col(Snapshot.id) == snapshot_id).with_for_update()
     row = (await session.exec(query, execution_options={"populate_existing": True})).one_or_none()
@@ -236,5 +307,5 @@ def _record(row: Snapshot) -> SnapshotRecord:
         published_at=row.published_at,
         expires_at=row.expires_at,
         last_verified_at=row.last_verified_at,
-        deleted_at=row.deleted_at,
+        removed_at=row.removed_at,
     )
