@@ -19,6 +19,8 @@ from activities.snapshots.capture import ClusterSnapshot
 from activities.snapshots.ledger import SnapshotLedger
 from activities.snapshots.load import ClusterRestore
 from activities.snapshots.sweep import ControlSnapshotSweep
+from activities.snapshots.verification import ControlVerification
+from activities.snapshots.verify import ClusterVerify
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -55,7 +57,9 @@ def control_activities(
         keep_events=retention.events,
         keep_operations=retention.operations,
     )
-    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects)
+    starter = TemporalStarter(client)
+    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter)
+    verification = ControlVerification(database=database, keys=keys, sealers=sealers, starter=starter)
     return [
         ledger.begin,
         ledger.record,
@@ -70,8 +74,17 @@ def control_activities(
         sweep.sweep_page,
         sweep.forget_history,
         snapshot_sweep.expire,
+        snapshot_sweep.at_storage,
+        snapshot_sweep.forget_volumes,
         snapshot_sweep.remove,
         snapshot_sweep.remove_orphans,
+        snapshot_sweep.start_verifications,
+        verification.begin,
+        verification.loadable,
+        verification.restore,
+        verification.await_operation,
+        verification.remove,
+        verification.finish,
     ]
 
 
@@ -85,6 +98,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     turn = asyncio.Semaphore(1)
     snapshot = ClusterSnapshot(cluster=cluster, opener=opener, objects=objects, turn=turn)
     restore = ClusterRestore(cluster=cluster, opener=opener, objects=objects, turn=turn)
+    verify = ClusterVerify(cluster=cluster, opener=opener, objects=objects, turn=turn)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -107,5 +121,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         restore.release,
         restore.load,
         restore.prove,
+        verify.stored,
+        verify.readable,
         delete.delete_namespace,
     ]

@@ -37,7 +37,7 @@ from api.registry_credentials.schemas import CreateRegistryCredential, ReplaceRe
 from api.revisions.schemas import CreateCheckpoint
 from api.seeds.schemas import PublishSeed, RunSeed, RunSeedPackage
 from api.shares.schemas import CreateShare
-from api.snapshots.schemas import CreateSnapshot, RestoreSnapshot
+from api.snapshots.schemas import CreateSnapshot, RestoreSnapshot, VerifySnapshot
 from api.stubs.schemas import GenerateStub
 from api.templates.schemas import InstantiateTemplate, TemplateIn
 
@@ -69,6 +69,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     RunSeedPackage,
     CreateSnapshot,
     RestoreSnapshot,
+    VerifySnapshot,
     GenerateStub,
     DiscoverBlueprint,
     EventOut,

@@ -225,7 +225,7 @@ class SnapshotBusy(DomainError):
     """Something else is done with the snapshot already; `what` names it."""
 
     def __init__(self, snapshot_id: str, what: str) -> None:
-        super().__init__(f"snapshot {snapshot_id} is busy with {what}")
+        super().__init__(f"snapshot {snapshot_id} is busy with {what}: wait for its end")
         self.snapshot_id = snapshot_id
 
 

@@ -486,9 +486,10 @@ class SnapshotRun(Table, table=True):
 
 
 class SnapshotVerification(Table, table=True):
-    """A look at whether a snapshot is what it says. `checks`: what was found, `workflows.domain.verification`.
+    """A look at whether a snapshot is what it says.
 
-    `environment_id` and `operation_id`: of the environment that it restores into, which is gone soon.
+    `checks`: what was found (`workflows.domain.verification`). `environment_id` and `operation_id`: of the
+    environment that it restores into, which is gone soon.
     """
 
     __tablename__ = "snapshot_verifications"

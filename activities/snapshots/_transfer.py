@@ -10,8 +10,10 @@ from activities.snapshots.frames import SealBroken
 from activities.storage.objects import ObjectNotFound, StoreUnavailable
 from activities.storage.streams import StreamDamaged
 from clusters.errors import CommandFailed
+from clusters.objects import ObjectRef
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.json_reading import text
 
 STREAM_SECONDS: Final = 12 * 3600.0
 """Longest that one command in a pod may take."""
@@ -52,7 +54,15 @@ async def tool_failed(
     what: str,
     failed: CommandFailed,
 ) -> NoReturn:
-    """End the activity with what a store's tool last said, its secrets taken out."""
+    """End the activity with what a store's tool last said, its secrets taken out.
+
+    A tool that was killed because its pod went away says nothing about the tool: that is tried again.
+    """
+    live = await evidence.cluster.get(ObjectRef("Pod", pod, context.namespace))
+    if live is None or text(live, "metadata", "deletionTimestamp"):
+        raise application_error(
+            failure(FailureKind.CLUSTER_UNAVAILABLE, f"{what} was cut off: pod {pod} went away.")
+        ) from failed
     said, keys = await evidence.of_output(
         context, service, pod=pod, container=service, output=failed.stderr.decode(errors="replace")
     )

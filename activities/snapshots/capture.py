@@ -125,13 +125,15 @@ class ClusterSnapshot(SnapshotActivities):
         named = {part.prefix: part for each in manifest.components for part in each.parts}
         async with alive() as life, store_failures():
             await csi.check_kept(self.cluster, manifest.volumes)
+            # By their names, not their objects: what a killed process had not finished is in no list of
+            # objects.
+            for attempt in await self._attempts(prefix):
+                if attempt not in named:
+                    await self.objects.delete_below(attempt)
             there = dict.fromkeys(named, 0)
-            async for found in self.objects.objects_below(prefix):
-                of = found.key.rpartition("/")[0]
-                if of in there:
+            for of in named:
+                async for found in self.objects.objects_below(of):
                     there[of] += found.size
-                else:
-                    await self.objects.delete(found.key)
             for of, part in named.items():
                 if there[of] != part.stored_bytes:
                     message = f"{there[of]} bytes of {of} are in the store, {part.stored_bytes} were written."
@@ -152,6 +154,13 @@ class ClusterSnapshot(SnapshotActivities):
             )
             cluster = self.cluster.fenced(life.lease)
             await csi.discard(cluster, request.context, request.snapshot_id, self.patience)
+
+    async def _attempts(self, prefix: str) -> list[str]:
+        """Return where attempts have stored something: `<prefix>/<service>/<part>/<attempt>`."""
+        found = [prefix]
+        for _ in range(3):
+            found = [f"{each}/{name}" for each in found for name in await self.objects.names_below(each)]
+        return found
 
     async def _store(
         self, request: Capture, cluster: Cluster, life: Life, pod: str, part: Part, ordinal: int

@@ -91,17 +91,26 @@ async def capture_volumes(cluster: Cluster, request: CaptureVolumes, patience: P
 async def check_kept(cluster: Cluster, volumes: Collection[StoredVolume]) -> None:
     """Fail unless the storage keeps each of these, and will when its environment is deleted."""
     for volume in volumes:
-        content = await cluster.get(ObjectRef(CONTENT, volume.content))
-        if (
-            content is None
-            or text(content, "metadata", "deletionTimestamp")
-            or text(content, "status", "snapshotHandle") != volume.handle
-        ):
-            message = f"The storage has no snapshot {volume.handle} any more ({CONTENT}/{volume.content})."
-            fail(failure(FailureKind.SNAPSHOT_CORRUPT, message))
-        if text(content, "spec", "deletionPolicy") != "Retain":
-            message = f"{CONTENT}/{volume.content} would go with the environment: it was changed meanwhile."
-            fail(failure(FailureKind.SNAPSHOT_CORRUPT, message))
+        fault = await fault_of(cluster, volume)
+        if fault:
+            fail(failure(FailureKind.SNAPSHOT_CORRUPT, f"{fault}."))
+
+
+async def fault_of(cluster: Cluster, volume: StoredVolume) -> str:
+    """Say why what the storage keeps of a volume cannot be relied on; empty: it can, as far as it tells."""
+    content = await cluster.get(ObjectRef(CONTENT, volume.content))
+    if (
+        content is None
+        or text(content, "metadata", "deletionTimestamp")
+        or text(content, "status", "snapshotHandle") != volume.handle
+    ):
+        return f"The storage has no snapshot {volume.handle} any more ({CONTENT}/{volume.content})"
+    if at(content, "status", "readyToUse") is not True:
+        said = text(content, "status", "error", "message") or "it is not ready"
+        return f"The snapshot {volume.handle} cannot be used: {said}"
+    if text(content, "spec", "deletionPolicy") != "Retain":
+        return f"{CONTENT}/{volume.content} would go with the environment: it was changed meanwhile"
+    return ""
 
 
 async def release(cluster: Cluster, namespace: str, snapshot_id: str) -> None:

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
 
 from activities._state import sealer_of, told_as_failures
@@ -12,7 +13,8 @@ from activities.db.engine import Database
 from activities.db.errors import SnapshotNotReady
 from activities.db.repositories import operations, secrets, snapshots
 from activities.db.repositories.environments import get_environment
-from activities.secrets import MasterKeys, Sealer
+from activities.db.repositories.snapshots import SnapshotRecord
+from activities.secrets import DataKey, MasterKeys, Sealer
 from activities.snapshots.frames import Component, ComponentKey, FileKey, SealBroken, data_key_id
 from workflows.contracts.snapshot import (
     ComponentKeys,
@@ -63,30 +65,39 @@ class SnapshotLedger(SnapshotLedgerActivities):
             ref = await operations.operation_ref(session, request.operation_id)
             environment = await get_environment(session, ref.organization_id, ref.environment_id)
             snapshot = await snapshots.get_snapshot(session, ref.organization_id, request.snapshot_id)
-            if snapshot.manifest is None:
-                raise SnapshotNotReady(snapshot.id, snapshot.state)
-            stored = snapshot.manifest.component(request.service)
-            headers = {part.prefix: base64.b64decode(part.header) for part in stored.parts}
-            data_keys = {
-                key_id: await secrets.open_data_key(session, ref.organization_id, key_id, self.keys)
-                for key_id in {data_key_id(header) for header in headers.values()}
-            }
-        sealer = sealer_of(self.sealers, environment.cluster)
-        of = Component(request.snapshot_id, request.service)
-        try:
-            opened = {
-                prefix: FileKey.open(data_keys[data_key_id(header)], header, of)
-                for prefix, header in headers.items()
-            }
-        except SealBroken as fault:
-            raise application_error(failure(FailureKind.SNAPSHOT_CORRUPT, f"{fault}.")) from fault
-        return Loadable(
-            component=stored,
-            keys={prefix: sealer.seal(base64.b64encode(key.key).decode()) for prefix, key in opened.items()},
-        )
+            sealer = sealer_of(self.sealers, environment.cluster)
+            return await loadable(session, snapshot, request.service, self.keys, sealer)
 
     @activity.defn(name="snapshot.describe")
     async def describe(self, manifest: SnapshotManifest) -> None:
         """See `SnapshotLedgerActivities`."""
         async with told_as_failures(), self.database.transaction() as session:
             await snapshots.describe(session, manifest)
+
+
+async def loadable(
+    session: AsyncSession, snapshot: SnapshotRecord, service: str, keys: MasterKeys, sealer: Sealer
+) -> Loadable:
+    """Return a stored component with its keys, sealed for a cluster.
+
+    Raises SnapshotNotReady, SecretsError; ends the activity when a stored key cannot be opened.
+    """
+    if snapshot.manifest is None:
+        raise SnapshotNotReady(snapshot.id, snapshot.state)
+    stored = snapshot.manifest.component(service)
+    of = Component(snapshot.id, service)
+    data_keys: dict[str, DataKey] = {}
+    sealed: dict[str, str] = {}
+    try:
+        for part in stored.parts:
+            header = base64.b64decode(part.header)
+            key_id = data_key_id(header)
+            if key_id not in data_keys:
+                data_keys[key_id] = await secrets.open_data_key(
+                    session, snapshot.organization_id, key_id, keys
+                )
+            key = FileKey.open(data_keys[key_id], header, of)
+            sealed[part.prefix] = sealer.seal(base64.b64encode(key.key).decode())
+    except SealBroken as fault:
+        raise application_error(failure(FailureKind.SNAPSHOT_CORRUPT, f"{fault}.")) from fault
+    return Loadable(component=stored, keys=sealed)

@@ -112,12 +112,12 @@ class ClusterRestore(RestoreActivities):
                     life.progress = f"{component.service}: {part.subject}"
                     measured[ordinal, part.subject] = await self._measured(request, cluster, pod, part, store)
         differences: list[str] = []
-        for part in component.parts:
-            found = measured.get((part.ordinal, part.subject))
-            if part.facts is None or found is None:
-                differences.append(f"{part.subject} is not there, or nothing was recorded of it")
+        for stored in component.parts:
+            found = measured.get((stored.ordinal, stored.subject))
+            if stored.facts is None or found is None:
+                differences.append(f"{stored.subject} is not there, or nothing was recorded of it")
             else:
-                differences += [f"{part.subject}: {each}" for each in differences_of(part.facts, found)]
+                differences += [f"{stored.subject}: {each}" for each in differences_of(stored.facts, found)]
         return Proof(differences=tuple(differences), compared=len(component.parts))
 
     async def _measured(

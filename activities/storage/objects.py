@@ -192,7 +192,16 @@ def _open(url: str) -> LocalStore | S3Store:
         return S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            retry_config={"retry_timeout": timedelta(seconds=_RETRY_SECONDS)},
+            retry_config={
+                "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+                # A connection that is refused costs no time: the number of tries must not end it before that.
+                "max_retries": 10_000,
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
         )
     directory = local_directory(url)
     if directory is None:

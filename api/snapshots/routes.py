@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.auth import Developer, Viewer
 from api.bodies import read_document
@@ -18,7 +18,13 @@ from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.snapshots import service
-from api.snapshots.schemas import CreateSnapshot, RestoreSnapshot, SnapshotOut
+from api.snapshots.schemas import (
+    CreateSnapshot,
+    RestoreSnapshot,
+    SnapshotOut,
+    VerificationOut,
+    VerifySnapshot,
+)
 from api.state import State
 from workflows.domain.failures import FailureKind
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotState
@@ -170,6 +176,71 @@ async def restore(
     wish = validated(RestoreSnapshot, await read_document(request, allow_yaml=False))
     outcome = await service.restore(Caller(request, state, actor, key), snapshot_id, wish)
     return await answer_accepted(request, state, outcome, wait)
+
+
+@router.post(
+    "/v1/snapshots/{id}/verify",
+    status_code=202,
+    response_model=Envelope[VerificationOut],
+    summary="Verify a snapshot",
+    operation_id="snapshots_verify",
+    **documented(
+        FailureKind.CONFLICT,
+        *REPEAT_PROBLEMS,
+        body=json_body(VerifySnapshot, {"restored": {"level": 2}}, required=False),
+        audit="snapshot.verify",
+    ),
+)
+async def verify(
+    request: Request, state: State, actor: Developer, snapshot_id: Id, key: IdempotencyKey = None
+) -> Response:
+    """Level 2 restores it into an environment of its own, which is deleted afterwards."""
+    wish = VerifySnapshot()
+    if (await request.body()).strip():
+        wish = validated(VerifySnapshot, await read_document(request, allow_yaml=False))
+    outcome = await service.verify(Caller(request, state, actor, key), snapshot_id, wish.level)
+    return answer_outcome(request, outcome)
+
+
+@router.get(
+    "/v1/snapshots/{id}/verifications",
+    response_model=ListEnvelope[VerificationOut],
+    summary="List the verifications of a snapshot",
+    operation_id="snapshots_verifications",
+    **documented(),
+)
+async def list_verifications(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    snapshot_id: Id,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
+    """Newest first, each with all that was found."""
+    items, following = await service.find_verifications(
+        state, actor.organization_id, snapshot_id, limit=limit, cursor=cursor
+    )
+    return answer_list(request, items, following)
+
+
+@router.get(
+    "/v1/snapshots/{id}/verifications/{verificationId}",
+    response_model=Envelope[VerificationOut],
+    summary="Get a verification",
+    operation_id="snapshots_verification",
+    **documented(),
+)
+async def get_verification(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    snapshot_id: Id,
+    verification_id: Annotated[str, Path(alias="verificationId", description="Id of the verification")],
+) -> Response:
+    """Its state, and at its end what was looked at and found."""
+    found = await service.get_verification(state, actor.organization_id, snapshot_id, verification_id)
+    return answer(request, found)
 
 
 @router.delete(

@@ -11,6 +11,7 @@ from api.envelope import ApiInput, ApiModel
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot import Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import VerificationState, VerifyLevel
 
 DEFAULT_DAYS = 30
 
@@ -49,6 +50,39 @@ class RestoreSnapshot(ApiInput):
         return self
 
 
+class VerifySnapshot(ApiInput):
+    """What `POST /snapshots/{id}/verify` may be sent."""
+
+    level: VerifyLevel = Field(
+        default=VerifyLevel.READABLE,
+        description="0: objects, sizes, digests; 1: opened and read to the end; 2: restored and compared",
+    )
+
+
+class CheckOut(ApiModel):
+    """One thing that was looked at."""
+
+    level: VerifyLevel
+    subject: str
+    ok: bool
+    message: str = ""
+
+
+class VerificationOut(ApiModel):
+    """A look at whether a snapshot is what it says. `checks` are there at its end."""
+
+    id: str
+    snapshot_id: str
+    level: VerifyLevel
+    state: VerificationState = Field(description="`aborted`: it could not be told, either way")
+    checks: list[CheckOut]
+    environment_id: str | None = Field(default=None, description="Into which it was restored; level 2")
+    operation_id: str | None = None
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
 class ComponentOut(ApiModel):
     """A service in a snapshot."""
 
@@ -59,6 +93,7 @@ class ComponentOut(ApiModel):
     quiesced: bool = Field(description="Its own hook held it still")
     captured_at: datetime | None = None
     parts: int = Field(description="Streams in the store")
+    volumes: int = Field(description="Volumes that the cluster's own storage keeps a snapshot of")
     plain_bytes: int
     stored_bytes: int
 
@@ -84,4 +119,5 @@ class SnapshotOut(ApiModel):
     published_at: datetime | None = None
     expires_at: datetime | None = None
     last_verified_at: datetime | None = None
+    verified_level: VerifyLevel | None = Field(default=None, description="The highest that has passed")
     components: list[ComponentOut] | None = None

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
+import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
 from activities.db.acceptance import Accepted, AsNew, Place, SnapshotWish
 from activities.db.errors import SnapshotNotReady
-from activities.db.repositories import environments, snapshots
+from activities.db.repositories import environments, snapshots, verifications
 from activities.db.repositories.snapshots import SnapshotRecord
+from activities.db.repositories.verifications import VerificationRecord
+from activities.temporal import TemporalError, VerificationStart
+from api.deferred import TELL_SECONDS
 from api.environments.service import Caller, accept, location
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
-from api.snapshots.schemas import ComponentOut, CreateSnapshot, RestoreSnapshot, SnapshotOut
+from api.snapshots.schemas import (
+    CheckOut,
+    ComponentOut,
+    CreateSnapshot,
+    RestoreSnapshot,
+    SnapshotOut,
+    VerificationOut,
+)
 from api.state import AppState
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotState, StoredComponent
+from workflows.domain.verification import VerifyLevel
+
+_log = structlog.get_logger("perdure.api")
 
 
 async def take(caller: Caller, environment_id: str, wish: CreateSnapshot) -> Outcome[Accepted] | Replayed:
@@ -103,6 +118,75 @@ async def delete(caller: Caller, snapshot_id: str) -> Outcome[None] | Replayed:
     return await once(caller.request, caller.state, caller.actor, caller.key, work)
 
 
+async def verify(
+    caller: Caller, snapshot_id: str, level: VerifyLevel
+) -> Outcome[VerificationRecord] | Replayed:
+    """Verify a snapshot; a start that gets lost is made by the sweep."""
+
+    async def work(session: AsyncSession) -> Outcome[VerificationRecord]:
+        record = await verifications.ask(session, caller.actor, snapshot_id, level)
+        return Outcome(
+            record,
+            202,
+            _verification(record),
+            headers={"Location": f"/v1/snapshots/{snapshot_id}/verifications/{record.id}"},
+        )
+
+    outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
+    if isinstance(outcome, Outcome):
+        await _start(caller.state, outcome.result)
+    return outcome
+
+
+async def find_verifications(
+    state: AppState, organization_id: str, snapshot_id: str, *, limit: int, cursor: str | None
+) -> tuple[list[VerificationOut], str | None]:
+    """Return a page of a snapshot's verifications, the newest first. Raises NotFound."""
+    async with state.database.reading() as session:
+        await snapshots.get_snapshot(session, organization_id, snapshot_id)
+        page = await verifications.list_verifications(
+            session, organization_id, snapshot_id, limit=limit, cursor=cursor
+        )
+    return [_verification(record) for record in page.items], page.next_cursor
+
+
+async def get_verification(
+    state: AppState, organization_id: str, snapshot_id: str, verification_id: str
+) -> VerificationOut:
+    """Return one verification with all that was found. Raises NotFound."""
+    async with state.database.reading() as session:
+        return _verification(
+            await verifications.get_verification(session, organization_id, snapshot_id, verification_id)
+        )
+
+
+async def _start(state: AppState, record: VerificationRecord) -> None:
+    async with state.database.reading() as session:
+        environment_id = await snapshots.environment_of(session, record.snapshot_id)
+    start = VerificationStart(record.id, record.snapshot_id, record.organization_id, environment_id)
+    try:
+        async with asyncio.timeout(TELL_SECONDS):
+            await state.starter.verify(start)
+    except (TemporalError, TimeoutError) as error:
+        state.metrics.starts_deferred.inc()
+        _log.warning("verification_start_deferred", verificationId=record.id, error=str(error))
+
+
+def _verification(record: VerificationRecord) -> VerificationOut:
+    return VerificationOut(
+        id=record.id,
+        snapshot_id=record.snapshot_id,
+        level=record.level,
+        state=record.state,
+        checks=[CheckOut.model_validate(check.model_dump()) for check in record.checks],
+        environment_id=record.environment_id,
+        operation_id=record.operation_id,
+        requested_by=record.requested_by,
+        created_at=record.created_at,
+        finished_at=record.finished_at,
+    )
+
+
 def _accepted(state: AppState, accepted: Accepted, snapshot_id: str) -> Outcome[Accepted]:
     shaped = operation_out(
         state.settings,
@@ -132,6 +216,7 @@ def _shaped(record: SnapshotRecord, *, full: bool = False) -> SnapshotOut:
         published_at=record.published_at,
         expires_at=record.expires_at,
         last_verified_at=record.last_verified_at,
+        verified_level=None if record.verified_level is None else VerifyLevel(record.verified_level),
         components=[_component(each) for each in manifest.components] if full and manifest else None,
     )
 
@@ -145,6 +230,7 @@ def _component(component: StoredComponent) -> ComponentOut:
         quiesced=component.quiesced,
         captured_at=component.captured_at,
         parts=len(component.parts),
+        volumes=len(component.volumes),
         plain_bytes=sum(part.plain_bytes for part in component.parts),
         stored_bytes=component.stored_bytes,
     )

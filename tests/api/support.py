@@ -22,6 +22,7 @@ from activities.temporal import (
     QueueState,
     TemporalSetup,
     TemporalUnavailable,
+    VerificationStart,
 )
 from api.app import create_app
 from api.settings import ApiSettings
@@ -44,6 +45,7 @@ class Recorder:
     """Stands in for Temporal: notes what it was asked; `away` makes it refuse."""
 
     started: list[OperationStart] = field(default_factory=list)
+    verified: list[VerificationStart] = field(default_factory=list)
     signalled: list[tuple[str, str, CancelRequest | None]] = field(default_factory=list)
     """By workflow id: the signal's name and what came with it."""
     away: bool = False
@@ -69,6 +71,11 @@ class Recorder:
         """Return two workers and what waits for them."""
         self._refuse()
         return QueueState(name, self.workers, 3)
+
+    async def verify(self, verification: VerificationStart) -> None:
+        """Note the start of a verification."""
+        self._refuse()
+        self.verified.append(verification)
 
     async def setup(self) -> TemporalSetup:
         """Return how it is set up."""

@@ -10,7 +10,7 @@ import pytest
 
 from activities.snapshots.archive import Archive, opened, seal_into
 from activities.snapshots.facts import facts_of, observed, observer_of
-from activities.snapshots.frames import Component, FileKey
+from activities.snapshots.frames import Component, ComponentKey, FileKey
 from activities.storage.objects import ObjectStore
 from clusters.gateway import Cluster
 from tests.clusters.conftest import Environment
@@ -91,7 +91,7 @@ async def taken(store: ObjectStore, kind: DataStore, source: Server, parts: Sequ
     snapshot = Snapshot(store, kind, parts, [], [])
     for part in parts:
         component = Component("snap_1", part.key)
-        key = FileKey.new(DATA_KEY, component)
+        key = ComponentKey.new(DATA_KEY, component).stream_key()
         observer = observer_of(kind, part.key)
         async with source.cluster.output_of(
             source.environment.name, source.pod, part.dump, timeout=200

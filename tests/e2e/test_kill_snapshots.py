@@ -116,7 +116,8 @@ def test_killed_at_a_step_it_goes_on(stack: Stack, files: Handle, moment: str) -
 
 
 def test_killed_before_its_end_is_written_it_is_published_once(stack: Stack, files: Handle) -> None:
-    with stack.end_refused(files.environment_id, "succeeded") as refused:
+    name = stack.client.get(f"/v1/environments/{files.environment_id}").json()["data"]["name"]
+    with stack.end_refused(name, "succeeded") as refused:
         taking, snapshot = take(files)
         eventually(refused, "the end is to be written", within=120)
         # All is stored, and yet it is of no use: its operation has not succeeded.

@@ -4,6 +4,7 @@ from typing import Final
 
 from temporalio import activity
 
+from workflows.contracts.snapshot import Discard
 from workflows.domain.failures import WireModel
 
 SWEEP_SNAPSHOTS: Final = "SweepSnapshots"
@@ -16,6 +17,8 @@ class SnapshotsSwept(WireModel):
 
     expired: int = 0
     removed: int = 0
+    started: int = 0
+    """Verifications whose workflow was started, or had been already."""
     orphans: int = 0
     """Of which the database knows nothing, or that they are of no use."""
 
@@ -25,7 +28,21 @@ class SnapshotsSwept(WireModel):
             expired=self.expired + other.expired,
             removed=self.removed + other.removed,
             orphans=self.orphans + other.orphans,
+            started=self.started + other.started,
         )
+
+
+class AtStorage(WireModel):
+    """A snapshot that is of no use, of which the storage of a cluster keeps volumes."""
+
+    cluster: str
+    discard: Discard
+
+
+class KeptByStorage(WireModel):
+    """Some of them; the next sweep finds the rest."""
+
+    snapshots: tuple[AtStorage, ...] = ()
 
 
 class SnapshotSweepActivities:
@@ -34,6 +51,21 @@ class SnapshotSweepActivities:
     @activity.defn(name="snapshots.expire")
     async def expire(self) -> SnapshotsSwept:
         """Take snapshots out of use whose time is over."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshots.start_verifications")
+    async def start_verifications(self) -> SnapshotsSwept:
+        """Start verifications whose start was lost."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshots.at_storage")
+    async def at_storage(self) -> KeptByStorage:
+        """Find snapshots of no use that a cluster has to remove."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshots.forget_volumes")
+    async def forget_volumes(self, snapshot_id: str) -> None:
+        """Note that a cluster has removed what it kept of a snapshot."""
         raise NotImplementedError
 
     @activity.defn(name="snapshots.remove")

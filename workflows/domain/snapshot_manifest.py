@@ -138,7 +138,7 @@ class SnapshotRun(WireModel):
     floor: Consistency | None = None
     """Taking only: the least consistency that is of use."""
     prove: bool = False
-    """Loading only: what was loaded is dumped once more before anything else starts, and has to be the same."""
+    """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
 
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:

@@ -57,11 +57,15 @@ class Place:
 class AsNew:
     """As what a snapshot is restored.
 
-    `storage_classes`: by the class in the snapshot, the one to use; "" is a volume that names none.
+    `storage_classes`: by the class in the snapshot, the one to use; "" is a volume that names none. `prove`:
+    what was loaded has to be what was captured. `ttl_minutes`: after which it goes by itself; None: as the
+    Blueprint says.
     """
 
     name: str
     storage_classes: Mapping[str, str] = field(default_factory=dict)
+    prove: bool = False
+    ttl_minutes: int | None = None
 
 
 async def restore_in_place(
@@ -150,7 +154,7 @@ async def restore_as_new(
     )
     loaded = Overrides(loaded=dict.fromkeys(loads, snapshot.id))
     await environments.replace_overrides(session, accepted.environment, loaded)
-    run = SnapshotRun(snapshot_id=snapshot.id)
+    run = SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove)
     await snapshots.add_run(session, snapshot.organization_id, accepted.operation.id, run)
     return accepted
 
@@ -222,6 +226,10 @@ def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str
 
     services = tuple(rewritten(service) for service in kept.services)
     copied = kept.model_copy(update={"services": services})
+    if wish.ttl_minutes is not None:
+        # One that is to go by itself must be let go.
+        passing = {"ttl_minutes": wish.ttl_minutes, "protected": False, "auto_shutdown_enabled": False}
+        copied = copied.model_copy(update=passing)
     document = copied.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
     try:
         # Through the parser: the new name is checked like any other.

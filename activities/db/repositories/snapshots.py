@@ -7,20 +7,24 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from activities.db.core import table_of
-from activities.db.errors import NotFound, SnapshotInUse, SnapshotNotReady
+from activities.db.errors import NotFound, SnapshotBusy, SnapshotInUse, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import SWEEPER, Actor, JsonObject
+from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Role, Snapshot
+from activities.db.tables import Environment, Operation, Role, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, SnapshotState
+from workflows.domain.verification import VerificationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class SnapshotRecord:
     published_at: datetime | None
     expires_at: datetime | None
     last_verified_at: datetime | None
+    verified_level: int | None
     removed_at: datetime | None
 
 
@@ -114,7 +119,7 @@ async def describe(session: AsyncSession, manifest: SnapshotManifest) -> None:
 
     Raises NotFound.
     """
-    row = await _locked(session, manifest.snapshot_id)
+    row = await locked_snapshot(session, manifest.snapshot_id)
     if row.state is SnapshotState.CREATING:
         row.manifest = manifest.model_dump(mode="json")
         row.consistency = manifest.consistency
@@ -160,13 +165,18 @@ async def usable_snapshot(
 
     Raises NotFound, or SnapshotNotReady.
     """
-    row = await _locked(session, snapshot_id)
-    if row.organization_id != organization_id or row.state is SnapshotState.DELETED:
-        raise NotFound("snapshot", snapshot_id)
-    record = _record(row)
+    record = _record(await locked_snapshot(session, snapshot_id, organization_id))
     if record.state is not SnapshotState.AVAILABLE or record.manifest is None:
         raise SnapshotNotReady(record.id, record.state)
     return record, record.manifest
+
+
+async def environment_of(session: AsyncSession, snapshot_id: str) -> str:
+    """Return the id of the environment that a snapshot is of, whoever's it is. Raises NotFound."""
+    row = await session.get(Snapshot, snapshot_id)
+    if row is None:
+        raise NotFound("snapshot", snapshot_id)
+    return row.environment_id
 
 
 async def list_snapshots(
@@ -204,9 +214,7 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
 
     The same again is answered alike. Raises NotFound, or SnapshotInUse while an operation takes or loads it.
     """
-    row = await _locked(session, snapshot_id)
-    if row.organization_id != actor.organization_id or row.state is SnapshotState.DELETED:
-        raise NotFound("snapshot", snapshot_id)
+    row = await locked_snapshot(session, snapshot_id, actor.organization_id)
     if row.state is SnapshotState.DELETING:
         return _record(row)
     using = (
@@ -217,6 +225,9 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     live = (await session.exec(using.limit(1))).one_or_none()
     if live is not None:
         raise SnapshotInUse(snapshot_id, live.id, live.kind)
+    verification = (await session.exec(_verifying(snapshot_id).limit(1))).one_or_none()
+    if verification is not None:
+        raise SnapshotBusy(snapshot_id, f"verification {verification}")
     row.state = SnapshotState.DELETING
     row.secrets = {}
     await add_entry(session, actor, "snapshot.delete", row.id, {"environment": row.environment_id})
@@ -237,6 +248,7 @@ async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
             col(Snapshot.expires_at) <= now,
             col(Snapshot.state) == SnapshotState.AVAILABLE,
             ~loading.exists(),
+            ~_verifying(col(Snapshot.id)).exists(),
         )
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -251,18 +263,48 @@ async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
     return len(rows)
 
 
-async def left_in_store(session: AsyncSession, *, limit: int) -> tuple[tuple[str, str], ...]:
-    """Return organisation and id of snapshots that are of no use, and may still have objects."""
-    query = select(col(Snapshot.organization_id), col(Snapshot.id)).where(
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A snapshot that is of no use, and may have objects; `at_storage`: a cluster keeps volumes of it."""
+
+    organization_id: str
+    snapshot_id: str
+    environment_id: str
+    at_storage: bool
+
+
+async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> tuple[LeftBehind, ...]:
+    """Return snapshots that are of no use, in the order of their ids, `after` the one given."""
+    query = select(Snapshot).where(
         col(Snapshot.removed_at).is_(None),
         col(Snapshot.state).in_((SnapshotState.FAILED, SnapshotState.DELETING)),
+        col(Snapshot.id) > after,
     )
-    return tuple((await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all())
+    rows = (await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all()
+    return tuple(
+        LeftBehind(row.organization_id, row.id, row.environment_id, at_storage=_at_storage(row))
+        for row in rows
+    )
+
+
+def _at_storage(row: Snapshot) -> bool:
+    return row.manifest is not None and bool(SnapshotManifest.model_validate(row.manifest).volumes)
+
+
+async def forget_volumes(session: AsyncSession, snapshot_id: str) -> None:
+    """Note that no cluster keeps volumes of a snapshot any more. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    if row.manifest is None or row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
+        return
+    manifest = SnapshotManifest.model_validate(row.manifest)
+    components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
+    row.manifest = manifest.model_copy(update={"components": components}).model_dump(mode="json")
+    await session.flush()
 
 
 async def mark_removed(session: AsyncSession, snapshot_id: str, now: datetime) -> None:
     """Note that nothing is left of a snapshot in the store. Raises NotFound."""
-    row = await _locked(session, snapshot_id)
+    row = await locked_snapshot(session, snapshot_id)
     if row.state is SnapshotState.DELETING:
         row.state = SnapshotState.DELETED
         row.manifest = None
@@ -279,12 +321,31 @@ async def known(session: AsyncSession, snapshot_ids: Collection[str]) -> frozens
     return frozenset((await session.exec(query)).all())
 
 
-async def _locked(session: AsyncSession, snapshot_id: str) -> Snapshot:
-    query = select(Snapshot).where(col(Snapshot.id) == snapshot_id).with_for_update()
-    row = (await session.exec(query, execution_options={"populate_existing": True})).one_or_none()
+async def locked_snapshot(
+    session: AsyncSession, snapshot_id: str, organization_id: str | None = None
+) -> Snapshot:
+    """Lock and return a snapshot's row; of this organisation, and not deleted, when one is given.
+
+    Raises NotFound.
+    """
+    query = select(Snapshot).where(col(Snapshot.id) == snapshot_id)
+    if organization_id is not None:
+        query = query.where(
+            col(Snapshot.organization_id) == organization_id, col(Snapshot.state) != SnapshotState.DELETED
+        )
+    found = await session.exec(query.with_for_update(), execution_options=FRESH)
+    row = found.one_or_none()
     if row is None:
         raise NotFound("snapshot", snapshot_id)
     return row
+
+
+def _verifying(snapshot_id: str | Mapped[str]) -> SelectOfScalar[str]:
+    """The verification of a snapshot that is under way."""
+    return select(col(SnapshotVerification.id)).where(
+        col(SnapshotVerification.snapshot_id) == snapshot_id,
+        col(SnapshotVerification.state) == VerificationState.RUNNING,
+    )
 
 
 def _record(row: Snapshot) -> SnapshotRecord:
@@ -307,5 +368,6 @@ def _record(row: Snapshot) -> SnapshotRecord:
         published_at=row.published_at,
         expires_at=row.expires_at,
         last_verified_at=row.last_verified_at,
+        verified_level=row.verified_level,
         removed_at=row.removed_at,
     )
