@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -70,20 +70,29 @@ def _kubectl(*arguments: str, stdin: str = "") -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def classes() -> Iterator[None]:
-    """The kinds of volume snapshots, and classes of the driver that is played; gone again afterwards."""
+@contextmanager
+def classes_of(driver: str) -> Iterator[None]:
+    """Give the cluster the kinds of volume snapshots, and classes of a driver, for as long as this lasts."""
     files = [argument for path in definitions() for argument in ("-f", str(path))]
+    made = _CLASSES.replace(DRIVER, driver)
     _kubectl("apply", "--server-side", "--force-conflicts", *files)
     _kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
-    _kubectl("apply", "-f", "-", stdin=_CLASSES)
-    yield
-    _kubectl("delete", "-f", "-", stdin=_CLASSES)
-    for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
-        names = _kubectl("get", kind, "-o", "name").split()
-        for name in names:
-            _kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    _kubectl("delete", "--wait=false", *files)
+    _kubectl("apply", "-f", "-", stdin=made)
+    try:
+        yield
+    finally:
+        _kubectl("delete", "-f", "-", stdin=made)
+        for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
+            for name in _kubectl("get", kind, "-o", "name").split():
+                _kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        _kubectl("delete", "--wait=false", *files)
+
+
+@pytest.fixture(scope="module")
+def classes() -> Iterator[None]:
+    """The kinds, and classes of the driver that is played."""
+    with classes_of(DRIVER):
+        yield
 
 
 class Ground:
