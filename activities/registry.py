@@ -74,6 +74,8 @@ def control_activities(
         sweep.sweep_page,
         sweep.forget_history,
         snapshot_sweep.expire,
+        snapshot_sweep.at_storage,
+        snapshot_sweep.forget_volumes,
         snapshot_sweep.remove,
         snapshot_sweep.remove_orphans,
         snapshot_sweep.start_verifications,
@@ -96,7 +98,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     turn = asyncio.Semaphore(1)
     snapshot = ClusterSnapshot(cluster=cluster, opener=opener, objects=objects, turn=turn)
     restore = ClusterRestore(cluster=cluster, opener=opener, objects=objects, turn=turn)
-    verify = ClusterVerify(opener=opener, objects=objects, turn=turn)
+    verify = ClusterVerify(cluster=cluster, opener=opener, objects=objects, turn=turn)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -111,8 +113,12 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         seed.stop_job,
         snapshot.survey,
         snapshot.capture,
+        snapshot.capture_volumes,
         snapshot.publish,
         snapshot.discard,
+        restore.provide,
+        restore.settle,
+        restore.release,
         restore.load,
         restore.prove,
         verify.stored,

@@ -63,6 +63,9 @@ class ObjectRef:
         return f"{self.kind}/{self.name}"
 
 
+_SNAPSHOTS: Final = "snapshot.storage.k8s.io"
+_GROUPS: Final = "groupsnapshot.storage.k8s.io"
+
 KINDS: Final[dict[str, Kind]] = {
     kind.kind: kind
     for kind in (
@@ -109,6 +112,14 @@ KINDS: Final[dict[str, Kind]] = {
             namespaced=False,
         ),
         Kind("StorageClass", "storage.k8s.io", "v1", "storageclasses", namespaced=False),
+        Kind("VolumeSnapshot", _SNAPSHOTS, "v1", "volumesnapshots"),
+        Kind("VolumeSnapshotClass", _SNAPSHOTS, "v1", "volumesnapshotclasses", namespaced=False),
+        Kind("VolumeSnapshotContent", _SNAPSHOTS, "v1", "volumesnapshotcontents", namespaced=False),
+        Kind("VolumeGroupSnapshot", _GROUPS, "v1beta2", "volumegroupsnapshots"),
+        Kind("VolumeGroupSnapshotClass", _GROUPS, "v1beta2", "volumegroupsnapshotclasses", namespaced=False),
+        Kind(
+            "VolumeGroupSnapshotContent", _GROUPS, "v1beta2", "volumegroupsnapshotcontents", namespaced=False
+        ),
     )
 }
 """The kinds that we use. A path never needs discovery."""
@@ -129,7 +140,10 @@ OURS: Final[tuple[str, ...]] = (
     "HTTPRoute",
     "RoleBinding",
 )
-"""The namespaced kinds that we create: what an inventory looks through."""
+"""The namespaced kinds that an environment is made of: what an inventory looks through.
+
+Snapshots of volumes are no part of it: what an operation did not find beforehand its undo deletes.
+"""
 
 
 def kind_of(name: str) -> Kind:

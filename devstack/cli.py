@@ -7,6 +7,7 @@ import sys
 from types import FrameType
 
 from devstack import settings
+from devstack.csidriver import ensure as ensure_csi_driver
 from devstack.errors import DevstackError
 from devstack.progress import say
 from devstack.runner import PROGRAMS
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("dev", help="up, then follow the logs; Ctrl-C stops everything")
     commands.add_parser("demo", help="provision the example shop and place an order in it")
     commands.add_parser("s3", help="build the S3 server that tests run against, and say where it is")
+    commands.add_parser("csi", help="build what snapshots by a storage are tried with, and say where it is")
     return parser
 
 
@@ -65,6 +67,8 @@ def _run(given: argparse.Namespace, stack: Stack) -> int:
             demo(stack)
         case "s3":
             say(str(ensure_s3_server()))
+        case "csi":
+            say(str(ensure_csi_driver()))
     return 0
 
 

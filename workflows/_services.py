@@ -139,7 +139,14 @@ class ServicesFrame(OperationFrame):
                 await self.noted(step, lambda: self._remove(plan, step))
             case StepKind.CANCEL_RUNNING | StepKind.DELETE_NAMESPACE:
                 raise AssertionError(f"{step.kind} is a step of a delete")
-            case StepKind.SEED | StepKind.SURVEY | StepKind.CAPTURE | StepKind.PUBLISH | StepKind.LOAD:
+            case (
+                StepKind.SEED
+                | StepKind.SURVEY
+                | StepKind.CAPTURE
+                | StepKind.PUBLISH
+                | StepKind.CLAIM
+                | StepKind.LOAD
+            ):
                 raise AssertionError(f"{step.kind} is a step of a workflow of its own")
             case _:
                 assert_never(step.kind)

@@ -1,10 +1,13 @@
 """RestoreEnvironment: brings a snapshot's data into an environment, a new one or one that stands."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
 from workflows._cluster import StepFailed, on_cluster, on_state
-from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL
+from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL, SHORT_STEP_TOTAL
 from workflows._services import ServicesFrame
 from workflows.contracts.operation import (
     CANCEL_SIGNAL,
@@ -13,11 +16,12 @@ from workflows.contracts.operation import (
     OperationPlan,
     OperationResult,
 )
-from workflows.contracts.restore import RESTORE_ENVIRONMENT, Load, RestoreActivities
-from workflows.contracts.snapshot import SnapshotLedgerActivities, StreamKeysWanted
+from workflows.contracts.restore import RESTORE_ENVIRONMENT, Load, Provide, Release, RestoreActivities
+from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
 from workflows.domain import manifests
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
+from workflows.domain.snapshot_manifest import StoredComponent
 
 
 @workflow.defn(name=RESTORE_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -41,6 +45,8 @@ class RestoreEnvironment(ServicesFrame):
     async def undo(self, plan: OperationPlan) -> Cleanup:
         """Take a new environment away; of one that stands say what was loaded, and let it run."""
         cleanup = await super().undo(plan)
+        if any(step.kind is StepKind.CLAIM and self.begun(step.name) for step in plan.steps):
+            await self._release(plan)
         loaded = tuple(
             f"{step.name}: its data may be replaced, in part or whole"
             for step in plan.steps
@@ -50,8 +56,26 @@ class RestoreEnvironment(ServicesFrame):
             return cleanup
         return cleanup.model_copy(update={"complete": False, "not_undone": (*cleanup.not_undone, *loaded)})
 
+    async def _release(self, plan: OperationPlan) -> None:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        try:
+            await on_cluster(
+                RestoreActivities.release,
+                Release(context=plan.context.fenced_for_cleanup(), snapshot_id=plan.snapshot.snapshot_id),
+                cluster=plan.context.cluster,
+                step="release",
+                summary="remove what lent snapshots of volumes",
+                attempt_limit=SHORT_STEP_TOTAL,
+                total_limit=SHORT_STEP_TOTAL,
+            )
+        except StepFailed as failed:
+            # Names of snapshots that stay where they are: nothing is lost or kept by them.
+            workflow.logger.warning("what lent snapshots could not be removed: %s", failed.failure.message)
+
     async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
         match step.kind:
+            case StepKind.CLAIM:
+                await self.noted(step, lambda: self._claim(plan, step))
             case StepKind.LOAD:
                 await self.noted(step, lambda: self._load(plan, step))
             case StepKind.STOP_SERVICE:
@@ -60,16 +84,56 @@ class RestoreEnvironment(ServicesFrame):
             case _:
                 await super()._run_step(plan, step)
 
-    async def _load(self, plan: OperationPlan, step: PlannedStep) -> Output:
+    async def _claim(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        stored = await self._stored(plan, step)
+        await self._with_volumes(RestoreActivities.provide, plan, step, stored.component)
+        return {"volumes": len(stored.component.volumes)}
+
+    async def _with_volumes(
+        self,
+        activity: Callable[[Any, Provide], Coroutine[Any, Any, None]],
+        plan: OperationPlan,
+        step: PlannedStep,
+        component: StoredComponent,
+    ) -> None:
         assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
-        name, snapshot_id = step.service or "", plan.snapshot.snapshot_id
-        stored = await on_state(
+        await on_cluster(
+            activity,
+            Provide(
+                context=plan.context,
+                snapshot_id=plan.snapshot.snapshot_id,
+                service=manifests.running_as(self._blueprint.service(component.service)),
+                volumes=component.volumes,
+            ),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{component.service}: {len(component.volumes)} volumes from {component.engine}",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+
+    async def _stored(self, plan: OperationPlan, step: PlannedStep) -> Loadable:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        name = step.service or ""
+        return await on_state(
             SnapshotLedgerActivities.stream_keys,
-            StreamKeysWanted(operation_id=self.operation.operation_id, snapshot_id=snapshot_id, service=name),
+            StreamKeysWanted(
+                operation_id=self.operation.operation_id,
+                snapshot_id=plan.snapshot.snapshot_id,
+                service=name,
+            ),
             step=step.name,
             summary=f"keys of what is stored of {name}",
         )
+
+    async def _load(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        name, snapshot_id = step.service or "", plan.snapshot.snapshot_id
+        stored = await self._stored(plan, step)
         component = stored.component
+        if component.volumes:
+            await self._with_volumes(RestoreActivities.settle, plan, step, component)
+            return {"snapshot": snapshot_id, "volumes": len(component.volumes)}
         request = Load(
             context=plan.context,
             snapshot_id=snapshot_id,

@@ -23,6 +23,7 @@ from workflows.contracts.operation import (
 from workflows.contracts.snapshot import (
     SNAPSHOT_ENVIRONMENT,
     Capture,
+    CaptureVolumes,
     ComponentKeys,
     ComponentKeysWanted,
     Discard,
@@ -126,7 +127,11 @@ class SnapshotEnvironment(AsideFrame):
                 step=step.name,
                 summary="keys for what will be stored",
             )
-        return {each.service: str(each.engine) for each in self._surveyed.components}
+        chosen: Output = {each.service: str(each.engine) for each in self._surveyed.components}
+        if self._surveyed.unread:
+            # No service has a name with upper case letters.
+            chosen["storageNotRead"] = ", ".join(self._surveyed.unread)
+        return chosen
 
     async def _capture(self, plan: OperationPlan, step: PlannedStep) -> Output:
         component = self._component(step)
@@ -134,6 +139,8 @@ class SnapshotEnvironment(AsideFrame):
             # It keeps data, and nobody can take it: the whole is no better than that.
             graded = grade(Captured(component))
             return {"engine": str(component.engine), "consistency": str(graded), "parts": 0, "storedBytes": 0}
+        if component.by_storage:
+            return await self._capture_volumes(plan, step, component)
         stored = await on_cluster(
             SnapshotActivities.capture,
             Capture(
@@ -155,6 +162,28 @@ class SnapshotEnvironment(AsideFrame):
             "consistency": str(stored.consistency),
             "parts": len(stored.parts),
             "storedBytes": stored.stored_bytes,
+        }
+
+    async def _capture_volumes(self, plan: OperationPlan, step: PlannedStep, component: Component) -> Output:
+        stored = await on_cluster(
+            SnapshotActivities.capture_volumes,
+            CaptureVolumes(
+                context=plan.context,
+                snapshot_id=_run(plan).snapshot_id,
+                service=manifests.running_as(self._blueprint.service(component.service)),
+                component=component,
+            ),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{component.service}: volumes by {component.engine}",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        self._stored[component.service] = stored
+        return {
+            "engine": str(stored.engine),
+            "consistency": str(stored.consistency),
+            "volumes": len(stored.volumes),
         }
 
     async def _publish(self, plan: OperationPlan, step: PlannedStep) -> Output:

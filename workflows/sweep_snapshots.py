@@ -7,7 +7,16 @@ dies in between leaves a row that says so, for the next sweep.
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
-from workflows._options import HEARTBEAT_TIMEOUT, LEDGER_RETRY, STORE_SWEEP_TOTAL, SWEEP_STEP
+from workflows._cluster import StepFailed, on_cluster
+from workflows._options import (
+    HEARTBEAT_TIMEOUT,
+    LEDGER_RETRY,
+    LEDGER_TIMEOUT,
+    SHORT_STEP_TOTAL,
+    STORE_SWEEP_TOTAL,
+    SWEEP_STEP,
+)
+from workflows.contracts.snapshot import SnapshotActivities
 from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS, SnapshotsSwept, SnapshotSweepActivities
 
 
@@ -18,6 +27,7 @@ class SweepSnapshots:
     @workflow.run
     async def run(self) -> SnapshotsSwept:
         """Run once and say what was done."""
+        await self._free_storage()
         done = SnapshotsSwept()
         for step, summary in (
             (SnapshotSweepActivities.expire, "snapshots whose time is over"),
@@ -40,3 +50,36 @@ class SweepSnapshots:
                 f"{done.orphans} orphans removed."
             )
         return done
+
+    async def _free_storage(self) -> None:
+        """Have clusters remove the volumes that they keep; one that is away is asked again next time."""
+        kept = await workflow.execute_activity_method(
+            SnapshotSweepActivities.at_storage,
+            start_to_close_timeout=SWEEP_STEP,
+            schedule_to_close_timeout=STORE_SWEEP_TOTAL,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT,
+            retry_policy=LEDGER_RETRY,
+            summary="snapshots that a cluster's storage keeps",
+        )
+        for each in kept.snapshots:
+            snapshot_id = each.discard.snapshot_id
+            try:
+                await on_cluster(
+                    SnapshotActivities.discard,
+                    each.discard,
+                    cluster=each.cluster,
+                    step="discard",
+                    summary=f"{snapshot_id}: volumes that {each.cluster} keeps",
+                    attempt_limit=SHORT_STEP_TOTAL,
+                    total_limit=SHORT_STEP_TOTAL,
+                )
+            except StepFailed as failed:
+                workflow.logger.warning("volumes of %s stay: %s", snapshot_id, failed.failure.message)
+                continue
+            await workflow.execute_activity_method(
+                SnapshotSweepActivities.forget_volumes,
+                snapshot_id,
+                start_to_close_timeout=LEDGER_TIMEOUT,
+                retry_policy=LEDGER_RETRY,
+                summary=f"{snapshot_id} has no volumes any more",
+            )

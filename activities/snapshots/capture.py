@@ -17,7 +17,7 @@ from temporalio import activity
 from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import frames
+from activities.snapshots import csi, frames
 from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
 from activities.snapshots.archive import Archive, seal_into
 from activities.snapshots.facts import ContentBroken, observed, observer_of
@@ -27,8 +27,10 @@ from activities.storage.objects import ObjectStore
 from activities.storage.streams import StoredStream
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
+from clusters.storage import storage_of
 from workflows.contracts.snapshot import (
     Capture,
+    CaptureVolumes,
     Discard,
     Publish,
     SnapshotActivities,
@@ -63,6 +65,7 @@ class ClusterSnapshot(SnapshotActivities):
     objects: ObjectStore
     turn: asyncio.Semaphore
     """One stream at a time in a process."""
+    patience: csi.Patience = csi.PATIENCE
 
     @activity.defn(name="snapshot.survey")
     @reports_failures
@@ -70,10 +73,15 @@ class ClusterSnapshot(SnapshotActivities):
         """See `SnapshotActivities`."""
         async with alive():
             try:
-                components = plan_components(request.services)
+                found = await storage_of(self.cluster)
+                components = plan_components(request.services, found.storage)
             except EngineImpossible as impossible:
                 fail(failure(FailureKind.BLUEPRINT_INVALID, f"{impossible}."))
-            return Surveyed(components=components, images=await self._images(request.context))
+            return Surveyed(
+                components=components,
+                images=await self._images(request.context),
+                unread=found.unread,
+            )
 
     @activity.defn(name="snapshot.capture")
     @reports_failures
@@ -101,6 +109,13 @@ class ClusterSnapshot(SnapshotActivities):
             parts=tuple(stored),
         )
 
+    @activity.defn(name="snapshot.capture_volumes")
+    @reports_failures
+    async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:
+        """See `SnapshotActivities`."""
+        async with alive() as life:
+            return await csi.capture_volumes(self.cluster.fenced(life.lease), request, self.patience)
+
     @activity.defn(name="snapshot.publish")
     @reports_failures
     async def publish(self, request: Publish) -> None:
@@ -108,7 +123,8 @@ class ClusterSnapshot(SnapshotActivities):
         manifest = request.manifest
         prefix = snapshot_prefix(manifest.organization_id, manifest.snapshot_id)
         named = {part.prefix: part for each in manifest.components for part in each.parts}
-        async with alive(), store_failures():
+        async with alive() as life, store_failures():
+            await csi.check_kept(self.cluster, manifest.volumes)
             # By name: what a killed process had not finished is in no list of objects.
             for attempt in await self._attempts(prefix):
                 if attempt not in named:
@@ -123,15 +139,20 @@ class ClusterSnapshot(SnapshotActivities):
                     fail(failure(FailureKind.SNAPSHOT_CORRUPT, message))
             key = manifest_key(manifest.organization_id, manifest.snapshot_id)
             await self.objects.put_json(key, manifest.model_dump(mode="json"))
+            if manifest.volumes:
+                cluster = self.cluster.fenced(life.lease)
+                await csi.release(cluster, request.context.namespace, manifest.snapshot_id)
 
     @activity.defn(name="snapshot.discard")
     @reports_failures
     async def discard(self, request: Discard) -> None:
         """See `SnapshotActivities`."""
-        async with alive(), store_failures():
+        async with alive() as life, store_failures():
             await self.objects.delete_below(
                 snapshot_prefix(request.context.organization_id, request.snapshot_id)
             )
+            cluster = self.cluster.fenced(life.lease)
+            await csi.discard(cluster, request.context, request.snapshot_id, self.patience)
 
     async def _attempts(self, prefix: str) -> list[str]:
         """Return where attempts have stored something: `<prefix>/<service>/<part>/<attempt>`."""

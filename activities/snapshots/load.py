@@ -15,7 +15,7 @@ from temporalio import activity
 from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import frames
+from activities.snapshots import csi, frames, lending
 from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
 from activities.snapshots.archive import Archive, opened
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
@@ -26,7 +26,7 @@ from activities.storage.objects import ObjectStore
 from activities.storage.streams import StoredStream
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
-from workflows.contracts.restore import Load, Loaded, Proof, RestoreActivities
+from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.snapshot_dump import Part, stored_parts
@@ -47,6 +47,28 @@ class ClusterRestore(RestoreActivities):
     objects: ObjectStore
     turn: asyncio.Semaphore
     """One stream at a time in a process."""
+    patience: csi.Patience = csi.PATIENCE
+
+    @activity.defn(name="snapshot.provide")
+    @reports_failures
+    async def provide(self, request: Provide) -> None:
+        """See `RestoreActivities`."""
+        async with alive() as life:
+            await lending.provide(self.cluster.fenced(life.lease), request, self.patience)
+
+    @activity.defn(name="snapshot.settle")
+    @reports_failures
+    async def settle(self, request: Provide) -> None:
+        """See `RestoreActivities`."""
+        async with alive() as life:
+            await lending.settle(self.cluster.fenced(life.lease), request, self.patience)
+
+    @activity.defn(name="snapshot.release")
+    @reports_failures
+    async def release(self, request: Release) -> None:
+        """See `RestoreActivities`."""
+        async with alive() as life:
+            await lending.release(self.cluster.fenced(life.lease), request)
 
     @activity.defn(name="snapshot.load")
     @reports_failures

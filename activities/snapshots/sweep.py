@@ -9,10 +9,18 @@ from temporalio import activity
 from activities._step import alive
 from activities.db.engine import Database
 from activities.db.ids import made_at
+from activities.db.planning import context_of
 from activities.db.repositories import snapshots, verifications
+from activities.db.repositories.environments import get_environment
 from activities.storage.objects import ObjectStore
 from activities.temporal import TemporalServer, VerificationStart
-from workflows.contracts.sweep_snapshots import SnapshotsSwept, SnapshotSweepActivities
+from workflows.contracts.snapshot import Discard
+from workflows.contracts.sweep_snapshots import (
+    AtStorage,
+    KeptByStorage,
+    SnapshotsSwept,
+    SnapshotSweepActivities,
+)
 from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
 
 ORPHAN_AGE: Final = timedelta(hours=1)
@@ -60,19 +68,51 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:
         """See `SnapshotSweepActivities`."""
-        removed = 0
+        removed, after = 0, ""
         async with alive() as life:
             while True:
                 async with self.database.reading() as session:
-                    left = await snapshots.left_in_store(session, limit=_BATCH)
-                for organization_id, snapshot_id in left:
-                    life.progress = snapshot_id
-                    await self.objects.delete_below(snapshot_prefix(organization_id, snapshot_id))
+                    left = await snapshots.left_behind(session, limit=_BATCH, after=after)
+                for each in left:
+                    after = life.progress = each.snapshot_id
+                    if each.at_storage:
+                        continue  # its cluster could not be reached; the manifest says what to remove there
+                    await self.objects.delete_below(snapshot_prefix(each.organization_id, each.snapshot_id))
                     async with self.database.transaction() as session:
-                        await snapshots.mark_removed(session, snapshot_id, datetime.now(UTC))
-                removed += len(left)
+                        await snapshots.mark_removed(session, each.snapshot_id, datetime.now(UTC))
+                    removed += 1
                 if len(left) < _BATCH:
                     return SnapshotsSwept(removed=removed)
+
+    @activity.defn(name="snapshots.at_storage")
+    async def at_storage(self) -> KeptByStorage:
+        """See `SnapshotSweepActivities`."""
+        found: list[AtStorage] = []
+        after = ""
+        async with alive():
+            while len(found) < _BATCH:
+                async with self.database.reading() as session:
+                    left = await snapshots.left_behind(session, limit=_BATCH, after=after)
+                    for each in left:
+                        after = each.snapshot_id
+                        if not each.at_storage:
+                            continue
+                        environment = await get_environment(
+                            session, each.organization_id, each.environment_id
+                        )
+                        # What is removed has no fence; the deletion of what is in a namespace needs none.
+                        context = context_of(environment, "", revision=environment.revision, fence=0)
+                        discard = Discard(context=context, snapshot_id=each.snapshot_id)
+                        found.append(AtStorage(cluster=environment.cluster, discard=discard))
+                if len(left) < _BATCH:
+                    break
+        return KeptByStorage(snapshots=tuple(found))
+
+    @activity.defn(name="snapshots.forget_volumes")
+    async def forget_volumes(self, snapshot_id: str) -> None:
+        """See `SnapshotSweepActivities`."""
+        async with self.database.transaction() as session:
+            await snapshots.forget_volumes(session, snapshot_id)
 
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:

@@ -64,7 +64,7 @@ class ControlVerification(VerifyControlActivities):
             organization_id=snapshot.organization_id,
             cluster=environment.cluster,
             level=found.level,
-            components=tuple(each for each in snapshot.manifest.components if each.parts),
+            components=tuple(each for each in snapshot.manifest.components if each.parts or each.volumes),
         )
 
     @activity.defn(name="verify.loadable")

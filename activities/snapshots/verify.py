@@ -10,7 +10,7 @@ from temporalio import activity
 
 from activities._step import Life, alive, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import frames
+from activities.snapshots import csi, frames
 from activities.snapshots._transfer import progress_of, store_failures
 from activities.snapshots.archive import opened
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of, readable
@@ -18,6 +18,7 @@ from activities.snapshots.frames import FileKey, SealBroken
 from activities.snapshots.load import archive_of
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StreamDamaged, reading
+from clusters.gateway import Cluster
 from workflows.contracts.verify import Checked, CheckReadable, CheckStored, VerifyActivities
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
@@ -28,6 +29,7 @@ from workflows.domain.verification import Check, VerifyLevel
 class ClusterVerify(VerifyActivities):
     """The looks at what is stored, by a worker that has a cluster's key."""
 
+    cluster: Cluster
     opener: Opener
     objects: ObjectStore
     turn: asyncio.Semaphore
@@ -49,6 +51,16 @@ class ClusterVerify(VerifyActivities):
                 for part in request.component.parts
                 for fault in (await self._stored(part, life),)
             ]
+            for volume in request.component.volumes:
+                fault = await csi.fault_of(self.cluster, volume)
+                checks.append(
+                    Check(
+                        level=VerifyLevel.STORED,
+                        subject=f"{service}/{volume.volume}-{volume.ordinal}",
+                        ok=not fault,
+                        message=fault,
+                    )
+                )
         return Checked(checks=tuple(checks))
 
     @activity.defn(name="verify.readable")

@@ -93,6 +93,7 @@ class ComponentOut(ApiModel):
     quiesced: bool = Field(description="Its own hook held it still")
     captured_at: datetime | None = None
     parts: int = Field(description="Streams in the store")
+    volumes: int = Field(description="Volumes that the cluster's own storage keeps a snapshot of")
     plain_bytes: int
     stored_bytes: int
 

@@ -230,6 +230,7 @@ def _component(component: StoredComponent) -> ComponentOut:
         quiesced=component.quiesced,
         captured_at=component.captured_at,
         parts=len(component.parts),
+        volumes=len(component.volumes),
         plain_bytes=sum(part.plain_bytes for part in component.parts),
         stored_bytes=component.stored_bytes,
     )

@@ -94,6 +94,15 @@ def test_what_the_blueprint_demands_it_gets_or_hears_why_not() -> None:
             planned(demanding(service, engine), storage=storage)
 
 
+def test_a_group_is_of_one_driver() -> None:
+    both = frozenset({"fast.csi", "slow.csi"})
+    storage = Storage({None: "fast.csi", "slow": "slow.csi"}, snapshots=both, groups=both)
+    slow = Service(name="slow", image="nginx:1", volumes=(SLOW,))
+    assert planned(DB, FILES, storage=storage) == {"db": Engine.CSI_GROUP, "files": Engine.CSI_GROUP}
+    assert planned(DB, slow, storage=storage) == {"db": Engine.CSI, "slow": Engine.CSI}
+    assert [storage.drivers_of(each) for each in (DB, slow, API)] == [{"fast.csi"}, {"slow.csi"}, set()]
+
+
 def captured(engine: Engine, *, window: int | None = None, quiesced: bool = False) -> Captured:
     return Captured(
         Component(service="db", store=DataStore.FILES, engine=engine), window=window, quiesced=quiesced

@@ -8,6 +8,7 @@ from workflows.contracts.snapshot import Loadable
 from workflows.domain.blueprint_models import Service
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import WireModel
+from workflows.domain.snapshot_manifest import StoredVolume
 
 RESTORE_ENVIRONMENT: Final = "RestoreEnvironment"
 
@@ -28,6 +29,23 @@ class Loaded(WireModel):
     plain_bytes: int
 
 
+class Provide(WireModel):
+    """Make the claims of one service, filled from what the storage keeps."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    service: Service
+    volumes: tuple[StoredVolume, ...]
+
+
+class Release(WireModel):
+    """Remove what lends the storage's snapshots to an environment; of one service, or of all."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    service: str | None = None
+
+
 class Proof(WireModel):
     """How what was loaded differs from what was captured, in words; empty: it is the same."""
 
@@ -38,6 +56,21 @@ class Proof(WireModel):
 
 class RestoreActivities:
     """A restore as its workflow sees it; in `activities.snapshots.load`, run on the cluster's queue."""
+
+    @activity.defn(name="snapshot.provide")
+    async def provide(self, request: Provide) -> None:
+        """Make a service's claims before it is there. A second attempt finds them, or makes the rest."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.settle")
+    async def settle(self, request: Provide) -> None:
+        """Wait until the claims have their volumes, then remove what lent the snapshots to them."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.release")
+    async def release(self, request: Release) -> None:
+        """Remove what lends snapshots to an environment that is given up; twice does no harm."""
+        raise NotImplementedError
 
     @activity.defn(name="snapshot.load")
     async def load(self, request: Load) -> Loaded:

@@ -29,6 +29,8 @@ class Surveyed(WireModel):
 
     components: tuple[Component, ...]
     images: dict[str, str] = {}
+    unread: tuple[str, ...] = ()
+    """What of the storage we may not look at, and so took as not there."""
 
 
 class SealedComponentKey(WireModel):
@@ -77,6 +79,15 @@ class Capture(WireModel):
     key: SealedComponentKey
 
 
+class CaptureVolumes(WireModel):
+    """Have the storage cut the volumes of one service."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    service: Service
+    component: Component
+
+
 class Publish(WireModel):
     """Write the manifest beside what it names, and remove what it does not name."""
 
@@ -121,6 +132,11 @@ class SnapshotActivities:
     @activity.defn(name="snapshot.capture")
     async def capture(self, request: Capture) -> StoredComponent:
         """Stream a service's data out, sealed. A second attempt takes all of it anew, at another point."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.capture_volumes")
+    async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:
+        """Have the storage cut a service's volumes. A second attempt finds what the first has had cut."""
         raise NotImplementedError
 
     @activity.defn(name="snapshot.publish")

@@ -4,6 +4,7 @@ from typing import Final
 
 from temporalio import activity
 
+from workflows.contracts.snapshot import Discard
 from workflows.domain.failures import WireModel
 
 SWEEP_SNAPSHOTS: Final = "SweepSnapshots"
@@ -31,6 +32,19 @@ class SnapshotsSwept(WireModel):
         )
 
 
+class AtStorage(WireModel):
+    """A snapshot that is of no use, of which the storage of a cluster keeps volumes."""
+
+    cluster: str
+    discard: Discard
+
+
+class KeptByStorage(WireModel):
+    """Some of them; the next sweep finds the rest."""
+
+    snapshots: tuple[AtStorage, ...] = ()
+
+
 class SnapshotSweepActivities:
     """The sweep as its workflow sees it; in `activities.snapshots.sweep`, on the control queue."""
 
@@ -42,6 +56,16 @@ class SnapshotSweepActivities:
     @activity.defn(name="snapshots.start_verifications")
     async def start_verifications(self) -> SnapshotsSwept:
         """Start verifications whose start was lost."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshots.at_storage")
+    async def at_storage(self) -> KeptByStorage:
+        """Find snapshots of no use that a cluster has to remove."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshots.forget_volumes")
+    async def forget_volumes(self, snapshot_id: str) -> None:
+        """Note that a cluster has removed what it kept of a snapshot."""
         raise NotImplementedError
 
     @activity.defn(name="snapshots.remove")

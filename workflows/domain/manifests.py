@@ -17,21 +17,41 @@ from workflows.domain.manifests_secrets import (
     secrets,
 )
 from workflows.domain.manifests_seed import SEED_SECONDS, seed_job, seed_label
+from workflows.domain.manifests_volumes import (
+    claims,
+    group_snapshot,
+    group_snapshot_name,
+    kept,
+    lent_content,
+    lent_name,
+    lent_snapshot,
+    restored_claim,
+    volume_snapshot,
+    volume_snapshot_name,
+)
 from workflows.domain.manifests_workload import desired_replicas, service, shell_job, workload_kind
 
 __all__ = [
     "PROXY",
     "SEED_SECONDS",
     "Manifest",
+    "claims",
     "desired_replicas",
     "endpoint_urls",
     "exposed_services",
+    "group_snapshot",
+    "group_snapshot_name",
     "guard_rails",
+    "kept",
+    "lent_content",
+    "lent_name",
+    "lent_snapshot",
     "namespace",
     "pull_credential_names",
     "pull_secret_manifest",
     "pull_secret_object_name",
     "pull_secrets",
+    "restored_claim",
     "routing",
     "running_as",
     "secret_manifest",
@@ -42,6 +62,8 @@ __all__ = [
     "seed_label",
     "service",
     "shell_job",
+    "volume_snapshot",
+    "volume_snapshot_name",
     "without_stamps",
     "workload_kind",
 ]

@@ -154,7 +154,8 @@ def _config_map(context: EnvironmentContext, service: Service) -> list[Manifest]
     return [service_object("v1", "ConfigMap", service.name, context, service.name, {"data": data})]
 
 
-def _claim_spec(volume: Volume) -> dict[str, JsonValue]:
+def claim_spec(volume: Volume) -> dict[str, JsonValue]:
+    """What a claim of a volume asks for."""
     spec: dict[str, JsonValue] = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": volume.size or DEFAULT_CLAIM_SIZE}},
@@ -243,7 +244,7 @@ def _stateful_set(context: EnvironmentContext, service: Service, common: dict[st
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
             "metadata": {"name": volume.name, "labels": {**service_labels(context, service.name)}},
-            "spec": _claim_spec(volume),
+            "spec": claim_spec(volume),
         }
         for volume in service.volumes
         if volume.type is VolumeType.PVC

@@ -25,7 +25,13 @@ RESTART: Final = "perdure.dev/restart"
 SEED: Final = "perdure.dev/seed"
 """Label on the Jobs of one seed with one set of parameters, however often it was run."""
 
-FENCE_POLICIES: Final = ("perdure-fence", "perdure-own-namespaces")
+SNAPSHOT: Final = "perdure.dev/snapshot"
+"""Label on snapshots of volumes and on what they are bound to: id of the snapshot that they are part of."""
+
+RESTORED: Final = "perdure.dev/restored-from"
+"""The same on what lends a snapshot of a volume to a restore; it goes once the new volume is there."""
+
+FENCE_POLICIES: Final = ("perdure-fence", "perdure-own-namespaces", "perdure-own-snapshots")
 """Admission policies, and their bindings, that every cluster of ours has."""
 
 ENVIRONMENT_ROLE: Final = "perdure-environment"

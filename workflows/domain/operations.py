@@ -59,6 +59,7 @@ class StepKind(StrEnum):
     SURVEY = "survey"
     CAPTURE = "capture"
     PUBLISH = "publish"
+    CLAIM = "claim"
     LOAD = "load"
     CANCEL_RUNNING = "cancel_running"
     DELETE_NAMESPACE = "delete_namespace"

@@ -41,6 +41,11 @@ def capture_step(service_name: str) -> str:
     return f"capture/{service_name}"
 
 
+def claim_step(service_name: str) -> str:
+    """Name of the step that makes a service's claims from what the storage keeps."""
+    return f"claim/{service_name}"
+
+
 def load_step(service_name: str) -> str:
     """Name of the step that brings a snapshot's data into a service."""
     return f"load/{service_name}"
@@ -160,12 +165,18 @@ def plan_snapshot(blueprint: Blueprint) -> tuple[PlannedStep, ...]:
 
 
 def plan_restore(
-    provision: Sequence[PlannedStep], blueprint: Blueprint, loaded: Collection[str], *, standing: bool
+    provision: Sequence[PlannedStep],
+    blueprint: Blueprint,
+    loaded: Collection[str],
+    *,
+    standing: bool,
+    claimed: Collection[str] = (),
 ) -> tuple[PlannedStep, ...]:
     """The steps of a restore: those of a provision, with the data of the services `loaded` in between.
 
     What depends on such a service starts once its data is there. In an environment that stands (`standing`)
-    it is stopped before.
+    it is stopped before. Of those, the volumes of the services `claimed` are made from what the storage keeps
+    before they are there; loading them is to wait for that.
     """
     stops = _stops_before(blueprint, loaded) if standing else ()
     steps: list[PlannedStep] = []
@@ -173,6 +184,14 @@ def plan_restore(
         waits = [load_step(name) for name in sorted(loaded) if service_step(name) in step.depends_on]
         if step.service in loaded:
             waits += [stop.name for stop in stops]
+        if step.service is not None and step.service in claimed:
+            claim = claim_step(step.service)
+            steps.append(
+                PlannedStep(
+                    name=claim, kind=StepKind.CLAIM, service=step.service, depends_on=(NAMESPACE_STEP,)
+                )
+            )
+            waits.append(claim)
         steps.append(step.model_copy(update={"depends_on": (*step.depends_on, *waits)}))
         if step.name == NAMESPACE_STEP:
             steps += stops

@@ -82,6 +82,11 @@ class Storage:
         """Whether every volume of the service that lasts can be captured together with others."""
         return self._all_in(service, self.groups)
 
+    def drivers_of(self, service: Service) -> frozenset[str]:
+        """Return the drivers of the service's volumes that last, as far as they are known."""
+        classes = {each.storage_class for each in service.volumes if each.type is VolumeType.PVC}
+        return frozenset(self.drivers[each] for each in classes if each in self.drivers)
+
     def _all_in(self, service: Service, able: frozenset[str]) -> bool:
         classes = [each.storage_class for each in service.volumes if each.type is VolumeType.PVC]
         return bool(classes) and all(self.drivers.get(each) in able for each in classes)
@@ -103,6 +108,11 @@ class Component(WireModel):
     def streams(self) -> bool:
         """Whether bytes of it go through a worker into the object store."""
         return self.engine in (Engine.EXEC_DUMP, Engine.LIVE_COPY)
+
+    @property
+    def by_storage(self) -> bool:
+        """Whether its volumes are captured by the cluster's storage."""
+        return self.engine in (Engine.CSI, Engine.CSI_GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,11 @@ def plan_components(services: Sequence[Service], storage: Storage = NO_STORAGE) 
     point. Raises EngineImpossible for what the Blueprint demands and nobody can do.
     """
     keeping = [each for each in services if data_store(each) is not None]
-    grouped = all(each.snapshot.engine is SnapshotEngine.AUTO and storage.can_group(each) for each in keeping)
+    grouped = (
+        all(each.snapshot.engine is SnapshotEngine.AUTO and storage.can_group(each) for each in keeping)
+        # A group is cut by one driver.
+        and len({driver for each in keeping for driver in storage.drivers_of(each)}) <= 1
+    )
     return tuple(
         Component(service=each.name, store=data_store(each), engine=_engine(each, storage, grouped=grouped))
         for each in services

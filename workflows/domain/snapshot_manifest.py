@@ -50,6 +50,28 @@ class StoredPart(WireModel):
     """What it holds, read as it went by; by these a restore is proved."""
 
 
+class StoredVolume(WireModel):
+    """A volume that its own storage keeps a snapshot of; no byte of it goes through a worker."""
+
+    volume: str
+    """Its name in the Blueprint."""
+    ordinal: int = 0
+    """Which pod of the service it is of."""
+    driver: str
+    handle: str
+    """What the driver calls the snapshot."""
+    content: str
+    """Name of the VolumeSnapshotContent: it outlives the environment, and a deletion begins with it."""
+    group_content: str | None = None
+    """Name of the VolumeGroupSnapshotContent that it was made with."""
+    snapshot_class: str | None = None
+    volume_mode: str | None = None
+    restore_bytes: int | None = None
+    """Least size of a volume that is made from it, where the driver says so."""
+    captured_at: datetime | None = None
+    """When it was cut, by the storage's clock."""
+
+
 class StoredComponent(WireModel):
     """A service as it was captured."""
 
@@ -63,6 +85,8 @@ class StoredComponent(WireModel):
     captured_at: datetime | None = None
     """When its point was fixed, by the worker's clock."""
     parts: tuple[StoredPart, ...] = ()
+    volumes: tuple[StoredVolume, ...] = ()
+    """Without parts: what the storage keeps."""
 
     @property
     def stored_bytes(self) -> int:
@@ -86,6 +110,11 @@ class SnapshotManifest(WireModel):
     consistency: Consistency
     scope: Scope
     components: tuple[StoredComponent, ...]
+
+    @property
+    def volumes(self) -> tuple[StoredVolume, ...]:
+        """All that the cluster's storage keeps of it."""
+        return tuple(volume for each in self.components for volume in each.volumes)
 
     def component(self, service: str) -> StoredComponent:
         """Return what is kept of a service. Raises KeyError."""

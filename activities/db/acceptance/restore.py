@@ -148,7 +148,9 @@ async def restore_as_new(
         keys=keys,
         action="snapshot.restore",
         asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
-        plan=lambda provision: plan_restore(provision, blueprint, loads, standing=False),
+        plan=lambda provision: plan_restore(
+            provision, blueprint, loads, standing=False, claimed=_claimed(loads)
+        ),
     )
     loaded = Overrides(loaded=dict.fromkeys(loads, snapshot.id))
     await environments.replace_overrides(session, accepted.environment, loaded)
@@ -158,8 +160,13 @@ async def restore_as_new(
 
 
 def _loaded(manifest: SnapshotManifest) -> dict[str, StoredComponent]:
-    """Return the components that have data in the store, by service."""
-    return {each.service: each for each in manifest.components if each.parts}
+    """Return the components that have data in the store or at the storage, by service."""
+    return {each.service: each for each in manifest.components if each.parts or each.volumes}
+
+
+def _claimed(components: Mapping[str, StoredComponent]) -> frozenset[str]:
+    """Return the services whose volumes the storage keeps."""
+    return frozenset(name for name, each in components.items() if each.volumes)
 
 
 def _misfits(
@@ -183,6 +190,11 @@ def _misfit(service: Service, replicas: int, component: StoredComponent) -> str:
     store = data_store(service)
     if store is not component.store:
         return f"keeps {store or 'no data'}, and the snapshot has {component.store} of it"
+    if component.volumes:
+        return (
+            "has volumes that stand, and the snapshot has whole volumes of it "
+            f"({component.engine}): restore it as a new environment"
+        )
     pods = 1 + max(part.ordinal for part in component.parts)
     if replicas < pods:
         return f"has {replicas} replicas, and the snapshot has data of {pods}"

@@ -263,13 +263,43 @@ async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
     return len(rows)
 
 
-async def left_in_store(session: AsyncSession, *, limit: int) -> tuple[tuple[str, str], ...]:
-    """Return organisation and id of snapshots that are of no use, and may still have objects."""
-    query = select(col(Snapshot.organization_id), col(Snapshot.id)).where(
+@dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """A snapshot that is of no use, and may have objects; `at_storage`: a cluster keeps volumes of it."""
+
+    organization_id: str
+    snapshot_id: str
+    environment_id: str
+    at_storage: bool
+
+
+async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> tuple[LeftBehind, ...]:
+    """Return snapshots that are of no use, in the order of their ids, `after` the one given."""
+    query = select(Snapshot).where(
         col(Snapshot.removed_at).is_(None),
         col(Snapshot.state).in_((SnapshotState.FAILED, SnapshotState.DELETING)),
+        col(Snapshot.id) > after,
     )
-    return tuple((await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all())
+    rows = (await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all()
+    return tuple(
+        LeftBehind(row.organization_id, row.id, row.environment_id, at_storage=_at_storage(row))
+        for row in rows
+    )
+
+
+def _at_storage(row: Snapshot) -> bool:
+    return row.manifest is not None and bool(SnapshotManifest.model_validate(row.manifest).volumes)
+
+
+async def forget_volumes(session: AsyncSession, snapshot_id: str) -> None:
+    """Note that no cluster keeps volumes of a snapshot any more. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    if row.manifest is None or row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
+        return
+    manifest = SnapshotManifest.model_validate(row.manifest)
+    components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
+    row.manifest = manifest.model_copy(update={"components": components}).model_dump(mode="json")
+    await session.flush()
 
 
 async def mark_removed(session: AsyncSession, snapshot_id: str, now: datetime) -> None:
