@@ -5,6 +5,7 @@ from typing import Final
 from workflows.delete import DeleteEnvironment
 from workflows.provision import ProvisionEnvironment
 from workflows.reconcile import ReconcileOperations
+from workflows.replay import ReplayEnvironment
 from workflows.restart import RestartService
 from workflows.resume import ResumeEnvironment
 from workflows.scale import ScaleService
@@ -21,6 +22,7 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     ScaleService,
     RestartService,
     SeedEnvironment,
+    ReplayEnvironment,
     DeleteEnvironment,
     ReconcileOperations,
     SweepEnvironments,

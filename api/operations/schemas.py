@@ -96,6 +96,7 @@ class OperationOut(ApiModel):
     revision: int
     retry_of: str | None = None
     replay_of: str | None = None
+    from_step: str | None = Field(default=None, description="Of a replay: the step it was to begin with")
     requested_by: str
     created_at: datetime
     started_at: datetime | None = None

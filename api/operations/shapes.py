@@ -33,6 +33,7 @@ def operation_out(
         revision=record.revision,
         retry_of=record.retry_of,
         replay_of=record.replay_of,
+        from_step=record.from_step,
         requested_by=record.requested_by,
         created_at=record.created_at,
         started_at=record.started_at,
