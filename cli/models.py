@@ -133,6 +133,7 @@ class Operation(ApiModel):
     environment_name: str | None = None
     retry_of: str | None = None
     replay_of: str | None = None
+    from_step: str | None = None
     requested_by: str | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None

@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a replay, or of its undo: the operation ends as if nothing had been.
+"""A worker that is killed in the middle of a replay, or of its undo: all ends as if nothing had been.
 
 A few small environments at once, which lose their worker together, each at its own moment.
 """
@@ -40,7 +40,7 @@ _OF_THE_UNDO = '"6"'
 
 @dataclass(frozen=True)
 class Moment:
-    """Where the worker dies: at a request, by `METHOD path`; without one, when the end is about to be written.
+    """Where the worker dies: at a request (`METHOD path`), without one when the end is about to be written.
 
     `body`: a text in the request's body. `undo`: the replay is cancelled with its clean-up before. `new`: it
     goes into a new environment, `{namespace}` is that one's.

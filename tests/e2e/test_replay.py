@@ -95,7 +95,10 @@ def what_was_edited_and_what_depends_on_it(stack: Stack, name: str) -> None:
         "web": ("run", "depends on service/api, which is run again"),
         "other": UNCHANGED,
     }
-    assert [each["reason"] for each in planned if each.get("service") in ("api", "web")] == ["changed", "depends"]
+    assert [each["reason"] for each in planned if each.get("service") in ("api", "web")] == [
+        "changed",
+        "depends",
+    ]
     first, operation = replay(made, operationId=made.operation_id)
     assert operation["replayOf"] == made.operation_id
     assert states(operation)["service/db"] == "skipped"
@@ -254,9 +257,12 @@ def one_that_fails_is_gone_on_with(stack: Stack, name: str) -> None:
     started.step_reaches("service/api", "running", within=120)
     busy = ask(made, "replay")
     assert (busy.status_code, busy.json()["operationId"]) == (409, started.operation_id)
-    assert stack.client.post(
-        f"/v1/environments/{made.environment_id}/replay", json={}, params={"dry_run": "true"}
-    ).status_code == 409
+    assert (
+        stack.client.post(
+            f"/v1/environments/{made.environment_id}/replay", json={}, params={"dry_run": "true"}
+        ).status_code
+        == 409
+    )
     started.cancel(cleanup=False)
     ended = started.ended(ENDED_SECONDS)
     assert states(ended)["service/db"] == "succeeded"
