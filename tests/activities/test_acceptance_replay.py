@@ -35,6 +35,7 @@ from tests.helpers.changes import (
     DONE,
     edited,
     ended,
+    note_pre_image,
     overrides_of,
     restart,
     resume,
@@ -58,7 +59,7 @@ from tests.helpers.tenants import (
     retry,
     shop,
 )
-from workflows.contracts.operation import LedgerEntry
+from workflows.contracts.operation import LedgerEntry, PreImage
 from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.operations import (
     EnvironmentPhase,
@@ -406,6 +407,8 @@ async def test_a_new_environment_begins_with_a_replay(database: Database) -> Non
     assert new["db-password"] != old["db-password"]
     told = await begin(database, accepted.operation.id)
     assert (told.replay, told.earlier) == (None, {})
+    # An undo of the retry has to find out for itself what is there: that it began with nothing is past.
+    await note_pre_image(database, accepted.operation.id, PreImage(namespace_existed=False))
     await record(database, accepted.operation.id, did("namespace"), did("service/db", "db-9"))
     await finish(database, accepted.operation.id, S.FAILED)
     # As with a provision, a retry skips what was made.
