@@ -6,9 +6,9 @@ from typing import Final
 from activities._removal import await_gone, remove
 from clusters.gateway import Cluster
 from clusters.objects import Manifest, ObjectRef, ref_of
-from workflows.contracts.provision import DeployService
+from workflows.contracts.provision import DeployService, Replacement
 from workflows.domain.json_reading import at, children, mapping, text
-from workflows.domain.names import ENVIRONMENT, NAME, REVISION
+from workflows.domain.names import ENVIRONMENT, FENCE, NAME, REVISION
 
 _CLAIM: Final = "PersistentVolumeClaim"
 
@@ -24,7 +24,7 @@ async def make_way(cluster: Cluster, request: DeployService, deadline: datetime)
     workload = request.manifests[-1]
     ref = ref_of(workload)
     live = await cluster.get(ref)
-    if live is not None and _to_be_replaced(live, workload, replacement.revision):
+    if live is not None and _to_be_replaced(live, workload, replacement):
         await remove(cluster, ref, request.context)
         await await_gone(cluster, [ref], deadline)
     unfit = await _unfit_claims(cluster, request, workload)
@@ -33,12 +33,15 @@ async def make_way(cluster: Cluster, request: DeployService, deadline: datetime)
     await await_gone(cluster, unfit, deadline)
 
 
-def _to_be_replaced(live: Manifest, workload: Manifest, only: int | None) -> bool:
+def _to_be_replaced(live: Manifest, workload: Manifest, replacement: Replacement) -> bool:
     written = text(live, "metadata", "annotations", REVISION)
     if text(live, "metadata", "deletionTimestamp"):
         return True
-    if only is not None:
-        return written == str(only)
+    if replacement.again:
+        before, now = (text(each, "metadata", "annotations", FENCE) for each in (live, workload))
+        return not before.isdecimal() or int(before) < int(now)
+    if replacement.revision is not None:
+        return written == str(replacement.revision)
     return written != text(workload, "metadata", "annotations", REVISION)
 
 

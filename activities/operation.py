@@ -67,6 +67,7 @@ class Ledger(LedgerActivities):
             blueprint=begun.revision.blueprint,
             steps=begun.steps,
             earlier=begun.earlier,
+            replay=begun.replay,
             on_failure=record.on_failure,
             guard_rails=environment.guard_rails,
             overrides=begun.overrides,

@@ -28,6 +28,7 @@ from api.middleware import EdgeMiddleware
 from api.operations.routes import router as operations
 from api.organization_secrets.routes import router as organization_secrets
 from api.registry_credentials.routes import router as registry_credentials
+from api.replays.routes import router as replays
 from api.revisions.routes import router as revisions
 from api.seeds.routes import router as seeds
 from api.settings import ApiSettings
@@ -61,6 +62,7 @@ _ROUTERS: Final = (
     statistics,
     checks,
     templates,
+    replays,
     seeds,
     stubs,
     codec,

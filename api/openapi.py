@@ -34,6 +34,7 @@ from api.operations.schemas import CancelOperation, EventOut
 from api.organization_secrets.schemas import PutSecret
 from api.problems import Problem
 from api.registry_credentials.schemas import CreateRegistryCredential, ReplaceRegistryCredential
+from api.replays.schemas import ReplayOperation
 from api.revisions.schemas import CreateCheckpoint
 from api.seeds.schemas import PublishSeed, RunSeed, RunSeedPackage
 from api.shares.schemas import CreateShare
@@ -70,6 +71,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     CreateSnapshot,
     RestoreSnapshot,
     VerifySnapshot,
+    ReplayOperation,
     GenerateStub,
     DiscoverBlueprint,
     EventOut,

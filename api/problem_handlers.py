@@ -26,6 +26,7 @@ from activities.db.errors import (
     NameTaken,
     NotApplicable,
     NotFound,
+    ReplayInvalid,
     SeedInvalid,
     SnapshotInUse,
     SnapshotUnfit,
@@ -139,6 +140,9 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
         case SnapshotUnfit():
             kind = RequestProblem.VALIDATION_FAILED
             detail, errors = "The snapshot cannot be restored so.", field_problems(error.errors)
+        case ReplayInvalid():
+            kind = RequestProblem.VALIDATION_FAILED
+            detail, errors = "The replay cannot be run as it is asked for.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
             what = "belongs to another order or other filters" if error.foreign else "is not one"

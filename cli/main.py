@@ -17,6 +17,7 @@ from cli.commands import (
     operations,
     readings,
     registry,
+    replays,
     seeds,
     shares,
     snapshots,
@@ -63,6 +64,7 @@ app = typer.Typer(
 )
 environments.app.add_typer(lifecycle.app)
 readings.add_to(environments.app)
+environments.app.command("replays")(replays.replays)
 environments.app.command("share")(shares.share)
 environments.app.command("shares")(shares.shares)
 environments.app.command("unshare")(shares.unshare)
@@ -73,6 +75,7 @@ app.add_typer(
     seeds.app, name="seed", help="Put data into environments, once: packages and seeds of one's own."
 )
 app.add_typer(snapshots.app, name="snapshot", help="Keep environments with their data, and restore them.")
+app.command("replay")(replays.replay)
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
 app.command("stats")(readings.stats)
 app.add_typer(stubs.app, name="stub", help="Stand-ins for services, from OpenAPI or recorded requests.")

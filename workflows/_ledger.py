@@ -36,6 +36,7 @@ class LedgerWriter:
         self._operation = operation
         self._pending: list[StepChange] = []
         self._pre_image: PreImage | None = None
+        self._restarts: dict[str, str] = {}
         self._noted = 0
         self._written = 0
         self._closed = False
@@ -64,6 +65,12 @@ class LedgerWriter:
     async def note_pre_image(self, pre_image: PreImage) -> None:
         """Record what was there before the operation, and return once that is written."""
         self._pre_image = pre_image
+        self._noted += 1
+        await self.flush()
+
+    async def note_restart(self, service: str, mark: str) -> None:
+        """Record the mark of a service's new pods, and return once that is written."""
+        self._restarts[service] = mark
         self._noted += 1
         await self.flush()
 
@@ -113,12 +120,14 @@ class LedgerWriter:
             upto = self._noted
             changes, self._pending = tuple(self._pending), []
             pre_image, self._pre_image = self._pre_image, None
+            restarts, self._restarts = self._restarts, {}
             await workflow.execute_local_activity_method(
                 LedgerActivities.record,
                 LedgerEntry(
                     operation_id=self._operation.operation_id,
                     changes=_latest(changes),
                     pre_image=pre_image,
+                    restarts=restarts,
                 ),
                 start_to_close_timeout=LEDGER_TIMEOUT,
                 retry_policy=LEDGER_RETRY,

@@ -213,9 +213,17 @@ class ServicesFrame(OperationFrame):
         await self._await_started(name)
         if self._unchanged(plan, step):
             self._started[name] = True
-            self.note(StepChange(step=step.name, state=StepState.SKIPPED), "unchanged and still there")
+            self.skip(plan, step, "unchanged and still there")
             return
         await self.noted(step, lambda: self._deploy(plan, step, name))
+
+    def skip(self, plan: OperationPlan, step: PlannedStep, reason: str) -> None:
+        """Note that a step is skipped, with what it goes on relying on: a later operation may skip it too."""
+        earlier = plan.earlier.get(step.name)
+        output: Output = {"reason": reason}
+        if earlier is not None:
+            output["uid"] = earlier.uid
+        self.note(StepChange(step=step.name, state=StepState.SKIPPED, output=output), reason)
 
     async def _await_started(self, name: str) -> None:
         """Wait for the dependencies that have to be started only."""
@@ -267,7 +275,7 @@ class ServicesFrame(OperationFrame):
                     plan.context,
                     self._blueprint,
                     service.name,
-                    plan.overrides,
+                    self._overrides(plan),
                     plan.secret_digests,
                     plan.guard_rails,
                 ),
@@ -275,7 +283,7 @@ class ServicesFrame(OperationFrame):
                 until=until,
                 tolerate_restarts=service.startup.tolerate_restarts,
                 init=init,
-                replacement=_replacement(plan, service.name),
+                replacement=self._replacement(plan, service),
             ),
             cluster=plan.context.cluster,
             step=step.name,
@@ -283,6 +291,14 @@ class ServicesFrame(OperationFrame):
             # The activity keeps the deadline itself, with the reason at hand; this bounds one that hangs.
             attempt_limit=timedelta(seconds=service.ready_timeout_seconds) + INIT_BUDGET,
         )
+
+    def _overrides(self, plan: OperationPlan) -> Overrides:
+        """What is laid over the Blueprint when a service is deployed."""
+        return plan.overrides
+
+    def _replacement(self, plan: OperationPlan, service: Service) -> Replacement | None:
+        """Whether a service's workload is deleted and made anew."""
+        return _replacement(plan, service.name)
 
     async def _verify_endpoints(self, plan: OperationPlan, step: PlannedStep) -> Output:
         exposed = manifests.exposed_services(self._blueprint)

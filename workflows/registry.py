@@ -5,6 +5,7 @@ from typing import Final
 from workflows.delete import DeleteEnvironment
 from workflows.provision import ProvisionEnvironment
 from workflows.reconcile import ReconcileOperations
+from workflows.replay import ReplayEnvironment
 from workflows.restart import RestartService
 from workflows.restore import RestoreEnvironment
 from workflows.resume import ResumeEnvironment
@@ -27,6 +28,7 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     SeedEnvironment,
     SnapshotEnvironment,
     RestoreEnvironment,
+    ReplayEnvironment,
     DeleteEnvironment,
     ReconcileOperations,
     SweepEnvironments,

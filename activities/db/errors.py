@@ -95,6 +95,20 @@ class NotRetryable(DomainError):
         self.state = state
 
 
+class NotReplayable(DomainError):
+    """This operation has no steps that could be run again."""
+
+
+class ReplayInvalid(DomainError):
+    """A replay that cannot be run as it was asked for; every fault is listed."""
+
+    kind = FailureKind.BLUEPRINT_INVALID
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(str(error) for error in errors[:5]))
+        self.errors = errors
+
+
 class NotCancellable(DomainError):
     """This kind of operation cannot be cancelled."""
 

@@ -99,6 +99,7 @@ class Asked:
     on_failure: OnFailure = OnFailure.KEEP
     retry_of: str | None = None
     replay_of: str | None = None
+    from_step: str | None = None
     force: bool = False
     change: Change | None = None
     pre_image: PreImage | None = None
@@ -120,6 +121,7 @@ def new_operation(
         fence=fence,
         retry_of=asked.retry_of,
         replay_of=asked.replay_of,
+        from_step=asked.from_step,
         requested_by=actor.principal_id,
         workflow_id=workflow_id(asked.kind, environment.name, identifier),
         on_failure=asked.on_failure,
@@ -198,6 +200,7 @@ async def insert_operation(
             "fence": operation.fence,
             "retry_of": operation.retry_of,
             "replay_of": operation.replay_of,
+            "from_step": operation.from_step,
             "requested_by": operation.requested_by,
             "workflow_id": operation.workflow_id,
             "on_failure": operation.on_failure,

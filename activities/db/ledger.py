@@ -16,6 +16,7 @@ from activities.db.records import (
     environment_record,
     operation_record,
 )
+from activities.db.replays import replay_basis
 from activities.db.repositories import environments, events, revisions
 from activities.db.repositories._rows import locked_operation
 from activities.db.step_changes import take_change
@@ -28,17 +29,19 @@ from activities.db.transitions import (
     step_rows,
 )
 from activities.db.types import utc_now
-from workflows.contracts.operation import Earlier, LedgerEntry, OperationResult, RecordedPreImage
+from workflows.contracts.operation import LedgerEntry, OperationResult, RecordedPreImage
 from workflows.domain.environment import Overrides
 from workflows.domain.failures import Failure
 from workflows.domain.operations import (
     TERMINAL_STATES,
     Cleanup,
+    Earlier,
     OperationKind,
     OperationState,
     PlannedStep,
     StepState,
 )
+from workflows.domain.replay import Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Begun:
     revision: RevisionRecord
     steps: tuple[PlannedStep, ...]
     earlier: dict[str, Earlier]
+    replay: Replay | None
     overrides: Overrides
 
 
@@ -72,6 +76,7 @@ async def begin(session: AsyncSession, operation_id: str) -> Begun:
             await operation_changed(session, environment, operation, await step_rows(session, operation.id))
             await events.announce(session, environment.id)
     await session.flush()
+    earlier, replay = await _known(session, operation)
     return Begun(
         proceed=operation.state not in TERMINAL_STATES,
         environment=environment_record(environment),
@@ -80,7 +85,8 @@ async def begin(session: AsyncSession, operation_id: str) -> Begun:
             session, operation.organization_id, environment.id, operation.revision
         ),
         steps=tuple(_planned(step) for step in await step_rows(session, operation.id)),
-        earlier=await _earlier(session, operation),
+        earlier=earlier,
+        replay=replay,
         overrides=(
             await environments.overrides(session, operation.organization_id, environment.id)
         ).model_copy(update={"stopped": operation.kind is OperationKind.STOP}),
@@ -88,7 +94,7 @@ async def begin(session: AsyncSession, operation_id: str) -> Begun:
 
 
 async def record(session: AsyncSession, entry: LedgerEntry) -> None:
-    """Write step changes and their events, and the pre-image (the first one holds). Raises NotFound.
+    """Write step changes and their events, the pre-image (the first one holds), and marks. Raises NotFound.
 
     Changes of an operation that does not run are dropped; a repeated delivery changes nothing.
     """
@@ -97,6 +103,10 @@ async def record(session: AsyncSession, entry: LedgerEntry) -> None:
         return
     if entry.pre_image is not None and operation.pre_image is None:
         operation.pre_image = entry.pre_image.model_dump(mode="json")
+    if entry.restarts:
+        before = await environments.overrides(session, operation.organization_id, environment.id)
+        marked = before.model_copy(update={"restarts": {**before.restarts, **entry.restarts}})
+        await environments.replace_overrides(session, environment, marked)
     rows = await step_rows(session, operation.id)
     by_name = {row.name: row for row in rows}
     now = utc_now()
@@ -170,6 +180,19 @@ async def _end(
 ) -> None:
     await end_operation(session, environment, operation, state, reason=reason, cleanup=cleanup, now=utc_now())
     await events.announce(session, environment.id)
+
+
+async def _known(session: AsyncSession, operation: Operation) -> tuple[dict[str, Earlier], Replay | None]:
+    """What an operation may skip, and of a replay in place what it is to run whatever is known."""
+    if operation.kind is not OperationKind.REPLAY or operation.change is None:
+        return await _earlier(session, operation), None
+    return await replay_basis(
+        session,
+        operation.environment_id,
+        operation.replay_of or "",
+        from_step=operation.from_step,
+        retry_of=operation.retry_of,
+    )
 
 
 async def _earlier(session: AsyncSession, operation: Operation) -> dict[str, Earlier]:

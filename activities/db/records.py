@@ -192,6 +192,8 @@ class OperationRecord:
     fence: int
     retry_of: str | None
     replay_of: str | None
+    from_step: str | None
+    """Replay only: the step that it was asked to begin with."""
     requested_by: str
     workflow_id: str
     on_failure: OnFailure
@@ -444,6 +446,7 @@ def operation_record(row: tables.Operation) -> OperationRecord:
         fence=row.fence,
         retry_of=row.retry_of,
         replay_of=row.replay_of,
+        from_step=row.from_step,
         requested_by=row.requested_by,
         workflow_id=row.workflow_id,
         on_failure=row.on_failure,

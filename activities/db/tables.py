@@ -263,6 +263,7 @@ class Operation(Table, table=True):
         Index("ix_operations_page", "organization_id", "created_at", "id"),
         Index("ix_operations_environment", "environment_id", "created_at", "id"),
         Index("ix_operations_fence", "environment_id", "fence"),
+        Index("ix_operations_replay_of", "replay_of"),
         Index("ix_operations_live", "state", sqlite_where=text(_LIVE), postgresql_where=text(_LIVE)),
     )
 
@@ -275,6 +276,7 @@ class Operation(Table, table=True):
     fence: int
     retry_of: str | None = Field(default=None, foreign_key="operations.id")
     replay_of: str | None = Field(default=None, foreign_key="operations.id")
+    from_step: str | None = None
     change: JsonObject | None = Field(default=None, sa_type=Json)
     requested_by: str
     workflow_id: str

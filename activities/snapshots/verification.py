@@ -11,7 +11,7 @@ from temporalio import activity
 from activities._state import sealer_of, told_as_failures
 from activities._step import alive
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, AsNew, Place
+from activities.db.acceptance import Accepted, AsNew, Site
 from activities.db.engine import Database
 from activities.db.errors import AlreadyDeleted, DomainError, NotFound
 from activities.db.records import Actor
@@ -92,7 +92,7 @@ class ControlVerification(VerifyControlActivities):
                     _actor(found),
                     snapshot.id,
                     AsNew(_trial_name(found), prove=True, ttl_minutes=_HOURS * 60),
-                    Place(source.cluster, source.installation_id, source.guard_rails),
+                    Site(source.cluster, source.installation_id, source.guard_rails),
                     keys=self.keys,
                 )
                 await verifications.note_trial(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from activities.db.records import EnvironmentRecord
 from api.environments.pods import ServiceLive, services_live
@@ -20,6 +21,8 @@ from workflows.domain.operations import EnvironmentPhase
 
 if TYPE_CHECKING:
     from clusters.gateway import Cluster
+
+_WORKLOADS: Final = ("Deployment", "StatefulSet", "Job")
 
 
 class Presence(StrEnum):
@@ -60,6 +63,16 @@ async def read_cluster(
         Presence.ABSENT if pods is None else Presence.ANSWERS,
         services_live(blueprint, overrides, pods or ()),
         blockers,
+    )
+
+
+async def read_workloads(cluster: Cluster, record: EnvironmentRecord) -> frozenset[str]:
+    """Return the UIDs of an environment's workloads; none without its namespace. Raises ClusterError."""
+    if not await _has_namespace(cluster, record):
+        return frozenset()
+    kinds = (cluster.list(kind, record.namespace, labels={ENVIRONMENT: record.id}) for kind in _WORKLOADS)
+    return frozenset(
+        text(each, "metadata", "uid") for listing in await asyncio.gather(*kinds) for each in listing.items
     )
 
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, Settings
+from activities.db.acceptance import Accepted, Settings, Site
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
@@ -48,14 +48,17 @@ async def accept_environment(
         session,
         caller.actor,
         blueprint,
-        cluster=state.settings.cluster,
+        site_of(state, installation),
         plan=plan,
-        installation_id=installation,
         keys=state.master_keys,
-        guard_rails=state.settings.guard_rails(),
     )
     shaped = environment_out(state.settings, accepted.environment, blueprint, operation=accepted.operation)
     return accepted, shaped
+
+
+def site_of(state: AppState, installation: str) -> Site:
+    """Where new environments go."""
+    return Site(state.settings.cluster, installation, state.settings.guard_rails())
 
 
 async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outcome[Accepted] | Replayed:

@@ -35,6 +35,7 @@ def operation_out(
         retry_of=record.retry_of,
         replay_of=record.replay_of,
         snapshot_id=snapshot_id,
+        from_step=record.from_step,
         requested_by=record.requested_by,
         created_at=record.created_at,
         started_at=record.started_at,

@@ -9,7 +9,7 @@ import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, AsNew, Place, SnapshotWish
+from activities.db.acceptance import Accepted, AsNew, Site, SnapshotWish
 from activities.db.errors import SnapshotNotReady
 from activities.db.repositories import environments, snapshots, verifications
 from activities.db.repositories.snapshots import SnapshotRecord
@@ -59,10 +59,10 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
                 session, actor, snapshot_id, wish.environment_id, keys=state.master_keys
             )
         else:
-            place = Place(state.settings.cluster, installation, state.settings.guard_rails())
+            site = Site(state.settings.cluster, installation, state.settings.guard_rails())
             new = AsNew(wish.name or "", wish.storage_classes)
             accepted = await acceptance.restore_as_new(
-                session, actor, snapshot_id, new, place, keys=state.master_keys
+                session, actor, snapshot_id, new, site, keys=state.master_keys
             )
         return _accepted(state, accepted, snapshot_id)
 

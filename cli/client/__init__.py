@@ -11,6 +11,7 @@ from cli.client.lifecycle import LifecycleCalls
 from cli.client.operations import OperationCalls
 from cli.client.readings import ReadingCalls
 from cli.client.registry import RegistryCalls
+from cli.client.replays import ReplayCalls
 from cli.client.seeds import SeedCalls
 from cli.client.shares import ShareCalls
 from cli.client.snapshots import SnapshotCalls
@@ -35,6 +36,7 @@ class ApiClient(
     TemplateCalls,
     SeedCalls,
     SnapshotCalls,
+    ReplayCalls,
     StubCalls,
     InstallationCalls,
 ):

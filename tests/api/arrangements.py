@@ -368,6 +368,28 @@ async def own_seed(world: World) -> Call:
     return Call((await world.running(),), body)
 
 
+async def replay(world: World) -> Call:
+    """Nothing more than an environment that runs: what made it is replayed."""
+    return Call((await world.running(),), {})
+
+
+async def replay_elsewhere(world: World) -> Call:
+    """An environment that runs, and the name of a new one."""
+    return Call((await world.running(),), {"target": "new", "name": world.name("replayed")})
+
+
+async def replay_preview(world: World) -> Call:
+    """An environment that runs, and a wish to know only what would be done."""
+    return Call((await world.running(),), {}, query="dry_run=true")
+
+
+async def replayed(world: World) -> Call:
+    """An environment that was replayed."""
+    found = await world.running()
+    await world.end((await world.made("POST", f"/v1/environments/{found}/replay"))["id"])
+    return Call((found,))
+
+
 async def new_package(world: World) -> Call:
     """A seed package that is not there yet."""
     body = {"type": "shell", "service": "web", "script": "exit 0"}
@@ -480,6 +502,10 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         provisioning,
         project,
         recorded,
+        replay,
+        replay_elsewhere,
+        replay_preview,
+        replayed,
         replicas,
         running,
         service,

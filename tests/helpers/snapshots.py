@@ -3,7 +3,7 @@
 from activities.db.acceptance import (
     Accepted,
     AsNew,
-    Place,
+    Site,
     SnapshotAccepted,
     SnapshotWish,
     restore_as_new,
@@ -110,7 +110,7 @@ async def restore_new(
 ) -> Accepted:
     """Accept a restore as a new environment; `classes`: storage classes by those in the snapshot."""
     async with database.transaction() as session:
-        place = Place("local", await installation_id(session), GuardRails())
+        place = Site("local", await installation_id(session), GuardRails())
         return await restore_as_new(
             session, tenant.actor, snapshot_id, AsNew(name, classes), place, keys=KEYS
         )

@@ -20,9 +20,10 @@ from tests.helpers.fake_activities import (
     update_plan,
 )
 from workflows.contracts.delete import DELETE_ENVIRONMENT, FORCE_SIGNAL
-from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationPlan
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
+from workflows.contracts.replay import REPLAY_ENVIRONMENT
 from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.restore import RESTORE_ENVIRONMENT
 from workflows.contracts.resume import RESUME_ENVIRONMENT
@@ -34,7 +35,8 @@ from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
 from workflows.domain.failures import Blocker, FailureKind
-from workflows.domain.operations import EnvironmentPhase, OnFailure
+from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure
+from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedType
 from workflows.domain.snapshot import Consistency
 
@@ -137,6 +139,28 @@ def _standing(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -
 def _restore_again() -> OperationPlan:
     """A restore as new whose first attempt had made its services already."""
     return restore_plan(STORES, LOADED, standing=False)
+
+
+def _replay(*done: str, changed: str = "api", from_step: str | None = None) -> OperationPlan:
+    """Return the plan of a replay in place of the provision of SHOP, since when a service has changed."""
+    plan = change_plan(SHOP)
+    uids = {"db": "statefulset-db"}
+    earlier = {
+        step.name: Earlier(
+            input_hash="other" if step.service == changed else "",
+            uid=uids.get(step.service, f"deployment-{step.service}"),
+        )
+        for step in plan.steps
+        if step.service is not None
+    }
+    recorded = tuple(step.name for step in plan.steps)
+    replay = Replay(from_step=from_step, recorded=recorded, done=done)
+    return plan.model_copy(update={"earlier": earlier, "replay": replay})
+
+
+def _replay_again() -> OperationPlan:
+    plan = _replay("service/db", changed="", from_step="service/db")
+    return plan.model_copy(update={"earlier": {"service/db": plan.earlier["service/db"]}})
 
 
 def _retry() -> OperationPlan:
@@ -269,6 +293,28 @@ PATHS = (
         lambda: _one_service(Overrides(restarts={"api": "mark"})),
         _running(None, "api"),
         cancel_with_cleanup,
+    ),
+    Path("replay_succeeded", REPLAY_ENVIRONMENT, _replay, _running()),
+    Path(
+        "replay_from_a_step", REPLAY_ENVIRONMENT, lambda: _replay(changed="", from_step="secrets"), _running()
+    ),
+    Path("replay_failed", REPLAY_ENVIRONMENT, _replay, _running({"api": FailureKind.CRASH_LOOP})),
+    Path(
+        "replay_cancelled_with_cleanup",
+        REPLAY_ENVIRONMENT,
+        _replay,
+        _running(None, "api"),
+        cancel_with_cleanup,
+    ),
+    Path("replay_cancelled_in_the_ui", REPLAY_ENVIRONMENT, _replay, _running(None, "api"), cancel_in_the_ui),
+    Path("replay_retried", REPLAY_ENVIRONMENT, _replay_again, _running()),
+    Path("replay_without_its_namespace", REPLAY_ENVIRONMENT, _replay),
+    Path("replay_into_a_new_environment", REPLAY_ENVIRONMENT, lambda: provision_plan(SHOP)),
+    Path(
+        "replay_into_a_new_environment_rolled_back",
+        REPLAY_ENVIRONMENT,
+        lambda: provision_plan(SHOP, on_failure=OnFailure.ROLLBACK),
+        lambda: FakeCluster(failing={"db": fails(FailureKind.IMAGE_UNAVAILABLE)}),
     ),
     Path("seed_by_sql", SEED_ENVIRONMENT, _seed(SeedType.SQL), _running()),
     Path(

@@ -39,12 +39,12 @@ KEY = bytes(range(32))
 TEXT = ColumnType(ColumnKind.TEXT, "text")
 INTEGER = ColumnType(ColumnKind.INTEGER, "integer")
 COMPONENTS = (
-    Component("db", DataStore.POSTGRES, Engine.EXEC_DUMP),
-    Component("maria", DataStore.MYSQL, Engine.EXEC_DUMP),
-    Component("cache", DataStore.REDIS, Engine.EXEC_DUMP),
-    Component("files", DataStore.FILES, Engine.LIVE_COPY),
-    Component("disk", DataStore.POSTGRES, Engine.CSI),
-    Component("api", None, Engine.MANIFEST_ONLY),
+    Component(service="db", store=DataStore.POSTGRES, engine=Engine.EXEC_DUMP),
+    Component(service="maria", store=DataStore.MYSQL, engine=Engine.EXEC_DUMP),
+    Component(service="cache", store=DataStore.REDIS, engine=Engine.EXEC_DUMP),
+    Component(service="files", store=DataStore.FILES, engine=Engine.LIVE_COPY),
+    Component(service="disk", store=DataStore.POSTGRES, engine=Engine.CSI),
+    Component(service="api", store=None, engine=Engine.MANIFEST_ONLY),
 )
 
 

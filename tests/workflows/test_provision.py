@@ -14,12 +14,12 @@ from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, provis
 from tests.helpers.waiting import until
 from tests.workflows.conftest import bench
 from workflows import _cluster
-from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, Earlier, OperationResult
+from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationResult
 from workflows.contracts.provision import PROVISION_ENVIRONMENT, DeployService, Undo
 from workflows.contracts.search_attributes import FAILURE_KIND, PHASE
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import FailureKind
-from workflows.domain.operations import OnFailure, OperationState, StepState
+from workflows.domain.operations import Earlier, OnFailure, OperationState, StepState
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

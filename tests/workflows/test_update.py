@@ -14,7 +14,6 @@ from tests.workflows.conftest import Bench, bench
 from workflows.contracts.operation import (
     CANCEL_SIGNAL,
     CancelRequest,
-    Earlier,
     OperationPlan,
     OperationResult,
 )
@@ -23,7 +22,7 @@ from workflows.contracts.update import UPDATE_ENVIRONMENT, RemoveService
 from workflows.domain.failures import FailureKind
 from workflows.domain.json_reading import text
 from workflows.domain.names import FENCE, REVISION
-from workflows.domain.operations import EnvironmentPhase, OnFailure, OperationState, StepState
+from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure, OperationState, StepState
 
 # Left out by `make test-fast`, which replays the recorded histories of these workflows instead.
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]

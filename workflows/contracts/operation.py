@@ -11,7 +11,16 @@ from temporalio import activity
 
 from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectIdentity, Overrides
 from workflows.domain.failures import Failure, WireModel
-from workflows.domain.operations import Change, Cleanup, OnFailure, OperationState, PlannedStep, StepChange
+from workflows.domain.operations import (
+    Change,
+    Cleanup,
+    Earlier,
+    OnFailure,
+    OperationState,
+    PlannedStep,
+    StepChange,
+)
+from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedRun
 from workflows.domain.snapshot_manifest import SnapshotRun
 
@@ -33,13 +42,6 @@ class CancelRequest(WireModel):
     reason: str = ""
 
 
-class Earlier(WireModel):
-    """What an earlier run of the same step left: its hash and the object that it made."""
-
-    input_hash: str
-    uid: str
-
-
 class SealSecrets(WireModel):
     """Ask for the secrets of an operation's environment, as its own revision or an earlier one uses them."""
 
@@ -58,7 +60,9 @@ class OperationPlan(WireModel):
     blueprint: dict[str, JsonValue] = {}
     steps: tuple[PlannedStep, ...] = ()
     earlier: dict[str, Earlier] = {}
-    """By step name: what a retry may skip when it is unchanged and still there."""
+    """By step name: what a retry or a replay may skip when it is unchanged and still there."""
+    replay: Replay | None = None
+    """Of a replay in place: what it is to run again. None of one into a new environment: that runs all."""
     on_failure: OnFailure = OnFailure.KEEP
     guard_rails: GuardRails = GuardRails()
     overrides: Overrides = Overrides()
@@ -92,6 +96,8 @@ class LedgerEntry(WireModel):
     operation_id: str
     changes: tuple[StepChange, ...] = ()
     pre_image: PreImage | None = None
+    restarts: dict[str, str] = {}
+    """By service: the mark of the new pods that it gets now, which stays with it from here on."""
 
 
 class OperationResult(WireModel):

@@ -61,6 +61,8 @@ class Replacement(WireModel):
     volumes: tuple[str, ...] = ()
     revision: int | None = None
     """Replace what bears this revision alone (an undo); None: whatever bears another than the new one."""
+    again: bool = False
+    """Replace whatever an earlier operation wrote, of any revision: the fence that it bears tells."""
 
 
 class DeployService(WireModel):

@@ -123,6 +123,13 @@ class PlannedStep(WireModel):
     """Digest of all that the step is made from; keyed (HMAC) wherever secret material takes part."""
 
 
+class Earlier(WireModel):
+    """What an earlier run of the same step left: its hash and the object that it made."""
+
+    input_hash: str
+    uid: str
+
+
 class Cleanup(WireModel):
     """How far an undo got: `complete`, or what is left (`Kind/name`)."""
 

@@ -84,6 +84,29 @@ def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None
     return tuple(step.model_copy(update={"input_hash": known.get(step.name, "")}) for step in steps)
 
 
+def plan_services(
+    blueprint: Blueprint, hashes: Mapping[str, str], services: Collection[str]
+) -> tuple[PlannedStep, ...]:
+    """The steps of a provision for these services alone.
+
+    A service waits for those of them that it depends on, however far behind others.
+    """
+    whole = {step.name: step for step in plan_provision(blueprint, hashes)}
+    skipped = {service_step(each.name) for each in blueprint.services if each.name not in services}
+
+    def awaited(step: PlannedStep) -> list[str]:
+        names: list[str] = []
+        for name in step.depends_on:
+            names += awaited(whole[name]) if name in skipped else [name]
+        return list(dict.fromkeys(names))
+
+    return tuple(
+        step.model_copy(update={"depends_on": tuple(awaited(step))})
+        for step in whole.values()
+        if step.name not in skipped
+    )
+
+
 def plan_stop(blueprint: Blueprint, obsolete: Sequence[str] = ()) -> tuple[PlannedStep, ...]:
     """The steps of a stop: the namespace is fenced, then each service goes once its dependants are gone.
 
@@ -264,8 +287,10 @@ def provision_inputs(
     """What each step of a provision is made from, by step name: when it is the same, so is the outcome.
 
     `secret_digests` and `credential_digests` are keyed digests of the values, by name. Revision, fence and
-    operation take no part, and neither do a service's dependencies.
+    operation take no part, and neither do a service's dependencies, or its restarts: these make the same
+    anew.
     """
+    overrides = overrides.model_copy(update={"restarts": {}})
     inputs: dict[str, JsonValue] = {
         NAMESPACE_STEP: _plain(
             manifests.namespace(context), *manifests.guard_rails(context, rails, blueprint)

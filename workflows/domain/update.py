@@ -11,7 +11,7 @@ from workflows.domain.blueprint_models import Blueprint, Service, VolumeType
 from workflows.domain.environment import EnvironmentContext, GuardRails, ObjectName, Overrides
 from workflows.domain.failures import WireModel
 from workflows.domain.operations import PlannedStep
-from workflows.domain.plan import in_dependency_order, plan_provision, plan_removals, service_step
+from workflows.domain.plan import in_dependency_order, plan_removals, plan_services, service_step
 
 KEPT_KINDS: Final = frozenset({"PersistentVolumeClaim"})
 """Kinds that an update never removes with a service: its data stays until the environment is deleted."""
@@ -113,20 +113,7 @@ def plan_update(
     `everything`: also for the services that do not change, since they may not be there as they should.
     """
     changed = {each.service for each in changes if everything or each.effect in _DEPLOYED}
-    skipped = {service_step(service.name) for service in after.services if service.name not in changed}
-    whole = {step.name: step for step in plan_provision(after, hashes)}
-
-    def awaited(step: PlannedStep) -> list[str]:
-        names: list[str] = []
-        for name in step.depends_on:
-            names += awaited(whole[name]) if name in skipped else [name]
-        return list(dict.fromkeys(names))
-
-    steps = [
-        step.model_copy(update={"depends_on": tuple(awaited(step))})
-        for step in whole.values()
-        if step.name not in skipped
-    ]
+    steps = plan_services(after, hashes, changed)
     # Dependants go before what they depend on, and what an earlier update left behind before those.
     order = [service.name for service in reversed(in_dependency_order(before))]
     leaving = [name for name in obsolete if name not in order]

@@ -9,10 +9,17 @@ from activities.db.acceptance._shared import Accepted
 from activities.db.acceptance.adopt import FoundNamespace, adopt_environment
 from activities.db.acceptance.cancel import cancel_operation
 from activities.db.acceptance.clone import CloneSource, blueprint_for_clone
-from activities.db.acceptance.create import create_environment
+from activities.db.acceptance.create import Site, create_environment
 from activities.db.acceptance.delete import delete_environment
 from activities.db.acceptance.extend import extend_environment
-from activities.db.acceptance.restore import AsNew, Place, restore_as_new, restore_in_place
+from activities.db.acceptance.replay import (
+    ReplayPreview,
+    ReplayWish,
+    preview_replay,
+    replay_environment,
+    replay_into,
+)
+from activities.db.acceptance.restore import AsNew, restore_as_new, restore_in_place
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
 from activities.db.acceptance.seed import PackageChoice, SeedWish, seed_environment
@@ -39,11 +46,13 @@ __all__ = [
     "CloneSource",
     "FoundNamespace",
     "PackageChoice",
-    "Place",
     "Preview",
+    "ReplayPreview",
+    "ReplayWish",
     "SeedWish",
     "Settings",
     "SettingsChanged",
+    "Site",
     "SnapshotAccepted",
     "SnapshotWish",
     "Updated",
@@ -56,7 +65,10 @@ __all__ = [
     "delete_environment",
     "extend_environment",
     "may_be_woken",
+    "preview_replay",
     "preview_update",
+    "replay_environment",
+    "replay_into",
     "restart_service",
     "restore_as_new",
     "restore_in_place",

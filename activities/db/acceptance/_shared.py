@@ -1,6 +1,6 @@
 """What all acceptances share: the checks before, the rows and the event after."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -211,8 +211,10 @@ async def last_operation(session: AsyncSession, environment: Environment) -> Ope
     return (await session.exec(newest)).one_or_none()
 
 
-async def last_standing(session: AsyncSession, environment: Environment) -> Operation | None:
-    """Return the newest operation that made the environment what it is now.
+async def last_standing(
+    session: AsyncSession, environment: Environment, *, among: Collection[OperationKind] | None = None
+) -> Operation | None:
+    """Return the newest operation that made the environment what it is now, of these kinds.
 
     Those that were taken back left nothing, and neither did the attempts that they were retries of.
     """
@@ -222,6 +224,8 @@ async def last_standing(session: AsyncSession, environment: Environment) -> Oper
         query = select(Operation).where(
             col(Operation.environment_id) == environment.id, col(Operation.fence) < below
         )
+        if among is not None:
+            query = query.where(col(Operation.kind).in_(among))
         found = (await session.exec(query.order_by(col(Operation.fence).desc()).limit(1))).one_or_none()
         if found is None or not (found.id in undone or taken_back(operation_record(found))):
             return found

@@ -1,4 +1,4 @@
-"""Accepting a new environment and its provision."""
+"""Accepting a new environment and its first operation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,40 +44,48 @@ from workflows.domain.errors import FieldError
 from workflows.domain.operations import OperationKind, PlannedStep
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a new environment is made. `guard_rails` are the cluster's; the organisation's go on top."""
+
+    cluster: str
+    installation_id: str
+    guard_rails: GuardRails
+
+
 async def create_environment(
     session: AsyncSession,
     actor: Actor,
     blueprint: Blueprint,
+    site: Site,
     *,
-    cluster: str,
     plan: str | None,
-    installation_id: str,
     keys: MasterKeys,
-    guard_rails: GuardRails,
+    asked: Asked | None = None,
 ) -> Accepted:
-    """Accept a new environment and its provision.
+    """Accept a new environment and its first operation: a provision, unless another one is asked for.
 
     `blueprint` has its plan applied (`plan` names it) and its literal secret values still inside: they are
-    stored encrypted, the revision refers to them. `guard_rails` are the cluster's; the organisation's go on
-    top.
+    stored encrypted, the revision refers to them.
 
     Raises NameTaken, CapExceeded, or InvalidReferences; the last one lists all faults when there are several.
     """
     organization = await locked_organization(session, actor.organization_id)
-    rails = rails_of(organization, guard_rails)
+    rails = rails_of(organization, site.guard_rails)
     usage = usage_of(blueprint, rails)
     await refuse_faults(session, organization, blueprint, usage)
     environment = new_environment(
         actor,
         blueprint,
-        cluster=cluster,
+        cluster=site.cluster,
         plan=plan,
-        installation_id=installation_id,
+        installation_id=site.installation_id,
         guard_rails=rails,
         now=utc_now(),
     )
     own = new_secrets(blueprint)
-    return await accept_new(session, actor, Proposed(environment, blueprint, usage, own), keys=keys)
+    proposed = Proposed(environment, blueprint, usage, own, asked=asked)
+    return await accept_new(session, actor, proposed, keys=keys)
 
 
 def rails_of(organization: OrganizationRecord, guard_rails: GuardRails) -> GuardRails:
@@ -90,7 +98,8 @@ def rails_of(organization: OrganizationRecord, guard_rails: GuardRails) -> Guard
 class Proposed:
     """A new environment that nothing speaks against; its first event is counted already.
 
-    `own`: the values that belong to it alone. Its provision writes under `fence`.
+    `own`: the values that belong to it alone. Its first operation writes under `fence`; `asked`: what that
+    is, None: a provision.
     """
 
     environment: EnvironmentRecord
@@ -98,6 +107,7 @@ class Proposed:
     usage: Usage
     own: Mapping[str, NewSecret]
     fence: int = 1
+    asked: Asked | None = None
 
 
 async def accept_new(
@@ -107,12 +117,11 @@ async def accept_new(
     *,
     keys: MasterKeys,
     action: str = "environment.create",
-    asked: Asked | None = None,
     plan: Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]] = tuple,
 ) -> Accepted:
-    """Write a new environment of a locked organisation, and its provision.
+    """Write a new environment of a locked organisation, and its first operation.
 
-    `asked`: what its first operation is in the place of a provision; `plan` makes its steps of a provision's.
+    `plan` makes its steps of those of a provision.
     """
     environment, blueprint, own = proposed.environment, proposed.blueprint, proposed.own
     now, organization_id = environment.created_at, environment.organization_id
@@ -125,7 +134,7 @@ async def accept_new(
     values = {name: secret.value for name, secret in own.items()}
     material = await material_beside(session, organization_id, kept, values, keys)
     planned = plan(provision_steps(environment, kept, Overrides(), material, key.hash_key()))
-    asked = asked or Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
+    asked = proposed.asked or Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
     operation = new_operation(actor, environment, asked, fence=proposed.fence, now=now)
     steps = await insert_operation(session, operation, planned)
     event = EventRecord(

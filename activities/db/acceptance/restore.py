@@ -14,7 +14,7 @@ from activities.db.acceptance._shared import (
     refuse_phases,
 )
 from activities.db.acceptance.clone import written_out
-from activities.db.acceptance.create import Proposed, accept_new, rails_of, refuse_faults
+from activities.db.acceptance.create import Proposed, Site, accept_new, rails_of, refuse_faults
 from activities.db.acceptance.snapshot import kept_values
 from activities.db.errors import SnapshotUnfit
 from activities.db.inserts import Asked, new_environment, new_secrets
@@ -29,7 +29,7 @@ from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, Service, parse_blueprint
 from workflows.domain.blueprint_models import Expose, Volume, VolumeType, data_store
 from workflows.domain.blueprint_rules import storage_class
-from workflows.domain.environment import GuardRails, Overrides
+from workflows.domain.environment import Overrides
 from workflows.domain.errors import BlueprintInvalid, FieldError
 from workflows.domain.manifests import running_as
 from workflows.domain.operations import EnvironmentPhase, OperationKind
@@ -42,15 +42,6 @@ from workflows.domain.snapshot_manifest import (
 )
 
 _RESTORABLE = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED, EnvironmentPhase.ERROR})
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a new environment is made."""
-
-    cluster: str
-    installation_id: str
-    guard_rails: GuardRails
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +101,7 @@ async def restore_in_place(
 
 
 async def restore_as_new(
-    session: AsyncSession, actor: Actor, snapshot_id: str, wish: AsNew, place: Place, *, keys: MasterKeys
+    session: AsyncSession, actor: Actor, snapshot_id: str, wish: AsNew, site: Site, *, keys: MasterKeys
 ) -> Accepted:
     """Accept a new environment with a snapshot's Blueprint, secrets and data.
 
@@ -123,16 +114,16 @@ async def restore_as_new(
     organization = await locked_organization(session, actor.organization_id)
     values = await kept_values(session, snapshot, keys)
     blueprint = _rewritten(manifest, wish, values)
-    rails = rails_of(organization, place.guard_rails)
+    rails = rails_of(organization, site.guard_rails)
     usage = usage_of(blueprint, rails)
     await refuse_faults(session, organization, blueprint, usage)
     loads = _loaded(manifest)
     environment = new_environment(
         actor,
         blueprint,
-        cluster=place.cluster,
+        cluster=site.cluster,
         plan=None,
-        installation_id=place.installation_id,
+        installation_id=site.installation_id,
         guard_rails=rails,
         now=utc_now(),
     )
@@ -144,10 +135,15 @@ async def restore_as_new(
     accepted = await accept_new(
         session,
         actor,
-        Proposed(environment, blueprint, usage, own),
+        Proposed(
+            environment,
+            blueprint,
+            usage,
+            own,
+            asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
+        ),
         keys=keys,
         action="snapshot.restore",
-        asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
         plan=lambda provision: plan_restore(
             provision, blueprint, loads, standing=False, claimed=_claimed(loads)
         ),

@@ -65,6 +65,8 @@ async def retry_environment(
         raise NotRetryable("its last operation took a snapshot: take another one", newest.state)
     key = await secrets.data_key(session, environment.organization_id, keys)
     kind = OperationKind.PROVISION if repairs or again.kind is OperationKind.DELETE else again.kind
+    # A replay into a new environment makes what was not there, as a provision does.
+    makes = kind is OperationKind.PROVISION or (kind is OperationKind.REPLAY and again.change is None)
     planned = await provision_of(session, environment, keys, key.hash_key())
     if kind is not OperationKind.PROVISION:
         # The same graph, over what its steps are made from now.
@@ -84,9 +86,11 @@ async def retry_environment(
             # What a repair made is worth keeping, even when it was not enough.
             on_failure=OnFailure.KEEP if repairs else again.on_failure,
             retry_of=last.id,
+            replay_of=again.replay_of if kind is OperationKind.REPLAY else None,
+            from_step=again.from_step if kind is OperationKind.REPLAY else None,
             change=None if kind is OperationKind.PROVISION else again.change,
             # An undo goes back to before the first attempt, whose objects are there by now.
-            pre_image=None if kind is OperationKind.PROVISION else again.pre_image,
+            pre_image=None if makes else again.pre_image,
         ),
         planned,
         audit=("environment.retry", {"retryOf": last.id}),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, func
+from sqlalchemy import bindparam, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -78,6 +78,32 @@ async def list_operations(  # noqa: PLR0913 - one for each filter
         query = query.where(col(Operation.state).in_(states))
     if since is not None:
         query = query.where(col(Operation.created_at) >= since)
+    if cursor is not None:
+        query = query.where(order.following(cursor))
+    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
+    return page(rows, limit, operation_record, lambda row: order.cursor(row.created_at, row.id))
+
+
+async def list_replays(
+    session: AsyncSession, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+) -> Page[OperationRecord]:
+    """Return a page of replays, newest first: those in an environment, and those of its operations elsewhere.
+
+    Raises InvalidCursor.
+    """
+    order = Order(
+        column=table_of(Operation).c.created_at,
+        identifier=table_of(Operation).c.id,
+        descending=True,
+        scope=scope_of("replays", True, (environment_id,)),
+        times=True,
+    )
+    own = select(col(Operation.id)).where(col(Operation.environment_id) == environment_id)
+    query = select(Operation).where(
+        col(Operation.organization_id) == organization_id,
+        col(Operation.kind) == OperationKind.REPLAY,
+        or_(col(Operation.environment_id) == environment_id, col(Operation.replay_of).in_(own)),
+    )
     if cursor is not None:
         query = query.where(order.following(cursor))
     rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()

@@ -1,0 +1,159 @@
+"""Use cases on replays: accept one, say what one would do, list those that there were."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db import acceptance
+from activities.db.acceptance import Accepted, ReplayWish
+from activities.db.records import EnvironmentRecord, StepRecord
+from activities.db.repositories import environments, operations
+from activities.db.repositories.operations import list_replays
+from api.environments.live import CLUSTER_SECONDS
+from api.environments.reading import read_workloads
+from api.environments.service import Caller, accept, accepted_operation, site_of
+from api.idempotency import Outcome, Replayed
+from api.operations.schemas import OperationOut
+from api.operations.shapes import operation_out
+from api.preconditions import check_precondition
+from api.problems import ProblemError, ProblemField, RequestProblem
+from api.replays.schemas import Action, ReplayOperation, ReplayOut, ReplayStepOut, Target
+from api.state import AppState
+from clusters.errors import Unavailable
+from workflows.domain.operations import PlannedStep
+from workflows.domain.replay import Decision, decide, run_all
+
+_NAME_FOR_NEW: Final = "is for a new environment: say target new, or leave it out"
+_NEW_NEEDS_NAME: Final = "is required: the new environment has to be called something"
+
+
+async def replay(
+    caller: Caller, environment_id: str, wanted: ReplayOperation
+) -> Outcome[Accepted] | Replayed:
+    """Have an operation run again."""
+    name = _new_name(wanted)
+    installation = await caller.state.installation.id()
+
+    async def work(session: AsyncSession) -> Outcome[Accepted]:
+        accepted = await _accept(session, caller, environment_id, wanted, name, installation)
+        return accepted_operation(caller.state, accepted)
+
+    return await accept(caller, work)
+
+
+async def preview(caller: Caller, environment_id: str, wanted: ReplayOperation) -> ReplayOut:
+    """Say what a replay would do with each step. Writes nothing.
+
+    Raises what accepting it would raise, and ClusterError: in place it depends on what is in the cluster.
+    """
+    name = _new_name(wanted)
+    state = caller.state
+    if name is not None:
+        return await _preview_new(caller, environment_id, wanted, name)
+    async with state.database.transaction() as session:
+        await check_precondition(caller.request, session, caller.actor.organization_id)
+        found = await acceptance.preview_replay(
+            session, caller.actor, environment_id, _wish(wanted), keys=state.master_keys
+        )
+        await session.rollback()
+    existing = await _existing(state, found.environment)
+    decisions = decide(found.steps, found.replay, found.earlier, existing)
+    return _out(found.environment.id, found.operation.id, Target.SAME, found.steps, decisions)
+
+
+async def replays(
+    state: AppState, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+) -> tuple[list[OperationOut], str | None]:
+    """Return a page of an environment's replays, newest first. Raises NotFound, InvalidCursor."""
+    async with state.database.reading() as session:
+        record = await environments.get_environment(session, organization_id, environment_id)
+        page = await list_replays(session, organization_id, record.id, limit=limit, cursor=cursor)
+        names = await environments.environment_names(
+            session, organization_id, {each.environment_id for each in page.items}
+        )
+    shaped = [
+        operation_out(state.settings, each, environment_name=names.get(each.environment_id))
+        for each in page.items
+    ]
+    return shaped, page.next_cursor
+
+
+async def _preview_new(caller: Caller, environment_id: str, wanted: ReplayOperation, name: str) -> ReplayOut:
+    """Accept it, look at what was accepted, and take all of it back: nothing is left to be worked out."""
+    installation = await caller.state.installation.id()
+    async with caller.state.database.transaction() as session:
+        await check_precondition(caller.request, session, caller.actor.organization_id)
+        accepted = await _accept(session, caller, environment_id, wanted, name, installation)
+        steps = await operations.steps(session, caller.actor.organization_id, accepted.operation.id)
+        await session.rollback()
+    replay_of = accepted.operation.replay_of or ""
+    return _out(environment_id, replay_of, Target.NEW, steps, run_all([each.name for each in steps]))
+
+
+async def _accept(
+    session: AsyncSession,
+    caller: Caller,
+    environment_id: str,
+    wanted: ReplayOperation,
+    name: str | None,
+    installation: str,
+) -> Accepted:
+    wish, keys = _wish(wanted), caller.state.master_keys
+    if name is None:
+        return await acceptance.replay_environment(session, caller.actor, environment_id, wish, keys=keys)
+    site = site_of(caller.state, installation)
+    return await acceptance.replay_into(session, caller.actor, environment_id, wish, name, site, keys=keys)
+
+
+def _wish(wanted: ReplayOperation) -> ReplayWish:
+    return ReplayWish(operation_id=wanted.operation_id, from_step=wanted.from_step)
+
+
+def _new_name(wanted: ReplayOperation) -> str | None:
+    """The name of the new environment; None: in place. Raises ProblemError when the two do not fit."""
+    if (wanted.target is Target.NEW) == (wanted.name is not None):
+        return wanted.name
+    message = _NEW_NEEDS_NAME if wanted.name is None else _NAME_FOR_NEW
+    raise ProblemError(
+        RequestProblem.VALIDATION_FAILED,
+        "The replay cannot be run as it is asked for.",
+        errors=[ProblemField(path="name", message=message)],
+    )
+
+
+async def _existing(state: AppState, record: EnvironmentRecord) -> frozenset[str]:
+    """UIDs of the environment's workloads. Raises ClusterError."""
+    try:
+        async with asyncio.timeout(CLUSTER_SECONDS):
+            return await read_workloads(await state.clusters.get(record.cluster), record)
+    except TimeoutError:
+        raise Unavailable(f"no answer within {CLUSTER_SECONDS:g} s") from None
+
+
+def _out(
+    environment_id: str,
+    replay_of: str,
+    target: Target,
+    steps: Sequence[PlannedStep | StepRecord],
+    decisions: Sequence[Decision],
+) -> ReplayOut:
+    return ReplayOut(
+        environment_id=environment_id,
+        replay_of=replay_of,
+        target=target,
+        steps=[
+            ReplayStepOut(
+                step=step.name,
+                kind=step.kind,
+                service=step.service,
+                action=Action.RUN if decision.run else Action.SKIP,
+                reason=decision.why,
+                message=decision.text,
+            )
+            for step, decision in zip(steps, decisions, strict=True)
+        ],
+    )

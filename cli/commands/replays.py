@@ -1,0 +1,68 @@
+"""`perdure replay`: the steps of an earlier operation once more, and the list of such replays."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+from typing import Annotated
+
+import typer
+
+from cli.commands.environments import finish
+from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
+from cli.output import OutputFormat, emit
+from cli.session import session_of
+
+
+def replay(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    operation: Annotated[
+        str | None,
+        typer.Option(
+            "--operation", metavar="ID", help="Which operation; the newest that made it what it is if absent."
+        ),
+    ] = None,
+    from_step: Annotated[
+        str | None,
+        typer.Option(
+            "--from-step", metavar="STEP", help="Run this step (as service/api) and all that depends on it."
+        ),
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="NAME", help="As a new environment of this name.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which steps would run, which not, and why.")
+    ] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Run the steps of an earlier operation again, where something changed since or is gone.
+
+    What is unchanged and still there is skipped, unless it depends on what is run, or on --from-step. Data in
+    volumes stays.
+    """
+    from cli import views_replays
+    from cli.lookup import environment_id
+    from cli.models_replays import ReplayWish
+
+    wish = ReplayWish(operation, from_step, into)
+    with session_of(context).client() as client:
+        identifier = environment_id(client, environment)
+        if dry_run:
+            preview = client.preview_replay(identifier, wish)
+            emit(output, preview.raw, views_replays.preview(preview.value))
+            return
+        answer = client.replay(identifier, wish)
+        finish(client, answer, into or environment, wait, timeout, output, views_replays.outcome)
+
+
+def replays(
+    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """List the replays of an environment, and those of its operations into new ones; newest first."""
+    from cli import views_replays
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.replays(environment_id(client, environment))
+    emit(output, answer.raw, views_replays.replay_list(answer.value))

@@ -1,0 +1,30 @@
+"""Replays, as the API answers them and as they are asked for."""
+
+from dataclasses import dataclass
+
+from cli.models import ApiModel
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayWish:
+    """What is to be run again. `into`: name of a new environment; None: in place."""
+
+    operation: str | None = None
+    from_step: str | None = None
+    into: str | None = None
+
+
+class ReplayStep(ApiModel):
+    """What a replay does with one step."""
+
+    step: str
+    action: str
+    message: str = ""
+
+
+class Replay(ApiModel):
+    """What a replay would do."""
+
+    replay_of: str
+    target: str
+    steps: tuple[ReplayStep, ...] = ()

@@ -1,0 +1,100 @@
+"""`perdure replay` against the scripted API."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.scripted_api import ENVIRONMENT_ID, OPERATION_ID, LiveOperation, ScriptedApi, data
+
+ROUTE = f"/v1/environments/{ENVIRONMENT_ID}/replay"
+ACCEPTED = {"id": OPERATION_ID, "kind": "replay", "state": "accepted"}
+PREVIEW = {
+    "environmentId": ENVIRONMENT_ID,
+    "replayOf": "op_1",
+    "target": "same",
+    "steps": [
+        {"step": "namespace", "kind": "namespace", "action": "run", "reason": "always", "message": "looks"},
+        {
+            "step": "service/db",
+            "kind": "service",
+            "action": "skip",
+            "reason": "unchanged",
+            "message": "unchanged and still there",
+        },
+        {
+            "step": "service/api",
+            "kind": "service",
+            "action": "run",
+            "reason": "forced",
+            "message": "asked for",
+        },
+    ],
+}
+
+
+def test_a_dry_run_is_a_table_of_what_is_run_and_why(api: ScriptedApi, run: Run) -> None:
+    api.on("POST", ROUTE, data(PREVIEW))
+    result = run("replay", ENVIRONMENT_ID, "--from-step", "service/api", "--operation", "op_1", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert api.requests[-1].query == {"dry_run": "true"}
+    assert api.requests[-1].body == {"operationId": "op_1", "fromStep": "service/api"}
+    lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
+    assert lines[0][-1] == "op_1:"
+    assert ["skip", "service/db", "unchanged and still there"] in lines
+    assert ["run", "service/api", "asked for"] in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [((), {}), (("--into", "shop-2"), {"target": "new", "name": "shop-2"})],
+    ids=["in place", "new"],
+)
+def test_it_is_followed_to_its_end(
+    api: ScriptedApi,
+    run: Run,
+    live: Callable[..., LiveOperation],
+    options: tuple[str, ...],
+    body: dict[str, Any],
+) -> None:
+    api.on("POST", ROUTE, data(ACCEPTED, 202))
+    steps = [
+        {"name": "namespace", "kind": "namespace", "state": "succeeded"},
+        {"name": "service/db", "kind": "service", "state": "skipped"},
+        {"name": "service/api", "kind": "service", "state": "succeeded"},
+    ]
+    live(
+        (None, {"state": "succeeded"}),
+        steps=("service/api",),
+        kind="replay",
+        at_end={**ACCEPTED, "state": "succeeded", "steps": steps},
+    )
+    result = run("replay", ENVIRONMENT_ID, *options)
+    assert result.exit_code == 0, result.output
+    [asked] = [each for each in api.requests if each.method == "POST"]
+    assert asked.body == body
+    assert asked.headers.get("idempotency-key") or asked.headers.get("Idempotency-Key")
+    assert "succeeded: 1 of 2 services run again" in result.output
+    if options:
+        assert "shop-2" in result.output
+
+
+def test_replays_are_listed(api: ScriptedApi, run: Run) -> None:
+    found = {
+        **ACCEPTED,
+        "state": "succeeded",
+        "environmentName": "shop-2",
+        "replayOf": "op_1",
+        "fromStep": "service/api",
+        "createdAt": "2026-01-01T00:00:00Z",
+    }
+    api.on("GET", f"/v1/environments/{ENVIRONMENT_ID}/replays", data([found]))
+    result = run("env", "replays", ENVIRONMENT_ID)
+    assert result.stdout.splitlines()[1].split()[:5] == [
+        OPERATION_ID,
+        "succeeded",
+        "shop-2",
+        "op_1",
+        "service/api",
+    ]

@@ -1,0 +1,47 @@
+"""What the tests of replays share: what a dry run says, and what was then done."""
+
+from typing import Any
+
+from tests.e2e.lifecycle import change
+from tests.helpers.stack import Handle
+
+ENDED_SECONDS = 240.0
+
+
+def preview(handle: Handle, **body: Any) -> list[dict[str, Any]]:
+    """What a replay would do, step by step."""
+    answer = handle.stack.client.post(
+        f"/v1/environments/{handle.environment_id}/replay", json=body, params={"dry_run": "true"}
+    )
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["data"]["steps"]
+    return found
+
+
+def told(steps: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Of a dry run, by service: run or skip, and why."""
+    return {each["service"]: (each["action"], each["message"]) for each in steps if "service" in each}
+
+
+def done(operation: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Of an operation that succeeded, by service: run or skip, and why, as its ledger has it."""
+    actions = {"succeeded": "run", "skipped": "skip"}
+    return {
+        step["service"]: (actions[step["state"]], step["output"]["reason"])
+        for step in operation["steps"]
+        if step["kind"] == "service"
+    }
+
+
+def ran(operation: dict[str, Any]) -> set[str]:
+    """The services that were run again."""
+    return {service for service, (action, _) in done(operation).items() if action == "run"}
+
+
+def replay(handle: Handle, **body: Any) -> tuple[Handle, dict[str, Any]]:
+    """Replay in place, see that it does what the dry run before it says; its handle and its end."""
+    said = told(preview(handle, **body))
+    started = change(handle, "replay", **body)
+    operation = started.succeeded(ENDED_SECONDS)
+    assert done(operation) == said
+    return started, operation

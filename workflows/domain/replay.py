@@ -1,0 +1,123 @@
+"""Which steps of a recorded graph a replay runs again, which it skips, and why."""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import StrEnum
+
+from workflows.domain.failures import WireModel
+from workflows.domain.operations import Earlier, PlannedStep, StepKind
+
+
+class Why(StrEnum):
+    """Why a step is run again, or (`unchanged` alone) skipped."""
+
+    NEW = "new"
+    """The environment is made anew: nothing of it is there."""
+    ALWAYS = "always"
+    """It makes no workload: it looks at what is there and writes what is missing."""
+    FORCED = "forced"
+    """It was asked for by name."""
+    NEVER_SUCCEEDED = "never_succeeded"
+    ADDED = "added"
+    """Its service came after the operation that is replayed."""
+    CHANGED = "changed"
+    """What it is made from is not what it was."""
+    GONE = "gone"
+    """What it made is not in the cluster any more."""
+    DEPENDS = "depends"
+    """Something that it depends on is run again."""
+    UNCHANGED = "unchanged"
+
+
+class Replay(WireModel):
+    """What a replay goes by, beside what each step left (`OperationPlan.earlier`)."""
+
+    from_step: str | None = None
+    """The step that is run again whatever is known of it, and with it all that depends on it."""
+    recorded: tuple[str, ...] = ()
+    """Names of the steps of the operation that is replayed."""
+    done: tuple[str, ...] = ()
+    """Those that an attempt before this one has run again, or skipped: `from_step` asks no more of them."""
+
+
+class Decision(WireModel):
+    """What becomes of one step. `text` is for people."""
+
+    step: str
+    run: bool
+    why: Why
+    text: str
+
+
+def decide(
+    steps: Sequence[PlannedStep],
+    replay: Replay,
+    earlier: Mapping[str, Earlier],
+    existing: Collection[str],
+) -> tuple[Decision, ...]:
+    """Decide over the steps of a graph, given in topological order.
+
+    `existing`: UIDs of the environment's objects as they are in the cluster. What is run takes along all that
+    depends on it: a service that was built upon another one starts after it, as at the first time.
+    """
+    asked = _following(steps, replay.from_step) - set(replay.done)
+    again: set[str] = set()
+    decisions: list[Decision] = []
+    for step in steps:
+        why, text = _why(step, replay, earlier.get(step.name), existing, asked, again)
+        run = why is not Why.UNCHANGED
+        if run and step.kind is StepKind.SERVICE:
+            again.add(step.name)
+        decisions.append(Decision(step=step.name, run=run, why=why, text=text))
+    return tuple(decisions)
+
+
+def run_all(steps: Sequence[str]) -> tuple[Decision, ...]:
+    """Decide over the steps, given by name, of an environment that is made anew."""
+    return tuple(Decision(step=name, run=True, why=Why.NEW, text="the environment is new") for name in steps)
+
+
+def _following(steps: Sequence[PlannedStep], first: str | None) -> set[str]:
+    """The step of this name, and all that depend on it, however far behind."""
+    found = set() if first is None else {first}
+    for step in steps:
+        if not found.isdisjoint(step.depends_on):
+            found.add(step.name)
+    return found
+
+
+def _why(
+    step: PlannedStep,
+    replay: Replay,
+    earlier: Earlier | None,
+    existing: Collection[str],
+    asked: Collection[str],
+    again: Collection[str],
+) -> tuple[Why, str]:
+    if step.kind is not StepKind.SERVICE:
+        return Why.ALWAYS, "looks at what is there, and writes what is missing"
+    if step.name in asked and step.name == replay.from_step:
+        return Why.FORCED, "asked for"
+    own = _of_its_own(step, replay, earlier, existing)
+    if own is not None:
+        return own
+    taken = next((name for name in step.depends_on if name in again), None)
+    if taken is not None:
+        return Why.DEPENDS, f"depends on {taken}, which is run again"
+    if step.name in asked:
+        return Why.DEPENDS, f"depends on {replay.from_step}, which was asked for"
+    return Why.UNCHANGED, "unchanged and still there"
+
+
+def _of_its_own(
+    step: PlannedStep, replay: Replay, earlier: Earlier | None, existing: Collection[str]
+) -> tuple[Why, str] | None:
+    """What a step is run again for whatever becomes of the others."""
+    if earlier is None and step.name not in replay.recorded:
+        return Why.ADDED, "was added after the operation that is replayed"
+    if earlier is None:
+        return Why.NEVER_SUCCEEDED, "has not succeeded yet"
+    if earlier.input_hash != step.input_hash:
+        return Why.CHANGED, "what it is made from has changed"
+    if earlier.uid not in existing:
+        return Why.GONE, "what it made is not there any more"
+    return None
