@@ -96,7 +96,7 @@ def _pages(what: str, each: dict[str, Any]) -> str:
 def _bar(bar: dict[str, Any]) -> str:
     return (
         f"Bar for a page at the 99th percentile, one client: under {bar['barMilliseconds']:g} ms. "
-        f"**{bar['verdict'].capitalize()}**: the slowest is \"{bar['worst']}\" with "
+        f'**{bar["verdict"].capitalize()}**: the slowest is "{bar["worst"]}" with '
         f"{bar['p99Milliseconds']} ms."
     )
 

@@ -208,7 +208,7 @@ async def test_a_start_that_temporal_does_not_take_is_left_to_the_reconciler(dat
     await sweep(database)
     assert (await sweep(database, Starts(away=True))).deleted == 1
     async with database.reading() as session:
-        lost = await operations.lost_starts(session, datetime.now(UTC) + timedelta(seconds=1))
+        lost = await operations.lost_starts(session, datetime.now(UTC) + timedelta(seconds=1), timedelta())
     assert [each.environment_id for each in lost] == [environment_id]
 
 

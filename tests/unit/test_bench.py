@@ -23,8 +23,6 @@ def measured(overall: float, **lists: float) -> dict[str, Any]:
         (measured(101.5, newest=30.0), "fail", "all"),
     ],
 )
-def test_the_slowest_kind_of_list_decides_over_the_bar(
-    result: dict[str, Any], says: str, worst: str
-) -> None:
+def test_the_slowest_kind_of_list_decides_over_the_bar(result: dict[str, Any], says: str, worst: str) -> None:
     found = verdict(result)
     assert (found["verdict"], found["worst"], found["barMilliseconds"]) == (says, worst, 100.0)
