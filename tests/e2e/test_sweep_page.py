@@ -1,4 +1,4 @@
-"""The sweeper beside a real cluster: what is not due costs the API server nothing; killed in a page, it goes on."""
+"""The sweeper beside a real cluster: the rest costs its API server nothing; killed in a page, it goes on."""
 
 import sqlite3
 from collections.abc import Iterator
