@@ -20,7 +20,7 @@ _BODY_PROBLEMS: Final = (
     RequestProblem.UNSUPPORTED_MEDIA_TYPE,
     RequestProblem.REQUEST_TIMEOUT,
 )
-REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
+REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_USED)
 """Of a route that takes an idempotency key."""
 NOTHING: Final = ()
 """The audit of a route that changes nothing."""

@@ -13,7 +13,7 @@ from api.discover.schemas import DiscoverBlueprint, DiscoverOut
 from api.documentation import NOTHING, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments.documents import validated
-from api.idempotency import IdempotencyKey
+from api.idempotency import UnneededKey
 from api.problems import RequestProblem
 from api.state import State
 
@@ -48,7 +48,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     operation_id="environments_discover",
     **documented(RequestProblem.NOT_SUPPORTED, body=json_body(DiscoverBlueprint, _EXAMPLES), audit=NOTHING),
 )
-async def discover(request: Request, state: State, actor: Developer, key: IdempotencyKey = None) -> Response:  # noqa: ARG001
+async def discover(request: Request, state: State, actor: Developer, key: UnneededKey = None) -> Response:  # noqa: ARG001
     """The Blueprint, what it does not hold, and what has to be given still. Writes nothing.
 
     Compose goes before Kubernetes manifests, those before Dockerfiles, unless `kind` says otherwise.
