@@ -1,7 +1,8 @@
-"""What stands behind the `?` of an address: a parameter that a route does not know is refused.
+"""What a route does not declare is refused: parameters behind the `?` of its address, and a body.
 
 A filter that is misspelt would list everything, and a misspelt `dry_run` would do what was only asked about.
-So would one that is given twice, of which the last counted.
+So would one that is given twice, of which the last counted. A body that nobody reads asks for something that
+is not done.
 """
 
 from __future__ import annotations
@@ -39,6 +40,21 @@ async def only_known_parameters(request: Request) -> None:
     ]
     if faults:
         raise ProblemError(RequestProblem.VALIDATION_FAILED, "The request is not valid.", errors=faults)
+
+
+async def no_body(request: Request) -> None:
+    """The dependency of a route that takes no body. Raises ProblemError when one comes; it is not read."""
+    headers = request.headers
+    came = headers.get("content-length", "0") != "0"
+    if not came and "transfer-encoding" in headers:
+        # In pieces of which none may come.
+        async for piece in request.stream():
+            if piece:
+                came = True
+                break
+    if came:
+        fault = ProblemField(path="", message="a body is not taken here", suggestion="send none")
+        raise ProblemError(RequestProblem.VALIDATION_FAILED, "The request is not valid.", errors=[fault])
 
 
 def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:

@@ -1,5 +1,6 @@
 """What the document says is what is taken: types, bounds, characters and parameters; nothing is written."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -41,6 +42,39 @@ async def test_what_the_schema_does_not_have_is_named(
     assert answer.status_code == 422, answer.text
     assert field in {error["path"] for error in answer.json()["errors"]}
     assert await api.row_counts() == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/stop"),
+        ("POST", "/resume"),
+        ("POST", "/retry"),
+        ("DELETE", ""),
+        ("GET", ""),
+        ("GET", "/status"),
+        ("DELETE", "/checkpoints/nowhere"),
+    ],
+)
+async def test_a_body_where_none_is_taken_is_refused(api: Api, method: str, path: str) -> None:
+    made = await create(api)
+    address = f"/v1/environments/{made['id']}{path}"
+
+    async def pieces(*some: bytes) -> AsyncIterator[bytes]:
+        for piece in some:
+            yield piece
+
+    before = await api.row_counts()
+    for content in (b"[]", b'{"surprise": true}', b" ", pieces(b"", b"x")):
+        answer = await api.client.request(method, address, content=content)
+        body = problem(answer, 422, "validation_failed")
+        assert body["errors"] == [
+            {"path": "", "message": "a body is not taken here", "suggestion": "send none"}
+        ]
+    assert await api.row_counts() == before
+    for content in (b"", pieces()):
+        answer = await api.client.request(method, address, content=content)
+        assert answer.status_code != 422, answer.text
 
 
 @pytest.mark.parametrize(
