@@ -14,9 +14,9 @@ from typing import Final
 from activities.db.engine import Database
 from activities.db.errors import NotFound as NoOrganization
 from activities.db.records import OPERATOR, Actor, JsonObject
+from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.installation import installation_id
-from activities.db.repositories.organizations import get_organization
 from activities.db.repositories.orphans import (
     KnownEnvironment,
     SeenNamespace,
@@ -134,25 +134,29 @@ def check_numbers(found: Survey, count: int, said: str | None) -> None:
 async def remove(database: Database, cluster: Cluster, orphan: OrphanNamespace) -> str:
     """Delete an orphan and wait a while until it is gone; return what became of it, for people.
 
-    Only the very namespace that was looked at, and only while no environment answers for it. Raises CliError.
+    Only the very namespace that was looked at, and only while no environment answers for it: whoever would
+    adopt it waits for the organisation's lock until the deletion is accepted. The audit has what was
+    accepted, and nothing of what was refused. Raises CliError.
     """
+    ref = ObjectRef("Namespace", orphan.name)
     async with database.transaction() as session:
+        try:
+            await locked_organization(session, orphan.organization_id)
+        except NoOrganization:
+            audited = False  # nobody's audit to write into, and nobody to adopt it
+        else:
+            audited = True
         if await answers_for(session, cluster.name, orphan.name):
             raise CliError(f"{orphan.name} belongs to an environment by now.")
-        try:
-            await get_organization(session, orphan.organization_id)
-        except NoOrganization:
-            pass  # nobody's audit to write into
-        else:
+        if audited:
             actor = Actor(orphan.organization_id, OPERATOR, None, Role.OWNER)
             volumes: list[str] = list(orphan.volumes or ())
             data: JsonObject = {"namespace": orphan.name, "cluster": cluster.name, "volumes": [*volumes]}
             await add_entry(session, actor, "orphan.purge", orphan.environment_id, data)
-    ref = ObjectRef("Namespace", orphan.name)
-    try:
-        await cluster.delete(ref, uid=orphan.uid, propagation=Propagation.BACKGROUND)
-    except PreconditionFailed as error:
-        raise CliError(f"{orphan.name} is another namespace by now; it was left alone.") from error
+        try:
+            await cluster.delete(ref, uid=orphan.uid, propagation=Propagation.BACKGROUND)
+        except PreconditionFailed as error:
+            raise CliError(f"{orphan.name} is another namespace by now; it was left alone.") from error
     deadline = time.monotonic() + GONE_SECONDS
     while time.monotonic() < deadline:
         live = await cluster.get(ref)
