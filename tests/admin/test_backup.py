@@ -297,7 +297,7 @@ class TestKeys:
             holder.execute("PRAGMA journal_mode = WAL")
             holder.execute("BEGIN IMMEDIATE")
             process = subprocess.Popen(  # noqa: ASYNC220 - it is looked at from here
-                command(*asked), env=variables(target, **more), cwd=tmp_path
+                command(*asked), env=variables(target, KEYS, **more), cwd=tmp_path
             )
             eventually(keys_to.exists, "the keys are there", within=30)
             process.kill()

@@ -351,6 +351,7 @@ async def test_ref_and_path(api: Api, tenant: Tenant, server: GitServer) -> None
         "https://127.1/x",
         "https://0177.0.0.1/x",
         "https://git.example.com:99999/x",
+        "https://git.example.com:0/x",
         "https://exa mple.com/x",
         "https://git.example.com./x",
         "https:///x",

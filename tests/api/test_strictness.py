@@ -44,6 +44,31 @@ async def test_what_the_schema_does_not_have_is_named(
     assert await api.row_counts() == before
 
 
+async def test_faults_are_in_words_of_ours(api: Api) -> None:
+    made = await create(api)
+    path = f"/v1/environments/{made['id']}"
+    sent = {"servce": "web", "service": "web", "type": "powershell", "script": "exit 0"}
+    seed = problem(await api.client.post(f"{path}/seed", json=sent), 422, "validation_failed")
+    page = problem(
+        await api.client.get("/v1/environments?q=a%00b&createdAfter=now"), 422, "validation_failed"
+    )
+    for fault in (*seed["errors"], *page["errors"]):
+        for foreign in ("Value error", "Extra inputs", "should match pattern"):
+            assert foreign not in fault["message"]
+    unknown = next(fault for fault in seed["errors"] if fault["path"] == "servce")
+    assert unknown["message"] == "is not known here"
+    assert unknown["suggestion"].startswith("known: ")
+    assert "service, " in unknown["suggestion"]
+    assert {"path": "query.q", "message": "holds the character U+0000"} in page["errors"]
+
+
+async def test_a_slash_at_the_end_leads_nowhere_else(api: Api) -> None:
+    for method in ("GET", "POST"):
+        answer = await api.client.request(method, "/v1/environments/")
+        problem(answer, 404, "not_found")
+        assert "location" not in answer.headers
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
