@@ -14,12 +14,12 @@ from api.documentation import NOTHING, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments.documents import validated
 from api.idempotency import UnneededKey
+from api.middleware import BROKEN_OFF
 from api.problems import RequestProblem
 from api.state import State
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
-_CLIENT_GONE: Final = 499
 _COMPOSE: Final = """\
 services:
   web:
@@ -57,4 +57,4 @@ async def discover(request: Request, state: State, actor: Developer, key: Unneed
     try:
         return answer(request, await service.find(state, request, wish))
     except service.ClientGone:
-        return Response(status_code=_CLIENT_GONE)
+        return Response(status_code=BROKEN_OFF)

@@ -17,7 +17,8 @@ from activities.db.repositories.environments import get_environment
 from activities.db.repositories.installation import installation_id
 from activities.db.tables import Environment, EventType, Operation, Orphan
 from admin.adoption import adopt, read_blueprint
-from admin.orphans import OrphanNamespace, Survey, check_numbers, chosen, objections, remove, sentence, survey
+from admin.orphans import OrphanNamespace, Survey, chosen, remove, survey
+from admin.purge_rules import check_numbers, objections, sentence
 from cli.errors import CliError, UsageFault
 from clusters.errors import Forbidden, PreconditionFailed
 from clusters.gateway import Cluster, Propagation

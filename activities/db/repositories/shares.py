@@ -18,7 +18,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH, locked_environment
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Page, Position, older_than, page
-from activities.db.tables import Share
+from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
 
 MOST_WRONG_PINS: Final = 5
@@ -243,10 +243,15 @@ class SignedLinks:
 
 
 async def links_by_key(session: AsyncSession) -> tuple[SignedLinks, ...]:
-    """Return how many links of all organisations open, by master key."""
+    """Return how many links of all organisations open, by master key; none of what is deleted does."""
     query = (
         select(Share.key_id, func.count(), func.max(col(Share.expires_at)))
-        .where(col(Share.revoked_at).is_(None), col(Share.expires_at) > utc_now())
+        .join(Environment)
+        .where(
+            col(Share.revoked_at).is_(None),
+            col(Share.expires_at) > utc_now(),
+            col(Environment.deleted_at).is_(None),
+        )
         .group_by(col(Share.key_id))
         .order_by(col(Share.key_id))
     )
