@@ -1,7 +1,7 @@
 """Repairs what a crash between a commit and a call left: lost starts, undelivered requests, lost ends."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -15,6 +15,7 @@ from activities.db.engine import Database
 from activities.db.repositories import operations
 from activities.db.repositories.installation import last_restore
 from activities.db.repositories.operations import OperationRef
+from activities.db.types import utc_now
 from activities.delivery import deliver
 from activities.temporal import OperationStart, TemporalStarter
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
@@ -38,11 +39,11 @@ class ControlReconcile(ReconcileActivities):
     async def reconcile(self) -> Reconciled:
         """See `ReconcileActivities`. Each repair is idempotent, so two reconcilers may meet."""
         starter = TemporalStarter(self.client)
-        now = datetime.now(UTC)
+        now = utc_now()
         started = delivered = failed = 0
         async with alive():
             async with self.database.reading() as session:
-                lost_starts = await operations.lost_starts(session, now - START_GRACE)
+                lost_starts = await operations.lost_starts(session, now, START_GRACE)
                 undelivered = await operations.undelivered(session)
                 running = await operations.live_running(session)
             for operation in lost_starts:

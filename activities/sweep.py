@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from temporalio import activity
@@ -11,6 +11,7 @@ from activities._step import alive
 from activities.db import sweeping
 from activities.db.engine import Database
 from activities.db.errors import NotFound
+from activities.db.types import utc_now
 from activities.temporal import TemporalError, WorkflowStarter
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
 
@@ -33,7 +34,7 @@ class ControlSweep(SweepActivities):
         async with alive():
             after = None if page.after is None else (page.after.at, page.after.environment_id)
             async with self.database.reading() as session:
-                due = await sweeping.due_page(session, datetime.now(UTC), after)
+                due = await sweeping.due_page(session, utc_now(), after)
             done: Counter[sweeping.Swept] = Counter()
             for environment_id in due.environment_ids:
                 done[await self._look_at(environment_id)] += 1
@@ -53,7 +54,7 @@ class ControlSweep(SweepActivities):
     async def forget_history(self) -> Swept:
         """See `SweepActivities`. In small transactions, so that nothing waits for it for long."""
         forgotten = 0
-        now = datetime.now(UTC)
+        now = utc_now()
         async with alive():
             for _ in range(BATCHES):
                 async with self.database.transaction() as session:

@@ -10,6 +10,7 @@ from activities.db.acceptance import Accepted, FoundNamespace, adopt_environment
 from activities.db.engine import Database
 from activities.db.errors import DomainError
 from activities.db.records import OPERATOR, Actor
+from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.installation import installation_id
 from activities.db.tables import Role
 from activities.secrets import MasterKeys
@@ -17,7 +18,7 @@ from admin.orphans import OrphanNamespace
 from cli.errors import CliError, UsageFault
 from clusters.fencing import fence_of
 from clusters.gateway import Cluster
-from clusters.objects import ObjectRef
+from clusters.objects import Manifest, ObjectRef
 from workflows.domain.blueprint import Blueprint, BlueprintInvalid, parse_blueprint, secret_sources
 from workflows.domain.environment import GuardRails
 from workflows.domain.json_reading import text
@@ -54,9 +55,7 @@ async def adopt(
         raise CliError(f"{orphan.name} is being deleted.")
     if not orphan.environment_id or not orphan.organization_id:
         raise CliError(f"{orphan.name} does not say whose environment it is.")
-    live = await cluster.get(ObjectRef("Namespace", orphan.name))
-    if live is None or text(live, "metadata", "uid") != orphan.uid:
-        raise CliError(f"{orphan.name} is gone, or another namespace by now.")
+    live = await _standing(cluster, orphan)
     revision = text(live, "metadata", "annotations", REVISION)
     found = FoundNamespace(
         environment_id=orphan.environment_id,
@@ -70,6 +69,9 @@ async def adopt(
     actor = Actor(orphan.organization_id, OPERATOR, None, Role.OWNER)
     try:
         async with database.transaction() as session:
+            # Whoever purges it holds this lock until the deletion is accepted.
+            await locked_organization(session, orphan.organization_id)
+            await _standing(cluster, orphan)
             return await adopt_environment(
                 session,
                 actor,
@@ -81,6 +83,16 @@ async def adopt(
             )
     except DomainError as error:
         raise CliError(f"{orphan.name} cannot be taken back: {error}.") from error
+
+
+async def _standing(cluster: Cluster, orphan: OrphanNamespace) -> Manifest:
+    """Return the namespace as it is now. Raises CliError when it is gone, another, or being deleted."""
+    live = await cluster.get(ObjectRef("Namespace", orphan.name))
+    if live is None or text(live, "metadata", "uid") != orphan.uid:
+        raise CliError(f"{orphan.name} is gone, or another namespace by now.")
+    if text(live, "metadata", "deletionTimestamp"):
+        raise CliError(f"{orphan.name} is being deleted.")
+    return live
 
 
 async def _values(cluster: Cluster, namespace: str, blueprint: Blueprint) -> dict[str, str]:

@@ -101,7 +101,10 @@ def new_file(path: Path) -> Iterator[Writer]:
     taken = CliError(f"{path} exists already; a backup is never written over something.")
     if path.exists():
         raise taken
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    except OSError as error:
+        raise UsageFault(f"{path} cannot be made: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
             # No name and no time in its header: the same content is the same file.

@@ -90,7 +90,8 @@ def backup(file: FileArgument, passphrase_file: PassphraseOption = None) -> None
     if head.sealed_keys is None:
         tell(f"The master keys are not in it. To restore it you need those with the ids: {needed}.")
     else:
-        tell(f"The master keys ({needed}) are in it, sealed with the passphrase.")
+        sealed = ", ".join(sealing[0].keys) if sealing else ""
+        tell(f"The master keys ({sealed}) are in it, sealed with the passphrase. It needs: {needed}.")
 
 
 @app.command()
@@ -112,7 +113,7 @@ def restore(
     The master keys have to be configured, or be sealed in the backup. Then start API and workers: the
     reconciler starts or ends the operations that were under way. docs/admin.md says what to look at.
     """
-    from admin.opened import read_keys_to_restore, read_passphrase, read_settings, run, write_keys
+    from admin.opened import kept_keys, read_keys_to_restore, read_passphrase, read_settings, run
     from admin.restore import check_file
     from admin.restore import restore as restore_file
 
@@ -123,14 +124,9 @@ def restore(
     settings = read_settings()
     head = check_file(file)
     keys = read_keys_to_restore(settings, head, read_passphrase(settings, passphrase_file), keys_to)
-    if keys_to is not None:
-        write_keys(keys_to, keys)
-    try:
+    # Before the database: killed in between, the restore can be made again, and the keys are there.
+    with kept_keys(keys_to, keys):
         found = run(lambda: restore_file(settings.database_url, file, keys))
-    except CliError:
-        if keys_to is not None:
-            keys_to.unlink()
-        raise
     tell(
         f"Restored the state of {head.taken_at:%Y-%m-%d %H:%M:%S} UTC: {sum(found.rows.values())} rows, "
         f"{found.environments} environments, installation {head.installation}.",

@@ -2,18 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from sqlalchemy import Connection, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from activities.db.engine import Database
-from activities.db.migrate import applied_revision, newest_revision
+from activities.db.migrate import applied_revision, known_revision, newest_revision
 from activities.keyring import KeyringInvalidError
 from activities.secrets import MasterKeys, SecretsError
 from admin.backup_file import Head
@@ -27,19 +29,35 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_CLUSTER_HINT: Final = "Set PERDURE_CLUSTER_KUBECONFIG or PERDURE_CLUSTERS as for the API."
+
 
 def read_settings() -> AdminSettings:
     """Read the settings. Raises UsageFault."""
     try:
-        return AdminSettings()
+        settings = AdminSettings()
+        make_url(settings.database_url)
+    except ArgumentError as error:
+        raise UsageFault(
+            "PERDURE_DATABASE_URL is not the address of a database, such as sqlite:////var/lib/perdure.db or "
+            "postgresql://USER@HOST/NAME."
+        ) from error
     except ValidationError as error:
         faults = [
-            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
+            f"{_variable(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False, include_url=False)
         ]
         raise UsageFault("The settings are not usable.", details=faults) from error
     except SettingsError as error:
         raise UsageFault(f"The settings are not usable: {error}.") from error
+    return settings
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The name of the variable that a fault of the settings is about."""
+    if not place:
+        return "settings"
+    return ".".join((f"PERDURE_{str(place[0]).upper()}", *map(str, place[1:])))
 
 
 def read_master_keys(settings: AdminSettings) -> MasterKeys:
@@ -88,16 +106,52 @@ def read_keys_to_restore(
         raise UsageFault(f"{error}.".capitalize()) from error
 
 
-def write_keys(path: Path, keys: MasterKeys) -> None:
-    """Write master keys to a new file that only its owner may read. Raises UsageFault."""
+@contextmanager
+def kept_keys(path: Path | None, keys: MasterKeys) -> Iterator[None]:
+    """Have the keys in a new file of their owner's while the body runs; it goes again unless that ends well.
+
+    A file that holds these very keys is taken: an attempt that was killed has left it. None: no file.
+    Raises UsageFault.
+    """
+    made = path is not None and _write_keys(path, keys)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        yield
+    except BaseException:
+        if path is not None and made:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write_keys(path: Path, keys: MasterKeys) -> bool:
+    """Write a file with the keys, whole or not at all; False when it is there already. Raises UsageFault."""
+    text = written_keys(keys).replace(",", "\n") + "\n"
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            # A link, not a rename: it replaces nothing.
+            os.link(temporary, path)
+        finally:
+            Path(temporary).unlink()
+    except FileExistsError as error:
+        if _text(path) != text:
+            raise UsageFault(
+                f"{path} exists already and holds something else.", hints=["Name a file that is not there."]
+            ) from error
+        return False
     except OSError as error:
         raise UsageFault(f"{path} cannot be made: {error.strerror}.") from error
-    with os.fdopen(handle, "w") as file:
-        file.write(written_keys(keys).replace(",", "\n") + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    return True
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 @asynccontextmanager
@@ -107,16 +161,31 @@ async def open_database(settings: AdminSettings) -> AsyncIterator[Database]:
     database = Database(settings.database_url)
     try:
         async with database.reading() as session:
-            applied = await applied_revision(await session.connection())
+            connection = await session.connection()
+            applied = await applied_revision(connection)
+            ours = applied is not None or not await connection.run_sync(_table_names)
         newest = newest_revision()
+        if not ours:
+            # To migrate it would make our tables in somebody's database.
+            raise CliError(
+                "The database is not Perdure's: it has tables of something else.",
+                hints=["Set PERDURE_DATABASE_URL as for the API."],
+            )
         if applied != newest:
             raise CliError(
                 f"The database's schema is at {applied or 'no revision'}, this version needs {newest}.",
-                hints=["Migrate with `python -m activities.db.migrate URL`, or use its own version."],
+                # An older schema of ours, or none yet. What we do not know may be a newer version's.
+                hints=["Migrate with `python -m activities.db.migrate URL`, or use its own version."]
+                if applied is None or known_revision(applied)
+                else ["It is of a newer version, or not of Perdure: see what PERDURE_DATABASE_URL names."],
             )
         yield database
     finally:
         await database.dispose()
+
+
+def _table_names(connection: Connection) -> list[str]:
+    return inspect(connection).get_table_names()
 
 
 def _refuse_to_make(url: str) -> None:
@@ -136,14 +205,19 @@ async def open_gateway(settings: AdminSettings, name: str | None) -> AsyncIterat
     known = settings.all_clusters
     if name not in known:
         raise UsageFault(
-            f"There are no settings for a cluster {name!r}.", details=[f"known: {', '.join(known)}"]
+            f"There are no settings for a cluster {name!r}.",
+            details=[f"known: {', '.join(known)}"],
+            hints=[_CLUSTER_HINT],
         )
     config = ClusterConfig(kubeconfig=known[name].kubeconfig, context=known[name].context, name=name)
     async with AsyncExitStack() as stack:
         try:
             cluster = await stack.enter_async_context(open_cluster(config))
-        except (OSError, ValueError) as error:
-            raise UsageFault(f"The cluster {name!r} cannot be opened: {error}.") from error
+        except (ClusterError, OSError, ValueError) as error:
+            reason = str(error).rstrip(".")
+            raise UsageFault(
+                f"The cluster {name!r} cannot be opened: {reason}.", hints=[_CLUSTER_HINT]
+            ) from error
         yield cluster
 
 

@@ -13,6 +13,8 @@ from cli.output import OutputFormat, emit, tell
 from cli.text import age, columns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import JsonValue
 
     from admin.orphans import OrphanNamespace, Survey
@@ -60,7 +62,8 @@ def purge(
 ) -> None:
     """Delete orphaned namespaces of this installation, with all that is in them. Asks before."""
     from admin.opened import open_database, open_gateway, read_settings, run
-    from admin.orphans import check_numbers, chosen, objections, remove, survey
+    from admin.orphans import chosen, remove, survey
+    from admin.purge_rules import check_numbers
 
     if bool(namespaces) == every:
         raise typer.BadParameter("give the namespaces, or --all", param_hint="NAMESPACE")
@@ -70,25 +73,12 @@ def purge(
         async with open_database(settings) as database, open_gateway(settings, cluster) as gateway:
             found = await survey(database, gateway)
             wanted = list(found.orphans) if every else chosen(found, namespaces or [])
-            against = {
-                each.name: reasons
-                for each in wanted
-                if (reasons := objections(each, datetime.now(UTC), at_once=now, volumes=with_volumes))
-            }
-            refused = [f"{name}: {'; '.join(reasons)}" for name, reasons in against.items()]
-            if refused and not every:
-                raise CliError("Nothing was deleted.", exit_code=ExitCode.REFUSED, details=refused)
-            tell(*(f"Left alone: {line}" for line in refused))
-            going = [each for each in wanted if each.name not in against]
+            going = _without_objections(wanted, skip=every, at_once=now, volumes=with_volumes)
             if not going:
                 tell("There is nothing to delete.")
                 return 0
             check_numbers(found, len(going), force)
-            tell(*(f"{each.name} ({each.environment_name}, {_volumes(each)})" for each in going))
-            if not yes and not typer.confirm(
-                f"Delete {len(going)} namespaces of {found.cluster} with all that is in them?", err=True
-            ):
-                raise CliError("Nothing was deleted.")
+            _confirm(found.cluster, going, asked=yes)
             stuck = 0
             for each in going:
                 became = await remove(database, gateway, each)
@@ -98,6 +88,32 @@ def purge(
 
     if run(work):
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _without_objections(
+    wanted: "Sequence[OrphanNamespace]", *, skip: bool, at_once: bool, volumes: bool
+) -> "list[OrphanNamespace]":
+    """Return those that nothing speaks against; with `skip` the others are said to stay.
+
+    Raises CliError without it, when anything speaks against one of them.
+    """
+    from admin.purge_rules import objections
+
+    now = datetime.now(UTC)
+    against = {each.name: objections(each, now, at_once=at_once, volumes=volumes) for each in wanted}
+    refused = [f"{name}: {'; '.join(reasons)}" for name, reasons in against.items() if reasons]
+    if refused and not skip:
+        raise CliError("Nothing was deleted.", exit_code=ExitCode.REFUSED, details=refused)
+    tell(*(f"Left alone: {line}" for line in refused))
+    return [each for each in wanted if not against[each.name]]
+
+
+def _confirm(cluster: str, going: "Sequence[OrphanNamespace]", *, asked: bool) -> None:
+    """Say what is going to be deleted, and ask unless that was done. Raises CliError for a no."""
+    tell(*(f"{each.name} ({each.environment_name}, {_volumes(each)})" for each in going))
+    question = f"Delete {len(going)} namespaces of {cluster} with all that is in them?"
+    if not asked and not typer.confirm(question, err=True):
+        raise CliError("Nothing was deleted.")
 
 
 def adopt(

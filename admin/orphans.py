@@ -1,22 +1,18 @@
-"""Namespaces that no environment answers for: found, and removed only where nothing speaks against it.
-
-A database that was restored or is not the right one looks just like many orphans: nothing is removed at first
-sight, not with a volume, and not when many look so at once, unless somebody says so who has read the numbers.
-"""
+"""Namespaces that no environment answers for: found, chosen by their names, and removed."""
 
 import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from activities.db.engine import Database
 from activities.db.errors import NotFound as NoOrganization
 from activities.db.records import OPERATOR, Actor, JsonObject
+from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.installation import installation_id
-from activities.db.repositories.organizations import get_organization
 from activities.db.repositories.orphans import (
     KnownEnvironment,
     SeenNamespace,
@@ -34,9 +30,6 @@ from workflows.domain.json_reading import instant, mapping, text
 from workflows.domain.names import ENVIRONMENT, INSTALLATION, INSTANCE, ORGANIZATION
 from workflows.domain.operations import EnvironmentPhase
 
-SEEN_FOR: Final = timedelta(hours=24)
-MOST_ORPHANED: Final = 0.10
-"""Of the namespaces of an installation on a cluster; more look like a database that is not the right one."""
 GONE_SECONDS: Final = 90.0
 _STANDING: Final = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED, EnvironmentPhase.STOPPED})
 
@@ -98,61 +91,44 @@ async def survey(database: Database, cluster: Cluster) -> Survey:
     )
 
 
-def objections(orphan: OrphanNamespace, now: datetime, *, at_once: bool, volumes: bool) -> list[str]:
-    """Return what speaks against the removal of an orphan, with the way to have it all the same."""
-    against: list[str] = []
-    if orphan.going:
-        against.append("it is being deleted already")
-    seen_for = now - orphan.seen_at
-    if seen_for < SEEN_FOR and not at_once:
-        hours = seen_for.total_seconds() / 3600
-        against.append(f"it has been seen orphaned for {hours:.1f} h, not for 24 (--now)")
-    if orphan.volumes is None and not volumes:
-        against.append("we may not look whether it has volumes (--with-volumes)")
-    elif orphan.volumes and not volumes:
-        against.append(f"it has volumes: {', '.join(orphan.volumes)} (--with-volumes)")
-    return against
-
-
-def sentence(found: Survey, count: int) -> str:
-    """Return what has to be said to remove so many orphans while many look so."""
-    return f"delete {count} of {found.namespaces} namespaces of {found.cluster}"
-
-
-def check_numbers(found: Survey, count: int, said: str | None) -> None:
-    """Refuse when too many namespaces look orphaned, unless the sentence is said. Raises CliError."""
-    share = len(found.orphans) / found.namespaces if found.namespaces else 0.0
-    if share <= MOST_ORPHANED or said == sentence(found, count):
-        return
-    raise CliError(
-        f"{len(found.orphans)} of {found.namespaces} namespaces look orphaned, more than "
-        f"{MOST_ORPHANED:.0%}: a database that was restored or is another one looks just so.",
-        hints=[f'When you are sure, say so: --force "{sentence(found, count)}"'],
-    )
+def chosen(found: Survey, names: Sequence[str]) -> list[OrphanNamespace]:
+    """Return the orphans of these names. Raises CliError for what is none."""
+    by_name = {each.name: each for each in found.orphans}
+    others = [name for name in names if name not in by_name]
+    if others:
+        raise CliError(
+            f"Not an orphan of this installation on {found.cluster}: {', '.join(others)}.",
+            hints=["`perdure admin orphans` lists them."],
+        )
+    return [by_name[name] for name in dict.fromkeys(names)]
 
 
 async def remove(database: Database, cluster: Cluster, orphan: OrphanNamespace) -> str:
     """Delete an orphan and wait a while until it is gone; return what became of it, for people.
 
-    Only the very namespace that was looked at, and only while no environment answers for it. Raises CliError.
+    Only the very namespace that was looked at, and only while no environment answers for it: whoever would
+    adopt it waits for the organisation's lock until the deletion is accepted. The audit has what was
+    accepted, and nothing of what was refused. Raises CliError.
     """
+    ref = ObjectRef("Namespace", orphan.name)
     async with database.transaction() as session:
+        try:
+            await locked_organization(session, orphan.organization_id)
+        except NoOrganization:
+            audited = False  # nobody's audit to write into, and nobody to adopt it
+        else:
+            audited = True
         if await answers_for(session, cluster.name, orphan.name):
             raise CliError(f"{orphan.name} belongs to an environment by now.")
-        try:
-            await get_organization(session, orphan.organization_id)
-        except NoOrganization:
-            pass  # nobody's audit to write into
-        else:
+        if audited:
             actor = Actor(orphan.organization_id, OPERATOR, None, Role.OWNER)
             volumes: list[str] = list(orphan.volumes or ())
             data: JsonObject = {"namespace": orphan.name, "cluster": cluster.name, "volumes": [*volumes]}
             await add_entry(session, actor, "orphan.purge", orphan.environment_id, data)
-    ref = ObjectRef("Namespace", orphan.name)
-    try:
-        await cluster.delete(ref, uid=orphan.uid, propagation=Propagation.BACKGROUND)
-    except PreconditionFailed as error:
-        raise CliError(f"{orphan.name} is another namespace by now; it was left alone.") from error
+        try:
+            await cluster.delete(ref, uid=orphan.uid, propagation=Propagation.BACKGROUND)
+        except PreconditionFailed as error:
+            raise CliError(f"{orphan.name} is another namespace by now; it was left alone.") from error
     deadline = time.monotonic() + GONE_SECONDS
     while time.monotonic() < deadline:
         live = await cluster.get(ref)
@@ -193,15 +169,3 @@ def _seen(name: str, live: Manifest) -> SeenNamespace:
 def _newer(live: Manifest | None, known: KnownEnvironment) -> bool:
     fence = None if live is None else fence_of(live)
     return fence is not None and fence > known.highest_fence
-
-
-def chosen(found: Survey, names: Sequence[str]) -> list[OrphanNamespace]:
-    """Return the orphans of these names. Raises CliError for what is none."""
-    by_name = {each.name: each for each in found.orphans}
-    others = [name for name in names if name not in by_name]
-    if others:
-        raise CliError(
-            f"Not an orphan of this installation on {found.cluster}: {', '.join(others)}.",
-            hints=["`perdure admin orphans` lists them."],
-        )
-    return [by_name[name] for name in dict.fromkeys(names)]

@@ -94,6 +94,8 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
         docs_url="/docs",
         redoc_url=None,
         openapi_url="/openapi.json",
+        # To another address, by the Host header: behind TLS it would lead to http.
+        redirect_slashes=False,
         swagger_ui_parameters={"persistAuthorization": True},
     )
     # The routes themselves, not included routers: those are matched twice at each level, on every request.

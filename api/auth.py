@@ -16,6 +16,7 @@ from activities.db.errors import Unauthenticated
 from activities.db.records import Actor
 from activities.db.repositories.keys import authenticate
 from activities.db.tables import Role
+from activities.db.types import utc_now
 from activities.secrets import token_digest
 from api.limits import Limits
 from api.problems import ProblemError, RequestProblem
@@ -64,7 +65,7 @@ class KeyCache:
             raise
         seconds = self._seconds
         if found.key.expires_at is not None:
-            seconds = min(seconds, found.key.expires_at.timestamp() - time.time())
+            seconds = min(seconds, (found.key.expires_at - utc_now()).total_seconds())
         self._known[digest] = _Known(found.actor, time.monotonic() + seconds)
         while len(self._known) > _MOST_CACHED:
             self._known.popitem(last=False)

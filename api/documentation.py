@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from api.preconditions import if_match
 from api.problems import ProblemKind, RequestProblem, responses
-from api.queries import only_known_parameters
+from api.queries import no_body, only_known_parameters
 from workflows.domain.failures import FailureKind
 
 _REFERENCE: Final = "#/components/schemas/"
@@ -20,7 +20,7 @@ _BODY_PROBLEMS: Final = (
     RequestProblem.UNSUPPORTED_MEDIA_TYPE,
     RequestProblem.REQUEST_TIMEOUT,
 )
-REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_IN_FLIGHT)
+REPEAT_PROBLEMS: Final = (RequestProblem.IDEMPOTENCY_MISMATCH, RequestProblem.IDEMPOTENCY_USED)
 """Of a route that takes an idempotency key."""
 NOTHING: Final = ()
 """The audit of a route that changes nothing."""
@@ -57,9 +57,9 @@ def documented(  # noqa: PLR0913 - one for each thing that a route may say of it
     Unless it is `open_to_all`, a route may answer 401, 403, 404 and 429 as well. `stream`: it answers with
     events. `ok`: the success of a route without a model. `shown`: it shows an environment, with an `ETag`.
     `conditional`: it changes the environment `{id}` in a transaction that checks `If-Match`; like one that is
-    `deletable` it answers 410 once the environment was deleted. `any_query`: it takes query parameters that
-    it does not declare. `audit`: the action of the entry that a success writes, one of these if there are
-    several; `NOTHING` for a route that changes nothing. Whatever is no GET has to say it.
+    `deletable` it answers 410 once the environment was deleted. `any_query`: it takes query parameters
+    and bodies that it does not declare. `audit`: the action of the entry that a success writes, one of these
+    if there are several; `NOTHING` for a route that changes nothing. Whatever is no GET has to say it.
     """
     always: tuple[ProblemKind, ...] = (RequestProblem.VALIDATION_FAILED, RequestProblem.UNAVAILABLE)
     guarded: tuple[ProblemKind, ...] = (
@@ -89,6 +89,8 @@ def documented(  # noqa: PLR0913 - one for each thing that a route may say of it
             "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT}},
         }
     dependencies = [] if any_query else [Depends(only_known_parameters)]
+    if body is None and not any_query:
+        dependencies.append(Depends(no_body))
     if conditional:
         dependencies.append(Depends(if_match))
     return {"dependencies": dependencies, "responses": answers, "openapi_extra": extra}

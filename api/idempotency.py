@@ -30,6 +30,17 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+UnneededKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="May be sent, as with every POST, and is not needed: nothing is written, and the same "
+        "request is worked on anew",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Result]):
@@ -63,7 +74,7 @@ async def once(
     What the request's `If-Match` asks for is checked before `work`, under the lock of the environment's
     row; a first answer is given again whatever has become of the environment since.
 
-    Raises what `work` raises (nothing is kept then), IdempotencyMismatch and IdempotencyInFlight.
+    Raises what `work` raises (nothing is kept then), IdempotencyMismatch and IdempotencyUsed.
     """
     if key is None:
         async with state.database.transaction() as session:

@@ -18,8 +18,8 @@ from activities.db.errors import (
     Busy,
     CapExceeded,
     DomainError,
-    IdempotencyInFlight,
     IdempotencyMismatch,
+    IdempotencyUsed,
     InUse,
     InvalidCursor,
     InvalidReferences,
@@ -150,8 +150,8 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
             errors = [ProblemField(path="query.cursor", message=what, suggestion=same)]
         case IdempotencyMismatch():
             kind = RequestProblem.IDEMPOTENCY_MISMATCH
-        case IdempotencyInFlight():
-            kind = RequestProblem.IDEMPOTENCY_IN_FLIGHT
+        case IdempotencyUsed():
+            kind = RequestProblem.IDEMPOTENCY_USED
     return ProblemError(kind, detail, errors=errors, extensions=_extensions(error), status=status)
 
 

@@ -33,7 +33,7 @@ class RequestProblem(StrEnum):
     RATE_LIMITED = "rate_limited"
     REQUEST_TIMEOUT = "request_timeout"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
-    IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
+    IDEMPOTENCY_USED = "idempotency_used"
     NOT_SUPPORTED = "not_supported"
     UNAVAILABLE = "unavailable"
     BAD_REQUEST = "bad_request"
@@ -99,10 +99,11 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         "The idempotency key was used for another request",
         "Use a new `Idempotency-Key` for a new request.",
     ),
-    RequestProblem.IDEMPOTENCY_IN_FLIGHT: ProblemTraits(
+    RequestProblem.IDEMPOTENCY_USED: ProblemTraits(
         409,
-        "The same request is being worked on",
-        "Wait for the first answer, or repeat the request a little later.",
+        "The same request was done before",
+        "Its answer held a secret, which is told once and not kept. If that answer was lost, revoke what the "
+        "request made (the list shows it) and ask anew with a new `Idempotency-Key`.",
     ),
     RequestProblem.NOT_SUPPORTED: ProblemTraits(422, "Not available in this version", "Leave the field out."),
     RequestProblem.UNAVAILABLE: ProblemTraits(

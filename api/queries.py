@@ -1,14 +1,15 @@
-"""What stands behind the `?` of an address: a parameter that a route does not know is refused.
+"""What a route does not declare is refused: parameters behind the `?` of its address, and a body.
 
 A filter that is misspelt would list everything, and a misspelt `dry_run` would do what was only asked about.
-So would one that is given twice, of which the last counted.
+So would one that is given twice, of which the last counted. A body that nobody reads asks for something that
+is not done.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
@@ -16,6 +17,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from api.problems import ProblemError, ProblemField, RequestProblem
+
+_SHORT_LENGTH: Final = 2
+"""Digits of a body's length in bytes, up to which it is looked at."""
 
 
 async def only_known_parameters(request: Request) -> None:
@@ -39,6 +43,20 @@ async def only_known_parameters(request: Request) -> None:
     ]
     if faults:
         raise ProblemError(RequestProblem.VALIDATION_FAILED, "The request is not valid.", errors=faults)
+
+
+async def no_body(request: Request) -> None:
+    """The dependency of a route that takes no body. Raises ProblemError when one comes that says something.
+
+    An empty object does not, and there are clients that cannot send a POST without one.
+    """
+    length = request.headers.get("content-length", "0")
+    if length == "0" and "transfer-encoding" not in request.headers:
+        return
+    # What is long is not read: it says something.
+    if len(length) > _SHORT_LENGTH or (await request.body()).strip() not in (b"", b"{}"):
+        fault = ProblemField(path="", message="a body is not taken here", suggestion="send none")
+        raise ProblemError(RequestProblem.VALIDATION_FAILED, "The request is not valid.", errors=[fault])
 
 
 def _parameters(dependant: Dependant) -> Iterator[tuple[str, bool]]:

@@ -59,6 +59,8 @@ def tables(results: dict[str, Any]) -> str:
             for each in (thousand["oneClient"], thousand["tenClients"])
         ),
         *(_pages(f"alone, {kind}", each) for kind, each in thousand["oneClient"]["lists"].items()),
+        "",
+        _bar(thousand["bar"]),
     ]
     snapshot = results["snapshot"]
     lines += [
@@ -88,6 +90,14 @@ def _pages(what: str, each: dict[str, Any]) -> str:
     return (
         f"| {what} | {each.get('perSecond', '')} | {each['p50Milliseconds']} | {each['p95Milliseconds']} "
         f"| {each['p99Milliseconds']} |"
+    )
+
+
+def _bar(bar: dict[str, Any]) -> str:
+    return (
+        f"Bar for a page at the 99th percentile, one client: under {bar['barMilliseconds']:g} ms. "
+        f'**{bar["verdict"].capitalize()}**: the slowest is "{bar["worst"]}" with '
+        f"{bar['p99Milliseconds']} ms."
     )
 
 

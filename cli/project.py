@@ -35,7 +35,8 @@ def read_project(directory: Path, *, env_files: bool) -> Project:
     """
     if not directory.is_dir():
         raise UsageFault(
-            f"{directory} is no directory.", hints=["Name the directory of a project, or a https:// URL."]
+            f"{directory} is no directory.",
+            hints=["Name the directory of a project, or an https:// URL: with --path that may be one file."],
         )
     root = directory.resolve()
     project, total = Project(), 0

@@ -1,12 +1,13 @@
 """The cluster under the stack: made by `python -m devcluster`, or one that the user has already."""
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from devstack.errors import DevstackError
-from devstack.settings import KUBECONFIG, Stack
+from devstack.settings import CONTEXT, KUBECONFIG, Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,12 @@ class Cluster:
         lines = [line.strip() for line in (asked.stdout or "").splitlines() if line.strip()]
         return "; ".join(lines[:3]) or ("up" if asked.returncode == 0 else "down")
 
+    def environment(self) -> dict[str, str]:
+        """Return devcluster's environment: with the user's own cluster, though the shell may not say it."""
+        given = self.stack.given_kubeconfig
+        own = {} if given is None else {KUBECONFIG: str(given), CONTEXT: self.stack.given_context}
+        return {**os.environ, **own}
+
     def _devcluster(self, command: str) -> None:
         ended = self._run(command).returncode
         if ended != 0:
@@ -83,6 +90,7 @@ class Cluster:
         return subprocess.run(
             [sys.executable, "-m", "devcluster", command],
             cwd=self.stack.repo,
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if quiet else None,
             stderr=subprocess.STDOUT if quiet else None,

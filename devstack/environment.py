@@ -10,7 +10,13 @@ from activities.secrets import Opener, new_private_key
 from devstack.cluster import Cluster
 from devstack.envfile import write_private
 from devstack.health import CLUSTER, NAMESPACE
-from devstack.settings import TEMPORAL_PORT, TEMPORAL_UI_PORT, Stack
+from devstack.settings import (
+    GIVEN_CONTEXT,
+    GIVEN_KUBECONFIG,
+    TEMPORAL_PORT,
+    TEMPORAL_UI_PORT,
+    Stack,
+)
 
 MIRROR_IMAGE: Final = "10.111.0.1:5000/perdure/nginx:1"
 """Of the images of the development cluster."""
@@ -47,14 +53,16 @@ def process_settings(stack: Stack, perdure_kubeconfig: Path, seal_public_key: st
     }
 
 
-def user_settings(stack: Stack, admin_kubeconfig: Path, api_key: str) -> dict[str, str]:
+def user_settings(stack: Stack, cluster: Cluster, api_key: str) -> dict[str, str]:
     """Return what a user's shell needs: `set -a; . .dev/env; set +a`."""
     return {
         "PERDURE_URL": stack.api_url,
         "PERDURE_API_KEY": api_key,
-        "KUBECONFIG": str(admin_kubeconfig),
+        "KUBECONFIG": str(cluster.admin_kubeconfig),
         "TEMPORAL_ADDRESS": stack.temporal_address,
+        # What `perdure admin` works on.
         "PERDURE_DATABASE_URL": stack.database_url,
+        "PERDURE_CLUSTER_KUBECONFIG": str(cluster.perdure_kubeconfig),
     }
 
 
@@ -64,5 +72,7 @@ def settings_of(stack: Stack) -> dict[str, str]:
     return {
         **process_settings(stack, kubeconfig, ensure_keys(stack)),
         # A cluster made anew has new keys at the same place: what talks to the old one has to start anew too.
+        GIVEN_KUBECONFIG: str(stack.given_kubeconfig or ""),
+        GIVEN_CONTEXT: stack.given_context,
         "PERDURE_DEV_CLUSTER_DIGEST": hashlib.sha256(kubeconfig.read_bytes()).hexdigest()[:16],
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devstack import envfile
 from devstack.errors import DevstackError
 
 STATE: Final = "PERDURE_DEV_STATE"
@@ -15,6 +16,10 @@ API_PORT: Final = "PERDURE_DEV_API_PORT"
 TEMPORAL_PORT: Final = "PERDURE_DEV_TEMPORAL_PORT"
 TEMPORAL_UI_PORT: Final = "PERDURE_DEV_TEMPORAL_UI_PORT"
 KUBECONFIG: Final = "PERDURE_KUBECONFIG"
+CONTEXT: Final = "PERDURE_KUBE_CONTEXT"
+GIVEN_KUBECONFIG: Final = "PERDURE_DEV_GIVEN_KUBECONFIG"
+"""In the stack's own settings: the cluster that its state is about; empty: the one that devcluster made."""
+GIVEN_CONTEXT: Final = "PERDURE_DEV_GIVEN_CONTEXT"
 
 _DEFAULT_PORTS: Final = {API_PORT: 8080, TEMPORAL_PORT: 7233, TEMPORAL_UI_PORT: 8233}
 # A Unix socket's path has room for 107 bytes, and supervisor binds to the path with a suffix first.
@@ -32,6 +37,8 @@ class Stack:
     temporal_ui_port: int = _DEFAULT_PORTS[TEMPORAL_UI_PORT]
     given_kubeconfig: Path | None = None
     """A cluster of the user's choice, `PERDURE_KUBECONFIG`; None: the one that devcluster makes."""
+    given_context: str = ""
+    """Its context, `PERDURE_KUBE_CONTEXT`; empty: the kubeconfig's current one."""
 
     @property
     def run(self) -> Path:
@@ -103,17 +110,22 @@ class Stack:
 
 
 def read(environ: Mapping[str, str] | None = None) -> Stack:
-    """Return the stack that the environment describes. Raises DevstackError for a port that is none."""
+    """Return the stack that the environment describes, on the cluster that its state is about.
+
+    Raises DevstackError for a port that is none, and for another cluster than the state's.
+    """
     environ = os.environ if environ is None else environ
     repo = Path(__file__).resolve().parent.parent
-    given = environ.get(KUBECONFIG)
+    state = Path(environ.get(STATE) or repo / ".dev").expanduser().absolute()
+    kubeconfig, context = _cluster(environ, state)
     return Stack(
         repo=repo,
-        state=Path(environ.get(STATE) or repo / ".dev").expanduser().absolute(),
+        state=state,
         api_port=_port(environ, API_PORT),
         temporal_port=_port(environ, TEMPORAL_PORT),
         temporal_ui_port=_port(environ, TEMPORAL_UI_PORT),
-        given_kubeconfig=Path(given).expanduser().absolute() if given else None,
+        given_kubeconfig=kubeconfig,
+        given_context=context,
     )
 
 
@@ -128,6 +140,31 @@ def inherited(stack: Stack, python: str) -> dict[str, str]:
         "PERDURE_DEV_PYTHON": python,
         "PERDURE_DEV_SOCKET": str(stack.socket),
     }
+
+
+def _cluster(environ: Mapping[str, str], state: Path) -> tuple[Path | None, str]:
+    """Return the kubeconfig and context of the user's own cluster; a shell that names none means the state's.
+
+    So `down` in another shell does not throw away what the stack knows of environments that go on running.
+    """
+    named = environ.get(KUBECONFIG)
+    given = Path(named).expanduser().absolute() if named else None
+    known = envfile.read(state / "stack.env")
+    # Written before this was noted, or never.
+    if GIVEN_KUBECONFIG not in known:
+        return given, environ.get(CONTEXT, "")
+    kept = Path(known[GIVEN_KUBECONFIG]) if known[GIVEN_KUBECONFIG] else None
+    kept_context = known.get(GIVEN_CONTEXT, "")
+    if given is None:
+        return kept, kept_context
+    context = environ.get(CONTEXT, "")
+    if (given, context) != (kept, kept_context):
+        own = "the cluster that was made here" if kept is None else f"{kept} {kept_context}".rstrip()
+        raise DevstackError(
+            f"{KUBECONFIG}={given} {context}".rstrip() + f": the state in {state} is about {own}. "
+            f"Unset {KUBECONFIG}, or keep a second stack's state elsewhere with {STATE}"
+        )
+    return kept, kept_context
 
 
 def _port(environ: Mapping[str, str], name: str) -> int:

@@ -152,7 +152,7 @@ class Up:
 
     def _user_env(self) -> None:
         token = self.stack.api_key.read_text().strip()
-        values = user_settings(self.stack, Cluster(self.stack).admin_kubeconfig, token)
+        values = user_settings(self.stack, Cluster(self.stack), token)
         envfile.write_private(self.stack.user_env, envfile.render(values))
 
 
@@ -199,6 +199,7 @@ def status(stack: Stack) -> bool:
 
 def describe(stack: Stack) -> None:
     """Print the URLs, where the key is, and what to type next."""
+    cluster = "the cluster is yours and stays" if Cluster(stack).given else "the cluster too"
     shown = Path(*stack.state.parts[-1:]) if stack.state.parent == stack.repo else stack.state
     say(
         f"""
@@ -209,7 +210,7 @@ def describe(stack: Stack) -> None:
 
   set -a; . {shown}/env; set +a                      # perdure, kubectl and temporal then find this stack
   .venv/bin/perdure env create -f examples/hello.yaml   # its image is made by `make demo`
-  make dev-down                                      # stops everything, the cluster too
+  make dev-down                                      # stops everything, {cluster}
 """
     )
 

@@ -268,9 +268,11 @@ class IdempotencyMismatch(DomainError):
         self.key = key
 
 
-class IdempotencyInFlight(DomainError):
-    """The first request with this Idempotency-Key is not answered yet, or its answer is not kept."""
+class IdempotencyUsed(DomainError):
+    """The request with this Idempotency-Key was done; its answer held a secret and is not kept."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"Idempotency-Key {key!r} belongs to a request whose answer is not available")
+        super().__init__(
+            f"The request with the Idempotency-Key {key!r} was done; its answer held a secret, told once"
+        )
         self.key = key

@@ -85,6 +85,8 @@ def read_url(text: str, *, http: bool) -> RepositoryUrl:
         )
     if parts.query or parts.fragment:
         raise RepositoryRefused("has a query or a fragment", "name a branch as ref, and a directory as path")
+    if port == 0:
+        raise RepositoryRefused("names the port 0, which nobody listens on")
     host = parts.hostname or ""
     if not _is_host(host):
         raise RepositoryRefused("names no host", "https://git.example.com/team/project.git")

@@ -14,10 +14,11 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from api.discover.addresses import Address, RepositoryRefused, RepositoryUrl
@@ -52,6 +53,8 @@ _OPTIONS: Final = (
 )
 _VERSION: Final = re.compile(r"git version ([0-9]+)\.([0-9]+)")
 _REDIRECTED: Final = re.compile(r"(?:returned error: 30[0-9]|redirect)", re.IGNORECASE)
+_NO_SUCH_REF: Final = re.compile("find remote ref")
+_SMART: Final = re.compile(r"packet: +\S+< (?:# service=git-upload-pack|version [12])")
 _PRIVATE: Final = ("could not read Username", "could not read Password", "Authentication failed", "error: 40")
 
 
@@ -130,9 +133,9 @@ async def _fetch(
     repository: Repository, url: RepositoryUrl, found: Sequence[Address], ref: str | None, bounds: Bounds
 ) -> None:
     listed = ",".join(f"[{address}]" if address.version == 6 else str(address) for address in found)
+    resolved = ("-c", f"http.curloptResolve={url.host}:{url.port}:{listed}")
     arguments = (
-        "-c",
-        f"http.curloptResolve={url.host}:{url.port}:{listed}",
+        *resolved,
         "fetch",
         "--quiet",
         "--depth=1",
@@ -147,9 +150,12 @@ async def _fetch(
     )
     fetching = asyncio.create_task(_run(repository.directory, url.scheme, arguments))
     watching = asyncio.create_task(_watch(repository.directory, bounds.size))
+    talks = True
     try:
         async with asyncio.timeout(bounds.seconds):
             await asyncio.wait({fetching, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if fetching.done() and _NO_SUCH_REF.search(fetching.result().stderr):
+                talks = await _talks(repository, url, resolved)
     except TimeoutError as error:
         raise RepositoryRefused(
             f"it could not be fetched in {bounds.seconds:g} seconds", "send the files instead"
@@ -160,7 +166,8 @@ async def _fetch(
         ended, _ = await asyncio.gather(fetching, watching, return_exceptions=True)
     if isinstance(ended, Ended):
         if ended.code != 0:
-            raise _refusal(ended.stderr, url, ref)
+            page = not talks or "info/refs not valid" in ended.stderr
+            raise _no_repository() if page else _refusal(ended.stderr, url, ref)
         if await asyncio.to_thread(_size, repository.directory) <= bounds.size:
             return
     elif not isinstance(ended, asyncio.CancelledError):
@@ -185,9 +192,31 @@ def _size(directory: Path) -> int:
     return total
 
 
+async def _talks(repository: Repository, url: RepositoryUrl, resolved: Sequence[str]) -> bool:
+    """Whether the server speaks git's smart protocol.
+
+    To any other git falls back to reading files, and a page, an empty one above all, then looks to it like a
+    repository without branches.
+    """
+    asked = await _run(
+        repository.directory,
+        url.scheme,
+        (*resolved, "ls-remote", "--", str(url), "HEAD"),
+        more={"GIT_TRACE_PACKET": "1"},
+    )
+    return _SMART.search(asked.stderr) is not None
+
+
+def _no_repository() -> RepositoryRefused:
+    return RepositoryRefused(
+        "there is no git repository at this address, or its server does not speak the smart protocol",
+        "give the URL to clone from, not that of a page about the project",
+    )
+
+
 def _refusal(stderr: str, url: RepositoryUrl, ref: str | None) -> RepositoryRefused:
     """Why a fetch failed, in words of ours: what the server says is not repeated."""
-    if "find remote ref" in stderr or "not our ref" in stderr:
+    if _NO_SUCH_REF.search(stderr) or "not our ref" in stderr:
         return RepositoryRefused(
             "the repository is empty" if ref is None else f"has no branch, tag or commit {ref}",
             place="url" if ref is None else "ref",
@@ -208,9 +237,15 @@ def _refusal(stderr: str, url: RepositoryUrl, ref: str | None) -> RepositoryRefu
 
 
 async def _run(
-    directory: Path, protocol: str, arguments: Sequence[str], *, given: bytes = b"", most: int = 64 * 1024
+    directory: Path,
+    protocol: str,
+    arguments: Sequence[str],
+    *,
+    given: bytes = b"",
+    most: int = 64 * 1024,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Ended:
-    """Run git with nothing of our surroundings; all that it started is killed when this is cancelled."""
+    """Run git with nothing of our surroundings but `more` variables; all that it started ends with this."""
     program = shutil.which("git")
     if program is None:
         raise GitMissing("git is not installed where the API runs")
@@ -228,6 +263,7 @@ async def _run(
             "GIT_ALLOW_PROTOCOL": protocol,
             "GIT_CEILING_DIRECTORIES": str(directory.parent),
             "GIT_LFS_SKIP_SMUDGE": "1",
+            **more,
         },
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
@@ -245,7 +281,9 @@ async def _run(
         stderr, _ = await hearing
         code = await process.wait()
     finally:
-        _kill(process)
+        # What git started may outlive it, and then has its end of the pipe still.
+        if process.returncode is None or not hearing.done():
+            _kill(process)
         for task in (feeding, hearing):
             task.cancel()
         await asyncio.gather(feeding, hearing, return_exceptions=True)
@@ -274,7 +312,6 @@ async def _read(stream: asyncio.StreamReader, most: int, *, to_the_end: bool) ->
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
-    """Kill the process and what it started: they are a session of their own."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    """Kill the process and what it started, which are a session of their own; one of them has to be there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

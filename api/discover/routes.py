@@ -13,13 +13,13 @@ from api.discover.schemas import DiscoverBlueprint, DiscoverOut
 from api.documentation import NOTHING, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments.documents import validated
-from api.idempotency import IdempotencyKey
+from api.idempotency import UnneededKey
+from api.middleware import BROKEN_OFF
 from api.problems import RequestProblem
 from api.state import State
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
-_CLIENT_GONE: Final = 499
 _COMPOSE: Final = """\
 services:
   web:
@@ -48,7 +48,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     operation_id="environments_discover",
     **documented(RequestProblem.NOT_SUPPORTED, body=json_body(DiscoverBlueprint, _EXAMPLES), audit=NOTHING),
 )
-async def discover(request: Request, state: State, actor: Developer, key: IdempotencyKey = None) -> Response:  # noqa: ARG001
+async def discover(request: Request, state: State, actor: Developer, key: UnneededKey = None) -> Response:  # noqa: ARG001
     """The Blueprint, what it does not hold, and what has to be given still. Writes nothing.
 
     Compose goes before Kubernetes manifests, those before Dockerfiles, unless `kind` says otherwise.
@@ -57,4 +57,4 @@ async def discover(request: Request, state: State, actor: Developer, key: Idempo
     try:
         return answer(request, await service.find(state, request, wish))
     except service.ClientGone:
-        return Response(status_code=_CLIENT_GONE)
+        return Response(status_code=BROKEN_OFF)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from fastapi import Request
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
 
 from api.bodies import IN_THREAD_ABOVE, DocumentInvalid, malformed, parse_yaml, read_document
 from api.envelope import ApiInput
 from api.environments.shapes import field_problems
+from api.parameters import NO_NUL
 from api.problems import ProblemError, ProblemField, RequestProblem
 from workflows.domain.blueprint import SECRET_AUTO, Blueprint, BlueprintInvalid, parse_blueprint
 from workflows.domain.errors import render_path
@@ -185,7 +186,8 @@ def validated(model: type[Input], body: object) -> Input:
     try:
         found = model.model_validate(body) if text is None else model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        faults += [problem_field(detail) for detail in error.errors(include_url=False, include_input=False)]
+        details = error.errors(include_url=False, include_input=False)
+        faults += [problem_field(detail, known=_names(model)) for detail in details]
         raise _invalid(faults) from error
     if faults:
         raise _invalid(faults)
@@ -210,6 +212,23 @@ def _unstorable(value: object, place: tuple[int | str, ...]) -> Iterator[Problem
             yield from _unstorable(item, (*place, str(key)))
 
 
-def problem_field(detail: ErrorDetails, skip: int = 0) -> ProblemField:
-    """Shape one of pydantic's faults; `skip` leaves out the first parts of its place."""
-    return ProblemField(path=render_path(detail["loc"][skip:]), message=detail["msg"])
+def _names(model: type[BaseModel]) -> tuple[str, ...]:
+    """What a body's fields are called on the wire."""
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
+def problem_field(detail: ErrorDetails, skip: int = 0, known: Sequence[str] = ()) -> ProblemField:
+    """Shape one of pydantic's faults, in words for people who do not know pydantic.
+
+    `skip` leaves out the first parts of its place; `known` are the fields at the top.
+    """
+    place = detail["loc"][skip:]
+    message, suggestion = detail["msg"], None
+    if detail["type"] == "extra_forbidden":
+        message = "is not known here"
+        suggestion = f"known: {', '.join(sorted(known))}" if known and len(place) == 1 else "leave it out"
+    elif detail["type"] == "value_error":
+        message = message.removeprefix("Value error, ")
+    elif detail["type"] == "string_pattern_mismatch" and detail.get("ctx", {}).get("pattern") == NO_NUL:
+        message = "holds the character U+0000"
+    return ProblemField(path=render_path(place), message=message, suggestion=suggestion)

@@ -33,7 +33,7 @@ from api.environments.schemas import (
 )
 from api.environments.service import Caller
 from api.filters import EnvironmentQuery
-from api.idempotency import IdempotencyKey, answer_outcome
+from api.idempotency import IdempotencyKey, UnneededKey, answer_outcome
 from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
@@ -122,7 +122,12 @@ async def list_all(
     **documented(body=VALIDATE_BODY, audit=NOTHING),
 )
 async def validate(
-    request: Request, state: State, actor: Viewer, name: Name = None, plan: Plan = None
+    request: Request,
+    state: State,
+    actor: Viewer,
+    name: Name = None,
+    plan: Plan = None,
+    key: UnneededKey = None,  # noqa: ARG001
 ) -> Response:
     """Say all that is wrong with a Blueprint, and what could be better. Writes nothing."""
     found = await read_blueprint_request(request, _VALIDATE, name=name, plan=plan)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from pydantic import Field, field_validator
 
 from activities.db.tables import PrincipalKind, Role
+from activities.db.types import utc_now
 from api.envelope import ApiInput, ApiModel
 from api.filters import Moment
 
@@ -61,6 +62,6 @@ class CreateApiKey(ApiInput):
     @field_validator("expires_at")
     @classmethod
     def _in_the_future(cls, value: datetime | None) -> datetime | None:
-        if value is not None and value <= datetime.now(UTC):
+        if value is not None and value <= utc_now():
             raise ValueError("is past")
         return value

@@ -10,12 +10,13 @@ import asyncio
 import hmac
 import os
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from activities.db.engine import Database
 from activities.db.repositories import shares
 from activities.db.repositories.shares import ShareRecord
+from activities.db.types import utc_now
 from activities.share_links import ShareKeys, ShareSession
 from api.problems import ProblemError, RequestProblem
 from api.shares.limits import GuestLimits
@@ -52,14 +53,14 @@ class Guests:
     async def by_session(self, address: str, cookie: str) -> ShareRecord | None:
         """Return the share that a browser has opened before; None: it has not. Raises like `by_token`."""
         session = self.keys.session_of(cookie)
-        if session is None or session.until <= time.time():
+        if session is None or session.until <= utc_now().timestamp():
             return None
         return await self._open(address, session.share_id)
 
     def session(self, share: ShareRecord) -> tuple[str, int]:
         """Return a cookie for an opened share, and for how many seconds it is good."""
-        seconds = min(SESSION_SECONDS, int(share.expires_at.timestamp() - time.time()))
-        until = int(time.time()) + seconds
+        seconds = min(SESSION_SECONDS, int(share.expires_at.timestamp() - utc_now().timestamp()))
+        until = int(utc_now().timestamp()) + seconds
         return self.keys.session(ShareSession(share.id, until)), seconds
 
     async def _open(self, address: str, share_id: str | None) -> ShareRecord:
@@ -68,14 +69,14 @@ class Guests:
             raise no_such_link()
         async with self._database.reading() as session:
             share = await shares.find_share(session, share_id)
-        if share is None or not share.opens(datetime.now(UTC)):
+        if share is None or not share.opens(utc_now()):
             raise no_such_link()
         return share
 
     async def _check_pin(self, share: ShareRecord, kept: str, pin: str | None) -> None:
         if not pin:
             raise _pin_required()
-        now = datetime.now(UTC)
+        now = utc_now()
         if share.locked(now):
             raise _pin_locked(share, now)
         if self._remembers(share.id, pin):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from fastapi import Request
@@ -16,6 +16,7 @@ from activities.db.records import Actor
 from activities.db.repositories import environments, shares
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.shares import NewShare, ShareRecord
+from activities.db.types import utc_now
 from api.bodies import read_document
 from api.environments.documents import validated
 from api.idempotency import Outcome, Replayed, once
@@ -127,7 +128,7 @@ def _created(request: Request, state: AppState, record: ShareRecord) -> ShareCre
 
 
 def _fields(record: ShareRecord) -> dict[str, object]:
-    now = datetime.now(UTC)
+    now = utc_now()
     locked = record.locked(now)
     state = ShareState.LOCKED if locked else ShareState.OPEN
     if record.revoked_at is not None:

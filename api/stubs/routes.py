@@ -14,7 +14,7 @@ from api.bodies import read_document
 from api.documentation import NOTHING, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments.documents import parse_text, validated
-from api.idempotency import IdempotencyKey
+from api.idempotency import UnneededKey
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.stubs.schemas import GenerateStub, StubOut, StubRouteOut, StubUnsupported
 from workflows.domain.blueprint_models import MockMode
@@ -52,7 +52,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     operation_id="stubs_generate",
     **documented(body=json_body(GenerateStub, _EXAMPLES), audit=NOTHING),
 )
-async def generate(request: Request, actor: Developer, key: IdempotencyKey = None) -> Response:  # noqa: ARG001
+async def generate(request: Request, actor: Developer, key: UnneededKey = None) -> Response:  # noqa: ARG001
     """From an OpenAPI document or recorded examples; the same input gives the same stub. Writes nothing."""
     wish = validated(GenerateStub, await read_document(request))
     if (wish.openapi is None) == (not wish.examples):

@@ -33,7 +33,6 @@ LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 LONGEST_OUTAGE_WAIT_SECONDS: Final = 1.0
 """Somebody waits for the answer, even if it is that the API has a fault."""
 PAGE: Final = 200
-IN_FLIGHT: Final = "idempotency_in_flight"
 
 _GATEWAY_STATUSES: Final = frozenset({502, 503, 504})
 
@@ -182,9 +181,6 @@ class Transport:
         if response.status_code in _GATEWAY_STATUSES and method == "GET":
             wait = after if after is not None else self.backoff.seconds(attempt)
             return min(wait, LONGEST_OUTAGE_WAIT_SECONDS)
-        if response.status_code == 409 and error_of(response).code == IN_FLIGHT:
-            # The key is ours alone, so what is in flight is our own earlier try, whose answer was lost.
-            return after if after is not None else self.backoff.seconds(attempt + 1)
         return None
 
     def _read(self, model: type[T], raw: JsonValue) -> Answer[T]:

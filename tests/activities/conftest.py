@@ -1,5 +1,6 @@
 """Fixtures of the tests of our own state."""
 
+from tests.helpers.clock import clock
 from tests.helpers.databases import (
     database,
     database_url,
@@ -11,6 +12,7 @@ from tests.helpers.databases import (
 )
 
 __all__ = [
+    "clock",
     "database",
     "database_url",
     "empty_database_url",

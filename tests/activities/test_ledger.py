@@ -327,8 +327,8 @@ async def test_the_reconciler_finds_what_was_lost(database: Database) -> None:
     identifier = accepted.operation.id
     soon = utc_now() + timedelta(seconds=1)
     async with database.reading() as session:
-        assert await operations.lost_starts(session, utc_now() - timedelta(minutes=1)) == ()
-        lost = await operations.lost_starts(session, soon)
+        assert await operations.lost_starts(session, utc_now(), timedelta(minutes=1)) == ()
+        lost = await operations.lost_starts(session, soon, timedelta())
         assert await operations.live_running(session) == ()
     assert [(ref.operation_id, ref.environment_name, ref.workflow_id) for ref in lost] == [
         (identifier, "shop", f"provision/shop/{identifier}")

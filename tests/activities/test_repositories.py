@@ -11,8 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.acceptance import Accepted
 from activities.db.engine import Database
 from activities.db.errors import (
-    IdempotencyInFlight,
     IdempotencyMismatch,
+    IdempotencyUsed,
     InvalidCursor,
     NameTaken,
     NotFound,
@@ -299,7 +299,7 @@ async def test_an_answer_that_is_not_kept_is_not_given_again(database: Database)
     async with database.transaction() as session:
         assert await idempotency.claim(session, tenant.actor, "POST /keys", "key-1", "a" * 64) is None
     async with database.transaction() as session:
-        with pytest.raises(IdempotencyInFlight):
+        with pytest.raises(IdempotencyUsed):
             await idempotency.claim(session, tenant.actor, "POST /keys", "key-1", "a" * 64)
 
 

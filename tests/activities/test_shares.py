@@ -12,7 +12,7 @@ from activities.db.errors import NotFound
 from activities.db.repositories import shares
 from activities.db.repositories.audit import list_entries
 from activities.db.repositories.shares import NewShare, ShareRecord
-from activities.db.tables import Share
+from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
 from activities.share_links import ShareKeys, ShareSession
@@ -161,3 +161,15 @@ async def test_those_long_over_are_forgotten(database: Database) -> None:
         newer = await shares.create_share(session, tenant.actor, share.environment_id, wish)
         page = await shares.list_shares(session, tenant.id, share.environment_id)
     assert [each.id for each in page.items] == [newer.id]
+
+
+async def test_links_of_what_is_deleted_need_no_key(database: Database) -> None:
+    tenant = await make_tenant(database)
+    share = await made(database, tenant)
+    async with database.reading() as session:
+        assert [(links.key_id, links.count) for links in await shares.links_by_key(session)] == [("m1", 1)]
+    async with database.transaction() as session:
+        gone = update(Environment).where(col(Environment.id) == share.environment_id)
+        await session.exec(gone.values(deleted_at=utc_now()))
+    async with database.reading() as session:
+        assert await shares.links_by_key(session) == ()

@@ -1,10 +1,12 @@
 """The sweeper over the database: what is due is told, accepted once, and costs one query when nothing is."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
-from sqlalchemy import event
+from sqlalchemy import event, insert
 from sqlmodel import col, func, select, update
 from temporalio.testing import ActivityEnvironment
 
@@ -13,7 +15,7 @@ from activities.db.acceptance import extend_environment, stop_environment
 from activities.db.engine import Database
 from activities.db.records import SWEEPER
 from activities.db.repositories import audit, events, operations
-from activities.db.tables import Environment, Event, EventType, Operation, Step
+from activities.db.tables import Environment, Event, EventType, Operation, Revision, Step
 from activities.sweep import ControlSweep
 from activities.temporal import OperationStart, TemporalUnavailable
 from tests.helpers.tenants import Tenant, accept, begin, environment_of, finish, make_tenant, shop
@@ -46,11 +48,11 @@ def sweeper(database: Database, starts: Starts | None = None) -> ControlSweep:
     return ControlSweep(database, starts or Starts(), timedelta(days=30), timedelta(days=90))
 
 
-async def sweep(database: Database, starts: Starts | None = None) -> Swept:
-    """One page, as the workflow asks for it."""
+async def sweep(database: Database, starts: Starts | None = None, page: SweepPage | None = None) -> Swept:
+    """One page, the first if not told otherwise, as the workflow asks for it."""
     environment = ActivityEnvironment()
     environment.info = replace(environment.info, started_time=datetime.now(UTC))
-    return await environment.run(sweeper(database, starts).sweep_page, SweepPage())
+    return await environment.run(sweeper(database, starts).sweep_page, page or SweepPage())
 
 
 async def forget(database: Database) -> Swept:
@@ -208,7 +210,7 @@ async def test_a_start_that_temporal_does_not_take_is_left_to_the_reconciler(dat
     await sweep(database)
     assert (await sweep(database, Starts(away=True))).deleted == 1
     async with database.reading() as session:
-        lost = await operations.lost_starts(session, datetime.now(UTC) + timedelta(seconds=1))
+        lost = await operations.lost_starts(session, datetime.now(UTC) + timedelta(seconds=1), timedelta())
     assert [each.environment_id for each in lost] == [environment_id]
 
 
@@ -230,6 +232,79 @@ async def test_untouched_environments_cost_one_query(database: Database) -> None
     finally:
         event.remove(engine, "before_cursor_execute", note)
     assert len(statements) == 1, statements
+
+
+async def a_thousand(database: Database, tenant: Tenant) -> list[str]:
+    """One environment that runs and 999 copies of its row and revision, all with a time to live."""
+    made = await running(database, tenant, "shop-0", ttlMinutes=10_000)
+    async with database.transaction() as session:
+        environment = (await session.get_one(Environment, made)).model_dump()
+        revision = (await session.get_one(Revision, (made, 1))).model_dump()
+        names = [f"shop-{number}" for number in range(1, 1000)]
+        rows = [
+            environment | {"id": f"env_{name}", "name": name, "instance": name, "namespace": name}
+            for name in names
+        ]
+        await session.exec(insert(Environment), params=rows)
+        copies = [revision | {"environment_id": row["id"]} for row in rows]
+        await session.exec(insert(Revision), params=copies)
+    return [made, *(str(row["id"]) for row in rows)]
+
+
+@contextmanager
+def statements_of(database: Database) -> Iterator[list[tuple[str, str]]]:
+    """Note every statement that is run, readers' and writers', with its parameters as text."""
+    seen: list[tuple[str, str]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        seen.append((statement, repr(parameters)))
+
+    engines = [database._writer.sync_engine]
+    if database._reader.pool is not database._writer.pool:
+        # On SQLite; on Postgres the reader is the writer with options, and tells it what it does.
+        engines.append(database._reader.sync_engine)
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
+
+
+async def sweep_all(database: Database) -> list[Swept]:
+    """Page after page, as the workflow goes through them."""
+    pages = [await sweep(database)]
+    while pages[-1].following is not None:
+        pages.append(await sweep(database, page=SweepPage(after=pages[-1].following)))
+    return pages
+
+
+async def test_a_thousand_untouched_cost_one_query_and_those_due_one_for_each_page(
+    database: Database,
+) -> None:
+    tenant = await make_tenant(database)
+    ids = await a_thousand(database, tenant)
+    with statements_of(database) as seen:
+        assert [page.looked_at for page in await sweep_all(database)] == [0]
+    (only,) = [statement for statement, _ in seen if statement.lstrip().upper().startswith("SELECT")]
+    assert "next_look_at <=" in only
+    due, untouched = ids[300:750], ids[:300] + ids[750:]
+    then = datetime.now(UTC) - timedelta(hours=2)
+    async with database.transaction() as session:
+        await session.exec(
+            update(Environment)
+            .where(col(Environment.id).in_(due))
+            .values(expires_at=then, created_at=then - timedelta(days=1), next_look_at=then)
+        )
+    with statements_of(database) as seen:
+        pages = await sweep_all(database)
+    assert [page.looked_at for page in pages] == [200, 200, 50]
+    assert sum(page.warned for page in pages) == len(due)
+    assert sum("next_look_at <=" in statement for statement, _ in seen) == len(pages)
+    asked = "".join(parameters for _, parameters in seen)
+    assert all(f"'{each}'" in asked for each in due)
+    assert not [each for each in untouched if f"'{each}'" in asked], "nothing was asked about the others"
 
 
 async def test_pages_go_on_where_they_ended(database: Database) -> None:

@@ -6,9 +6,11 @@ import gzip
 import json
 import os
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from activities.db.repositories.installation import installation_id, last_restor
 from activities.db.tables import Environment, Event, Orphan
 from activities.secrets import MasterKeys
 from admin.backup import back_up
+from admin.opened import kept_keys
 from tests.admin.conftest import Admin, command, variables, written
 from tests.helpers.tenants import KEYS, PLANTED, accept, begin, finish, make_tenant, retry, shop
 from tests.helpers.waiting import eventually, eventually_async
@@ -74,6 +77,13 @@ async def fill(database: Database) -> dict[str, str]:
         "environment": running.environment.id,
         "other": other.environment.id,
     }
+
+
+async def filled(url: str) -> None:
+    """Fill the database at this address."""
+    database = Database(url)
+    await fill(database)
+    await database.dispose()
 
 
 async def content(url: str) -> dict[str, list[Any]]:
@@ -273,6 +283,71 @@ class TestKeys:
         assert keys_to.read_text().strip() == written(KEYS)
         assert stat.S_IMODE(keys_to.stat().st_mode) == 0o600
 
+    async def test_a_restore_that_was_killed_is_made_again_with_the_same_words(
+        self, sqlite_url: str, admin: Admin, file: Path, tmp_path: Path
+    ) -> None:
+        await filled(sqlite_url)
+        more = {"PERDURE_BACKUP_PASSPHRASE": PASSPHRASE}
+        assert admin(sqlite_url, "backup", str(file), more=more).returncode == 0
+        file_of_target = tmp_path / "target.db"
+        target, keys_to = f"sqlite:///{file_of_target}", tmp_path / "keys"
+        asked = ("restore", str(file), "--keys-to", str(keys_to))
+        # Somebody holds the target's lock: the restore stands between its keys and its first row.
+        with closing(sqlite3.connect(file_of_target, isolation_level=None)) as holder:
+            holder.execute("PRAGMA journal_mode = WAL")
+            holder.execute("BEGIN IMMEDIATE")
+            process = subprocess.Popen(  # noqa: ASYNC220 - it is looked at from here
+                command(*asked), env=variables(target, KEYS, **more), cwd=tmp_path
+            )
+            eventually(keys_to.exists, "the keys are there", within=30)
+            process.kill()
+            process.wait(30)
+            holder.execute("ROLLBACK")
+        assert keys_to.exists()
+        done = admin(target, *asked, more=more)
+        assert done.returncode == 0, done.stderr
+        assert keys_to.read_text().strip() == written(KEYS)
+
+    def test_a_restore_that_ends_otherwise_takes_only_its_own_file_along(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys"
+        with pytest.raises(KeyboardInterrupt), kept_keys(path, KEYS):
+            raise KeyboardInterrupt
+        assert list(tmp_path.iterdir()) == []
+        with kept_keys(path, KEYS):
+            assert path.exists()
+        with pytest.raises(KeyboardInterrupt), kept_keys(path, KEYS):
+            raise KeyboardInterrupt
+        assert list(tmp_path.iterdir()) == [path]
+
+    async def test_a_file_that_holds_anything_else_is_left_alone(
+        self, sqlite_url: str, admin: Admin, file: Path, tmp_path: Path
+    ) -> None:
+        await filled(sqlite_url)
+        more = {"PERDURE_BACKUP_PASSPHRASE": PASSPHRASE}
+        assert admin(sqlite_url, "backup", str(file), more=more).returncode == 0
+        keys_to = tmp_path / "keys"
+        for content in (b"", b"m1:other", b"\xff"):
+            keys_to.write_bytes(content)
+            asked = ("restore", str(file), "--keys-to", str(keys_to))
+            done = admin(f"sqlite:///{tmp_path / 'target.db'}", *asked, more=more)
+            assert (done.returncode, "holds something else" in done.stderr) == (2, True)
+            assert keys_to.read_bytes() == content
+        assert not (tmp_path / "target.db").exists()
+        done = admin(f"sqlite:///{tmp_path / 'target.db'}", *asked[:3], "/nowhere/keys", more=more)
+        assert (done.returncode, "/nowhere/keys cannot be made" in done.stderr) == (2, True)
+
+    async def test_what_is_sealed_is_named_though_nothing_needs_it_yet(
+        self, sqlite_url: str, admin: Admin, file: Path
+    ) -> None:
+        database = Database(sqlite_url)
+        async with database.transaction() as session:
+            await installation_id(session)
+        await database.dispose()
+        done = admin(sqlite_url, "backup", str(file), more={"PERDURE_BACKUP_PASSPHRASE": PASSPHRASE})
+        assert "The master keys (m1) are in it" in done.stderr
+        done = admin(sqlite_url, "backup", "/nowhere/perdure.backup")
+        assert done.stderr.startswith("Error: /nowhere/perdure.backup cannot be made: No such file")
+
     async def test_keys_that_are_not_those_of_the_database_are_not_sealed(
         self, database: Database, database_url: str, admin: Admin, file: Path
     ) -> None:
@@ -293,9 +368,7 @@ class TestFiles:
     @pytest.fixture
     async def whole(self, sqlite_url: str, admin: Admin, file: Path) -> bytes:
         """A good backup's bytes."""
-        database = Database(sqlite_url)
-        await fill(database)
-        await database.dispose()
+        await filled(sqlite_url)
         assert admin(sqlite_url, "backup", str(file)).returncode == 0
         return file.read_bytes()
 

@@ -1,5 +1,6 @@
 """Orphans: what counts as one, what speaks against a removal, and what an adoption knows."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,13 +17,15 @@ from activities.db.repositories.environments import get_environment
 from activities.db.repositories.installation import installation_id
 from activities.db.tables import Environment, EventType, Operation, Orphan
 from admin.adoption import adopt, read_blueprint
-from admin.orphans import OrphanNamespace, Survey, check_numbers, chosen, objections, remove, sentence, survey
+from admin.orphans import OrphanNamespace, Survey, chosen, remove, survey
+from admin.purge_rules import check_numbers, objections, sentence
 from cli.errors import CliError, UsageFault
 from clusters.errors import Forbidden, PreconditionFailed
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from clusters.values import Listing
 from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, make_tenant, shop
+from tests.helpers.waiting import until
 from workflows.domain.environment import GuardRails
 from workflows.domain.names import ENVIRONMENT, FENCE, INSTALLATION, INSTANCE, ORGANIZATION, REVISION
 
@@ -41,6 +44,14 @@ ORPHAN = OrphanNamespace(
 
 
 @dataclass
+class Gate:
+    """Where somebody stands until it is opened."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
 class Namespaces(Cluster):
     """A cluster of namespaces and what is in them."""
 
@@ -49,6 +60,9 @@ class Namespaces(Cluster):
     values: dict[str, str] = field(default_factory=dict)
     closed: bool = False
     deleted: list[str] = field(default_factory=list)
+    before_delete: "Gate | None" = None
+    looks: int = 0
+    """How often a namespace was looked at by its name."""
 
     @property
     def name(self) -> str:
@@ -99,6 +113,7 @@ class Namespaces(Cluster):
         if ref.kind == "Secret":
             value = self.values.get(ref.name)
             return None if value is None else {"data": {"value": value}}
+        self.looks += 1
         return self.live.get(ref.name)
 
     async def delete(
@@ -110,6 +125,9 @@ class Namespaces(Cluster):
         propagation: Propagation,
         grace_seconds: int | None = None,
     ) -> bool:
+        if self.before_delete is not None:
+            self.before_delete.reached.set()
+            await self.before_delete.open.wait()
         if self.live[ref.name]["metadata"]["uid"] != uid:  # type: ignore[index,call-overload]
             raise PreconditionFailed("another")
         del self.live[ref.name]
@@ -252,14 +270,40 @@ class TestRemoval:
             await remove(database, cluster, replace(ORPHAN, name=environment.namespace))
         assert cluster.deleted == []
 
-    async def test_another_of_its_name_stays(self, database: Database, installation: str) -> None:
+    async def test_who_purges_and_who_adopts_wait_for_each_other(
+        self, database: Database, installation: str, tenant: Tenant
+    ) -> None:
         cluster = Namespaces()
-        cluster.add("stray", installation)
+        cluster.add("shop-1", installation, environment="env_1", organization=tenant.id)
+        [orphan] = (await survey(database, cluster)).orphans
+        cluster.before_delete = Gate()
+        purging = asyncio.create_task(remove(database, cluster, orphan))
+        await cluster.before_delete.reached.wait()
+        adopting = asyncio.create_task(
+            adopt(database, cluster, orphan, shop(), keys=KEYS, guard_rails=GuardRails())
+        )
+        # It has looked at the namespace, which is there still, and asks for the lock.
+        await until(lambda: cluster.looks > 0, "the adoption has looked")
+        cluster.before_delete.open.set()
+        assert await purging == "gone"
+        with pytest.raises(CliError, match="is gone"):
+            await adopting
+        async with database.reading() as session:
+            assert (await session.exec(select(Environment))).all() == []
+
+    async def test_another_of_its_name_stays(
+        self, database: Database, installation: str, tenant: Tenant
+    ) -> None:
+        cluster = Namespaces()
+        cluster.add("stray", installation, organization=tenant.id)
         [orphan] = (await survey(database, cluster)).orphans
         cluster.live["stray"]["metadata"]["uid"] = "another"  # type: ignore[index,call-overload]
         with pytest.raises(CliError, match="another namespace by now"):
             await remove(database, cluster, orphan)
         assert cluster.deleted == []
+        async with database.reading() as session:
+            entries = (await audit.list_entries(session, tenant.id, action="orphan.purge")).items
+        assert entries == (), "what was refused is not in the audit"
 
 
 class TestAdoption:

@@ -1,5 +1,7 @@
 """`perdure admin` as a program: found from the command line, and from nowhere else."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,40 @@ def test_a_database_that_is_not_there_is_not_made(admin: Admin, tmp_path: Path) 
     done = admin(f"sqlite:///{tmp_path}/nowhere.db", "backup", "backup")
     assert (done.returncode, "There is no database" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"PERDURE_DATABASE_URL": "garbage"}, "PERDURE_DATABASE_URL is not the address of a database"),
+        ({"PERDURE_CLUSTERS": '{"a": 1}'}, "PERDURE_CLUSTERS.a"),
+        ({"PERDURE_ENVIRONMENT": "moon"}, "PERDURE_ENVIRONMENT: Input should be"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    sqlite_url: str, admin: Admin, more: dict[str, str], says: str
+) -> None:
+    done = admin(sqlite_url, "rotate-keys", more=more)
+    assert (done.returncode, says in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("table", ["customers", "alembic_version"])
+def test_somebody_elses_database_is_not_to_be_migrated(admin: Admin, tmp_path: Path, table: str) -> None:
+    theirs = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(theirs)) as database, database:
+        database.execute(f"create table {table} (version_num text)")
+        database.execute(f"insert into {table} values ('a7b3')")
+    done = admin(f"sqlite:///{theirs}", "backup", "backup")
+    assert done.returncode == 1
+    assert "PERDURE_DATABASE_URL" in done.stderr
+    assert "Migrate" not in done.stderr
+
+
+def test_without_a_cluster_the_setting_is_named(sqlite_url: str, admin: Admin, tmp_path: Path) -> None:
+    done = admin(sqlite_url, "orphans", more={"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "none")})
+    assert done.returncode == 2
+    assert "PERDURE_CLUSTER_KUBECONFIG" in done.stderr
+    assert ".." not in done.stderr
 
 
 def test_a_cluster_that_is_away(sqlite_url: str, admin: Admin, tmp_path: Path) -> None:

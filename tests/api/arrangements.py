@@ -318,6 +318,11 @@ async def known_secret(world: World) -> Call:
     return Call(found.ids, {"value": "planted-next-value"})
 
 
+async def kept_secret(world: World) -> Call:
+    """A secret that is there."""
+    return Call((await known_secret(world)).ids)
+
+
 async def login(world: World) -> Call:
     """A login that is not stored yet."""
     return Call(
@@ -479,6 +484,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         known_login,
         known_name,
         known_package,
+        kept_secret,
         known_secret,
         link,
         login,

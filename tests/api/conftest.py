@@ -9,10 +9,11 @@ import pytest_asyncio
 from activities.db.tables import Role
 from api.settings import ApiSettings
 from tests.api.support import Api, running_api
+from tests.helpers.clock import clock
 from tests.helpers.databases import postgres_server, postgres_url, sqlite_template, sqlite_url
 from tests.helpers.tenants import Tenant, make_tenant
 
-__all__ = ["postgres_server", "postgres_url", "sqlite_template", "sqlite_url"]
+__all__ = ["clock", "postgres_server", "postgres_url", "sqlite_template", "sqlite_url"]
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Each route of `contract.csv` answers as it says, by each of its addresses, and as `openapi.json` says."""
 
 import asyncio
+import csv
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -23,6 +25,8 @@ AT_THE_ROOT = ("/health", "/ready", "/metrics")
 SEE_OTHER = 303
 ENDLESS = ("/environments/:id/events", "/environments/:id/logs/stream")
 """Streams that end with the environment: only the begin of their answers is read."""
+PUBLIC = Path(__file__).with_name("public_contract.csv")
+"""What the public contract lists of the parts that are whole: nothing here may ever be taken away."""
 OTHER_SOCKETS = {f"/environments/{{}}/services/{{}}/{end}" for end in ("tunnel", "exec", "proxy/{}")}
 """Beyond the contract; tests/e2e has them, for they need pods."""
 
@@ -153,6 +157,18 @@ def test_the_table_has_every_route_and_no_other() -> None:
     have -= {("WS", path) for path in OTHER_SOCKETS}
     assert {(row.method, row.template) for row in ROWS} == have
     assert {row.part for row in ROWS} == {"main job", "lifecycle", "snapshot and replay", "beyond"}
+
+
+def test_every_route_of_the_public_contract_is_in_the_table() -> None:
+    with PUBLIC.open(newline="") as file:
+        listed = [Row(**line, arrangement="", status=0, audit="") for line in csv.DictReader(file)]
+    assert {row.part for row in listed} == {"main job", "lifecycle"}
+    assert len(listed) == 32
+    have = {(row.part, row.method, row.template) for row in ROWS}
+    assert {(row.part, row.method, row.template) for row in listed} - have == set()
+    # And nothing claims to be the contract's that is not.
+    claimed = {each for each in have if each[0] in ("main job", "lifecycle")}
+    assert claimed - {(row.part, row.method, row.template) for row in listed} == set()
 
 
 async def test_no_arrangement_is_left_over() -> None:

@@ -19,6 +19,7 @@ from api.settings import ApiSettings
 from tests.api.support import Api, problem, running_api
 from tests.helpers.git_server import GitServer, git_server
 from tests.helpers.tenants import Tenant, make_tenant
+from tests.helpers.waiting import until
 from workflows.domain.blueprint import parse_blueprint
 from workflows.domain.discover_files import LARGEST_FILE
 
@@ -350,6 +351,7 @@ async def test_ref_and_path(api: Api, tenant: Tenant, server: GitServer) -> None
         "https://127.1/x",
         "https://0177.0.0.1/x",
         "https://git.example.com:99999/x",
+        "https://git.example.com:0/x",
         "https://exa mple.com/x",
         "https://git.example.com./x",
         "https:///x",
@@ -408,6 +410,46 @@ async def test_redirects_are_not_followed(api: Api, tenant: Tenant, server: GitS
     server.moved = f"http://127.0.0.1:{server.port}/elsewhere"
     assert "another address" in (await refused(api, server.url("x")))["message"]
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("page", [b"<!doctype html>\n<p>A project</p>\n", b"", b"x", b"a\tb\n" * 5000])
+async def test_a_web_page_is_no_repository(api: Api, tenant: Tenant, server: GitServer, page: bytes) -> None:
+    server.page = page
+    assert "no git repository" in (await refused(api, server.url("x")))["message"]
+    assert all(asked.startswith("GET /x.git/") for asked in server.asked)
+
+
+async def test_a_repository_without_a_commit_is_called_empty(
+    api: Api, tenant: Tenant, server: GitServer
+) -> None:
+    server.git(server.root, "init", "-q", "--bare", "x.git")
+    assert (await refused(api, server.url("x")))["message"] == "the repository is empty"
+
+
+def alive(process: str) -> bool:
+    """Whether a process runs; one that nobody has asked about since it ended does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_what_git_started_ends_though_git_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, program = tmp_path / "pid", tmp_path / "git"
+    program.write_text(f"#!/bin/sh\nsleep 1000 &\necho $$ $! > {note}.new\nmv {note}.new {note}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    running = asyncio.create_task(git._run(tmp_path, "", ("fetch",)))
+    await until(note.exists, "it has started something")
+    itself, started = note.read_text().split()
+    await until(lambda: not alive(itself), "git itself has ended")
+    assert alive(started)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await until(lambda: not alive(started), "what it started has ended too")
 
 
 async def test_a_repository_that_is_too_large(settings: ApiSettings, server: GitServer) -> None:

@@ -29,7 +29,7 @@ async def test_a_key_is_told_once_works_and_is_revoked_at_once(api: Api, tenant:
     body = {"name": "ci", "role": "viewer", "principalId": principal["id"]}
     made = (await api.client.post("/v1/api-keys", json=body, headers=headers)).json()["data"]
     again = await api.client.post("/v1/api-keys", json=body, headers=headers)
-    problem(again, 409, "idempotency_in_flight")
+    problem(again, 409, "idempotency_used")
     bearer = {"Authorization": f"Bearer {made['token']}"}
     assert (await api.client.get("/v1/environments", headers=bearer)).status_code == 200
     problem(

@@ -228,7 +228,7 @@ async def test_a_repetition_makes_no_second_link_and_tells_no_token(api: Api, te
     address, headers = f"/v1/environments/{environment['id']}/share", {"Idempotency-Key": "k1"}
     first = await api.client.post(address, headers=headers)
     assert first.status_code == 201
-    problem(await api.client.post(address, headers=headers), 409, "idempotency_in_flight")
+    problem(await api.client.post(address, headers=headers), 409, "idempotency_used")
     async with api.database.reading() as session:
         assert len((await session.exec(select(Share))).all()) == 1
 

@@ -1,5 +1,6 @@
 """What the document says is what is taken: types, bounds, characters and parameters; nothing is written."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -41,6 +42,65 @@ async def test_what_the_schema_does_not_have_is_named(
     assert answer.status_code == 422, answer.text
     assert field in {error["path"] for error in answer.json()["errors"]}
     assert await api.row_counts() == before
+
+
+async def test_faults_are_in_words_of_ours(api: Api) -> None:
+    made = await create(api)
+    path = f"/v1/environments/{made['id']}"
+    sent = {"servce": "web", "service": "web", "type": "powershell", "script": "exit 0"}
+    seed = problem(await api.client.post(f"{path}/seed", json=sent), 422, "validation_failed")
+    page = problem(
+        await api.client.get("/v1/environments?q=a%00b&createdAfter=now"), 422, "validation_failed"
+    )
+    for fault in (*seed["errors"], *page["errors"]):
+        for foreign in ("Value error", "Extra inputs", "should match pattern"):
+            assert foreign not in fault["message"]
+    unknown = next(fault for fault in seed["errors"] if fault["path"] == "servce")
+    assert unknown["message"] == "is not known here"
+    assert unknown["suggestion"].startswith("known: ")
+    assert "service, " in unknown["suggestion"]
+    assert {"path": "query.q", "message": "holds the character U+0000"} in page["errors"]
+
+
+async def test_a_slash_at_the_end_leads_nowhere_else(api: Api) -> None:
+    for method in ("GET", "POST"):
+        answer = await api.client.request(method, "/v1/environments/")
+        problem(answer, 404, "not_found")
+        assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/stop"),
+        ("POST", "/resume"),
+        ("POST", "/retry"),
+        ("DELETE", ""),
+        ("GET", ""),
+        ("GET", "/status"),
+        ("DELETE", "/checkpoints/nowhere"),
+    ],
+)
+async def test_a_body_where_none_is_taken_is_refused(api: Api, method: str, path: str) -> None:
+    made = await create(api)
+    address = f"/v1/environments/{made['id']}{path}"
+
+    async def pieces(*some: bytes) -> AsyncIterator[bytes]:
+        for piece in some:
+            yield piece
+
+    before = await api.row_counts()
+    for content in (b"[]", b'{"surprise": true}', b" " * 1000 + b"1", pieces(b"", b"x")):
+        answer = await api.client.request(method, address, content=content)
+        body = problem(answer, 422, "validation_failed")
+        assert body["errors"] == [
+            {"path": "", "message": "a body is not taken here", "suggestion": "send none"}
+        ]
+    assert await api.row_counts() == before
+    for number, content in enumerate((b"", b"{}", b" {}\n", pieces(), pieces(b"{", b"}"))):
+        headers = {"Idempotency-Key": f"k-{number}"}
+        answer = await api.client.request(method, address, content=content, headers=headers)
+        assert answer.status_code in (200, 202, 404, 409), answer.text
 
 
 @pytest.mark.parametrize(

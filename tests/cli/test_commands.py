@@ -343,12 +343,20 @@ class TestRepeats:
         assert len(api.requests) == 4
 
     def test_a_post_is_repeated_under_its_key(self, api: ScriptedApi, run: Run, blueprint: Path) -> None:
-        in_flight = problem(409, "idempotency_in_flight", "Wait.")
-        api.on("POST", "/v1/environments", Hangup(), in_flight, data(environment(), 202))
+        api.on("POST", "/v1/environments", Hangup(), data(environment(), 202))
         assert run("env", "create", "-f", str(blueprint)).exit_code == 0
         keys = [request.headers["idempotency-key"] for request in api.requests]
-        assert len(keys) == 3
+        assert len(keys) == 2
         assert len(set(keys)) == 1
+
+    def test_a_secret_that_was_lost_on_its_way_is_not_asked_for_again_and_again(
+        self, api: ScriptedApi, run: Run
+    ) -> None:
+        used = problem(409, "idempotency_used", "The request was done; its answer held a secret.")
+        api.on("POST", "/v1/api-keys", Hangup(), used)
+        result = run("api-key", "create", "ci")
+        assert (result.exit_code, len(api.requests)) == (1, 2)
+        assert "was done" in result.stderr
 
     def test_a_post_that_failed_is_not(self, api: ScriptedApi, run: Run, blueprint: Path) -> None:
         api.on("POST", "/v1/environments", problem(503, "unavailable", "The database does not answer."))

@@ -10,6 +10,7 @@ from cli import project
 from cli.project import read_project
 from tests.cli.conftest import Run, stdout_json
 from tests.cli.scripted_api import ScriptedApi, data
+from workflows.domain import discover_files
 
 FOUND: dict[str, Any] = {
     "valid": True,
@@ -116,3 +117,42 @@ def test_faults_of_usage(
     monkeypatch.setattr(project, "MOST_FILES", 2)
     assert run("blueprint", "discover", str(shop)).exit_code == 2
     assert api.requests == []
+
+
+class TestTheSameFiles:
+    """The command line may not import the API's rules: it has them again, and they have to be the same."""
+
+    NAMES = (
+        *("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "compose.prod.yaml"),
+        *("docker-compose-test.yml", "api.yaml", "Chart.yaml", "kustomization.yaml", "Kustomization"),
+        *(
+            "Dockerfile",
+            "dockerfile",
+            "Containerfile",
+            "Dockerfile.prod",
+            "api.Dockerfile",
+            "x.containerfile",
+        ),
+        *(".env", ".env.local", "web.env", "README.md", "main.py", "yaml", "environment"),
+    )
+
+    def test_that_the_api_looks_at_are_sent(self, tmp_path: Path) -> None:
+        for name in self.NAMES:
+            (tmp_path / name).write_text("x: 1\n")
+        sent = set(read_project(tmp_path, env_files=True).texts)
+        wanted = {name for name in self.NAMES if discover_files.wanted(name)}
+        assert wanted - sent == set()
+        assert {"README.md", "main.py", "yaml", "environment"} & sent == set()
+
+    def test_from_the_same_directories(self, tmp_path: Path) -> None:
+        names = {*project._OTHERS, *discover_files._SKIPPED, ".git", "src", "vendored"}
+        for name in names:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "api.yaml").write_text("x: 1\n")
+        sent = {path.partition("/")[0] for path in read_project(tmp_path, env_files=False).texts}
+        assert sent == {name for name in names if not discover_files.skipped_directory(name)}
+
+    def test_with_limits_that_the_api_keeps(self) -> None:
+        assert project.MOST_FILES == discover_files.MOST_FILES
+        assert project.LARGEST_FILE == discover_files.LARGEST_FILE
+        assert project.LARGEST_ALL <= discover_files.LARGEST_ALL

@@ -9,9 +9,11 @@ from activities.secrets import Opener, Sealer
 from api.settings import ApiSettings
 from devstack import settings
 from devstack.cluster import Cluster
-from devstack.environment import ensure_keys, process_settings, user_settings
+from devstack.envfile import render, write_private
+from devstack.environment import ensure_keys, process_settings, settings_of, user_settings
 from devstack.errors import DevstackError
 from devstack.settings import Stack
+from devstack.stack import describe
 from worker.settings import WorkerSettings
 
 
@@ -76,13 +78,15 @@ def test_keys_are_made_once_and_fit_each_other(tmp_path: Path) -> None:
 
 
 def test_the_user_gets_what_the_design_names(tmp_path: Path) -> None:
-    values = user_settings(Stack(tmp_path, tmp_path), tmp_path / "admin.kubeconfig", "pdr_x")
+    stack = Stack(tmp_path, tmp_path)
+    values = user_settings(stack, Cluster(stack), "pdr_x")
     assert list(values) == [
         "PERDURE_URL",
         "PERDURE_API_KEY",
         "KUBECONFIG",
         "TEMPORAL_ADDRESS",
         "PERDURE_DATABASE_URL",
+        "PERDURE_CLUSTER_KUBECONFIG",
     ]
 
 
@@ -98,6 +102,34 @@ class TestCluster:
         assert cluster.given
         assert not cluster.shared
         assert cluster.perdure_kubeconfig == tmp_path / ".dev" / "cluster" / "perdure.kubeconfig"
+
+    def test_a_shell_that_does_not_name_it_means_the_states(self, tmp_path: Path) -> None:
+        shell = {settings.STATE: str(tmp_path)}
+        named = {settings.KUBECONFIG: str(tmp_path / "config"), settings.CONTEXT: "theirs"}
+        (tmp_path / "perdure.kubeconfig").touch()
+        values = settings_of(settings.read({**shell, **named}))
+        write_private(tmp_path / "stack.env", render(values))
+        for environ in (shell, {**shell, **named}):
+            stack = settings.read(environ)
+            assert stack.given_kubeconfig == tmp_path / "config"
+            environment = Cluster(stack).environment()
+            assert {name: environment[name] for name in named} == named
+        for other in ({settings.KUBECONFIG: "elsewhere"}, {**named, settings.CONTEXT: "ours"}):
+            with pytest.raises(DevstackError, match=settings.STATE):
+                settings.read({**shell, **other})
+
+    def test_what_down_does_to_it_is_said(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        describe(Stack(tmp_path, tmp_path))
+        assert "stops everything, the cluster too" in capsys.readouterr().out
+        describe(Stack(tmp_path, tmp_path, given_kubeconfig=tmp_path / "config"))
+        assert "stops everything, the cluster is yours and stays" in capsys.readouterr().out
+
+    def test_state_of_a_cluster_made_here_is_not_taken_to_another(self, tmp_path: Path) -> None:
+        shell = {settings.STATE: str(tmp_path)}
+        write_private(tmp_path / "stack.env", render({settings.GIVEN_KUBECONFIG: ""}))
+        assert settings.read(shell).given_kubeconfig is None
+        with pytest.raises(DevstackError, match="the cluster that was made here"):
+            settings.read({**shell, settings.KUBECONFIG: "elsewhere"})
 
     def test_another_stacks_is_shared(self, tmp_path: Path) -> None:
         (tmp_path / "perdure.kubeconfig").touch()

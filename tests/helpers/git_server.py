@@ -30,6 +30,8 @@ class GitServer:
     """Method and path of each request."""
     moved: str | None = None
     """Where every request is sent on to."""
+    page: bytes | None = None
+    """What every request is answered, as a web page; None: what git answers."""
     held: threading.Event = field(default_factory=threading.Event)
     """Cleared: no request is answered."""
     arrived: threading.Event = field(default_factory=threading.Event)
@@ -100,7 +102,10 @@ def git_server(root: Path) -> Iterator[GitServer]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            status, headers, answer = _backend(self, body, root)
+            if state.page is not None:
+                status, headers, answer = 200, [("Content-Type", "text/html")], state.page
+            else:
+                status, headers, answer = _backend(self, body, root)
             self.send_response(status)
             for name, value in headers:
                 self.send_header(name, value)

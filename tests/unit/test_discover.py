@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from api.bodies import YamlReader
 from workflows.domain.blueprint import Blueprint, ServiceKind, VolumeType, parse_blueprint
 from workflows.domain.discover import Discovery, Wish, discover
-from workflows.domain.discover_files import compose_rank, kind_by_name, wanted
+from workflows.domain.discover_files import LARGEST_FILE, compose_rank, kind_by_name, wanted
 from workflows.domain.discover_found import SourceFile
 from workflows.domain.discover_report import NoteKind, SourceKind
 from workflows.domain.dockerfile import DockerfileInvalid, read_dockerfile
@@ -160,6 +160,45 @@ def test_a_compose_file_that_cannot_be_read_is_a_fault_and_not_passed_over() -> 
             kind=SourceKind.KUBERNETES,
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "says", "suggests"),
+    [
+        (
+            {"Dockerfile": "FROM x\n"},
+            SourceKind.COMPOSE,
+            "there is no Compose file, as",
+            "ask for dockerfile,",
+        ),
+        (
+            {"Dockerfile": "FROM x\n", "web.yaml": yaml.safe_dump(workload())},
+            SourceKind.COMPOSE,
+            "there is no Compose file, as",
+            "ask for kubernetes or dockerfile,",
+        ),
+        ({"notes.yaml": "x: 1\n"}, SourceKind.KUBERNETES, "there is no Kubernetes workload to", "name the"),
+        (
+            {"notes.yaml": "x: 1\n"},
+            None,
+            "there is no Compose file, no Kubernetes workload and no Dockerfile to",
+            "name the directory",
+        ),
+    ],
+)
+def test_without_a_source_what_was_asked_for_and_what_there_is_are_named(
+    files: Mapping[str, str], kind: SourceKind | None, says: str, suggests: str
+) -> None:
+    (fault,) = found(files, kind=kind).faults
+    assert fault.error.message.startswith(says)
+    assert (fault.error.suggestion or "").startswith(suggests)
+
+
+def test_files_are_measured_in_bytes() -> None:
+    compose = COMPOSE_WEB + "# " + "ä" * (LARGEST_FILE // 2)
+    assert len(compose) < LARGEST_FILE
+    (note,) = notes(found({"compose.yaml": compose}), NoteKind.UNREADABLE)
+    assert "larger than 512 KiB" in note
 
 
 def test_secrets_of_a_compose_file_become_references() -> None:

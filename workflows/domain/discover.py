@@ -31,6 +31,11 @@ from workflows.domain.kubernetes_objects import ManifestFile
 
 ORDER: Final = (SourceKind.COMPOSE, SourceKind.KUBERNETES, SourceKind.DOCKERFILE)
 """Which kind is taken when there are several."""
+_NONE: Final = {
+    SourceKind.COMPOSE: "no Compose file",
+    SourceKind.KUBERNETES: "no Kubernetes workload",
+    SourceKind.DOCKERFILE: "no Dockerfile",
+}
 _PLACEHOLDER: Final = "images.invalid/not-named:yet"
 
 
@@ -77,11 +82,7 @@ def discover(files: Sequence[SourceFile], read_yaml: ReadYaml, wish: Wish) -> Di
     found = Found.of(files, read_yaml, wish.only, report)
     kind, document, used = _document(found, wish, report)
     if document is None and not report.faults:
-        report.fault(
-            "",
-            "there is no Compose file, no Kubernetes workload and no Dockerfile to make a Blueprint of",
-            "name the directory that has them",
-        )
+        report.fault("", *_nothing(found, wish.kind))
     found.say_what_is_left(kind, used, report)
     if document is not None:
         _refuse_unknown(wish.images, document, report)
@@ -94,6 +95,26 @@ def discover(files: Sequence[SourceFile], read_yaml: ReadYaml, wish: Wish) -> Di
         report.bounded_faults(),
         found.sources(used),
     )
+
+
+def _nothing(found: Found, asked: SourceKind | None) -> tuple[str, str]:
+    """Say that there is no source, of the kind that was asked for or of any; and what to do."""
+    there = [kind for kind in ORDER if found.of_kind(kind)]
+    if asked is None or asked in there or not there:
+        missing = ORDER if asked is None else (asked,)
+        return (
+            f"there is {_joined([_NONE[kind] for kind in missing], 'and')} to make a Blueprint of",
+            "name the directory that has them",
+        )
+    names = _joined(there, "or")
+    return (
+        f"there is {_NONE[asked]}, as was asked for, to make a Blueprint of",
+        f"ask for {names}, which there is, or for no kind",
+    )
+
+
+def _joined(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join([part for part in (", ".join(words[:-1]), words[-1]) if part])
 
 
 def _document(

@@ -148,10 +148,8 @@ def _problem(text: str | None) -> str | None:
         return None
     if "\0" in text:
         return "is not text"
-    if len(text) > LARGEST_FILE:
-        return f"is larger than {LARGEST_FILE >> 10} KiB"
     try:
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError:
         return "is not valid Unicode"
-    return None
+    return f"is larger than {LARGEST_FILE >> 10} KiB" if size > LARGEST_FILE else None

@@ -10,7 +10,7 @@ from sqlmodel import col, delete, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.core import table_of
-from activities.db.errors import IdempotencyInFlight, IdempotencyMismatch, NotFound
+from activities.db.errors import IdempotencyMismatch, IdempotencyUsed, NotFound
 from activities.db.records import Actor, JsonObject
 from activities.db.tables import IdempotencyRecord
 from activities.db.types import utc_now
@@ -46,8 +46,8 @@ async def claim(
     """Claim a key for this request; None: it is ours, do the work and `keep` the answer in this transaction.
 
     `fingerprint` is a SHA-256 of the body in hex. A twin that runs at the same time waits here until the
-    first one's transaction ends. Raises IdempotencyMismatch for another body, IdempotencyInFlight when the
-    first request left no answer.
+    first one's transaction ends. Raises IdempotencyMismatch for another body, IdempotencyUsed when the
+    answer of the first was not kept.
     """
     identity = _identity(actor, route, key)
     now = utc_now()
@@ -63,7 +63,7 @@ async def claim(
     if known.fingerprint != fingerprint:
         raise IdempotencyMismatch(key)
     if known.status is None or known.body is None:
-        raise IdempotencyInFlight(key)
+        raise IdempotencyUsed(key)
     return StoredAnswer(status=known.status, body=known.body, headers=known.headers or {})
 
 

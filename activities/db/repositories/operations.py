@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import bindparam, func, or_
@@ -181,11 +181,17 @@ async def operation_ref(session: AsyncSession, operation_id: str) -> OperationRe
     return _ref(*found)
 
 
-async def lost_starts(session: AsyncSession, older_than: datetime) -> tuple[OperationRef, ...]:
-    """Return operations accepted before `older_than` that no workflow has begun: to be started (again)."""
+async def lost_starts(session: AsyncSession, now: datetime, grace: timedelta) -> tuple[OperationRef, ...]:
+    """Return operations that no workflow has begun and that nobody is starting: to be started (again).
+
+    That is those accepted longer than `grace` ago; and those of a later time than it is, for the clock was
+    turned back since: waiting for it to come there again may take hours.
+    """
     query = select(Operation, Environment).join(Environment)
+    accepted_at = col(Operation.created_at)
     query = query.where(
-        col(Operation.state) == OperationState.ACCEPTED, col(Operation.created_at) < older_than
+        col(Operation.state) == OperationState.ACCEPTED,
+        or_(accepted_at < now - grace, accepted_at > now + grace),
     )
     rows = await session.exec(query.order_by(col(Operation.created_at)))
     return tuple(_ref(*row) for row in rows)

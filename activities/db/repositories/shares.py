@@ -18,7 +18,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH, locked_environment
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Page, Position, older_than, page
-from activities.db.tables import Share
+from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
 
 MOST_WRONG_PINS: Final = 5
@@ -53,7 +53,7 @@ class ShareRecord:
 
     def locked(self, now: datetime) -> bool:
         """Tell whether no PIN is taken, for too many were wrong."""
-        return self.locked_until is not None and now < self.locked_until
+        return _locks(self.locked_until, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ async def claim_attempt(session: AsyncSession, share_id: str) -> ShareRecord | N
     """
     row = await _locked(session, share_id)
     now = utc_now()
-    if row is None or (row.locked_until is not None and now < row.locked_until):
+    if row is None or _locks(row.locked_until, now):
         return None
     if row.locked_until is not None:
         row.failed_pins, row.locked_until = 0, None
@@ -203,6 +203,15 @@ async def settle_attempt(session: AsyncSession, share_id: str) -> None:
 async def _locked(session: AsyncSession, share_id: str) -> Share | None:
     query = select(Share).where(col(Share.id) == share_id).with_for_update(key_share=True)
     return (await session.exec(query, execution_options=FRESH)).one_or_none()
+
+
+def _locks(until: datetime | None, now: datetime) -> bool:
+    """Tell whether a lock holds.
+
+    One that would last far longer than any is of a clock that was turned back since. Twice, for the clocks
+    of two processes may differ: what one has just locked is locked for the other.
+    """
+    return until is not None and now < until <= now + 2 * LOCKED_FOR
 
 
 def _record(row: Share) -> ShareRecord:
@@ -234,10 +243,15 @@ class SignedLinks:
 
 
 async def links_by_key(session: AsyncSession) -> tuple[SignedLinks, ...]:
-    """Return how many links of all organisations open, by master key."""
+    """Return how many links of all organisations open, by master key; none of what is deleted does."""
     query = (
         select(Share.key_id, func.count(), func.max(col(Share.expires_at)))
-        .where(col(Share.revoked_at).is_(None), col(Share.expires_at) > utc_now())
+        .join(Environment)
+        .where(
+            col(Share.revoked_at).is_(None),
+            col(Share.expires_at) > utc_now(),
+            col(Environment.deleted_at).is_(None),
+        )
         .group_by(col(Share.key_id))
         .order_by(col(Share.key_id))
     )
