@@ -10,8 +10,8 @@ What it says on stdout, a line each:
 - `stuck MS TRIES REASON`: no try did, and there will be no other;
 - `busy`: an earlier freeze of this container did not end; nothing was begun.
 
-REASON is what ended the hold: `asked`, `cut` (the end of stdin), `limit`, `signal`, `failed STATUS` (quiesce)
-or `killed` (the process that held). On stderr: the first bytes of what each hook says.
+REASON is what ended the hold: `asked`, `cut` (the end of stdin), `limit`, `signal`, `failed STATUS` (quiesce),
+`killed` (the process that held) or `unguarded` (the one beside it was killed). On stderr: the first bytes of what each hook says.
 """
 
 from typing import Final
@@ -64,6 +64,12 @@ hook() {{
   drain=$!
 }}
 
+ended() {{
+  read -r line <"/proc/$1/stat" || return 0
+  set -- ${{line##*) }}
+  [ "$1" = Z ]
+}}
+
 timer() {{
   {{
     trap 'kill "$sleeping"; wait "$sleeping"; exit 0' TERM
@@ -75,6 +81,18 @@ timer() {{
   timer=$!
 }}
 
+watch() {{
+  {{
+    trap 'kill "$sleeping"; wait "$sleeping"; exit 0' TERM
+    while now && [ "$now" -lt $((began + seconds * 100)) ]; do
+      if ended $$; then echo unguarded >&5; exit 0; fi
+      sleep 1 >/dev/null 3<&- 4>&- 5>&- & sleeping=$!
+      wait "$sleeping"
+    done
+    echo limit >&5
+  }} 3<&- 4>&- &
+}}
+
 listen() {{
   {{
     while read -r word <&3; do
@@ -82,7 +100,6 @@ listen() {{
     done
     echo cut >&5
   }} 4>&- &
-  listener=$!
 }}
 
 end_the_rest() {{
@@ -119,12 +136,6 @@ end_the_rest() {{
 
 next_event() {{
   until read -r event detail; do :; done
-}}
-
-ended() {{
-  read -r line <"/proc/$1/stat" || return 0
-  set -- ${{line##*) }}
-  [ "$1" = Z ]
 }}
 
 finish() {{
@@ -174,14 +185,14 @@ prepare() {{
 hold() {{
   prepare
   listen
-  timer "$seconds" limit
+  watch
   hook quiesce "$quiesce"
   while :; do
     next_event
     case "$event $detail" in
       "quiesce 0") echo holding ;;
       quiesce\\ *) let_go "failed $detail" ;;
-      asked* | cut* | limit* | signal*) let_go "$event" ;;
+      asked* | cut* | limit* | signal* | unguarded*) let_go "$event" ;;
     esac
   done
 }}
@@ -226,8 +237,8 @@ echo "stuck $(((now - began) * 10)) 0 killed"
 
 Two processes guard each other. One holds: it hears of everything by a pipe that it reads and everybody around
 it writes into, so that nothing can be missed while something else is waited for. The other, which the runtime
-has started, waits for it: when the first is killed, it starts another that thaws. When the second is killed,
-the runtime ends the first's stdin.
+has started, waits for it: when the first is killed, it starts another that thaws. The first looks each second
+whether the other is there.
 
 What quiesce has left running is ended before thaw runs, or it could freeze what was just thawed; those
 without children first, for the reason that `clusters.execution` gives. A process that has left the group of

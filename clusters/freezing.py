@@ -216,7 +216,8 @@ async def _shorter_than(
     loop = asyncio.get_running_loop()
 
     def over(_: object) -> None:
-        scope.reschedule(loop.time())
+        if not scope.expired():
+            scope.reschedule(loop.time())
 
     try:
         async with scope:
