@@ -10,8 +10,9 @@ What it says on stdout, a line each:
 - `stuck MS TRIES REASON`: no try did, and there will be no other;
 - `busy`: an earlier freeze of this container did not end; nothing was begun.
 
-REASON is what ended the hold: `asked`, `cut` (the end of stdin), `limit`, `signal`, `failed STATUS` (quiesce),
-`killed` (the process that held) or `unguarded` (the one beside it was killed). On stderr: the first bytes of what each hook says.
+REASON is what ended the hold: `asked`, `cut` (the end of stdin), `limit`, `signal`, `failed STATUS` (of
+quiesce), `killed` (the process that held) or `unguarded` (the one beside it was). On stderr: the first bytes
+of what each hook says.
 """
 
 from typing import Final

@@ -6,6 +6,7 @@ In a pod, the hooks write down when they ran, by the pod's clock: how long it wa
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clusters.errors import (
     FreezeEnded,
@@ -33,6 +35,7 @@ from clusters.objects import Manifest, ObjectRef
 from tests.clusters.conftest import IMAGE, ROOT, Environment
 from tests.clusters.proxy import proxied
 from tests.helpers.waiting import eventually_async
+from workflows.domain.blueprint import parse_blueprint
 
 SHELLS = [
     pytest.param(command, id=command[0])
@@ -322,14 +325,19 @@ async def pod(request: pytest.FixtureRequest, environment: Environment, admin: C
     return await started(environment, admin, "tiny" if request.param == "busybox" else "postgres")
 
 
-async def started(environment: Environment, admin: Cluster, image: str) -> Pod:
+async def started(
+    environment: Environment, admin: Cluster, image: str, env: dict[str, str] | None = None
+) -> Pod:
+    """Run a pod that does nothing; with `env`, what its image does."""
     name = f"f-{secrets.token_hex(3)}"
     container: Manifest = {
         "name": "main",
         "image": f"{IMAGE.rpartition('/')[0]}/{image}:1",
-        "command": ["sleep", "1000"],
-        "securityContext": {"runAsUser": 65534},
     }
+    if env is None:
+        container |= {"command": ["sleep", "1000"], "securityContext": {"runAsUser": 65534}}
+    else:
+        container["env"] = [{"name": key, "value": value} for key, value in env.items()]
     spec: Manifest = {"terminationGracePeriodSeconds": 1, "containers": [container]}
     await admin.apply(environment.manifest("Pod", "v1", name, spec=spec))
     made = Pod(environment.cluster, environment, name)
@@ -602,6 +610,31 @@ class TestNothingStaysFrozen:
             async with pod.cluster.frozen(pod.hold()):
                 assert (await pod.journal()).words == ("frozen", "thawed", "frozen")
         assert (await pod.journal()).words == ("frozen", "thawed", "frozen", "thawed")
+
+
+@pytest.mark.cluster
+async def test_the_documented_lock_of_mariadb(environment: Environment, admin: Cluster) -> None:
+    document = (ROOT / "docs" / "snapshots.md").read_text()
+    example = re.search(r"```yaml\n(api:.*?)```", document, re.DOTALL)
+    assert example is not None
+    services = {name: {"image": "x:1", **each} for name, each in yaml.safe_load(example[1]).items()}
+    hooks = parse_blueprint({"name": "env", "services": services}).service("db").snapshot
+    pod = await started(environment, admin, "mariadb", {"MARIADB_ROOT_PASSWORD": "secret"})
+    client = "MYSQL_PWD=secret mariadb -h 127.0.0.1 -u root -N"
+    insert = f"{client} -e 'SET lock_wait_timeout = 1; INSERT INTO test.t VALUES (1)'"
+
+    async def succeeds(script: str) -> bool:
+        done = await pod.cluster.execute(environment.name, pod.name, ["sh", "-c", script], timeout=20)
+        return done.exit_code == 0
+
+    create = f"{client} -e 'CREATE DATABASE IF NOT EXISTS test; CREATE TABLE test.t (a int)'"
+    await eventually_async(lambda: succeeds(create), "the server takes statements", within=90)
+    assert await succeeds(insert)
+    async with pod.cluster.frozen(Hold(environment.name, pod.name, hooks.quiesce, hooks.thaw)) as freeze:
+        assert not await succeeds(insert)
+        assert await succeeds(f"{client} -e 'SELECT * FROM test.t'")
+    assert freeze.tries == 1
+    assert await succeeds(insert)
 
 
 @pytest.mark.cluster
