@@ -71,12 +71,21 @@ ended() {{
   [ "$1" = Z ]
 }}
 
+pause() {{
+  sleep "$1" >/dev/null 3<&- 4>&- 5>&- & sleeping=$!
+  [ -z "$2" ] || echo "$2" >&5
+  if [ -z "$over" ] && wait "$sleeping"; then return 0; fi
+  trap '' TERM
+  kill "$sleeping"
+  wait "$sleeping"
+  exit 0
+}}
+
 timer() {{
   {{
-    trap 'kill "$sleeping"; wait "$sleeping"; exit 0' TERM
-    sleep "$1" >/dev/null 3<&- 4>&- 5>&- & sleeping=$!
-    echo "set $2" >&5
-    wait "$sleeping"
+    over=
+    trap 'over=yes' TERM
+    pause "$1" "set $2"
     echo "$2" >&5
   }} 3<&- 4>&- &
   timer=$!
@@ -84,14 +93,15 @@ timer() {{
 
 watch() {{
   {{
-    trap 'kill "$sleeping"; wait "$sleeping"; exit 0' TERM
+    over=
+    trap 'over=yes' TERM
     while now && [ "$now" -lt $((began + seconds * 100)) ]; do
       if ended $$; then echo unguarded >&5; exit 0; fi
-      sleep 1 >/dev/null 3<&- 4>&- 5>&- & sleeping=$!
-      wait "$sleeping"
+      pause 1 ''
     done
     echo limit >&5
   }} 3<&- 4>&- &
+  watcher=$!
 }}
 
 listen() {{
@@ -101,38 +111,49 @@ listen() {{
     done
     echo cut >&5
   }} 4>&- &
+  listener=$!
 }}
 
 end_the_rest() {{
   now
-  since=$now looks=0
+  since=$now looks=0 calm=
   while :; do
+    kill $listener $watcher $timer
     all=
     for each in /proc/[0-9]*/stat; do
       read -r line <"$each" || continue
       pid=${{line%% *}}
       set -- ${{line##*) }}
-      if [ "$3" = $$ ] && [ "$1" != Z ]; then all="$all$pid:$2 "; fi
+      [ "$3" != $$ ] || all="$all$pid:$2 $1 "
     done
-    left=
+    left= others= leaves=
     now
-    for each in $all; do
-      pid=${{each%:*}}
+    set -- $all
+    while [ $# -gt 0 ]; do
+      pid=${{1%:*}} state=$2
+      shift 2
       case $pid in $$ | "$self") continue ;; esac
+      [ "$state" != Z ] || continue
       left=yes
-      if [ $((now - since)) -ge 200 ]; then
+      case " $listener $watcher $timer " in *" $pid "*) continue ;; esac
+      others=yes
+      if [ $((now - since)) -ge 300 ]; then
         kill -KILL "$pid"
-      elif [ $((now - since)) -ge 100 ]; then
+      elif [ $((now - since)) -ge 200 ]; then
         kill -TERM "$pid"
       else
-        case $all in *":$pid "*) ;; *) kill -TERM "$pid" ;; esac
+        case $all in *":$pid "*) continue ;; esac
+        leaves="$leaves $pid "
+        case $calm in *" $pid "*) kill -TERM "$pid" ;; esac
       fi
     done
+    calm=$leaves
     [ -n "$left" ] || break
     looks=$((looks + 1))
-    [ "$looks" -lt 4 ] || nap
+    if [ -n "$others" ] || [ "$looks" -ge 10 ]; then nap; fi
   done
   wait
+  listener= watcher= timer=
 }}
 
 next_event() {{
@@ -176,7 +197,7 @@ let_go() {{
 }}
 
 prepare() {{
-  event= detail=
+  event= detail= listener= watcher= timer=
   read -r self _ </proc/self/stat
   exec 5>/proc/self/fd/0
   trap 'echo signal >&5' TERM HUP INT
@@ -242,8 +263,9 @@ has started, waits for it: when the first is killed, it starts another that thaw
 whether the other is there.
 
 What quiesce has left running is ended before thaw runs, or it could freeze what was just thawed; those
-without children first, for the reason that `clusters.execution` gives. A process that has left the group of
-the exec (`setsid`) is not found.
+without children first, for the reason that `clusters.execution` gives: one that has a dead child is still to
+take note of it, and one that had no child at two looks is not just about to start another. A process that has
+left the group of the exec (`setsid`) is not found.
 
 A timer says when it is set: a signal that comes before that is lost, and one that comes just then may be.
 What thaw has started goes on.

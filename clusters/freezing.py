@@ -40,7 +40,7 @@ SHORTEST: Final = 2
 
 _FAREWELL: Final = 0.5
 _LAST_WORDS_SECONDS: Final = 3.0
-_VERDICT_SECONDS: Final = TRIES * (SECONDS_PER_TRY + 3) + sum(range(TRIES))
+_VERDICT_SECONDS: Final = TRIES * (SECONDS_PER_TRY + 4) + sum(range(TRIES))
 """Longest time until the pod says how thawing went: its tries, their pauses, and the end of what is left."""
 _SURE_SECONDS: Final = 120
 """Longest time that is given to thaw by another exec, when the first was lost sight of."""

@@ -5,6 +5,7 @@ In a pod, the hooks write down when they ran, by the pod's clock: how long it wa
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -34,6 +35,7 @@ from clusters.gateway import Cluster, ClusterConfig, Propagation, open_cluster
 from clusters.objects import Manifest, ObjectRef
 from tests.clusters.conftest import IMAGE, ROOT, Environment
 from tests.clusters.proxy import proxied
+from tests.clusters.test_dead_man import FIRST_PROCESS
 from tests.helpers.waiting import eventually_async
 from workflows.domain.blueprint import parse_blueprint
 
@@ -155,11 +157,12 @@ async def held(
         yield running
     finally:
         running.hang_up()
+        # The guard first: it takes over from whoever is killed.
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         for pid in running.others():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
         await process.communicate()
 
 
@@ -223,6 +226,21 @@ class TestScript:
             await running.over()
             assert running.journal().words == ("frozen", "thawed")
             await running.nobody_left()
+
+    @pytest.mark.parametrize(
+        "quiesce",
+        ["true", "exit 1", "sleep 100", "sleep 100; sleep 100", "sleep 100 | { read line; exec sleep 100; }"],
+    )
+    async def test_the_containers_first_process_sees_nobody_die(self, shell: list[str], quiesce: str) -> None:
+        """PostgreSQL up to 17 takes an orphan that ends otherwise than with 0 or 1 for a crash of its own."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", FIRST_PROCESS, *shell, "-c", HOLD, "perdure", "20", quiesce, "true"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(20):
+            told, _ = await process.communicate()
+        assert process.returncode == 0
+        assert set(json.loads(told)) <= {0, 1}
 
     async def test_quiesce_that_fails_is_thawed(self, shell: list[str], tmp_path: Path) -> None:
         quiesce = QUIESCE + "; head -c 300000 /dev/zero >&2; exit 7"
@@ -675,10 +693,11 @@ class TestAllFrozen:
 
 
 async def broken_off(cluster: Cluster, pod: Pod, meanwhile: Callable[[], Awaitable[None]]) -> None:
-    """Hold a pod, do something, and stay for good: it ends by what `frozen` does."""
-    async with cluster.frozen(pod.hold()):
+    """Hold a pod, do something, and stay: it ends by what `frozen` does, long before the limit."""
+    async with cluster.frozen(pod.hold(seconds=30)):
         await meanwhile()
-        await asyncio.Event().wait()
+        async with asyncio.timeout(15):
+            await asyncio.Event().wait()
 
 
 async def _wrote(pod: Pod, word: str) -> bool:

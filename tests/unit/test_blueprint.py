@@ -63,7 +63,7 @@ services:
     secrets: [{name: db-password, envKey: POSTGRES_PASSWORD, value: auto-generated}]
     volumes: [{name: data, mountPath: /var/lib/postgresql/data, type: pvc, size: 5Gi}]
     init: {type: sql, script: "create table t(id int)"}
-    snapshot: {engine: auto, store: postgres, quiesce: [psql, -c, checkpoint], thaw: "yes", quiesceSeconds: 20}
+    snapshot: {engine: auto, store: postgres, quiesce: [psql, -c, checkpoint], thaw: "yes", quiesceSeconds: 9}
     mock: {mode: replace, image: "example/mock:1", ports: [{containerPort: 5432}]}
 plans:
   production: {services: {api: {replicas: 3, resources: {memory: 512Mi, cpu: 500m}}}}
@@ -146,7 +146,7 @@ class TestValid:
         held = blueprint.service("db").snapshot
         assert held.quiesce == ("psql", "-c", "checkpoint")
         assert held.thaw == ("sh", "-c", "yes")
-        assert held.quiesce_seconds == 20
+        assert held.quiesce_seconds == 9
         assert blueprint.ttl_minutes == 20160
 
     @pytest.mark.parametrize(
