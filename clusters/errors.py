@@ -157,6 +157,52 @@ class CommandFailed(ClusterError):
         self.stderr = stderr
 
 
+class QuiesceFailed(ClusterError):
+    """A quiesce hook ended with another status than 0, or not in time; it was thawed.
+
+    `exit_code` is None when it did not end. `stderr`: the first of what quiesce and thaw wrote.
+    """
+
+    kind = FailureKind.HOOK_FAILED
+
+    def __init__(self, message: str, exit_code: int | None, stderr: bytes) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class FreezeEnded(ClusterError):
+    """A freeze was over before it was told to be: what was captured in it is of no point. It was thawed.
+
+    `frozen_ms` as in `clusters.freezing.Freeze`, None when the pod could not tell it.
+    """
+
+    kind = FailureKind.CLUSTER_UNAVAILABLE
+
+    def __init__(self, message: str, frozen_ms: int | None) -> None:
+        super().__init__(message)
+        self.frozen_ms = frozen_ms
+
+
+class FreezeExpired(FreezeEnded):
+    """The time for which something may be held still was over."""
+
+    kind = FailureKind.TIMEOUT
+
+
+class ThawUnconfirmed(ClusterError):
+    """A thaw hook failed each time, or nobody could say how it ended: the service may still be held.
+
+    `stderr`: what it said.
+    """
+
+    kind = FailureKind.HOOK_FAILED
+
+    def __init__(self, message: str, stderr: bytes = b"") -> None:
+        super().__init__(message)
+        self.stderr = stderr
+
+
 class TimedOut(ClusterError):
     """A command did not end in time and was killed; `stdout` and `stderr` are what it wrote until then."""
 

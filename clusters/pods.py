@@ -1,12 +1,15 @@
 """What is inside pods: their logs, and commands in their containers."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
-from clusters import streaming
+from clusters import freezing, streaming
 from clusters.core import ClusterCore
-from clusters.errors import Forbidden, NotStarted, Unavailable
+from clusters.errors import Forbidden, FreezeExpired, NotStarted, Unavailable
 from clusters.execution import execute
+from clusters.freezing import BUDGET, SHORTEST, Freeze, Hold
 from clusters.interactive import Conversation, converse
 from clusters.logs import follow, log_call
 from clusters.objects import ObjectRef
@@ -162,6 +165,64 @@ class PodAccess(ClusterCore):
                 seconds=timeout,
                 before=self._guard,
             )
+
+    @asynccontextmanager
+    async def frozen(self, hold: Hold) -> AsyncIterator[Freeze]:
+        """Hold a container still by its hooks for as long as the context lasts.
+
+        One process in the container runs `quiesce`, holds, and runs `thaw`: when the context is left, when
+        this process dies or the connection breaks, and at nine tenths of `hold.seconds`, whatever became of
+        `quiesce`. It waits until an earlier freeze of the container is over. `thaw` is tried up to six times.
+
+        When the freeze ends before the body, the body is cancelled where it waits, and the context raises
+        FreezeExpired (the limit), or FreezeEnded: what was captured is of no point. Else it raises
+        QuiesceFailed, ThawUnconfirmed, and what `execute` raises when nothing was begun. An error of the
+        body's goes before all but ThawUnconfirmed. All of them but that one mean that it is thawed.
+
+        The container needs `sh`, `sleep`, `head`, `cat` and `/proc`. Never tried twice.
+        """
+        async with freezing.frozen(
+            self._connection,
+            hold,
+            explained=self._explained(hold.namespace, hold.pod, hold.container),
+            make_sure=self.make_sure_thawed,
+            before=self._guard,
+        ) as freeze:
+            yield freeze
+
+    @asynccontextmanager
+    async def all_frozen(
+        self, holds: Sequence[Hold], *, seconds: int = BUDGET
+    ) -> AsyncIterator[tuple[Freeze, ...]]:
+        """Hold several containers still at once: frozen one after the other, thawed in the reverse order.
+
+        `seconds`: for all of it, from the beginning of the first `quiesce`; a hold's own may be shorter. All
+        are thawed, whatever fails. Raises what `frozen` raises; FreezeExpired when there is no time for all.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        async with AsyncExitStack() as stack:
+            freezes: list[Freeze] = []
+            for hold in holds:
+                left = min(hold.seconds, int(end - loop.time()))
+                if left < SHORTEST:
+                    raise FreezeExpired(f"no time is left of {seconds} s to hold {hold.where}", None)
+                freezes.append(await stack.enter_async_context(self.frozen(replace(hold, seconds=left))))
+            yield tuple(freezes)
+
+    async def make_sure_thawed(self, hold: Hold) -> None:
+        """Wait until no freeze holds the container any more, and run `thaw` once more.
+
+        Returns when that succeeded, or when the pod is gone. For after a worker that died. Raises
+        ThawUnconfirmed, and what `execute` raises besides.
+        """
+
+        async def run(command: Sequence[str], seconds: float) -> ExecResult:
+            return await self.execute(
+                hold.namespace, hold.pod, command, container=hold.container, timeout=seconds
+            )
+
+        await freezing.make_sure(run, hold)
 
     def tunnel(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Tunnel]:
         """Open a TCP connection to a port of a running pod; see `clusters.tunnel`."""

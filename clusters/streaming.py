@@ -96,7 +96,7 @@ _SHA256_LINE: Final = re.compile(rb"^([0-9a-f]{64}) (?: -|[*]stdin)$", re.MULTIL
 _COUNT_LINE: Final = re.compile(rb"^ *(\d+)$", re.MULTILINE)
 
 
-class _Exec:
+class Exec:
     """An exec under way: frames in, stdout out; stderr and how it ended are kept."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -124,9 +124,13 @@ class _Exec:
         for start in range(0, len(view), CHUNK):
             await self._socket.send_bytes(bytes((STDIN,)) + view[start : start + CHUNK])
 
+    def exit_code(self) -> int:
+        """Return how the command ended; raises what `execution.exit_code` raises."""
+        return exit_code(bytes(self._status))
+
     def ended_well(self) -> None:
         """Raise CommandFailed, or what `exit_code` raises, unless the command ended with status 0."""
-        code = exit_code(bytes(self._status))
+        code = self.exit_code()
         if code != 0:
             raise CommandFailed(code, bytes(self.stderr))
 
@@ -185,7 +189,7 @@ async def feed(  # noqa: PLR0913 - those of `Cluster.feed`, and what stands befo
         return bytes(running.stderr)
 
 
-async def _proved(running: _Exec) -> AsyncGenerator[bytes]:
+async def _proved(running: Exec) -> AsyncGenerator[bytes]:
     """Yield what the command writes, its proof held back, and compare it at the end."""
     held, digest, count = bytearray(), hashlib.sha256(), 0
     async with contextlib.aclosing(running.stdout()) as frames:
@@ -216,7 +220,7 @@ def _compare(proof: bytes, count: int, sha256: str) -> None:
         raise Unavailable(f"{count} bytes have arrived that are not the {told[1]} that the command wrote")
 
 
-async def _listen(running: _Exec) -> int:
+async def _listen(running: Exec) -> int:
     """Wait for the end of the connection, or for a command that failed: return its status then, else 0."""
     said = bytearray()
     async with contextlib.aclosing(running.stdout()) as frames:
@@ -229,7 +233,7 @@ async def _listen(running: _Exec) -> int:
     return 0
 
 
-async def _send_all(running: _Exec, source: AsyncIterator[bytes], size: int) -> None:
+async def _send_all(running: Exec, source: AsyncIterator[bytes], size: int) -> None:
     """Send the source, its last piece only when it has ended and was as long as announced."""
     kept, left = b"", size
     async for piece in source:
@@ -251,7 +255,7 @@ async def _running(
     *,
     seconds: float,
     before: Callable[[], None] | None,
-) -> AsyncIterator[_Exec]:
+) -> AsyncIterator[Exec]:
     deadline = asyncio.timeout(seconds)
     try:
         # No heartbeat: it counts as unanswered while nobody reads, and a slow reader is no fault. The
@@ -262,7 +266,7 @@ async def _running(
                 path, params, protocol=PROTOCOL, before=before, heartbeat=None, farewell=_FAREWELL
             ) as socket,
         ):
-            yield _Exec(socket)
+            yield Exec(socket)
     except HandshakeRefused as error:
         namespace, pod = path.split("/")[4:7:2]
         raise handshake_error(error, namespace, pod) from error

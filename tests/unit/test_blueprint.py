@@ -63,7 +63,7 @@ services:
     secrets: [{name: db-password, envKey: POSTGRES_PASSWORD, value: auto-generated}]
     volumes: [{name: data, mountPath: /var/lib/postgresql/data, type: pvc, size: 5Gi}]
     init: {type: sql, script: "create table t(id int)"}
-    snapshot: {engine: auto, store: postgres}
+    snapshot: {engine: auto, store: postgres, quiesce: [psql, -c, checkpoint], thaw: "yes", quiesceSeconds: 9}
     mock: {mode: replace, image: "example/mock:1", ports: [{containerPort: 5432}]}
 plans:
   production: {services: {api: {replicas: 3, resources: {memory: 512Mi, cpu: 500m}}}}
@@ -96,6 +96,11 @@ def beside_ports(port: Document, mode: str = "sidecar") -> Document:
     """A service with the port 80, called http, and a mock with another port."""
     mock = {"mode": mode, "image": "example/mock:1", "ports": [port]}
     return service(ports=[{"containerPort": 80, "name": "http"}], mock=mock)
+
+
+def held(**fields: Any) -> Document:
+    """A service with hooks."""
+    return service(snapshot=fields)
 
 
 def database(script: str, **fields: Any) -> Document:
@@ -138,6 +143,10 @@ class TestValid:
         assert api.exposed_port == api.ports[0]
         assert blueprint.service("db").stateful
         assert blueprint.service("db").store is DataStore.POSTGRES
+        held = blueprint.service("db").snapshot
+        assert held.quiesce == ("psql", "-c", "checkpoint")
+        assert held.thaw == ("sh", "-c", "yes")
+        assert held.quiesce_seconds == 9
         assert blueprint.ttl_minutes == 20160
 
     @pytest.mark.parametrize(
@@ -151,6 +160,13 @@ class TestValid:
     def test_a_job_with_all_defaults_written_out_is_read_again(self) -> None:
         blueprint = parse_blueprint(of(service(kind="job")))
         assert parse_blueprint(blueprint.model_dump(by_alias=True, mode="json")) == blueprint
+
+    def test_a_job_is_not_held_still(self) -> None:
+        job = {**held(quiesce="a", thaw="a"), "kind": "job"}
+        assert [error.field for error in errors(of(job))] == [
+            "services[0].snapshot.quiesce",
+            "services[0].snapshot.thaw",
+        ]
 
     def test_services_may_be_a_map(self) -> None:
         as_list = of({"name": "a", "image": "x:1"}, {"name": "b", "image": "y:1", "dependsOn": ["a"]})
@@ -307,6 +323,19 @@ class TestFaults:
                 "below the volume",
             ),
             (of(service(init={"type": "sql", "script": "x"})), "services[0].init.type", "PostgreSQL"),
+            (of(held(quiesce="a")), "services[0].snapshot.thaw", "quiesce does not go without it"),
+            (of(held(thaw=["a"])), "services[0].snapshot.quiesce", "thaw does not go without it"),
+            (of(held(quiesce="a", thaw=[])), "services[0].snapshot.thaw", "required"),
+            (of(held(quiesce=" ", thaw="a")), "services[0].snapshot.quiesce", "empty"),
+            (of(held(quiesce="a", thaw=7)), "services[0].snapshot.thaw", "must be a list"),
+            (of(held(quiesce="a", thaw=[["a"]])), "services[0].snapshot.thaw[0]", "must be text"),
+            (of(held(quiesce="a" * 8200, thaw="a")), "services[0].snapshot.quiesce", "8,192"),
+            (of(held(quiesceSeconds=10)), "services[0].snapshot.quiesceSeconds", "there are none"),
+            (
+                of(held(quiesce="a", thaw="a", quiesceSeconds=31)),
+                "services[0].snapshot.quiesceSeconds",
+                "from 2 to 30",
+            ),
             (
                 of(database("create table t(id int);\nCOMMIT;")),
                 "services[0].init.script",

@@ -257,6 +257,17 @@ def test_what_takes_effect_without_its_objects_is_said() -> None:
     assert "without a change" in found.reason
 
 
+def test_hooks_of_a_snapshot_restart_nothing() -> None:
+    hooks: dict[str, JsonValue] = {"snapshot": {"quiesce": "pause", "thaw": "resume", "quiesceSeconds": 5}}
+    found = changes_of(blueprint(db={}), blueprint(db=hooks))["db"]
+    assert found.effect is Effect.UNCHANGED
+    assert {each.field for each in found.fields} == {
+        "snapshot.quiesce",
+        "snapshot.thaw",
+        "snapshot.quiesceSeconds",
+    }
+
+
 STATEFUL: dict[str, JsonValue] = {"volumes": [DATA]}
 BIGGER: dict[str, JsonValue] = {"volumes": [{**DATA, "size": "2Gi"}]}
 OTHER_CLASS: dict[str, JsonValue] = {"volumes": [{**DATA, "storageClass": "fast"}]}

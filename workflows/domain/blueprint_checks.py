@@ -226,6 +226,10 @@ def _check_job(draft: Draft, faults: Faults) -> None:
     for key, (given, reason) in nonsense.items():
         if given:
             faults.add(node.at(key), f"has no place in a job: {reason}", f"take {key} away, or kind: service")
+    for key, hook in (("quiesce", service.snapshot.quiesce), ("thaw", service.snapshot.thaw)):
+        if hook:
+            message = "has no place in a job: a job may be over when it is to be held still"
+            faults.add(node.at("snapshot", key), message, f"take {key} away, or kind: service")
 
 
 def _check_ports(draft: Draft, faults: Faults) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_models import (
+    DEFAULT_QUIESCE_SECONDS,
     SECRET_AUTO,
     DataStore,
     Init,
@@ -21,6 +22,14 @@ from workflows.domain.blueprint_read import Fields, text_of
 from workflows.domain.blueprint_tree import Faults, Node, kind_of, show
 
 LONGEST_VALUE: Final = 128 * 1024
+SHORTEST_QUIESCE_SECONDS: Final = 2
+"""Less leaves no time between the two."""
+# It travels in the address of a request.
+_LONGEST_HOOK: Final = 8 * 1024
+_HOOK_EXAMPLES: Final = {
+    "quiesce": "for example [/app/pause-writes]",
+    "thaw": "for example [/app/resume-writes]",
+}
 _LONGEST_SCRIPT: Final = 512 * 1024
 # A ConfigMap holds 1 MiB, names and encoding included.
 _MOST_FILE_BYTES: Final = 900 * 1024
@@ -184,13 +193,43 @@ def read_init(fields: Fields) -> Init | None:
 def read_snapshot(fields: Fields) -> Snapshot:
     """How the data of a service is captured."""
     child = fields.child("snapshot")
-    part = None if child is None else Fields.of(child, fields.faults, ("engine", "store"), "snapshot")
+    keys = ("engine", "store", "quiesce", "thaw", "quiesceSeconds")
+    part = None if child is None else Fields.of(child, fields.faults, keys, "snapshot")
     if part is None:
         return Snapshot()
+    hooks = {key: _hook(part, key) for key in ("quiesce", "thaw")}
+    for key, other in (("quiesce", "thaw"), ("thaw", "quiesce")):
+        if hooks[key] and not hooks[other] and not part.faults.broken_at(part.node, other):
+            part.faults.add(
+                part.node, f"is required: {key} does not go without it", _HOOK_EXAMPLES[other], key=other
+            )
+    seconds = part.integer(
+        "quiesceSeconds", SHORTEST_QUIESCE_SECONDS, DEFAULT_QUIESCE_SECONDS, DEFAULT_QUIESCE_SECONDS
+    )
+    if seconds != DEFAULT_QUIESCE_SECONDS and not any(hooks.values()):
+        part.faults.add(part.node.at("quiesceSeconds"), "belongs to quiesce and thaw, and there are none")
     return Snapshot(
         engine=part.choice("engine", SnapshotEngine) or SnapshotEngine.AUTO,
         store=part.choice("store", DataStore),
+        quiesce=hooks["quiesce"],
+        thaw=hooks["thaw"],
+        quiesce_seconds=seconds,
     )
+
+
+def _hook(part: Fields, key: str) -> tuple[str, ...]:
+    """The command at a key; text is one for the shell."""
+    child = part.child(key)
+    if child is None:
+        return ()
+    words = ("sh", "-c", child.value) if isinstance(child.value, str) else part.words(key)
+    if isinstance(child.value, str) and not child.value.strip():
+        part.faults.add(child, "must not be empty", _HOOK_EXAMPLES[key])
+    elif sum(map(len, words)) > _LONGEST_HOOK:
+        part.faults.add(
+            child, f"is longer than {_LONGEST_HOOK:,} characters", "put it into the image, as a program"
+        )
+    return words
 
 
 def read_quantity(fields: Fields, key: str, check: rules.Rule) -> str | None:

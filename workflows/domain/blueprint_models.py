@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 SECRET_AUTO = "auto-generated"  # noqa: S105 - the marker, not a secret
 DEFAULT_READY_TIMEOUT_SECONDS = 300
+DEFAULT_QUIESCE_SECONDS = 30
 DEFAULT_HEADER = "x-perdure-env"
 
 
@@ -251,10 +252,17 @@ class Init(BlueprintModel):
 
 
 class Snapshot(BlueprintModel):
-    """How the service's data is captured; `store` None: found from the image."""
+    """How the service's data is captured; `store` None: found from the image.
+
+    `quiesce` and `thaw`: commands that hold the service still and let it go, both or none. `quiesce_seconds`:
+    longest time from the beginning of the one to the end of the other.
+    """
 
     engine: SnapshotEngine = SnapshotEngine.AUTO
     store: DataStore | None = None
+    quiesce: tuple[str, ...] = ()
+    thaw: tuple[str, ...] = ()
+    quiesce_seconds: int = DEFAULT_QUIESCE_SECONDS
 
 
 MOCK_VOLUME: Final = "perdure-mock"
