@@ -113,6 +113,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         seed.stop_job,
         snapshot.survey,
         snapshot.capture,
+        snapshot.capture_together,
         snapshot.capture_volumes,
         snapshot.publish,
         snapshot.discard,

@@ -23,6 +23,7 @@ from workflows.contracts.operation import (
 from workflows.contracts.snapshot import (
     SNAPSHOT_ENVIRONMENT,
     Capture,
+    CaptureTogether,
     CaptureVolumes,
     ComponentKeys,
     ComponentKeysWanted,
@@ -34,8 +35,10 @@ from workflows.contracts.snapshot import (
     Surveyed,
 )
 from workflows.domain import manifests
+from workflows.domain.blueprint import Service
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
+from workflows.domain.quiesce import quiesce_order
 from workflows.domain.snapshot import (
     Captured,
     Component,
@@ -64,6 +67,8 @@ class SnapshotEnvironment(AsideFrame):
         self._surveyed = Surveyed(components=())
         self._keys = ComponentKeys(keys={})
         self._stored: dict[str, StoredComponent] = {}
+        self._quiesced: tuple[Service, ...] = ()
+        self._frozen_ms: dict[str, int] = {}
         self._turn = asyncio.Lock()
 
     @workflow.run
@@ -115,7 +120,8 @@ class SnapshotEnvironment(AsideFrame):
             attempt_limit=SHORT_STEP,
             total_limit=SHORT_STEP_TOTAL,
         )
-        best = at_best(self._surveyed.components)
+        self._quiesced = tuple(manifests.running_as(each) for each in quiesce_order(self._blueprint))
+        best = at_best(self._surveyed.components, {each.name for each in self._quiesced})
         _check_floor(run, best, step, "can be")
         streamed = tuple(each.service for each in self._surveyed.components if each.streams)
         if streamed:
@@ -141,28 +147,60 @@ class SnapshotEnvironment(AsideFrame):
             return {"engine": str(component.engine), "consistency": str(graded), "parts": 0, "storedBytes": 0}
         if component.by_storage:
             return await self._capture_volumes(plan, step, component)
-        stored = await on_cluster(
+        if self._quiesced:
+            await self._capture_together(plan, step)
+        else:
+            await self._capture_alone(plan, step, component)
+        stored = self._stored[component.service]
+        output: Output = {
+            "engine": str(stored.engine),
+            "consistency": str(stored.consistency),
+            "parts": len(stored.parts),
+            "storedBytes": stored.stored_bytes,
+        }
+        if self._frozen_ms:
+            output["longestFrozenMs"] = max(self._frozen_ms.values())
+        return output
+
+    async def _capture_alone(self, plan: OperationPlan, step: PlannedStep, component: Component) -> None:
+        self._stored[component.service] = await on_cluster(
             SnapshotActivities.capture,
-            Capture(
-                context=plan.context,
-                snapshot_id=_run(plan).snapshot_id,
-                service=manifests.running_as(self._blueprint.service(component.service)),
-                component=component,
-                key=self._keys.keys[component.service],
-            ),
+            self._wanted(plan, component),
             cluster=plan.context.cluster,
             step=step.name,
             summary=f"{component.service}: {component.store} by {component.engine}",
             attempt_limit=CAPTURE_ATTEMPT,
             total_limit=CAPTURE_TOTAL,
         )
-        self._stored[component.service] = stored
-        return {
-            "engine": str(stored.engine),
-            "consistency": str(stored.consistency),
-            "parts": len(stored.parts),
-            "storedBytes": stored.stored_bytes,
-        }
+
+    async def _capture_together(self, plan: OperationPlan, step: PlannedStep) -> None:
+        """Take all that is streamed, in one window; the first of the steps does it for the others."""
+        streamed = [each for each in self._surveyed.components if each.streams]
+        if all(each.service in self._stored for each in streamed):
+            return
+        held = ", ".join(each.name for each in self._quiesced)
+        taken = await on_cluster(
+            SnapshotActivities.capture_together,
+            CaptureTogether(
+                captures=tuple(self._wanted(plan, each) for each in streamed), quiesced=self._quiesced
+            ),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{', '.join(each.service for each in streamed)} while {held} is held still"[:180],
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        self._frozen_ms = taken.frozen_ms
+        self._stored.update({each.service: each for each in taken.components})
+
+    def _wanted(self, plan: OperationPlan, component: Component) -> Capture:
+        return Capture(
+            context=plan.context,
+            snapshot_id=_run(plan).snapshot_id,
+            service=manifests.running_as(self._blueprint.service(component.service)),
+            component=component,
+            key=self._keys.keys[component.service],
+        )
 
     async def _capture_volumes(self, plan: OperationPlan, step: PlannedStep, component: Component) -> Output:
         stored = await on_cluster(

@@ -6,30 +6,28 @@ one is written, or with the whole snapshot.
 """
 
 import asyncio
-import base64
-import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from temporalio import activity
 
-from activities._evidence import EvidenceCollector
-from activities._step import Life, alive, fail, reports_failures
+from activities._step import alive, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import csi, frames
-from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
-from activities.snapshots.archive import Archive, seal_into
-from activities.snapshots.facts import ContentBroken, observed, observer_of
-from activities.snapshots.frames import ComponentKey
+from activities.snapshots import csi
+from activities.snapshots._transfer import store_failures
+from activities.snapshots.part_streams import Source, Transfer, begun
 from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
-from activities.storage.streams import StoredStream
-from clusters.errors import CommandFailed
+from clusters.freezing import Hold
 from clusters.gateway import Cluster
 from clusters.storage import storage_of
 from workflows.contracts.snapshot import (
     Capture,
+    CapturedTogether,
+    CaptureTogether,
     CaptureVolumes,
     Discard,
     Publish,
@@ -41,15 +39,12 @@ from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import children, text
 from workflows.domain.names import ENVIRONMENT
-from workflows.domain.snapshot import Captured, EngineImpossible, grade, plan_components
-from workflows.domain.snapshot_dump import Part
-from workflows.domain.snapshot_facts import Facts
+from workflows.domain.snapshot import Captured, Engine, EngineImpossible, grade, plan_components
 from workflows.domain.snapshot_manifest import (
     StoredComponent,
     StoredPart,
     manifest_key,
     snapshot_prefix,
-    stream_name,
 )
 
 _READY: Final = timedelta(seconds=60)
@@ -87,27 +82,107 @@ class ClusterSnapshot(SnapshotActivities):
     @reports_failures
     async def capture(self, request: Capture) -> StoredComponent:
         """See `SnapshotActivities`."""
-        component, context = request.component, request.context
-        store = component.store
-        assert store is not None  # noqa: S101 - what keeps nothing is not captured
+        component = request.component
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
-            async with cluster.view(context.namespace) as view:
-                pods = await await_pods(cluster, view, context, request.service, datetime.now(UTC) + _READY)
+            transfer = Transfer(cluster, self.opener, self.objects, life)
+            sources = await self._sources(cluster, request)
             began = datetime.now(UTC)
-            stored = [
-                await self._store(request, cluster, life, pod, part, ordinal)
-                for ordinal, pod in enumerate(pods)
-                for part in await parts_in(cluster, context, pod, request.service, store)
-            ]
+            stored: list[StoredPart] = []
+            for source in sources:
+                async with transfer.output_of(source) as output:
+                    stored.append(await transfer.store(source, output))
         return StoredComponent(
             service=component.service,
-            store=store,
+            store=component.store,
             engine=component.engine,
             consistency=grade(Captured(component)),
             captured_at=began,
             parts=tuple(stored),
         )
+
+    @activity.defn(name="snapshot.capture_together")
+    @reports_failures
+    async def capture_together(self, request: CaptureTogether) -> CapturedTogether:
+        """See `SnapshotActivities`. A second attempt is another window, for all of them."""
+        window = activity.info().attempt
+        async with alive() as life, self.turn, AsyncExitStack() as streams:
+            cluster = self.cluster.fenced(life.lease)
+            transfer = Transfer(cluster, self.opener, self.objects, life)
+            holds = await self._holds(cluster, request)
+            sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
+            under_way: list[tuple[Source, AsyncIterator[bytes]]] = []
+            stored: list[tuple[Source, StoredPart]] = []
+            life.progress = "holding still"
+            async with cluster.all_frozen(holds) as freezes:
+                at = datetime.now(UTC)
+                for source in sources:
+                    if source.request.component.engine is Engine.EXEC_DUMP:
+                        # Its point is fixed before its first bytes come; the rest can wait.
+                        output = await streams.enter_async_context(transfer.output_of(source))
+                        under_way.append((source, await begun(output)))
+                for source in sources:
+                    if source.request.component.engine is Engine.LIVE_COPY:
+                        # Files have no point but that of their copy.
+                        async with transfer.output_of(source) as output:
+                            stored.append((source, await transfer.store(source, output)))
+            frozen = {each.hold.pod: each.frozen_ms or 0 for each in freezes}
+            for source, output in under_way:
+                stored.append((source, await transfer.store(source, output)))
+        quiesced = {each.name for each in request.quiesced}
+        return CapturedTogether(
+            components=tuple(
+                StoredComponent(
+                    service=wanted.service.name,
+                    store=wanted.component.store,
+                    engine=wanted.component.engine,
+                    consistency=grade(
+                        Captured(wanted.component, window=window, quiesced=wanted.service.name in quiesced)
+                    ),
+                    window=window,
+                    quiesced=wanted.service.name in quiesced,
+                    captured_at=at,
+                    parts=tuple(part for source, part in stored if source.request is wanted),
+                )
+                for wanted in request.captures
+            ),
+            frozen_ms=frozen,
+        )
+
+    async def _holds(self, cluster: Cluster, request: CaptureTogether) -> list[Hold]:
+        """Return the containers to be held still, in the order in which that is done."""
+        context = request.captures[0].context
+        holds: list[Hold] = []
+        async with cluster.view(context.namespace) as view:
+            for service in request.quiesced:
+                deadline = datetime.now(UTC) + _READY
+                pods = await await_pods(cluster, view, context, service, deadline, each=True)
+                hooks = service.snapshot
+                holds += [
+                    Hold(
+                        namespace=context.namespace,
+                        pod=pod,
+                        quiesce=hooks.quiesce,
+                        thaw=hooks.thaw,
+                        container=service.name,
+                        seconds=hooks.quiesce_seconds,
+                    )
+                    for pod in pods
+                ]
+        return holds
+
+    async def _sources(self, cluster: Cluster, request: Capture) -> list[Source]:
+        """Return the streams that a service's data is made of."""
+        store = request.component.store
+        assert store is not None  # noqa: S101 - what keeps nothing is not captured
+        context, service = request.context, request.service
+        async with cluster.view(context.namespace) as view:
+            pods = await await_pods(cluster, view, context, service, datetime.now(UTC) + _READY)
+        return [
+            Source(request, store, pod, ordinal, part)
+            for ordinal, pod in enumerate(pods)
+            for part in await parts_in(cluster, context, pod, service, store)
+        ]
 
     @activity.defn(name="snapshot.capture_volumes")
     @reports_failures
@@ -161,50 +236,6 @@ class ClusterSnapshot(SnapshotActivities):
             found = [f"{each}/{name}" for each in found for name in await self.objects.names_below(each)]
         return found
 
-    async def _store(
-        self, request: Capture, cluster: Cluster, life: Life, pod: str, part: Part, ordinal: int
-    ) -> StoredPart:
-        """Stream one part into the store and return what it is there."""
-        service = request.service.name
-        name = stream_name(service, part.key, ordinal)
-        prefix = snapshot_prefix(request.context.organization_id, request.snapshot_id)
-        key = ComponentKey(
-            base64.b64decode(self.opener.open(request.key.key)), base64.b64decode(request.key.body)
-        ).stream_key()
-        component = frames.Component(request.snapshot_id, name)
-        store = request.component.store
-        assert store is not None  # noqa: S101 - what keeps nothing is not captured
-        observer = observer_of(store, part.key)
-        try:
-            async with (
-                store_failures(),
-                cluster.output_of(
-                    request.context.namespace,
-                    pod,
-                    part.dump,
-                    container=service,
-                    timeout=STREAM_SECONDS,
-                ) as output,
-            ):
-                archive = await seal_into(
-                    self.objects,
-                    f"{prefix}/{name}/{secrets.token_hex(8)}",
-                    observed(output, observer),
-                    key=key,
-                    component=component,
-                    progress=progress_of(life, name),
-                )
-        except CommandFailed as failed:
-            what = f"The dump of {service} ({part.subject})"
-            evidence = EvidenceCollector(self.cluster, self.objects)
-            await tool_failed(evidence, request.context, service, pod, what, failed)
-        try:
-            facts = await asyncio.to_thread(observer.facts)
-        except ContentBroken as broken:
-            message = f"The dump of {service} ({part.subject}) is not a whole one: {broken}."
-            fail(failure(FailureKind.TRANSFER_FAILED, message), final=True)
-        return _stored_part(part, ordinal, archive, key.header, facts)
-
     async def _images(self, context: EnvironmentContext) -> dict[str, str]:
         """Return by service the image that runs, by digest, where the cluster says so."""
         pods = await self.cluster.list("Pod", context.namespace, labels={ENVIRONMENT: context.environment_id})
@@ -215,20 +246,3 @@ class ClusterSnapshot(SnapshotActivities):
                 if "@sha256:" in image:
                     found[text(status, "name")] = image
         return found
-
-
-def _stored_part(part: Part, ordinal: int, archive: Archive, header: bytes, facts: Facts) -> StoredPart:
-    stream: StoredStream = archive.stream
-    return StoredPart(
-        key=part.key,
-        subject=part.subject,
-        ordinal=ordinal,
-        prefix=stream.prefix,
-        part_bytes=stream.part_bytes,
-        header=base64.b64encode(header).decode(),
-        plain_bytes=archive.digests.plain_bytes,
-        plain_sha256=archive.digests.plain_sha256,
-        stored_bytes=archive.digests.stored_bytes,
-        stored_sha256=archive.digests.stored_sha256,
-        facts=facts,
-    )

@@ -44,19 +44,25 @@ async def parts_in(
 
 
 async def await_pods(
-    cluster: Cluster, view: NamespaceView, context: EnvironmentContext, service: Service, deadline: datetime
+    cluster: Cluster,
+    view: NamespaceView,
+    context: EnvironmentContext,
+    service: Service,
+    deadline: datetime,
+    *,
+    each: bool = False,
 ) -> tuple[str, ...]:
     """Wait until every pod that keeps a part of the service's data is ready; return their names in order.
 
     A time-out at the deadline when one is not. Several pods of a Deployment keep data that nobody can tell
-    apart, which is refused.
+    apart, which is refused, unless `each` pod is meant whatever it keeps.
     """
     workload = ObjectRef(manifests.workload_kind(service), service.name, context.namespace)
     await view.synced()
     while True:
         version = view.version
         live = await cluster.get(workload)
-        pods = None if live is None else _pods(view, service, live)
+        pods = None if live is None else _pods(view, service, live, each=each)
         if pods is not None:
             return pods
         remaining = (deadline - datetime.now(UTC)).total_seconds()
@@ -68,8 +74,8 @@ async def await_pods(
         )
 
 
-def _pods(view: NamespaceView, service: Service, workload: Manifest) -> tuple[str, ...] | None:
-    """Return the names of the pods that keep data; None while one of them is not ready."""
+def _pods(view: NamespaceView, service: Service, workload: Manifest, *, each: bool) -> tuple[str, ...] | None:
+    """Return the names of the pods that keep data, or of each; None while one of them is not ready."""
     wanted = number(workload, "spec", "replicas") or 0
     ready = sorted(
         text(pod, "metadata", "name")
@@ -79,6 +85,8 @@ def _pods(view: NamespaceView, service: Service, workload: Manifest) -> tuple[st
     if workload["kind"] == "StatefulSet":
         names = tuple(f"{service.name}-{ordinal}" for ordinal in range(int(wanted)))
         return names if names and set(names) <= set(ready) else None
+    if each:
+        return tuple(ready) if ready and len(ready) == wanted else None
     if wanted > 1:
         message = f"{service.name} has {int(wanted)} pods without volumes, each with data of its own."
         fail(failure(FailureKind.CONFLICT, message), final=True)

@@ -88,6 +88,21 @@ class CaptureVolumes(WireModel):
     component: Component
 
 
+class CaptureTogether(WireModel):
+    """Stream the data of several services into the store, their points fixed while others are held still."""
+
+    captures: tuple[Capture, ...]
+    quiesced: tuple[Service, ...]
+    """Those to be held still by their hooks, in this order."""
+
+
+class CapturedTogether(WireModel):
+    """What came of it; `frozen_ms`: by pod, how long it was held still, as measured in it."""
+
+    components: tuple[StoredComponent, ...]
+    frozen_ms: dict[str, int] = {}
+
+
 class Publish(WireModel):
     """Write the manifest beside what it names, and remove what it does not name."""
 
@@ -137,6 +152,11 @@ class SnapshotActivities:
     @activity.defn(name="snapshot.capture_volumes")
     async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:
         """Have the storage cut a service's volumes. A second attempt finds what the first has had cut."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.capture_together")
+    async def capture_together(self, request: CaptureTogether) -> CapturedTogether:
+        """Hold services still, fix the points of all data, let go, and stream it out."""
         raise NotImplementedError
 
     @activity.defn(name="snapshot.publish")

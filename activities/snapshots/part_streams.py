@@ -1,0 +1,125 @@
+"""One stream of a component on its way out of a pod and into the store."""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from activities._evidence import EvidenceCollector
+from activities._step import Life, fail
+from activities.secrets import Opener
+from activities.snapshots import frames
+from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
+from activities.snapshots.archive import seal_into
+from activities.snapshots.facts import ContentBroken, observed, observer_of
+from activities.snapshots.frames import ComponentKey
+from activities.storage.objects import ObjectStore
+from clusters.errors import CommandFailed
+from clusters.gateway import Cluster
+from workflows.contracts.snapshot import Capture
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.failures import FailureKind, failure
+from workflows.domain.snapshot_dump import Part
+from workflows.domain.snapshot_manifest import StoredPart, snapshot_prefix, stream_name
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a stream comes from: a part of a service's data, in the pod of this ordinal."""
+
+    request: Capture
+    store: DataStore
+    pod: str
+    ordinal: int
+    part: Part
+
+    @property
+    def name(self) -> str:
+        """The name of the stream in the snapshot."""
+        return stream_name(self.request.service.name, self.part.key, self.ordinal)
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return f"The dump of {self.request.service.name} ({self.part.subject})"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Streams parts into the store, for one attempt at an activity."""
+
+    cluster: Cluster
+    opener: Opener
+    objects: ObjectStore
+    life: Life
+
+    @asynccontextmanager
+    async def output_of(self, source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Run the dump of a part; a tool that fails, or a store that does, ends the activity."""
+        context, service = source.request.context, source.request.service.name
+        try:
+            async with (
+                store_failures(),
+                self.cluster.output_of(
+                    context.namespace,
+                    source.pod,
+                    source.part.dump,
+                    container=service,
+                    timeout=STREAM_SECONDS,
+                ) as output,
+            ):
+                yield output
+        except CommandFailed as failed:
+            evidence = EvidenceCollector(self.cluster, self.objects)
+            await tool_failed(evidence, context, service, source.pod, source.title, failed)
+
+    async def store(self, source: Source, output: AsyncIterator[bytes]) -> StoredPart:
+        """Seal a part's stream into the store, under a prefix and a key of this attempt alone."""
+        request, part = source.request, source.part
+        key = ComponentKey(
+            base64.b64decode(self.opener.open(request.key.key)), base64.b64decode(request.key.body)
+        ).stream_key()
+        prefix = snapshot_prefix(request.context.organization_id, request.snapshot_id)
+        observer = observer_of(source.store, part.key)
+        archive = await seal_into(
+            self.objects,
+            f"{prefix}/{source.name}/{secrets.token_hex(8)}",
+            observed(output, observer),
+            key=key,
+            component=frames.Component(request.snapshot_id, source.name),
+            progress=progress_of(self.life, source.name),
+        )
+        try:
+            facts = await asyncio.to_thread(observer.facts)
+        except ContentBroken as broken:
+            message = f"{source.title} is not a whole one: {broken}."
+            fail(failure(FailureKind.TRANSFER_FAILED, message), final=True)
+        digests = archive.digests
+        return StoredPart(
+            key=part.key,
+            subject=part.subject,
+            ordinal=source.ordinal,
+            prefix=archive.stream.prefix,
+            part_bytes=archive.stream.part_bytes,
+            header=base64.b64encode(key.header).decode(),
+            plain_bytes=digests.plain_bytes,
+            plain_sha256=digests.plain_sha256,
+            stored_bytes=digests.stored_bytes,
+            stored_sha256=digests.stored_sha256,
+            facts=facts,
+        )
+
+
+async def begun(output: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Wait for a stream's first bytes, or its end; return the whole of it."""
+    first = await anext(output, b"")
+
+    async def whole() -> AsyncGenerator[bytes]:
+        if first:
+            yield first
+        async for piece in output:
+            yield piece
+
+    return whole()
