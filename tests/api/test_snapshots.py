@@ -85,6 +85,7 @@ async def test_a_snapshot_is_available_when_its_operation_has_succeeded(api: Api
         "consistency": "application",
         "quiesced": False,
         "parts": 1,
+        "volumes": 0,
         "plainBytes": 4096,
         "storedBytes": 1024,
     }
