@@ -8,7 +8,7 @@ from typing import Final
 
 from temporalio import activity
 
-from activities.storage.objects import ObjectStore
+from activities.storage.objects import ObjectStore, StoreUnavailable
 from clusters.errors import ClusterError
 from clusters.gateway import Cluster
 from clusters.objects import Manifest
@@ -75,7 +75,7 @@ class EvidenceCollector:
         key = evidence_key(context.organization_id, context.operation_id, step, activity.info().attempt)
         try:
             await self.objects.put_json(key, evidence.model_dump(mode="json"))
-        except OSError:
+        except StoreUnavailable:
             activity.logger.warning("evidence was not stored", exc_info=True)
             return ()
         return (key,)

@@ -1,21 +1,19 @@
 """The ledger activities of the control worker: one short transaction each, run as local activities."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from temporalio import activity
 
-from activities._step import application_error
+from activities._state import sealer_of, told_as_failures
 from activities.db import ledger
 from activities.db.engine import Database
-from activities.db.errors import DomainError
 from activities.db.planning import context_of
-from activities.db.repositories import operations, revisions, secrets
+from activities.db.repositories import operations, revisions, secrets, snapshots
 from activities.db.repositories.environments import get_environment
 from activities.db.repositories.seed_runs import get_run
 from activities.db.secret_material import digests, secret_material
-from activities.secrets import MasterKeys, Sealer, SecretsError
+from activities.secrets import MasterKeys, Sealer
 from workflows.contracts.operation import (
     LedgerActivities,
     LedgerEntry,
@@ -27,7 +25,6 @@ from workflows.contracts.operation import (
     SealSecrets,
 )
 from workflows.domain.blueprint import Blueprint
-from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import OperationKind
 
 
@@ -46,12 +43,13 @@ class Ledger(LedgerActivities):
     @activity.defn(name="operation.begin")
     async def begin(self, operation: OperationInput) -> OperationPlan:
         """See `LedgerActivities`."""
-        async with _failures(), self.database.transaction() as session:
+        async with told_as_failures(), self.database.transaction() as session:
             begun = await ledger.begin(session, operation.operation_id)
             environment, record = begun.environment, begun.operation
             blueprint = Blueprint.model_validate(begun.revision.blueprint)
             secret_digests: dict[str, str] = {}
             run = await get_run(session, record.id) if record.kind is OperationKind.SEED else None
+            snapshot = await snapshots.run_of(session, record.id)
             if begun.proceed:
                 key = await secrets.data_key(session, environment.organization_id, self.keys)
                 material = await secret_material(
@@ -78,18 +76,19 @@ class Ledger(LedgerActivities):
             cancel=None if record.cancel is None else record.cancel.request(),
             force=record.force,
             seed=run,
+            snapshot=snapshot,
         )
 
     @activity.defn(name="operation.record")
     async def record(self, entry: LedgerEntry) -> None:
         """See `LedgerActivities`."""
-        async with _failures(), self.database.transaction() as session:
+        async with told_as_failures(), self.database.transaction() as session:
             await ledger.record(session, entry)
 
     @activity.defn(name="operation.pre_image")
     async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
         """See `LedgerActivities`."""
-        async with _failures(), self.database.reading() as session:
+        async with told_as_failures(), self.database.reading() as session:
             recorded = await ledger.recorded_pre_image(session, operation.operation_id)
             revision = None if recorded.pre_image is None else recorded.pre_image.revision
             if recorded.blueprint is None or revision is None:
@@ -110,7 +109,7 @@ class Ledger(LedgerActivities):
     @activity.defn(name="operation.seal_secrets")
     async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
         """See `LedgerActivities`. Values that exist no more are left out; the step that needs one says so."""
-        async with _failures(), self.database.reading() as session:
+        async with told_as_failures(), self.database.reading() as session:
             ref = await operations.operation_ref(session, request.operation_id)
             record = await operations.get_operation(session, ref.organization_id, ref.operation_id)
             environment = await get_environment(session, ref.organization_id, ref.environment_id)
@@ -125,15 +124,7 @@ class Ledger(LedgerActivities):
                 self.keys,
                 revision=revision.number,
             )
-        sealer = self.sealers.get(environment.cluster)
-        if sealer is None:
-            raise application_error(
-                failure(
-                    FailureKind.CLUSTER_UNAVAILABLE,
-                    f"No sealing key is configured for cluster {environment.cluster!r}.",
-                ),
-                final=True,
-            )
+        sealer = sealer_of(self.sealers, environment.cluster)
         return SealedSecrets(
             values={name: sealer.seal(value) for name, value in material.values.items()},
             registry_credentials={
@@ -144,15 +135,5 @@ class Ledger(LedgerActivities):
     @activity.defn(name="operation.finish")
     async def finish(self, result: OperationResult) -> OperationResult:
         """See `LedgerActivities`."""
-        async with _failures(), self.database.transaction() as session:
+        async with told_as_failures(), self.database.transaction() as session:
             return await ledger.finish(session, result)
-
-
-@asynccontextmanager
-async def _failures() -> AsyncIterator[None]:
-    try:
-        yield
-    except DomainError as fault:
-        raise application_error(failure(fault.kind, str(fault)), final=True) from fault
-    except SecretsError as fault:
-        raise application_error(failure(FailureKind.INTERNAL, str(fault)), final=True) from fault

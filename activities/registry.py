@@ -1,5 +1,6 @@
 """Every activity, with what it needs handed in."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,12 @@ from activities.provision import ClusterProvision
 from activities.reconcile import ControlReconcile
 from activities.secrets import MasterKeys, Opener, Sealer
 from activities.seed import ClusterSeed
+from activities.snapshots.capture import ClusterSnapshot
+from activities.snapshots.ledger import SnapshotLedger
+from activities.snapshots.load import ClusterRestore
+from activities.snapshots.sweep import ControlSnapshotSweep
+from activities.snapshots.verification import ControlVerification
+from activities.snapshots.verify import ClusterVerify
 from activities.stop import ClusterStop
 from activities.storage.objects import ObjectStore
 from activities.sweep import ControlSweep
@@ -37,9 +44,11 @@ def control_activities(
     keys: MasterKeys,
     sealers: Mapping[str, Sealer],
     retention: Retention,
+    objects: ObjectStore,
 ) -> list[Callable[..., Any]]:
     """Return the activities of the control queue: those on Perdure's own state."""
     ledger = Ledger(database=database, keys=keys, sealers=sealers)
+    snapshot = SnapshotLedger(database=database, keys=keys, sealers=sealers)
     delete = ControlDelete(database=database, client=client)
     reconcile = ControlReconcile(database=database, client=client)
     sweep = ControlSweep(
@@ -48,16 +57,32 @@ def control_activities(
         keep_events=retention.events,
         keep_operations=retention.operations,
     )
+    starter = TemporalStarter(client)
+    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter)
+    verification = ControlVerification(database=database, keys=keys, sealers=sealers, starter=starter)
     return [
         ledger.begin,
         ledger.record,
         ledger.pre_image,
         ledger.seal_secrets,
         ledger.finish,
+        snapshot.component_keys,
+        snapshot.stream_keys,
+        snapshot.describe,
         delete.cancel_running,
         reconcile.reconcile,
         sweep.sweep_page,
         sweep.forget_history,
+        snapshot_sweep.expire,
+        snapshot_sweep.remove,
+        snapshot_sweep.remove_orphans,
+        snapshot_sweep.start_verifications,
+        verification.begin,
+        verification.loadable,
+        verification.restore,
+        verification.await_operation,
+        verification.remove,
+        verification.finish,
     ]
 
 
@@ -67,6 +92,11 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
     stop = ClusterStop(cluster=cluster)
     update = ClusterUpdate(cluster=cluster)
     seed = ClusterSeed(cluster=cluster, objects=objects)
+    # One stream at a time in a process: that is what its memory is made for.
+    turn = asyncio.Semaphore(1)
+    snapshot = ClusterSnapshot(cluster=cluster, opener=opener, objects=objects, turn=turn)
+    restore = ClusterRestore(cluster=cluster, opener=opener, objects=objects, turn=turn)
+    verify = ClusterVerify(opener=opener, objects=objects, turn=turn)
     delete = ClusterDelete(cluster=cluster)
     return [
         provision.prepare_namespace,
@@ -79,5 +109,13 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         seed.run_sql,
         seed.run_job,
         seed.stop_job,
+        snapshot.survey,
+        snapshot.capture,
+        snapshot.publish,
+        snapshot.discard,
+        restore.load,
+        restore.prove,
+        verify.stored,
+        verify.readable,
         delete.delete_namespace,
     ]

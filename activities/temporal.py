@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -36,8 +36,8 @@ from workflows.contracts.operation import CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_SCHEDULE
-from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.replay import REPLAY_ENVIRONMENT
+from workflows.contracts.restart import RESTART_SERVICE
 from workflows.contracts.restore import RESTORE_ENVIRONMENT
 from workflows.contracts.resume import RESUME_ENVIRONMENT
 from workflows.contracts.scale import SCALE_SERVICE
@@ -47,8 +47,11 @@ from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_SCHEDULE
+from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
+from workflows.contracts.verify import VERIFY_SNAPSHOT, VerificationInput
 from workflows.domain.operations import OperationKind
+from workflows.domain.verification import verification_workflow_id
 
 ENCODING: Final = b"binary/encrypted"
 KEY_ID: Final = "encryption-key-id"
@@ -69,6 +72,9 @@ WORKFLOWS: Final[Mapping[OperationKind, str]] = {
     OperationKind.DELETE: DELETE_ENVIRONMENT,
 }
 """Which workflow runs an operation of each kind."""
+
+SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE)
+"""Those that an installation has."""
 
 _UNAVAILABLE: Final = frozenset(
     {
@@ -207,6 +213,21 @@ class OperationStart:
 
 
 @dataclass(frozen=True, slots=True)
+class VerificationStart:
+    """What starting a verification's workflow takes."""
+
+    verification_id: str
+    snapshot_id: str
+    organization_id: str
+    environment_id: str
+
+    @property
+    def workflow_id(self) -> str:
+        """Return the id that its workflow has."""
+        return verification_workflow_id(self.snapshot_id, self.verification_id)
+
+
+@dataclass(frozen=True, slots=True)
 class QueueState:
     """A task queue as Temporal sees it: workers that asked for work lately, and tasks that wait for one.
 
@@ -259,6 +280,10 @@ class TemporalServer(WorkflowStarter, Protocol):
         """Return how a task queue stands. Raises TemporalError."""
         ...
 
+    async def verify(self, verification: VerificationStart) -> None:
+        """Start a verification's workflow; one that was started already is success. Raises TemporalError."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TemporalStarter:
@@ -268,26 +293,53 @@ class TemporalStarter:
 
     async def start(self, operation: OperationStart) -> None:
         """Start the operation's workflow under its own id, never twice. Raises TemporalError."""
-        title = f"{operation.kind.capitalize()} {operation.environment_name}"
+        await self._start(
+            WORKFLOWS[operation.kind],
+            OperationInput(operation_id=operation.operation_id),
+            workflow_id=operation.workflow_id,
+            attributes=[
+                SearchAttributePair(ORGANIZATION_ID, operation.organization_id),
+                SearchAttributePair(ENVIRONMENT_ID, operation.environment_id),
+                SearchAttributePair(OPERATION_KIND, operation.kind.value),
+            ],
+            title=f"{operation.kind.capitalize()} {operation.environment_name}",
+            details=(f"- environment `{operation.environment_id}`\n- operation `{operation.operation_id}`"),
+        )
+
+    async def verify(self, verification: VerificationStart) -> None:
+        """Start a verification's workflow under its own id, never twice. Raises TemporalError."""
+        await self._start(
+            VERIFY_SNAPSHOT,
+            VerificationInput(verification_id=verification.verification_id),
+            workflow_id=verification.workflow_id,
+            attributes=[
+                SearchAttributePair(ORGANIZATION_ID, verification.organization_id),
+                SearchAttributePair(ENVIRONMENT_ID, verification.environment_id),
+            ],
+            title=f"Verify {verification.snapshot_id}",
+            details=f"- verification `{verification.verification_id}`",
+        )
+
+    async def _start(
+        self,
+        workflow: str,
+        argument: OperationInput | VerificationInput,
+        *,
+        workflow_id: str,
+        attributes: list[SearchAttributePair[Any]],
+        title: str,
+        details: str,
+    ) -> None:
         try:
             await self.client.start_workflow(
-                WORKFLOWS[operation.kind],
-                OperationInput(operation_id=operation.operation_id),
-                id=operation.workflow_id,
+                workflow,
+                argument,
+                id=workflow_id,
                 task_queue=CONTROL_QUEUE,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                search_attributes=TypedSearchAttributes(
-                    [
-                        SearchAttributePair(ORGANIZATION_ID, operation.organization_id),
-                        SearchAttributePair(ENVIRONMENT_ID, operation.environment_id),
-                        SearchAttributePair(OPERATION_KIND, operation.kind.value),
-                    ]
-                ),
+                search_attributes=TypedSearchAttributes(attributes),
                 static_summary=title,
-                static_details=(
-                    f"**{title}**\n\n- environment `{operation.environment_id}`\n"
-                    f"- operation `{operation.operation_id}`"
-                ),
+                static_details=f"**{title}**\n\n{details}",
                 rpc_timeout=_CALL_TIMEOUT,
             )
         except WorkflowAlreadyStartedError:
@@ -365,7 +417,7 @@ class TemporalStarter:
             known = await self.client.operator_service.list_search_attributes(
                 ListSearchAttributesRequest(namespace=namespace), timeout=_CALL_TIMEOUT
             )
-            schedules = {each: await self._paused(each) for each in (RECONCILE_SCHEDULE, SWEEP_SCHEDULE)}
+            schedules = {each: await self._paused(each) for each in SCHEDULES}
         except RPCError as error:
             raise _translate(error) from error
         except RuntimeError as error:

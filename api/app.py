@@ -34,6 +34,7 @@ from api.seeds.routes import router as seeds
 from api.settings import ApiSettings
 from api.shares.public import router as guests
 from api.shares.routes import router as shares
+from api.snapshots.routes import router as snapshots
 from api.state import AppState, Dependencies, open_dependencies, running
 from api.statistics.routes import router as statistics
 from api.stubs.routes import router as stubs
@@ -44,6 +45,7 @@ Opening = Callable[[ApiSettings], AbstractAsyncContextManager[Dependencies]]
 
 _ROUTERS: Final = (
     discover,
+    snapshots,
     lifecycle,
     environments,
     access,

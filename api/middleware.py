@@ -37,6 +37,7 @@ _WITHOUT_PREFIX: Final = frozenset(
         "secrets",
         "seeds",
         "share",
+        "snapshots",
         "status",
         "stubs",
         "templates",

@@ -28,6 +28,8 @@ from activities.db.errors import (
     NotFound,
     ReplayInvalid,
     SeedInvalid,
+    SnapshotInUse,
+    SnapshotUnfit,
     Unauthenticated,
     UpdateRefused,
 )
@@ -138,6 +140,9 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
         case ReplayInvalid():
             kind = RequestProblem.VALIDATION_FAILED
             detail, errors = "The replay cannot be run as it is asked for.", field_problems(error.errors)
+        case SnapshotUnfit():
+            kind = RequestProblem.VALIDATION_FAILED
+            detail, errors = "The snapshot cannot be restored so.", field_problems(error.errors)
         case InvalidCursor():
             kind = RequestProblem.VALIDATION_FAILED
             what = "belongs to another order or other filters" if error.foreign else "is not one"
@@ -159,6 +164,8 @@ def _extensions(error: DomainError) -> dict[str, Extension]:
             members = {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
         case AlreadyEnded():
             members = {"operationId": error.operation_id, "state": error.state.value}
+        case SnapshotInUse():
+            members = {"operationId": error.operation_id}
         case InUse():
             members = {"environments": list(error.users)}
         case NameTaken():

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from activities.secrets import DataKey
 from activities.snapshots.archive import seal_into
-from activities.snapshots.frames import Component, FileKey
+from activities.snapshots.frames import Component, ComponentKey
 from activities.storage.objects import ObjectStore
 from bench.clock import at_rest, spread
 from bench.plain import Kubectl, fresh_namespace
@@ -94,7 +94,8 @@ def _by_perdure(kubectl: Kubectl, namespace: str, target: Path) -> dict[str, Any
 
 async def _taken(kubeconfig: Path, namespace: str, target: str) -> dict[str, Any]:
     component = Component("snap_bench", "volume-data")
-    key = FileKey.new(DataKey(id="key_1", organization_id="org_1", key=os.urandom(32)), component)
+    data_key = DataKey(id="key_1", organization_id="org_1", key=os.urandom(32))
+    key = ComponentKey.new(data_key, component).stream_key()
     store = ObjectStore(target)
     async with open_cluster(ClusterConfig(kubeconfig)) as cluster:
         # Connections and libraries are what a worker has anyway.

@@ -1,5 +1,6 @@
-"""Reading the files that a command names; faults are faults of usage."""
+"""Reading and writing the files that a command names; faults are faults of usage."""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,3 +54,11 @@ def read_text(path: Path) -> str:
         raise UsageFault(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise UsageFault(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from error
+
+
+def write_json(path: Path, document: "JsonValue") -> None:
+    """Write a document in the place of whatever the file held. Raises UsageFault."""
+    try:
+        path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageFault(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,4 +1,4 @@
-"""Environments by name or id."""
+"""Environments by name or id, snapshots by id or as the newest of an environment."""
 
 import re
 from typing import Final
@@ -28,6 +28,24 @@ def environment_id(client: ApiClient, name_or_id: str, *, living: bool = False) 
             hints=["`perdure env list` shows those that there are."],
         )
     return chosen.id
+
+
+def snapshot_id(client: ApiClient, given: str) -> str:
+    """Return the id of a snapshot; of `latest:NAME`, of that environment's newest that is available.
+
+    Raises CliError (exit code 6).
+    """
+    latest, _, environment = given.partition(":")
+    if latest != "latest" or not environment:
+        return given
+    found = client.snapshots(environment_id(client, environment), state="available", limit=1).value
+    if not found:
+        raise CliError(
+            f"There is no snapshot of {environment!r} that is available.",
+            exit_code=ExitCode.NOT_FOUND,
+            hints=["`perdure snapshot list` shows those that there are."],
+        )
+    return found[0].id
 
 
 def _newest(found: list[Environment]) -> Environment | None:

@@ -20,6 +20,7 @@ from cli.commands import (
     replays,
     seeds,
     shares,
+    snapshots,
     stubs,
     templates,
 )
@@ -74,6 +75,7 @@ app.add_typer(
     seeds.app, name="seed", help="Put data into environments, once: packages and seeds of one's own."
 )
 app.command("replay")(replays.replay)
+app.add_typer(snapshots.app, name="snapshot", help="Keep environments with their data, and restore them.")
 app.add_typer(operations.app, name="op", help="Look at operations, watch them, cancel them.")
 app.command("stats")(readings.stats)
 app.add_typer(stubs.app, name="stub", help="Stand-ins for services, from OpenAPI or recorded requests.")

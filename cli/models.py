@@ -134,6 +134,7 @@ class Operation(ApiModel):
     retry_of: str | None = None
     replay_of: str | None = None
     from_step: str | None = None
+    snapshot_id: str | None = None
     requested_by: str | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None

@@ -159,6 +159,7 @@ def operation(item: Operation) -> list[str]:
             ("Environment", item.environment_name or item.environment_id),
             ("Retry of", item.retry_of),
             ("Replay of", item.replay_of),
+            ("Snapshot", item.snapshot_id),
             ("Requested by", item.requested_by),
             ("Progress", f"{item.progress.done}/{item.progress.total} steps" if item.progress else None),
             ("Took", elapsed(item.started_at, item.finished_at)),

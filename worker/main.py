@@ -91,6 +91,7 @@ async def _control(settings: WorkerSettings, deployment: Deployment) -> AsyncIte
                 client=deployment.client,
                 keys=keys,
                 sealers=sealers,
+                objects=ObjectStore(settings.object_store),
                 retention=Retention(
                     events=timedelta(days=settings.keep_events_days),
                     operations=timedelta(days=settings.keep_operations_days),

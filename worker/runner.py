@@ -25,6 +25,7 @@ PASSED_THROUGH: Final = (
     "workflows.contracts",
     "workflows.domain",
     # What the workflow modules share: under this policy a module is either the workflow's own or named here.
+    "workflows._aside",
     "workflows._cluster",
     "workflows._graph",
     "workflows._ledger",

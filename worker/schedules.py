@@ -21,6 +21,7 @@ from temporalio.client import (
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS, RECONCILE_SCHEDULE
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS, SWEEP_SCHEDULE
+from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE, SWEEP_SNAPSHOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,12 @@ def declared(reconcile_every: timedelta, sweep_every: timedelta) -> Sequence[Dec
             workflow=SWEEP_ENVIRONMENTS,
             every=sweep_every,
             note="Warns of, stops and deletes environments whose time is over; forgets old history",
+        ),
+        Declared(
+            schedule_id=SNAPSHOT_SWEEP_SCHEDULE,
+            workflow=SWEEP_SNAPSHOTS,
+            every=sweep_every,
+            note="Deletes snapshots whose time is over; removes what the object store has of no use",
         ),
     )
 

@@ -39,6 +39,9 @@ SHORT_STEP: Final = timedelta(minutes=1)
 SWEEP_STEP: Final = timedelta(minutes=10)
 """One attempt at a page of a sweep: some hundred short transactions."""
 
+STORE_SWEEP_TOTAL: Final = timedelta(minutes=30)
+"""All attempts at a look through the object store: when it is away, the next sweep tries again."""
+
 SHORT_STEP_TOTAL: Final = timedelta(minutes=10)
 """All attempts at such a step: a cluster may be away for that long."""
 
@@ -69,3 +72,12 @@ it is gone. An hour, so that a namespace held for weeks stays within a small his
 
 NAMESPACE_MARGIN: Final = timedelta(minutes=2)
 """What that call gets on top, to delete and to answer."""
+
+TRIAL_WAIT: Final = timedelta(hours=24)
+"""One call that waits for the restore, or the deletion, of an environment that a snapshot is verified in."""
+
+CAPTURE_ATTEMPT: Final = timedelta(hours=12)
+"""One attempt at the data of one service; its worker's death is noticed by heartbeats, long before."""
+
+CAPTURE_TOTAL: Final = timedelta(hours=24)
+"""All attempts at it."""

@@ -502,7 +502,7 @@ def _sealed(
 
 def _init(plan: OperationPlan, service: Service) -> InitScript | None:
     """Return a service's init as the cluster's worker takes it."""
-    if service.init is None:
+    if service.init is None or service.name in plan.overrides.loaded:
         return None
     key = f"{plan.context.environment_id}/{service.name}"
     match service.init.type:

@@ -7,12 +7,16 @@ from workflows.provision import ProvisionEnvironment
 from workflows.reconcile import ReconcileOperations
 from workflows.replay import ReplayEnvironment
 from workflows.restart import RestartService
+from workflows.restore import RestoreEnvironment
 from workflows.resume import ResumeEnvironment
 from workflows.scale import ScaleService
 from workflows.seed import SeedEnvironment
+from workflows.snapshot import SnapshotEnvironment
 from workflows.stop import StopEnvironment
 from workflows.sweep import SweepEnvironments
+from workflows.sweep_snapshots import SweepSnapshots
 from workflows.update import UpdateEnvironment
+from workflows.verify import VerifySnapshot
 
 WORKFLOWS: Final[tuple[type, ...]] = (
     ProvisionEnvironment,
@@ -23,7 +27,11 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     RestartService,
     SeedEnvironment,
     ReplayEnvironment,
+    SnapshotEnvironment,
+    RestoreEnvironment,
     DeleteEnvironment,
     ReconcileOperations,
     SweepEnvironments,
+    SweepSnapshots,
+    VerifySnapshot,
 )

@@ -6,9 +6,9 @@ from typing import assert_never
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
+from workflows._aside import AsideFrame
 from workflows._cluster import StepFailed, on_cluster
 from workflows._options import INIT_BUDGET, SEED_READY, SEED_TOTAL, SHORT_STEP, SHORT_STEP_TOTAL
-from workflows._services import ServicesFrame
 from workflows.contracts.operation import (
     CANCEL_SIGNAL,
     CancelRequest,
@@ -19,13 +19,12 @@ from workflows.contracts.operation import (
 from workflows.contracts.seed import SEED_ENVIRONMENT, SeedActivities, SeedByJob, SeedBySql, SeedDone
 from workflows.domain import manifests
 from workflows.domain.environment import ObjectName
-from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
 from workflows.domain.seeds import SeedRun, SeedType
 
 
 @workflow.defn(name=SEED_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
-class SeedEnvironment(ServicesFrame):
+class SeedEnvironment(AsideFrame):
     """Runs one seed, or a retry of one. What it put into the environment is not taken back."""
 
     @workflow.init
@@ -58,19 +57,6 @@ class SeedEnvironment(ServicesFrame):
         run = plan.seed
         assert run is not None  # noqa: S101 - a seed is accepted with one
         await self.noted(step, lambda: self._seed(plan, step, run))
-
-    async def _prepare_namespace(self, plan: OperationPlan, step: PlannedStep) -> Output:
-        output = await super()._prepare_namespace(plan, step)
-        if self._namespace is not None and not self._namespace.existed:
-            raise StepFailed(
-                failure(
-                    FailureKind.CONFLICT,
-                    f"Namespace {plan.context.namespace} was gone, and with it all that a seed could be run "
-                    "against: update the environment, which now makes all of it anew.",
-                    step=step.name,
-                )
-            )
-        return output
 
     async def _seed(self, plan: OperationPlan, step: PlannedStep, run: SeedRun) -> Output:
         match run.content.type:

@@ -206,6 +206,43 @@ class SeedInvalid(DomainError):
         self.errors = errors
 
 
+class SnapshotUnfit(DomainError):
+    """A snapshot cannot be restored as it was asked for; every reason is listed."""
+
+    kind = FailureKind.BLUEPRINT_INVALID
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(str(error) for error in errors[:5]))
+        self.errors = errors
+
+
+class SnapshotNotReady(DomainError):
+    """The snapshot is not available: it is being taken, was not completed, or is being deleted."""
+
+    def __init__(self, snapshot_id: str, state: str) -> None:
+        super().__init__(f"snapshot {snapshot_id} is {state}: only one that is available can be used")
+        self.snapshot_id = snapshot_id
+        self.state = state
+
+
+class SnapshotInUse(DomainError):
+    """The snapshot is being taken or restored; `operation_id` does it."""
+
+    def __init__(self, snapshot_id: str, operation_id: str, operation_kind: OperationKind) -> None:
+        super().__init__(
+            f"snapshot {snapshot_id} is used by {operation_kind} {operation_id}: cancel that first"
+        )
+        self.operation_id = operation_id
+
+
+class SnapshotBusy(DomainError):
+    """Something else is done with the snapshot already; `what` names it."""
+
+    def __init__(self, snapshot_id: str, what: str) -> None:
+        super().__init__(f"snapshot {snapshot_id} is busy with {what}: wait for its end")
+        self.snapshot_id = snapshot_id
+
+
 class InvalidCursor(DomainError):
     """The list cursor was not made by this API."""
 

@@ -1,5 +1,6 @@
 """Prefixed, sortable identifiers: `env_01J...`; the prefix says what kind of thing an id names."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from ulid import ULID
@@ -19,8 +20,17 @@ class IdPrefix(StrEnum):
     TEMPLATE = "tpl"
     SEED_PACKAGE = "spk"
     SNAPSHOT = "snap"
+    VERIFICATION = "ver"
     AUDIT_ENTRY = "aud"
     SHARE = "shr"
+
+
+def made_at(identifier: str) -> datetime | None:
+    """Return when an id was made; None for what is no id."""
+    try:
+        return ULID.from_str(identifier.partition("_")[2]).datetime
+    except ValueError:
+        return None
 
 
 def new_id(prefix: IdPrefix) -> str:

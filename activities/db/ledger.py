@@ -202,6 +202,8 @@ async def _earlier(session: AsyncSession, operation: Operation) -> dict[str, Ear
     put back. It ends too at one that succeeded: what it left does not work any more, or there were no repair.
     """
     earlier: dict[str, Earlier] = {}
+    if operation.kind is OperationKind.RESTORE:
+        return earlier  # it stops first what it would skip to start again
     decided: set[str] = set()
     before = operation.retry_of
     while before is not None:

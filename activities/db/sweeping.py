@@ -161,8 +161,8 @@ async def forget_history(
     """Remove some of what is too old, and return how many rows; 0: there is no more.
 
     Events of operations that ended before `events_before`; operations, with their steps, that ended before
-    `operations_before`, save each environment's last one and those that a kept one retries or replays; answers kept for
-    idempotency keys that have run out.
+    `operations_before`, save each environment's last one and those that a kept one retries or replays;
+    answers kept for idempotency keys that have run out.
     """
     gone = await _forget_events(session, events_before)
     gone += await _forget_operations(session, operations_before)

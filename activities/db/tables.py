@@ -23,6 +23,7 @@ from workflows.domain.operations import (
 )
 from workflows.domain.snapshot import Consistency, Scope
 from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import VerificationState
 
 NAMING_CONVENTION: Final = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -31,6 +32,7 @@ NAMING_CONVENTION: Final = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s",
     "pk": "pk_%(table_name)s",
 }
+_LEFT: Final = "removed_at IS NULL AND state IN ('failed', 'deleting')"
 _LIVE: Final = "state IN ('accepted', 'running')"
 
 JsonObject = dict[str, JsonValue]
@@ -232,7 +234,8 @@ class Checkpoint(Table, table=True):
 
 
 class Override(Table, table=True):
-    """Recorded changes on top of a revision, of one service: its replicas, and what last restarted it."""
+    """Recorded changes on top of a revision, of one service: its replicas, what last restarted it, and the
+    snapshot that its data came from."""
 
     __tablename__ = "overrides"
 
@@ -241,6 +244,7 @@ class Override(Table, table=True):
     organization_id: str = Field(foreign_key="organizations.id", index=True)
     replicas: int | None = None
     restart: str | None = None
+    loaded: str | None = None
     updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
@@ -438,13 +442,16 @@ class Snapshot(Table, table=True):
     """What an environment was at one time. `manifest` is NULL until it is published, and tells all of it.
 
     `secrets`: the environment's own values by name, base64 of what the organisation's data key encrypted,
-    with the id of that key. The operation that takes it may be forgotten earlier than it.
+    with the id of that key. The operation that takes it may be forgotten earlier than it. `removed_at`: when
+    nothing was left of it in the store.
     """
 
     __tablename__ = "snapshots"
     __table_args__ = (
         Index("ix_snapshots_page", "organization_id", "created_at", "id"),
         Index("ix_snapshots_environment", "environment_id", "created_at", "id"),
+        Index("ix_snapshots_left", "id", sqlite_where=text(_LEFT), postgresql_where=text(_LEFT)),
+        Index("ix_snapshots_expires_at", "expires_at"),
     )
 
     id: str = Field(primary_key=True)
@@ -465,7 +472,8 @@ class Snapshot(Table, table=True):
     published_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
-    deleted_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    verified_level: int | None = None
+    removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class SnapshotRun(Table, table=True):
@@ -477,6 +485,32 @@ class SnapshotRun(Table, table=True):
     organization_id: str = Field(foreign_key="organizations.id", index=True)
     snapshot_id: str = Field(foreign_key="snapshots.id", index=True)
     run: JsonObject = Field(sa_type=Json)
+
+
+class SnapshotVerification(Table, table=True):
+    """A look at whether a snapshot is what it says.
+
+    `checks`: what was found (`workflows.domain.verification`). `environment_id` and `operation_id`: of the
+    environment that it restores into, which is gone soon.
+    """
+
+    __tablename__ = "snapshot_verifications"
+    __table_args__ = (
+        Index("ix_snapshot_verifications_page", "snapshot_id", "created_at", "id"),
+        _partial_unique("uq_snapshot_verifications_running", "snapshot_id", where="state = 'running'"),
+    )
+
+    id: str = Field(primary_key=True)
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    snapshot_id: str = Field(foreign_key="snapshots.id")
+    level: int
+    state: VerificationState = Field(sa_type=text_enum(VerificationState))
+    checks: list[JsonObject] = Field(default_factory=list, sa_type=Json)
+    environment_id: str | None = None
+    operation_id: str | None = None
+    requested_by: str
+    created_at: datetime = Field(sa_type=UtcDateTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class AuditEntry(Table, table=True):

@@ -13,6 +13,7 @@ from activities.db.repositories import events
 from activities.db.repositories.environments import READY, apply_phase, describe, replace_overrides
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
+from activities.db.repositories.snapshots import settle_snapshot
 from activities.db.repositories.volume_samples import forget_samples
 from activities.db.step_changes import cancel_step
 from activities.db.tables import Environment, EventType, Operation, Revision, Step
@@ -131,6 +132,8 @@ async def end_operation(
     operation.failure = None if reason is None else reason.model_dump(mode="json")
     operation.cleanup = None if cleanup is None else cleanup.model_dump(mode="json")
     operation.finished_at = now
+    if operation.kind is OperationKind.SNAPSHOT:
+        await settle_snapshot(session, operation.id, state, now)
     steps = await step_rows(session, operation.id)
     for step in steps:
         if step.state not in TERMINAL_STEP_STATES:

@@ -51,19 +51,27 @@ async def seal_into(
 
 
 async def opened(
-    store: ObjectStore, archive: Archive, *, key: FileKey, component: Component
+    store: ObjectStore,
+    archive: Archive,
+    *,
+    key: FileKey,
+    component: Component,
+    progress: Callable[[int], None] = lambda _bytes: None,
 ) -> AsyncGenerator[bytes]:
-    """Yield a component's content as it was.
+    """Yield a component's content as it was; `progress` hears how many bytes of it have been given.
 
     Only when this has ended without an exception was it all of it. Raises StreamDamaged, SealBroken,
     StoreUnavailable.
     """
     opening = Opening(key, component)
+    given = 0
     async with contextlib.aclosing(reading(store, archive.stream)) as stored:
         async for data in stored:
             pieces = opening.write(data)
             while piece := await asyncio.to_thread(next, pieces, b""):
                 yield piece
+                given += len(piece)
+                progress(given)
     pieces = opening.finish()
     while piece := await asyncio.to_thread(next, pieces, b""):
         yield piece

@@ -113,6 +113,15 @@ class ObjectStore:
             except FileNotFoundError:  # a directory that is not there, or went while it was read
                 return
 
+    async def names_below(self, prefix: str) -> tuple[str, ...]:
+        """Return the next segments of all keys that begin with `prefix/` and have more than one after it."""
+        with _translated():
+            try:
+                found = await self._store.list_with_delimiter_async(f"{checked_key(prefix)}/")
+            except FileNotFoundError:
+                return ()
+        return tuple(sorted(each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"]))
+
     async def delete_below(self, prefix: str) -> int:
         """Remove every object whose key begins with `prefix/` and return how many there were."""
         removed = 0
@@ -183,7 +192,16 @@ def _open(url: str) -> LocalStore | S3Store:
         return S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            retry_config={"retry_timeout": timedelta(seconds=_RETRY_SECONDS)},
+            retry_config={
+                "retry_timeout": timedelta(seconds=_RETRY_SECONDS),
+                # A connection that is refused costs no time: the number of tries must not end it before that.
+                "max_retries": 10_000,
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=5),
+                    "base": 2,
+                },
+            },
         )
     directory = local_directory(url)
     if directory is None:

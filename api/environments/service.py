@@ -10,7 +10,7 @@ from fastapi import Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, Settings, Site
+from activities.db.acceptance import Accepted, Place, Settings
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
@@ -48,7 +48,7 @@ async def accept_environment(
         session,
         caller.actor,
         blueprint,
-        site_of(state, installation),
+        place_of(state, installation),
         plan=plan,
         keys=state.master_keys,
     )
@@ -56,9 +56,9 @@ async def accept_environment(
     return accepted, shaped
 
 
-def site_of(state: AppState, installation: str) -> Site:
+def place_of(state: AppState, installation: str) -> Place:
     """Where new environments go."""
-    return Site(state.settings.cluster, installation, state.settings.guard_rails())
+    return Place(state.settings.cluster, installation, state.settings.guard_rails())
 
 
 async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outcome[Accepted] | Replayed:

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from activities.db.acceptance import Accepted
 from activities.db.records import OperationRecord, StepRecord
-from activities.db.repositories import environments, operations
+from activities.db.repositories import environments, operations, snapshots
 from api.deferred import wait_for_end
 from api.envelope import answer
 from api.idempotency import Outcome, Replayed, answer_outcome
@@ -41,8 +41,16 @@ async def read_operation(state: AppState, organization_id: str, operation_id: st
         record = await operations.get_operation(session, organization_id, operation_id)
         name = await environments.environment_name(session, organization_id, record.environment_id)
         steps = await operations.steps(session, organization_id, record.id)
+        run = await snapshots.run_of(session, record.id)
     evidence = await _evidence(state, record, steps)
-    return operation_out(state.settings, record, environment_name=name, steps=steps, evidence=evidence)
+    return operation_out(
+        state.settings,
+        record,
+        environment_name=name,
+        steps=steps,
+        evidence=evidence,
+        snapshot_id=None if run is None else run.snapshot_id,
+    )
 
 
 async def _evidence(

@@ -97,6 +97,7 @@ class OperationOut(ApiModel):
     retry_of: str | None = None
     replay_of: str | None = None
     from_step: str | None = Field(default=None, description="Of a replay: the step it was to begin with")
+    snapshot_id: str | None = Field(default=None, description="That it takes or loads; absent in lists")
     requested_by: str
     created_at: datetime
     started_at: datetime | None = None

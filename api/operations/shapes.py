@@ -21,6 +21,7 @@ def operation_out(
     environment_name: str | None = None,
     steps: Sequence[StepRecord] | None = None,
     evidence: Mapping[str, JsonValue] | None = None,
+    snapshot_id: str | None = None,
 ) -> OperationOut:
     """Shape an operation; with `steps` its graph and progress too, with `evidence` the documents by key."""
     documents = evidence or {}
@@ -34,6 +35,7 @@ def operation_out(
         retry_of=record.retry_of,
         replay_of=record.replay_of,
         from_step=record.from_step,
+        snapshot_id=snapshot_id,
         requested_by=record.requested_by,
         created_at=record.created_at,
         started_at=record.started_at,

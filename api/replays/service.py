@@ -15,7 +15,7 @@ from activities.db.repositories import environments, operations
 from activities.db.repositories.operations import list_replays
 from api.environments.live import CLUSTER_SECONDS
 from api.environments.reading import read_workloads
-from api.environments.service import Caller, accept, accepted_operation, site_of
+from api.environments.service import Caller, accept, accepted_operation, place_of
 from api.idempotency import Outcome, Replayed
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
@@ -105,8 +105,8 @@ async def _accept(
     wish, keys = _wish(wanted), caller.state.master_keys
     if name is None:
         return await acceptance.replay_environment(session, caller.actor, environment_id, wish, keys=keys)
-    site = site_of(caller.state, installation)
-    return await acceptance.replay_into(session, caller.actor, environment_id, wish, name, site, keys=keys)
+    place = place_of(caller.state, installation)
+    return await acceptance.replay_into(session, caller.actor, environment_id, wish, name, place, keys=keys)
 
 
 def _wish(wanted: ReplayOperation) -> ReplayWish:

@@ -14,6 +14,7 @@ from cli.client.registry import RegistryCalls
 from cli.client.replays import ReplayCalls
 from cli.client.seeds import SeedCalls
 from cli.client.shares import ShareCalls
+from cli.client.snapshots import SnapshotCalls
 from cli.client.streams import StreamCalls
 from cli.client.stubs import StubCalls
 from cli.client.templates import TemplateCalls
@@ -35,6 +36,7 @@ class ApiClient(
     TemplateCalls,
     SeedCalls,
     ReplayCalls,
+    SnapshotCalls,
     StubCalls,
     InstallationCalls,
 ):

@@ -1,11 +1,11 @@
 """`perdure env`: make, look at, retry and delete environments."""
 
 # ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.asking import confirm
 from cli.commands import access
 from cli.errors import UsageFault
 from cli.files import read_text
@@ -235,8 +235,7 @@ def delete(
 
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
-        if not (yes or force) and sys.stdin.isatty():
-            typer.confirm(f"Delete environment {environment} with all its data?", err=True, abort=True)
+        confirm(f"Delete environment {environment} with all its data?", yes=yes or force)
         answer = client.delete_environment(identifier, force=force)
         finish(client, answer, environment, wait, timeout, output)
 

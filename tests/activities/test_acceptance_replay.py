@@ -7,9 +7,9 @@ import pytest
 from activities.db import ledger
 from activities.db.acceptance import (
     Accepted,
+    Place,
     ReplayPreview,
     ReplayWish,
-    Site,
     create_environment,
     delete_environment,
     preview_replay,
@@ -99,9 +99,9 @@ async def into(
 ) -> Accepted:
     """Accept a replay into a new environment."""
     async with database.transaction() as session:
-        site = Site("local", await installation_id(session), GuardRails())
+        place = Place("local", await installation_id(session), GuardRails())
         return await replay_into(
-            session, tenant.actor, environment_id, wish or ReplayWish(), name, site, keys=KEYS
+            session, tenant.actor, environment_id, wish or ReplayWish(), name, place, keys=KEYS
         )
 
 
@@ -124,8 +124,8 @@ async def succeeded(
 async def provisioned(database: Database, tenant: Tenant) -> tuple[str, str]:
     """An environment that runs: its id, and that of its provision."""
     async with database.transaction() as session:
-        site = Site("local", await installation_id(session), GuardRails())
-        made = await create_environment(session, tenant.actor, shop(), site, plan=None, keys=KEYS)
+        place = Place("local", await installation_id(session), GuardRails())
+        made = await create_environment(session, tenant.actor, shop(), place, plan=None, keys=KEYS)
     await succeeded(database, made.operation.id, {"api": "api-1", "db": "db-1"})
     return made.environment.id, made.operation.id
 

@@ -16,6 +16,7 @@ from activities.snapshots.frames import (
     FRAME_BYTES,
     TAG_BYTES,
     Component,
+    ComponentKey,
     FileKey,
     SealBroken,
     data_key_id,
@@ -52,7 +53,7 @@ def unsealed(stored: bytes, key: FileKey, component: Component = COMPONENT, piec
 @pytest.fixture(scope="module")
 def key() -> FileKey:
     """One stream's key."""
-    return FileKey.new(DATA_KEY, COMPONENT)
+    return ComponentKey.new(DATA_KEY, COMPONENT).stream_key()
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +101,13 @@ def test_any_changed_byte_is_found(key: FileKey) -> None:
 
 
 def test_any_changed_byte_of_the_header_is_found(key: FileKey) -> None:
+    stored = sealed(b"a short one", key)[len(key.header) :]
     for place in range(len(key.header)):
         changed = bytearray(key.header)
         changed[place] ^= 1
         with pytest.raises(SealBroken):
-            FileKey.open(DATA_KEY, bytes(changed), COMPONENT)
+            # Another salt is another key, which opens no frame.
+            unsealed(bytes(changed) + stored, FileKey.open(DATA_KEY, bytes(changed), COMPONENT))
 
 
 def test_frames_have_their_places(key: FileKey, long: bytes) -> None:
@@ -150,7 +153,16 @@ def test_the_header_says_which_data_key_and_no_key_is_shown(key: FileKey) -> Non
     assert data_key_id(key.header) == "key_1"
     assert key.key not in key.header
     assert repr(key.key) not in repr(key)
-    assert FileKey.new(DATA_KEY, COMPONENT).key != key.key
+
+
+def test_each_attempt_at_a_component_has_a_key_of_its_own() -> None:
+    component_key = ComponentKey.new(DATA_KEY, COMPONENT)
+    first, second = component_key.stream_key(), component_key.stream_key()
+    assert len({first.key, second.key, component_key.key}) == 3
+    for each in (first, second):
+        assert FileKey.open(DATA_KEY, each.header, COMPONENT) == each
+    with pytest.raises(SealBroken, match="frame 0"):
+        unsealed(sealed(b"content", second), FileKey(first.key, second.header))
 
 
 def test_a_stream_that_expands_without_end_needs_no_memory(key: FileKey) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.api.support import Api
+from tests.helpers.snapshots import publish
 from tests.helpers.tenants import begin, finish
 from workflows.domain.operations import OperationState
 
@@ -412,6 +413,35 @@ async def package_run(world: World) -> Call:
     return Call((*(await package(world)).ids, await world.running()), {"parameters": {}})
 
 
+async def snapshot(world: World) -> Call:
+    """A snapshot that is available."""
+    return Call(((await _snapshot(world))[1],))
+
+
+async def taken(world: World) -> Call:
+    """An environment of which there is a snapshot."""
+    return Call(((await _snapshot(world))[0],))
+
+
+async def as_new(world: World) -> Call:
+    """A snapshot, and a name for what is to be made of it."""
+    return Call((await snapshot(world)).ids, {"name": world.name("copy")})
+
+
+async def in_place(world: World) -> Call:
+    """A snapshot, and the environment that it was taken of."""
+    environment, found = await _snapshot(world)
+    return Call((found,), {"environmentId": environment})
+
+
+async def _snapshot(world: World) -> tuple[str, str]:
+    """The ids of an environment and of a snapshot of it."""
+    environment = await world.running()
+    taking = await world.made("POST", f"/v1/environments/{environment}/snapshots")
+    await publish(world.api.database, taking["id"])
+    return environment, str(taking["snapshotId"])
+
+
 async def project(_: World) -> Call:
     """The files of a project."""
     compose = {"services": {"web": {"image": "ghcr.io/example/shop:1.4.2"}}}
@@ -431,6 +461,7 @@ async def payloads(_: World) -> Call:
 ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
     each.__name__: each
     for each in (
+        as_new,
         blueprint,
         changed,
         checkpoint,
@@ -443,6 +474,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         failed,
         first,
         form,
+        in_place,
         key,
         known_login,
         known_name,
@@ -480,8 +512,10 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         settings,
         share,
         shared,
+        snapshot,
         something,
         stopped,
+        taken,
         template,
         unchanged,
         unready,

@@ -15,7 +15,15 @@ from sqlmodel import SQLModel, func, select
 from activities.db import tables
 from activities.db.engine import Database
 from activities.db.records import EnvironmentRecord
-from activities.temporal import OperationStart, PayloadKeys, QueueState, TemporalSetup, TemporalUnavailable
+from activities.temporal import (
+    SCHEDULES,
+    OperationStart,
+    PayloadKeys,
+    QueueState,
+    TemporalSetup,
+    TemporalUnavailable,
+    VerificationStart,
+)
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
@@ -26,14 +34,10 @@ from clusters.rights import Right, Rights, rights
 from clusters.values import Listing
 from tests.helpers.tenants import KEYS, Tenant
 from workflows.contracts.operation import CancelRequest
-from workflows.contracts.reconcile import RECONCILE_SCHEDULE
-from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.domain.failures import Blocker
 from workflows.domain.names import ENVIRONMENT, FENCE_POLICIES, INSTALLATION, NAME
 
-SET_UP = TemporalSetup(
-    "1.30.0", namespace_found=True, schedules={RECONCILE_SCHEDULE: False, SWEEP_SCHEDULE: False}
-)
+SET_UP = TemporalSetup("1.30.0", namespace_found=True, schedules=dict.fromkeys(SCHEDULES, False))
 
 
 @dataclass
@@ -41,6 +45,7 @@ class Recorder:
     """Stands in for Temporal: notes what it was asked; `away` makes it refuse."""
 
     started: list[OperationStart] = field(default_factory=list)
+    verified: list[VerificationStart] = field(default_factory=list)
     signalled: list[tuple[str, str, CancelRequest | None]] = field(default_factory=list)
     """By workflow id: the signal's name and what came with it."""
     away: bool = False
@@ -66,6 +71,11 @@ class Recorder:
         """Return two workers and what waits for them."""
         self._refuse()
         return QueueState(name, self.workers, 3)
+
+    async def verify(self, verification: VerificationStart) -> None:
+        """Note the start of a verification."""
+        self._refuse()
+        self.verified.append(verification)
 
     async def setup(self) -> TemporalSetup:
         """Return how it is set up."""

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from typer.testing import Result
 
 from activities.db.engine import Database
-from activities.temporal import OperationStart, QueueState, TemporalSetup
+from activities.temporal import OperationStart, QueueState, TemporalSetup, VerificationStart
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import Dependencies
@@ -81,6 +81,9 @@ class PlayedWorkflows:
 
     async def queue(self, name: str) -> QueueState:
         return QueueState(name, 1, 0)
+
+    async def verify(self, verification: VerificationStart) -> None:
+        return
 
     async def setup(self) -> TemporalSetup:
         return TemporalSetup("1.30.0", namespace_found=True)

@@ -12,7 +12,7 @@ import pytest
 
 from activities.secrets import DataKey
 from activities.snapshots.archive import Archive, opened, seal_into
-from activities.snapshots.frames import Component, FileKey
+from activities.snapshots.frames import Component, ComponentKey, FileKey
 from activities.storage.objects import ObjectStore
 from clusters.errors import CommandFailed, NotFound, Unavailable
 from clusters.gateway import Cluster
@@ -106,7 +106,7 @@ async def server(
 async def stored(store: ObjectStore, source: Server, part: Part) -> tuple[Archive, FileKey, Component]:
     """Dump a part into the store."""
     component = Component("snap_1", part.key)
-    key = FileKey.new(DATA_KEY, component)
+    key = ComponentKey.new(DATA_KEY, component).stream_key()
     async with source.cluster.output_of(
         source.environment.name, source.pod, part.dump, timeout=200
     ) as output:

@@ -3,7 +3,8 @@
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,25 @@ def registry() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack of this module's own; the namespaces that it leaves go with it."""
-    ours, admin = cluster_files
-    with running_stack(tmp_path_factory.mktemp("stack"), kubeconfig=ours, admin_kubeconfig=admin) as running:
+@contextmanager
+def own_stack(
+    factory: pytest.TempPathFactory, files: tuple[Path, Path], extra: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """A stack of a test's own, with `extra` settings; the namespaces that it leaves go with it."""
+    ours, admin = files
+    directory = factory.mktemp("stack")
+    with running_stack(directory, kubeconfig=ours, admin_kubeconfig=admin, extra=extra) as running:
         yield running
     for (installation,) in running.rows("select uuid from installation"):
         label = f"perdure.dev/installation={installation}"
         running.kubectl("delete", "namespace", "-l", label, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
+    """A stack of this module's own."""
+    with own_stack(tmp_path_factory, cluster_files) as running:
+        yield running
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import own_stack
 from tests.e2e.support import idle
-from tests.helpers.stack import Handle, Stack, running_stack
+from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 # A workflow every other second: whoever counts seconds meanwhile counts ours too.
@@ -22,17 +23,8 @@ ENVIRONMENTS = 3
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
     """A stack whose sweeper looks every other second."""
-    ours, admin = cluster_files
-    with running_stack(
-        tmp_path_factory.mktemp("stack"),
-        kubeconfig=ours,
-        admin_kubeconfig=admin,
-        extra={"PERDURE_SWEEP_EVERY_SECONDS": "2"},
-    ) as running:
+    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "2"}) as running:
         yield running
-    for (installation,) in running.rows("select uuid from installation"):
-        label = f"perdure.dev/installation={installation}"
-        running.kubectl("delete", "namespace", "-l", label, "--wait=false", "--ignore-not-found")
 
 
 def environments(stack: Stack, prefix: str, **timers: object) -> list[Handle]:

@@ -8,9 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.e2e.conftest import own_stack
 from tests.e2e.support import SHOP_API
 from tests.e2e.test_sweep import operations, timer_events, turn_back
-from tests.helpers.stack import Handle, Stack, running_stack
+from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -21,17 +22,8 @@ AT_ONCE = 10
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
     """A stack whose sweeper looks every few seconds."""
-    ours, admin = cluster_files
-    with running_stack(
-        tmp_path_factory.mktemp("stack"),
-        kubeconfig=ours,
-        admin_kubeconfig=admin,
-        extra={"PERDURE_SWEEP_EVERY_SECONDS": "5"},
-    ) as running:
+    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
         yield running
-    for (installation,) in running.rows("select uuid from installation"):
-        label = f"perdure.dev/installation={installation}"
-        running.kubectl("delete", "namespace", "-l", label, "--wait=false", "--ignore-not-found")
 
 
 def web(stack: Stack, name: str) -> Handle:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from activities.db import ledger
-from activities.db.acceptance import Accepted, Site, create_environment, retry_environment
+from activities.db.acceptance import Accepted, Place, create_environment, retry_environment
 from activities.db.engine import Database
 from activities.db.records import Actor, Caps, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations
@@ -96,7 +96,7 @@ async def accept(
             session,
             tenant.actor,
             blueprint or shop(),
-            Site("local", await installation_id(session), rails or GuardRails()),
+            Place("local", await installation_id(session), rails or GuardRails()),
             plan=None,
             keys=KEYS,
         )

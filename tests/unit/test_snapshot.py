@@ -40,7 +40,7 @@ GROUPS = Storage({None: "fast.csi"}, snapshots=frozenset({"fast.csi"}), groups=f
 
 def planned(*services: Service, storage: Storage = Storage({})) -> dict[str, Engine]:  # noqa: B008
     blueprint = Blueprint(name="shop", services=services)
-    return {each.service: each.engine for each in plan_components(blueprint, storage)}
+    return {each.service: each.engine for each in plan_components(blueprint.services, storage)}
 
 
 def demanding(service: Service, engine: SnapshotEngine) -> Service:
@@ -95,7 +95,9 @@ def test_what_the_blueprint_demands_it_gets_or_hears_why_not() -> None:
 
 
 def captured(engine: Engine, *, window: int | None = None, quiesced: bool = False) -> Captured:
-    return Captured(Component("db", DataStore.FILES, engine), window=window, quiesced=quiesced)
+    return Captured(
+        Component(service="db", store=DataStore.FILES, engine=engine), window=window, quiesced=quiesced
+    )
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_grades(engine: Engine, by_itself: Consistency, held_still: Consistency)
 
 
 def test_the_whole_is_its_weakest_part_that_has_data() -> None:
-    nothing = Captured(Component("api", None, Engine.MANIFEST_ONLY))
+    nothing = Captured(Component(service="api", store=None, engine=Engine.MANIFEST_ONLY))
     dump, copy = captured(Engine.EXEC_DUMP), captured(Engine.LIVE_COPY)
     assert consistency([dump, nothing]) is Consistency.APPLICATION
     assert consistency([dump, copy, nothing]) is Consistency.LIVE_COPY
@@ -123,7 +125,7 @@ def test_the_whole_is_its_weakest_part_that_has_data() -> None:
 
 
 def test_one_point_is_said_only_of_one_point() -> None:
-    nothing = Captured(Component("api", None, Engine.MANIFEST_ONLY))
+    nothing = Captured(Component(service="api", store=None, engine=Engine.MANIFEST_ONLY))
     dump, copy = captured(Engine.EXEC_DUMP), captured(Engine.LIVE_COPY)
     held = captured(Engine.EXEC_DUMP, window=1, quiesced=True)
     assert scope([dump, nothing]) is Scope.ONE_POINT

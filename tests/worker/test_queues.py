@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.temporal import QueueState, TemporalStarter, TemporalUnavailable, connect
+from activities.temporal import SCHEDULES, QueueState, TemporalStarter, TemporalUnavailable, connect
 from tests.helpers.fake_activities import FakeCluster, FakeLedger, provision_plan
 from tests.helpers.temporal import temporal_server
 from tests.helpers.waiting import eventually_async
@@ -14,7 +14,6 @@ from tests.workflows.conftest import serving_control
 from worker.schedules import bring_about, declared
 from workflows.contracts.operation import OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
-from workflows.contracts.reconcile import RECONCILE_SCHEDULE
 from workflows.contracts.sweep import SWEEP_SCHEDULE
 
 __all__ = ["temporal_server"]
@@ -50,13 +49,13 @@ async def test_what_waits_and_who_works(temporal_server: WorkflowEnvironment) ->
 
 async def test_what_is_set_up(temporal_server: WorkflowEnvironment) -> None:
     server = TemporalStarter(temporal_server.client)
-    nothing = {RECONCILE_SCHEDULE: None, SWEEP_SCHEDULE: None}
+    nothing = dict.fromkeys(SCHEDULES)
     found = await server.setup()
     assert (found.namespace_found, found.missing_attributes, found.schedules) == (True, (), nothing)
     assert found.version
     await bring_about(temporal_server.client, declared(timedelta(hours=1), timedelta(hours=1)))
     await temporal_server.client.get_schedule_handle(SWEEP_SCHEDULE).pause()
-    assert (await server.setup()).schedules == {RECONCILE_SCHEDULE: False, SWEEP_SCHEDULE: True}
+    assert (await server.setup()).schedules == {**dict.fromkeys(SCHEDULES, False), SWEEP_SCHEDULE: True}
 
     address = temporal_server.client.service_client.config.target_host
     elsewhere = TemporalStarter(await connect(address, "nowhere"))

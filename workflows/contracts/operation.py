@@ -22,6 +22,7 @@ from workflows.domain.operations import (
 )
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedRun
+from workflows.domain.snapshot_manifest import SnapshotRun
 
 CANCEL_SIGNAL: Final = "cancel"
 """Signal, not an Update: a cancel has to be taken while no worker is alive, and its answer is the operation's
@@ -75,6 +76,8 @@ class OperationPlan(WireModel):
     """Delete only: remove foreign finalizers that hold the namespace."""
     seed: SeedRun | None = None
     """Seed only: what is run."""
+    snapshot: SnapshotRun | None = None
+    """What is done with which snapshot."""
 
 
 class PreImage(WireModel):

@@ -2,4 +2,49 @@
 
 from typing import Final
 
+from temporalio import activity
+
+from workflows.contracts.snapshot import Loadable
+from workflows.domain.blueprint_models import Service
+from workflows.domain.environment import EnvironmentContext
+from workflows.domain.failures import WireModel
+
 RESTORE_ENVIRONMENT: Final = "RestoreEnvironment"
+
+
+class Load(WireModel):
+    """Replace the data of one service by what is stored."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    service: Service
+    stored: Loadable
+
+
+class Loaded(WireModel):
+    """How much it was."""
+
+    parts: int
+    plain_bytes: int
+
+
+class Proof(WireModel):
+    """How what was loaded differs from what was captured, in words; empty: it is the same."""
+
+    differences: tuple[str, ...] = ()
+    compared: int = 0
+    """Streams that were read again."""
+
+
+class RestoreActivities:
+    """A restore as its workflow sees it; in `activities.snapshots.load`, run on the cluster's queue."""
+
+    @activity.defn(name="snapshot.load")
+    async def load(self, request: Load) -> Loaded:
+        """Stream a stored component into the service's pods. A second attempt begins from the beginning."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.prove")
+    async def prove(self, request: Load) -> Proof:
+        """Dump what was loaded once more, into nothing, and compare what it holds with what was recorded."""
+        raise NotImplementedError

@@ -1,5 +1,134 @@
-"""SnapshotEnvironment: takes an environment's configuration and data at one time."""
+"""SnapshotEnvironment: takes an environment's configuration and data at one time.
+
+On the cluster's queue: look at what is there, stream it out, write the manifest. As local activities: keys
+for what is about to be sealed, and the manifest into the database.
+"""
 
 from typing import Final
 
+from temporalio import activity
+
+from workflows.domain.blueprint_models import Service
+from workflows.domain.environment import EnvironmentContext
+from workflows.domain.failures import WireModel
+from workflows.domain.snapshot import Component
+from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent
+
 SNAPSHOT_ENVIRONMENT: Final = "SnapshotEnvironment"
+
+
+class Survey(WireModel):
+    """Look at what these services are in the cluster."""
+
+    context: EnvironmentContext
+    services: tuple[Service, ...]
+
+
+class Surveyed(WireModel):
+    """How each service can be captured, in the Blueprint's order, and the images that run, by digest."""
+
+    components: tuple[Component, ...]
+    images: dict[str, str] = {}
+
+
+class SealedComponentKey(WireModel):
+    """The key of a component: `body` as it is written down (base64), `key` sealed for the cluster."""
+
+    body: str
+    key: str
+
+
+class ComponentKeysWanted(WireModel):
+    """Ask for a fresh key for each of these services' data."""
+
+    operation_id: str
+    snapshot_id: str
+    services: tuple[str, ...]
+
+
+class ComponentKeys(WireModel):
+    """By service."""
+
+    keys: dict[str, SealedComponentKey]
+
+
+class StreamKeysWanted(WireModel):
+    """Ask for what loading a service's data takes."""
+
+    operation_id: str
+    snapshot_id: str
+    service: str
+
+
+class Loadable(WireModel):
+    """A stored component, and by the prefix of each of its parts the key, sealed for the cluster's worker."""
+
+    component: StoredComponent
+    keys: dict[str, str]
+
+
+class Capture(WireModel):
+    """Stream the data of one service into the store."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    service: Service
+    component: Component
+    key: SealedComponentKey
+
+
+class Publish(WireModel):
+    """Write the manifest beside what it names, and remove what it does not name."""
+
+    context: EnvironmentContext
+    manifest: SnapshotManifest
+
+
+class Discard(WireModel):
+    """Remove all that an operation stored of a snapshot."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+
+
+class SnapshotLedgerActivities:
+    """What snapshots need of Perdure's own state; in `activities.snapshots.ledger`, local activities."""
+
+    @activity.defn(name="snapshot.component_keys")
+    async def component_keys(self, request: ComponentKeysWanted) -> ComponentKeys:
+        """Make a key for each component: a new one each time, wrapped to be kept, sealed for the cluster."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.stream_keys")
+    async def stream_keys(self, request: StreamKeysWanted) -> Loadable:
+        """Open the keys of a stored component, sealed for the cluster."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.describe")
+    async def describe(self, manifest: SnapshotManifest) -> None:
+        """Write the manifest to the snapshot while its operation runs. The end of that makes it available."""
+        raise NotImplementedError
+
+
+class SnapshotActivities:
+    """A snapshot as its workflow sees it; in `activities.snapshots.capture`, run on the cluster's queue."""
+
+    @activity.defn(name="snapshot.survey")
+    async def survey(self, request: Survey) -> Surveyed:
+        """Choose an engine for each service. Fails when the Blueprint demands one that cannot be had."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.capture")
+    async def capture(self, request: Capture) -> StoredComponent:
+        """Stream a service's data out, sealed. A second attempt takes all of it anew, at another point."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.publish")
+    async def publish(self, request: Publish) -> None:
+        """Remove what earlier attempts left, look that everything else is there, and store the manifest."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.discard")
+    async def discard(self, request: Discard) -> None:
+        """Remove everything below the snapshot's prefix."""
+        raise NotImplementedError

@@ -63,6 +63,8 @@ class Overrides(WireModel):
     """By service: replicas that were set by scale."""
     restarts: dict[str, str] = {}
     """By service: id of the operation that last restarted it."""
+    loaded: dict[str, str] = {}
+    """By service: id of the snapshot that its data came from. Its init is not run: it ran before that."""
     stopped: bool = False
     """No service has pods; the numbers in `replicas` are kept for the resume."""
 
@@ -72,6 +74,7 @@ class Overrides(WireModel):
             update={
                 "replicas": {name: count for name, count in self.replicas.items() if name in services},
                 "restarts": {name: mark for name, mark in self.restarts.items() if name in services},
+                "loaded": {name: snapshot for name, snapshot in self.loaded.items() if name in services},
             }
         )
 

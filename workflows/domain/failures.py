@@ -32,6 +32,8 @@ class FailureKind(StrEnum):
     CONFLICT = "conflict"
     FORBIDDEN = "forbidden"
     CLUSTER_UNAVAILABLE = "cluster_unavailable"
+    TRANSFER_FAILED = "transfer_failed"
+    STORE_UNAVAILABLE = "store_unavailable"
     SNAPSHOT_BELOW_FLOOR = "snapshot_below_floor"
     SNAPSHOT_CORRUPT = "snapshot_corrupt"
     POLICY_DENIED = "policy_denied"
@@ -96,6 +98,12 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         True,
         503,
         "The cluster does not answer, or no worker serves it. It is tried again for a while.",
+    ),
+    FailureKind.TRANSFER_FAILED: FailureTraits(
+        False, 409, "The tool that dumps or loads a store's data failed; what it said is in the evidence."
+    ),
+    FailureKind.STORE_UNAVAILABLE: FailureTraits(
+        True, 503, "The object store is away, full, or refuses us; the message says which."
     ),
     FailureKind.SNAPSHOT_BELOW_FLOOR: FailureTraits(
         False, 409, "The consistency that can be reached is below the floor that was asked for."

@@ -11,11 +11,14 @@ from workflows.domain import manifests
 from workflows.domain.blueprint_models import Blueprint, Service
 from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
 from workflows.domain.operations import PlannedStep, StepKind
+from workflows.domain.snapshot import keeps_data
 
 NAMESPACE_STEP = "namespace"
 SECRETS_STEP = "secrets"
 ENDPOINTS_STEP = "endpoints"
 SEED_STEP = "seed"
+SURVEY_STEP = "survey"
+PUBLISH_STEP = "publish"
 
 
 def service_step(service_name: str) -> str:
@@ -31,6 +34,16 @@ def stop_step(service_name: str) -> str:
 def remove_step(service_name: str) -> str:
     """Name of the step that removes objects of a service which are no longer part of it."""
     return f"remove/{service_name}"
+
+
+def capture_step(service_name: str) -> str:
+    """Name of the step that takes a service's data into a snapshot."""
+    return f"capture/{service_name}"
+
+
+def load_step(service_name: str) -> str:
+    """Name of the step that brings a snapshot's data into a service."""
+    return f"load/{service_name}"
 
 
 def plan_provision(blueprint: Blueprint, hashes: Mapping[str, str] | None = None) -> tuple[PlannedStep, ...]:
@@ -142,6 +155,79 @@ def plan_seed(service: str, input_hash: str) -> tuple[PlannedStep, ...]:
             depends_on=(NAMESPACE_STEP,),
             input_hash=input_hash,
         ),
+    )
+
+
+def plan_snapshot(blueprint: Blueprint) -> tuple[PlannedStep, ...]:
+    """The steps of a snapshot: look, take the data of each service that may keep some, publish."""
+    captures = tuple(
+        PlannedStep(
+            name=capture_step(service.name),
+            kind=StepKind.CAPTURE,
+            service=service.name,
+            depends_on=(SURVEY_STEP,),
+        )
+        for service in blueprint.services
+        if keeps_data(manifests.running_as(service))
+    )
+    return (
+        PlannedStep(name=NAMESPACE_STEP, kind=StepKind.NAMESPACE),
+        PlannedStep(name=SURVEY_STEP, kind=StepKind.SURVEY, depends_on=(NAMESPACE_STEP,)),
+        *captures,
+        PlannedStep(
+            name=PUBLISH_STEP,
+            kind=StepKind.PUBLISH,
+            depends_on=(SURVEY_STEP, *(step.name for step in captures)),
+        ),
+    )
+
+
+def plan_restore(
+    provision: Sequence[PlannedStep], blueprint: Blueprint, loaded: Collection[str], *, standing: bool
+) -> tuple[PlannedStep, ...]:
+    """The steps of a restore: those of a provision, with the data of the services `loaded` in between.
+
+    What depends on such a service starts once its data is there. In an environment that stands (`standing`)
+    it is stopped before.
+    """
+    stops = _stops_before(blueprint, loaded) if standing else ()
+    steps: list[PlannedStep] = []
+    for step in provision:
+        waits = [load_step(name) for name in sorted(loaded) if service_step(name) in step.depends_on]
+        if step.service in loaded:
+            waits += [stop.name for stop in stops]
+        steps.append(step.model_copy(update={"depends_on": (*step.depends_on, *waits)}))
+        if step.name == NAMESPACE_STEP:
+            steps += stops
+        if step.service is not None and step.service in loaded:
+            steps.append(
+                PlannedStep(
+                    name=load_step(step.service),
+                    kind=StepKind.LOAD,
+                    service=step.service,
+                    depends_on=(step.name,),
+                )
+            )
+    return tuple(steps)
+
+
+def _stops_before(blueprint: Blueprint, loaded: Collection[str]) -> tuple[PlannedStep, ...]:
+    """The stops of all that depends on these services, directly or not, but of none of these themselves."""
+    affected: set[str] = set(loaded)
+    for service in in_dependency_order(blueprint):
+        if affected & set(service.depends_on):
+            affected.add(service.name)
+    return tuple(
+        step.model_copy(
+            update={
+                "depends_on": tuple(
+                    name for name in step.depends_on if name == NAMESPACE_STEP or name in stopped
+                )
+            }
+        )
+        for stopped in ({stop_step(name) for name in affected - set(loaded)},)
+        for step in plan_stop(blueprint)
+        if step.name in stopped
     )
 
 

@@ -4,19 +4,20 @@ Nothing here is a promise about a run: what was reached is graded afterwards fro
 (`Captured`), and the engines that were planned only say what is possible.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
 from workflows.domain.blueprint_models import (
-    Blueprint,
     DataStore,
     Service,
+    ServiceKind,
     SnapshotEngine,
     VolumeType,
     data_store,
 )
+from workflows.domain.failures import WireModel
 
 
 class Engine(StrEnum):
@@ -90,13 +91,18 @@ NO_STORAGE: Final = Storage(drivers={})
 """A cluster whose storage takes no snapshots."""
 
 
-@dataclass(frozen=True, slots=True)
-class Component:
-    """A service and how it is to be captured. `store`: what data it keeps, None when it keeps none."""
+class Component(WireModel):
+    """A service and how it is to be captured."""
 
     service: str
     store: DataStore | None
+    """What data it keeps, None when it keeps none."""
     engine: Engine
+
+    @property
+    def streams(self) -> bool:
+        """Whether bytes of it go through a worker into the object store."""
+        return self.engine in (Engine.EXEC_DUMP, Engine.LIVE_COPY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +123,35 @@ DUMPED: Final = frozenset({DataStore.POSTGRES, DataStore.MYSQL, DataStore.REDIS}
 """Stores whose own tools we run. MongoDB's was not tried, and needs a replica set for a common point."""
 
 
-def plan_components(blueprint: Blueprint, storage: Storage = NO_STORAGE) -> tuple[Component, ...]:
-    """Choose an engine for each service, in the Blueprint's order.
+def plan_components(services: Sequence[Service], storage: Storage = NO_STORAGE) -> tuple[Component, ...]:
+    """Choose an engine for each service of an environment, as they run.
 
     A group is of use only where it takes all the data there is: with one service left out, it is no common
     point. Raises EngineImpossible for what the Blueprint demands and nobody can do.
     """
-    keeping = [each for each in blueprint.services if data_store(each) is not None]
+    keeping = [each for each in services if data_store(each) is not None]
     grouped = all(each.snapshot.engine is SnapshotEngine.AUTO and storage.can_group(each) for each in keeping)
     return tuple(
-        Component(each.name, data_store(each), _engine(each, storage, grouped=grouped))
-        for each in blueprint.services
+        Component(service=each.name, store=data_store(each), engine=_engine(each, storage, grouped=grouped))
+        for each in services
     )
+
+
+def keeps_data(service: Service) -> bool:
+    """Whether a snapshot is to take data of this service, whichever engine does it.
+
+    A job's volumes are nobody's while no pod of it runs.
+    """
+    return (
+        data_store(service) is not None
+        and service.kind is not ServiceKind.JOB
+        and service.snapshot.engine is not SnapshotEngine.MANIFEST_ONLY
+    )
+
+
+def at_best(components: Iterable[Component], quiesced: Collection[str] = ()) -> Consistency:
+    """Return what these could reach if all goes well; `quiesced`: services that a hook will hold still."""
+    return consistency(Captured(each, window=1, quiesced=each.service in quiesced) for each in components)
 
 
 def grade(captured: Captured) -> Consistency:
@@ -211,7 +234,7 @@ def _engine(service: Service, storage: Storage, *, grouped: bool) -> Engine:
 
 
 def _best(service: Service, store: DataStore | None, storage: Storage, *, grouped: bool) -> Engine:
-    if store is None:
+    if not keeps_data(service):
         return Engine.MANIFEST_ONLY
     if grouped:
         return Engine.CSI_GROUP

@@ -15,6 +15,7 @@ from typing import Final, assert_never
 from workflows.domain.blueprint_models import DataStore, Service, VolumeType
 
 GLOBALS: Final = "globals"
+USERS: Final = "users"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,8 @@ def mariadb_parts() -> tuple[Part, ...]:
             restore=_shell("exec mariadb $options", prelude=_MARIADB),
         ),
         Part(
-            key="users",
-            subject="users",
+            key=USERS,
+            subject=USERS,
             dump=_shell("exec mariadb-dump $options --system=users --insert-ignore", prelude=_MARIADB),
             restore=_shell(_RESTORE_MARIADB_USERS, prelude=_MARIADB),
         ),
@@ -126,6 +127,12 @@ def fixed_parts(store: DataStore, service: Service) -> tuple[Part, ...] | None:
             return None
         case _:
             assert_never(store)
+
+
+def stored_parts(store: DataStore, service: Service, subjects: Iterable[str]) -> tuple[Part, ...]:
+    """The parts of a component that was stored, by what their subjects were, in the order of restoring."""
+    parts = fixed_parts(store, service)
+    return postgres_parts(each for each in subjects if each != GLOBALS) if parts is None else parts
 
 
 def _shell(script: str, *arguments: str, prelude: str = "") -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -9,8 +10,11 @@ from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import Overrides
 from workflows.domain.failures import WireModel
 from workflows.domain.snapshot import Consistency, Engine, Scope
+from workflows.domain.snapshot_facts import Facts
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION: Final = 1
+SNAPSHOTS: Final = "snapshots"
+"""Below which all of them lie."""
 
 
 class SnapshotState(StrEnum):
@@ -30,6 +34,8 @@ class StoredPart(WireModel):
     """Its name in the component; for an engine's own use, and what it is sealed for."""
     subject: str
     """What it is of: a database, the path of a volume."""
+    ordinal: int = 0
+    """Which pod of the service it is of: each pod of a StatefulSet has volumes of its own."""
     prefix: str
     """Its objects are `<prefix>/00000000` and so on."""
     part_bytes: int
@@ -40,6 +46,8 @@ class StoredPart(WireModel):
     plain_sha256: str
     stored_bytes: int
     stored_sha256: str
+    facts: Facts | None = None
+    """What it holds, read as it went by; by these a restore is proved."""
 
 
 class StoredComponent(WireModel):
@@ -63,7 +71,7 @@ class StoredComponent(WireModel):
 
 
 class SnapshotManifest(WireModel):
-    """All of a snapshot but its bytes and its secrets; written last, and only when everything else is there."""
+    """All of a snapshot but its bytes and secrets; written last, and only when everything else is there."""
 
     version: int = MANIFEST_VERSION
     snapshot_id: str
@@ -78,6 +86,10 @@ class SnapshotManifest(WireModel):
     consistency: Consistency
     scope: Scope
     components: tuple[StoredComponent, ...]
+
+    def component(self, service: str) -> StoredComponent:
+        """Return what is kept of a service. Raises KeyError."""
+        return {each.service: each for each in self.components}[service]
 
     @property
     def stored_bytes(self) -> int:
@@ -96,13 +108,20 @@ class SnapshotRun(WireModel):
     snapshot_id: str
     floor: Consistency | None = None
     """Taking only: the least consistency that is of use."""
+    prove: bool = False
+    """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
 
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:
     """Where all objects of a snapshot lie."""
-    return f"snapshots/{organization_id}/{snapshot_id}"
+    return f"{SNAPSHOTS}/{organization_id}/{snapshot_id}"
 
 
 def manifest_key(organization_id: str, snapshot_id: str) -> str:
     """Where the store's copy of the manifest lies."""
     return f"{snapshot_prefix(organization_id, snapshot_id)}/manifest.json"
+
+
+def stream_name(service: str, key: str, ordinal: int) -> str:
+    """The name of one stream in a snapshot; it is sealed for that, and lies below it."""
+    return f"{service}/{ordinal}-{key}" if ordinal else f"{service}/{key}"

@@ -9,7 +9,7 @@ from activities.db.acceptance._shared import Accepted
 from activities.db.acceptance.adopt import FoundNamespace, adopt_environment
 from activities.db.acceptance.cancel import cancel_operation
 from activities.db.acceptance.clone import CloneSource, blueprint_for_clone
-from activities.db.acceptance.create import Site, create_environment
+from activities.db.acceptance.create import Place, create_environment
 from activities.db.acceptance.delete import delete_environment
 from activities.db.acceptance.extend import extend_environment
 from activities.db.acceptance.replay import (
@@ -19,10 +19,16 @@ from activities.db.acceptance.replay import (
     replay_environment,
     replay_into,
 )
+from activities.db.acceptance.restore import AsNew, restore_as_new, restore_in_place
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
 from activities.db.acceptance.seed import PackageChoice, SeedWish, seed_environment
 from activities.db.acceptance.settings import Settings, SettingsChanged, change_settings
+from activities.db.acceptance.snapshot import (
+    SnapshotAccepted,
+    SnapshotWish,
+    snapshot_environment,
+)
 from activities.db.acceptance.stop import resume_environment, stop_environment
 from activities.db.acceptance.update import (
     Preview,
@@ -36,16 +42,19 @@ from activities.db.acceptance.wake import may_be_woken, wake_environment
 
 __all__ = [
     "Accepted",
+    "AsNew",
     "CloneSource",
     "FoundNamespace",
     "PackageChoice",
+    "Place",
     "Preview",
     "ReplayPreview",
     "ReplayWish",
     "SeedWish",
     "Settings",
     "SettingsChanged",
-    "Site",
+    "SnapshotAccepted",
+    "SnapshotWish",
     "Updated",
     "Wanted",
     "adopt_environment",
@@ -61,11 +70,14 @@ __all__ = [
     "replay_environment",
     "replay_into",
     "restart_service",
+    "restore_as_new",
+    "restore_in_place",
     "resume_environment",
     "retry_environment",
     "rollback_environment",
     "scale_service",
     "seed_environment",
+    "snapshot_environment",
     "stop_environment",
     "update_environment",
     "wake_environment",

@@ -175,7 +175,7 @@ async def accept(
 
 
 def under_way(environment: Environment, kind: OperationKind, now: datetime) -> None:
-    """Set the phase that a live operation of this kind gives its environment; one aside leaves it as it is."""
+    """Set the phase that a live operation of this kind gives its environment; one aside gives none."""
     if kind in ASIDE:
         return
     phase, reason = _UNDER_WAY[kind]

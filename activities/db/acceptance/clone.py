@@ -1,5 +1,6 @@
 """What another environment of the same Blueprint is made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -44,7 +45,7 @@ async def blueprint_for_clone(
         return service.model_copy(
             update={
                 "replicas": overrides.replicas.get(service.name, service.replicas),
-                "secrets": tuple(_written_out(secret, own) for secret in service.secrets),
+                "secrets": tuple(written_out(secret, own) for secret in service.secrets),
             }
         )
 
@@ -55,7 +56,8 @@ async def blueprint_for_clone(
     return CloneSource(parse_blueprint(document, name=name), environment.plan)
 
 
-def _written_out(secret: SecretRef, own: dict[str, str]) -> SecretRef:
+def written_out(secret: SecretRef, own: Mapping[str, str]) -> SecretRef:
+    """Return a secret with its value in it, where it is the environment's own and was written out once."""
     source = secret.value_from
     if source is None or source.secret != secret.name or secret.name not in own:
         return secret

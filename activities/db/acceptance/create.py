@@ -1,6 +1,6 @@
 """Accepting a new environment and its first operation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -41,11 +41,11 @@ from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, without_literals
 from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.errors import FieldError
-from workflows.domain.operations import OperationKind
+from workflows.domain.operations import OperationKind, PlannedStep
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Place:
     """Where a new environment is made. `guard_rails` are the cluster's; the organisation's go on top."""
 
     cluster: str
@@ -57,7 +57,7 @@ async def create_environment(
     session: AsyncSession,
     actor: Actor,
     blueprint: Blueprint,
-    site: Site,
+    place: Place,
     *,
     plan: str | None,
     keys: MasterKeys,
@@ -71,21 +71,21 @@ async def create_environment(
     Raises NameTaken, CapExceeded, or InvalidReferences; the last one lists all faults when there are several.
     """
     organization = await locked_organization(session, actor.organization_id)
-    rails = rails_of(organization, site.guard_rails)
+    rails = rails_of(organization, place.guard_rails)
     usage = usage_of(blueprint, rails)
     await refuse_faults(session, organization, blueprint, usage)
     environment = new_environment(
         actor,
         blueprint,
-        cluster=site.cluster,
+        cluster=place.cluster,
         plan=plan,
-        installation_id=site.installation_id,
+        installation_id=place.installation_id,
         guard_rails=rails,
         now=utc_now(),
     )
     own = new_secrets(blueprint)
-    proposed = Proposed(environment, blueprint, usage, own, asked=asked)
-    return await accept_new(session, actor, proposed, keys=keys)
+    proposed = Proposed(environment, blueprint, usage, own)
+    return await accept_new(session, actor, proposed, keys=keys, asked=asked)
 
 
 def rails_of(organization: OrganizationRecord, guard_rails: GuardRails) -> GuardRails:
@@ -98,8 +98,7 @@ def rails_of(organization: OrganizationRecord, guard_rails: GuardRails) -> Guard
 class Proposed:
     """A new environment that nothing speaks against; its first event is counted already.
 
-    `own`: the values that belong to it alone. Its first operation writes under `fence`; `asked`: what that
-    is, None: a provision.
+    `own`: the values that belong to it alone. Its first operation writes under `fence`.
     """
 
     environment: EnvironmentRecord
@@ -107,7 +106,6 @@ class Proposed:
     usage: Usage
     own: Mapping[str, NewSecret]
     fence: int = 1
-    asked: Asked | None = None
 
 
 async def accept_new(
@@ -117,8 +115,13 @@ async def accept_new(
     *,
     keys: MasterKeys,
     action: str = "environment.create",
+    asked: Asked | None = None,
+    plan: Callable[[tuple[PlannedStep, ...]], tuple[PlannedStep, ...]] = tuple,
 ) -> Accepted:
-    """Write a new environment of a locked organisation, and its first operation."""
+    """Write a new environment of a locked organisation, and its first operation.
+
+    `asked`: what its first operation is in the place of a provision; `plan` makes its steps of a provision's.
+    """
     environment, blueprint, own = proposed.environment, proposed.blueprint, proposed.own
     now, organization_id = environment.created_at, environment.organization_id
     kept = without_literals(blueprint)
@@ -129,8 +132,8 @@ async def accept_new(
     )
     values = {name: secret.value for name, secret in own.items()}
     material = await material_beside(session, organization_id, kept, values, keys)
-    planned = provision_steps(environment, kept, Overrides(), material, key.hash_key())
-    asked = proposed.asked or Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
+    planned = plan(provision_steps(environment, kept, Overrides(), material, key.hash_key()))
+    asked = asked or Asked(OperationKind.PROVISION, on_failure=blueprint.on_failure)
     operation = new_operation(actor, environment, asked, fence=proposed.fence, now=now)
     steps = await insert_operation(session, operation, planned)
     event = EventRecord(

@@ -17,7 +17,7 @@ from activities.db.acceptance._shared import (
     refuse_phases,
 )
 from activities.db.acceptance.clone import blueprint_for_clone
-from activities.db.acceptance.create import Site, create_environment
+from activities.db.acceptance.create import Place, create_environment
 from activities.db.errors import AlreadyDeleted, NotFound, NotReplayable, ReplayInvalid
 from activities.db.inserts import Asked
 from activities.db.records import (
@@ -139,7 +139,7 @@ async def replay_into(
     environment_id: str,
     wish: ReplayWish,
     name: str,
-    site: Site,
+    place: Place,
     *,
     keys: MasterKeys,
 ) -> Accepted:
@@ -161,7 +161,7 @@ async def replay_into(
     source = await blueprint_for_clone(session, actor, environment_id, name, keys=keys)
     asked = Asked(OperationKind.REPLAY, on_failure=source.blueprint.on_failure, replay_of=replayed.id)
     return await create_environment(
-        session, actor, source.blueprint, site, plan=source.plan, keys=keys, asked=asked
+        session, actor, source.blueprint, place, plan=source.plan, keys=keys, asked=asked
     )
 
 

@@ -12,7 +12,7 @@ from activities.db.acceptance._shared import (
 from activities.db.errors import AlreadyDeleted, Busy, NotRetryable
 from activities.db.inserts import Asked
 from activities.db.records import Actor, operation_record
-from activities.db.repositories import secrets
+from activities.db.repositories import secrets, snapshots
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.seed_runs import add_run, get_run
@@ -36,7 +36,7 @@ async def retry_environment(
 
     Those that were taken back do not count: they are asked for anew. After one that succeeded, a repair:
     accepted while the environment is degraded, over the same revision.
-    Raises NotFound, AlreadyDeleted, Busy, or NotRetryable.
+    Raises NotFound, AlreadyDeleted, Busy, NotRetryable, or SnapshotNotReady when what it loads is gone.
     """
     environment = await locked_environment(session, environment_id, actor.organization_id)
     if environment.deleted_at is not None:
@@ -61,6 +61,8 @@ async def retry_environment(
             reason = f"its last operation was taken back: ask for the {newest.kind} again"
         raise NotRetryable(reason, newest.state)
     again = operation_record(last)
+    if again.kind is OperationKind.SNAPSHOT and not repairs:
+        raise NotRetryable("its last operation took a snapshot: take another one", newest.state)
     key = await secrets.data_key(session, environment.organization_id, keys)
     kind = OperationKind.PROVISION if repairs or again.kind is OperationKind.DELETE else again.kind
     # A replay into a new environment makes what was not there, as a provision does.
@@ -70,6 +72,11 @@ async def retry_environment(
         # The same graph, over what its steps are made from now.
         hashes = {step.name: step.input_hash for step in planned}
         planned = tuple(_again(step, hashes.get(step.name, "")) for step in await step_rows(session, last.id))
+    snapshot = None
+    if kind is OperationKind.RESTORE:
+        snapshot = await snapshots.run_of(session, last.id)
+    if snapshot is not None:
+        await snapshots.usable_snapshot(session, environment.organization_id, snapshot.snapshot_id)
     accepted = await accept(
         session,
         actor,
@@ -88,6 +95,8 @@ async def retry_environment(
         planned,
         audit=("environment.retry", {"retryOf": last.id}),
     )
+    if snapshot is not None:
+        await snapshots.add_run(session, environment.organization_id, accepted.operation.id, snapshot)
     if kind is OperationKind.SEED:
         run = await get_run(session, last.id)
         resumed = run.model_copy(update={"first": run.first or last.id})

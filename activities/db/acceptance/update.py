@@ -237,6 +237,11 @@ async def _next(
     before = await _desired(session, environment, current, overrides, own, keys)
     after = await _desired(session, environment, kept, remaining, values, keys)
     changes = service_changes(before, after)
+    # What comes anew without its volumes has no restored data any more: its init is to run again.
+    emptied = {each.service for each in changes if each.lost_volumes}
+    remaining = remaining.model_copy(
+        update={"loaded": {name: from_ for name, from_ in remaining.loaded.items() if name not in emptied}}
+    )
     same = current == kept and all(each.effect is Effect.UNCHANGED for each in changes)
     return _Next(
         kept=kept,

@@ -221,10 +221,13 @@ async def overrides(session: AsyncSession, organization_id: str, environment_id:
     return Overrides(
         replicas={row.service: row.replicas for row in rows if row.replicas is not None},
         restarts={row.service: row.restart for row in rows if row.restart is not None},
+        loaded={row.service: row.loaded for row in rows if row.loaded is not None},
     )
 
 
-async def replace_overrides(session: AsyncSession, environment: Environment, wanted: Overrides) -> None:
+async def replace_overrides(
+    session: AsyncSession, environment: Environment | EnvironmentRecord, wanted: Overrides
+) -> None:
     """Record these changes on top of a locked environment's revision in the place of what was recorded."""
     await session.exec(delete(Override).where(col(Override.environment_id) == environment.id))
     now = utc_now()
@@ -235,8 +238,9 @@ async def replace_overrides(session: AsyncSession, environment: Environment, wan
             "organization_id": environment.organization_id,
             "replicas": wanted.replicas.get(service),
             "restart": wanted.restarts.get(service),
+            "loaded": wanted.loaded.get(service),
             "updated_at": now,
         }
-        for service in sorted({*wanted.replicas, *wanted.restarts})
+        for service in sorted({*wanted.replicas, *wanted.restarts, *wanted.loaded})
     ]
     await insert_rows(session, Override, *rows)

@@ -28,6 +28,7 @@ def upgrade() -> None:
         changed.create_foreign_key(
             op.f("fk_operations_replay_of"), "operations", ["replay_of"], ["id"]
         )
+    op.add_column("overrides", sa.Column("loaded", sa.String(), nullable=True))
     op.create_table(
         "snapshots",
         sa.Column("id", sa.String(), nullable=False),
@@ -48,7 +49,7 @@ def upgrade() -> None:
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_verified_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
             "state IN ('creating', 'available', 'failed', 'deleting', 'deleted')",
             name=op.f("ck_snapshots_snapshot_state"),
@@ -68,6 +69,10 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_snapshots_page"), "snapshots", ["organization_id", "created_at", "id"])
     op.create_index(op.f("ix_snapshots_environment"), "snapshots", ["environment_id", "created_at", "id"])
+    # What the sweep of snapshots looks for: those to be removed from the store, those that end by themselves.
+    left = sa.text("removed_at IS NULL AND state IN ('failed', 'deleting')")
+    op.create_index("ix_snapshots_left", "snapshots", ["id"], sqlite_where=left, postgresql_where=left)
+    op.create_index("ix_snapshots_expires_at", "snapshots", ["expires_at"])
     op.create_index(op.f("ix_snapshots_operation_id"), "snapshots", ["operation_id"])
     op.create_table(
         "snapshot_runs",
@@ -93,6 +98,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("snapshot_runs")
     op.drop_table("snapshots")
+    op.drop_column("overrides", "loaded")
     # An older schema has no such operations: they go, with all that refers to them.
     listed = ", ".join(f"'{kind}'" for kind in _NEW_KINDS)
     gone = f"(SELECT id FROM operations WHERE kind IN ({listed}))"  # noqa: S608

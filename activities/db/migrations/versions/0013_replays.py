@@ -6,8 +6,8 @@ Written out in plain column types, so that later changes of our own types do not
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012_replays"
-down_revision = "0011_snapshots"
+revision = "0013_replays"
+down_revision = "0012_verifications"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,257 @@
+"""Accepting a restore: a snapshot's data into an environment that stands, or all of it as a new one."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.acceptance._shared import (
+    Accepted,
+    accept,
+    change_from,
+    changeable,
+    provision_of,
+    refuse_phases,
+)
+from activities.db.acceptance.clone import written_out
+from activities.db.acceptance.create import Place, Proposed, accept_new, rails_of, refuse_faults
+from activities.db.acceptance.snapshot import kept_values
+from activities.db.errors import SnapshotUnfit
+from activities.db.inserts import Asked, new_environment, new_secrets
+from activities.db.records import Actor
+from activities.db.repositories import environments, secrets, snapshots
+from activities.db.repositories._rows import locked_organization
+from activities.db.repositories.revisions import current_blueprint
+from activities.db.repositories.secrets import NewSecret
+from activities.db.types import utc_now
+from activities.db.usage import usage_of
+from activities.secrets import MasterKeys
+from workflows.domain.blueprint import Blueprint, Service, parse_blueprint
+from workflows.domain.blueprint_models import Expose, Volume, VolumeType, data_store
+from workflows.domain.blueprint_rules import storage_class
+from workflows.domain.environment import Overrides
+from workflows.domain.errors import BlueprintInvalid, FieldError
+from workflows.domain.manifests import running_as
+from workflows.domain.operations import EnvironmentPhase, OperationKind
+from workflows.domain.plan import plan_restore
+from workflows.domain.snapshot import Engine
+from workflows.domain.snapshot_manifest import (
+    SnapshotManifest,
+    SnapshotRun,
+    StoredComponent,
+)
+
+_RESTORABLE = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED, EnvironmentPhase.ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class AsNew:
+    """As what a snapshot is restored.
+
+    `storage_classes`: by the class in the snapshot, the one to use; "" is a volume that names none. `prove`:
+    what was loaded has to be what was captured. `ttl_minutes`: after which it goes by itself; None: as the
+    Blueprint says.
+    """
+
+    name: str
+    storage_classes: Mapping[str, str] = field(default_factory=dict)
+    prove: bool = False
+    ttl_minutes: int | None = None
+
+
+async def restore_in_place(
+    session: AsyncSession, actor: Actor, snapshot_id: str, environment_id: str, *, keys: MasterKeys
+) -> Accepted:
+    """Accept that a snapshot's data replaces that of an environment which stands. Its Blueprint stays.
+
+    Raises NotFound, SnapshotNotReady, AlreadyDeleted, Deleting, Busy, NotApplicable, or SnapshotUnfit, which
+    lists each service that the data does not fit.
+    """
+    environment = await changeable(session, actor, environment_id)
+    snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
+    refuse_phases(
+        environment,
+        "data is restored into an environment that runs",
+        *(frozenset(EnvironmentPhase) - _RESTORABLE),
+    )
+    blueprint = await current_blueprint(session, environment)
+    before = await environments.overrides(session, environment.organization_id, environment.id)
+    loads = _loaded(manifest)
+    faults = _misfits(blueprint, before.replicas, loads.values())
+    if faults:
+        raise SnapshotUnfit(tuple(faults))
+    key = await secrets.data_key(session, environment.organization_id, keys)
+    provision = await provision_of(session, environment, keys, key.hash_key())
+    accepted = await accept(
+        session,
+        actor,
+        environment,
+        Asked(OperationKind.RESTORE, change=change_from(environment, before)),
+        plan_restore(provision, blueprint, loads, standing=True),
+        audit=("environment.restore", {"snapshot": snapshot.id}),
+    )
+    await environments.replace_overrides(
+        session,
+        environment,
+        before.model_copy(update={"loaded": {**before.loaded, **dict.fromkeys(loads, snapshot.id)}}),
+    )
+    run = SnapshotRun(snapshot_id=snapshot.id)
+    await snapshots.add_run(session, environment.organization_id, accepted.operation.id, run)
+    return accepted
+
+
+async def restore_as_new(
+    session: AsyncSession, actor: Actor, snapshot_id: str, wish: AsNew, place: Place, *, keys: MasterKeys
+) -> Accepted:
+    """Accept a new environment with a snapshot's Blueprint, secrets and data.
+
+    Hosts are its own: those of the snapshot may be in use. Raises NotFound, SnapshotNotReady, NameTaken,
+    CapExceeded, InvalidReferences, SecretsError, or SnapshotUnfit, which lists all that is wrong with what is
+    wished.
+    """
+    # In this order: who ends or deletes a snapshot has it locked when they come to the organisation.
+    snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
+    organization = await locked_organization(session, actor.organization_id)
+    values = await kept_values(session, snapshot, keys)
+    blueprint = _rewritten(manifest, wish, values)
+    rails = rails_of(organization, place.guard_rails)
+    usage = usage_of(blueprint, rails)
+    await refuse_faults(session, organization, blueprint, usage)
+    loads = _loaded(manifest)
+    environment = new_environment(
+        actor,
+        blueprint,
+        cluster=place.cluster,
+        plan=None,
+        installation_id=place.installation_id,
+        guard_rails=rails,
+        now=utc_now(),
+    )
+    own = {
+        # What was generated once is in the data by now: users of databases have it as their password.
+        name: NewSecret(values.get(name, secret.value), generated=secret.generated)
+        for name, secret in new_secrets(blueprint).items()
+    }
+    accepted = await accept_new(
+        session,
+        actor,
+        Proposed(environment, blueprint, usage, own),
+        keys=keys,
+        action="snapshot.restore",
+        asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
+        plan=lambda provision: plan_restore(provision, blueprint, loads, standing=False),
+    )
+    loaded = Overrides(loaded=dict.fromkeys(loads, snapshot.id))
+    await environments.replace_overrides(session, accepted.environment, loaded)
+    run = SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove)
+    await snapshots.add_run(session, snapshot.organization_id, accepted.operation.id, run)
+    return accepted
+
+
+def _loaded(manifest: SnapshotManifest) -> dict[str, StoredComponent]:
+    """Return the components that have data in the store, by service."""
+    return {each.service: each for each in manifest.components if each.parts}
+
+
+def _misfits(
+    blueprint: Blueprint, replicas: Mapping[str, int], components: Iterable[StoredComponent]
+) -> list[FieldError]:
+    """Return why a Blueprint has no place for the data of these components."""
+    known = {service.name: running_as(service) for service in blueprint.services}
+    faults: list[FieldError] = []
+    for component in components:
+        service = known.get(component.service)
+        if service is None:
+            message = "the environment has no such service; roll back to the snapshot's revision first"
+        else:
+            message = _misfit(service, replicas.get(service.name, service.replicas), component)
+        if message:
+            faults.append(FieldError(path=("services", component.service), message=message))
+    return faults
+
+
+def _misfit(service: Service, replicas: int, component: StoredComponent) -> str:
+    store = data_store(service)
+    if store is not component.store:
+        return f"keeps {store or 'no data'}, and the snapshot has {component.store} of it"
+    pods = 1 + max(part.ordinal for part in component.parts)
+    if replicas < pods:
+        return f"has {replicas} replicas, and the snapshot has data of {pods}"
+    if component.engine is Engine.LIVE_COPY:
+        mounted = {each.mount_path for each in service.volumes if each.type is VolumeType.PVC}
+        missing = sorted({part.subject for part in component.parts} - mounted)
+        if missing:
+            return f"has no volume at {', '.join(missing)}"
+    return ""
+
+
+def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
+    """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
+    kept = Blueprint.model_validate(manifest.blueprint)
+    faults = _class_faults(kept, wish.storage_classes)
+    # Those that are named already are not to be found again in what is made of them.
+    classes = {} if faults else wish.storage_classes
+    replicas = manifest.overrides.replicas
+
+    def rewritten(service: Service) -> Service:
+        return service.model_copy(
+            update={
+                "replicas": replicas.get(service.name, service.replicas),
+                "secrets": tuple(written_out(secret, values) for secret in service.secrets),
+                "expose": _own_host(service.expose),
+                "volumes": tuple(_in_class(volume, classes) for volume in service.volumes),
+            }
+        )
+
+    services = tuple(rewritten(service) for service in kept.services)
+    copied = kept.model_copy(update={"services": services})
+    if wish.ttl_minutes is not None:
+        # One that is to go by itself must be let go.
+        passing = {"ttl_minutes": wish.ttl_minutes, "protected": False, "auto_shutdown_enabled": False}
+        copied = copied.model_copy(update=passing)
+    document = copied.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    try:
+        # Through the parser: the new name is checked like any other.
+        blueprint = parse_blueprint(document, name=wish.name)
+    except BlueprintInvalid as invalid:
+        raise SnapshotUnfit((*invalid.errors, *faults)) from invalid
+    if faults:
+        raise SnapshotUnfit(tuple(faults))
+    return blueprint
+
+
+def _class_faults(kept: Blueprint, classes: Mapping[str, str]) -> list[FieldError]:
+    """Return what is wrong with storage classes that are to be used in the place of others."""
+    used = sorted(
+        {each.storage_class or "" for service in kept.services for each in service.volumes if _lasts(each)}
+    )
+    faults: list[FieldError] = []
+    for old, new in sorted(classes.items()):
+        if old not in used:
+            named = ", ".join(each or '"" (the default)' for each in used) or "none"
+            faults.append(
+                FieldError(
+                    path=("storageClasses", old),
+                    message="no volume of the snapshot has this storage class",
+                    suggestion=f"they have: {named}",
+                )
+            )
+        if problem := storage_class(new):
+            message, hint = problem
+            faults.append(FieldError(path=("storageClasses", old), message=message, suggestion=hint))
+    return faults
+
+
+def _in_class(volume: Volume, classes: Mapping[str, str]) -> Volume:
+    if not _lasts(volume):
+        return volume
+    wanted = classes.get(volume.storage_class or "", volume.storage_class)
+    return volume.model_copy(update={"storage_class": wanted})
+
+
+def _lasts(volume: Volume) -> bool:
+    return volume.type is VolumeType.PVC
+
+
+def _own_host(expose: bool | Expose) -> bool | Expose:
+    return expose.model_copy(update={"host": None}) if isinstance(expose, Expose) else expose

@@ -1,0 +1,179 @@
+"""Verifications of snapshots: asked for, under way, and what they found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.core import table_of
+from activities.db.errors import NotFound, SnapshotBusy, SnapshotNotReady
+from activities.db.ids import IdPrefix, new_id
+from activities.db.records import Actor
+from activities.db.repositories.audit import add_entry
+from activities.db.repositories.paging import Order, Page, page, scope_of
+from activities.db.repositories.snapshots import locked_snapshot
+from activities.db.tables import SnapshotVerification
+from activities.db.types import utc_now
+from workflows.contracts.verify import VerificationResult
+from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import Check, VerificationState, VerifyLevel
+
+_START_BATCH: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationRecord:
+    """One verification. `environment_id` and `operation_id`: of the environment that it restores into."""
+
+    id: str
+    organization_id: str
+    snapshot_id: str
+    level: VerifyLevel
+    state: VerificationState
+    checks: tuple[Check, ...]
+    environment_id: str | None
+    operation_id: str | None
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+async def ask(
+    session: AsyncSession, actor: Actor, snapshot_id: str, level: VerifyLevel
+) -> VerificationRecord:
+    """Accept that a snapshot is verified. Raises NotFound, SnapshotNotReady, SnapshotBusy."""
+    snapshot = await locked_snapshot(session, snapshot_id, actor.organization_id)
+    if snapshot.state is not SnapshotState.AVAILABLE:
+        raise SnapshotNotReady(snapshot.id, snapshot.state)
+    running = select(SnapshotVerification).where(
+        col(SnapshotVerification.snapshot_id) == snapshot_id,
+        col(SnapshotVerification.state) == VerificationState.RUNNING,
+    )
+    other = (await session.exec(running)).one_or_none()
+    if other is not None:
+        raise SnapshotBusy(snapshot_id, f"verification {other.id}")
+    row = SnapshotVerification(
+        id=new_id(IdPrefix.VERIFICATION),
+        organization_id=snapshot.organization_id,
+        snapshot_id=snapshot.id,
+        level=int(level),
+        state=VerificationState.RUNNING,
+        requested_by=actor.principal_id,
+        created_at=utc_now(),
+    )
+    session.add(row)
+    await add_entry(session, actor, "snapshot.verify", snapshot.id, {"level": int(level), "id": row.id})
+    await session.flush()
+    return _record(row)
+
+
+async def by_id(session: AsyncSession, verification_id: str) -> VerificationRecord:
+    """Return a verification, whoever's it is. Raises NotFound."""
+    row = await session.get(SnapshotVerification, verification_id)
+    if row is None:
+        raise NotFound("verification", verification_id)
+    return _record(row)
+
+
+async def locked(session: AsyncSession, verification_id: str) -> VerificationRecord:
+    """Lock a verification and return it. Raises NotFound."""
+    return _record(await _locked(session, verification_id))
+
+
+async def note_trial(
+    session: AsyncSession, verification_id: str, environment_id: str, operation_id: str
+) -> None:
+    """Note the environment that a locked verification restores into."""
+    row = await _locked(session, verification_id)
+    row.environment_id, row.operation_id = environment_id, operation_id
+    await session.flush()
+
+
+async def finish(session: AsyncSession, result: VerificationResult, now: datetime) -> VerificationResult:
+    """End a verification, unless it has ended; return the end that holds. Raises NotFound.
+
+    One that passed is the snapshot's `last_verified_at`; the highest level that has passed stays.
+    """
+    row = await _locked(session, result.verification_id)
+    if row.state is VerificationState.RUNNING:
+        row.state = result.state
+        row.checks = [check.model_dump(mode="json") for check in result.checks]
+        row.finished_at = now
+        if result.state is VerificationState.PASSED:
+            snapshot = await locked_snapshot(session, row.snapshot_id)
+            snapshot.last_verified_at = now
+            snapshot.verified_level = max(
+                row.level, -1 if snapshot.verified_level is None else snapshot.verified_level
+            )
+        await session.flush()
+    found = _record(row)
+    return VerificationResult(verification_id=found.id, state=found.state, checks=found.checks)
+
+
+async def list_verifications(
+    session: AsyncSession, organization_id: str, snapshot_id: str, *, limit: int, cursor: str | None = None
+) -> Page[VerificationRecord]:
+    """Return a page of a snapshot's verifications, the newest first. Raises InvalidCursor."""
+    order = Order(
+        column=table_of(SnapshotVerification).c.created_at,
+        identifier=table_of(SnapshotVerification).c.id,
+        descending=True,
+        scope=scope_of("verifications", snapshot_id),
+        times=True,
+    )
+    query = select(SnapshotVerification).where(
+        col(SnapshotVerification.organization_id) == organization_id,
+        col(SnapshotVerification.snapshot_id) == snapshot_id,
+    )
+    if cursor is not None:
+        query = query.where(order.following(cursor))
+    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
+    return page(rows, limit, _record, lambda row: order.cursor(row.created_at, row.id))
+
+
+async def get_verification(
+    session: AsyncSession, organization_id: str, snapshot_id: str, verification_id: str
+) -> VerificationRecord:
+    """Return a verification of a snapshot. Raises NotFound."""
+    row = await session.get(SnapshotVerification, verification_id)
+    if row is None or (row.organization_id, row.snapshot_id) != (organization_id, snapshot_id):
+        raise NotFound("verification", verification_id)
+    return _record(row)
+
+
+async def unfinished(session: AsyncSession, older_than: datetime) -> Sequence[VerificationRecord]:
+    """Return verifications that have not ended, asked for before that: to be started, if they are not."""
+    query = select(SnapshotVerification).where(
+        col(SnapshotVerification.state) == VerificationState.RUNNING,
+        col(SnapshotVerification.created_at) < older_than,
+    )
+    rows = await session.exec(query.order_by(col(SnapshotVerification.id)).limit(_START_BATCH))
+    return [_record(row) for row in rows]
+
+
+async def _locked(session: AsyncSession, verification_id: str) -> SnapshotVerification:
+    query = select(SnapshotVerification).where(col(SnapshotVerification.id) == verification_id)
+    found = await session.exec(query.with_for_update(), execution_options={"populate_existing": True})
+    row = found.one_or_none()
+    if row is None:
+        raise NotFound("verification", verification_id)
+    return row
+
+
+def _record(row: SnapshotVerification) -> VerificationRecord:
+    return VerificationRecord(
+        id=row.id,
+        organization_id=row.organization_id,
+        snapshot_id=row.snapshot_id,
+        level=VerifyLevel(row.level),
+        state=row.state,
+        checks=tuple(Check.model_validate(each) for each in row.checks),
+        environment_id=row.environment_id,
+        operation_id=row.operation_id,
+        requested_by=row.requested_by,
+        created_at=row.created_at,
+        finished_at=row.finished_at,
+    )

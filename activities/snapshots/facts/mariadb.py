@@ -1,0 +1,159 @@
+"""Facts of a MariaDB server, from what `mariadb-dump` writes: statements, and rows as `INSERT INTO`.
+
+Rows may stand one to a line or many; either way what is counted is the text between their parentheses. That
+text has no line ends of its own, for strings are escaped and binary data are in hexadecimal.
+"""
+
+import re
+from typing import Final
+
+from activities.snapshots.facts.observer import LONGEST, ContentBroken, Observer, Steps
+from activities.snapshots.facts.tallies import Counting, digest_of, new_digest, number, sum_of
+from workflows.domain.snapshot_facts import Facts, Format, Kind
+
+_NAME: Final = rb"`((?:[^`]|``)+)`"
+_INSERT: Final = re.compile(
+    rb"INSERT (?:IGNORE )?INTO " + _NAME + rb"(?: \((?:`(?:[^`]|``)+`(?:, ?)?)+\))? VALUES[ \n]"
+)
+_ROW: Final = re.compile(rb"(\((?:[^'()]++|'(?:[^'\\]++|\\.)*+')*+\))([,;])\n?", re.DOTALL)
+_OUTSIDE: Final = re.compile(rb"[^')]*+")
+_INSIDE: Final = re.compile(rb"(?:[^'\\]++|\\.)*+", re.DOTALL)
+_USE: Final = re.compile(rb"USE " + _NAME)
+_TABLE: Final = re.compile(rb"CREATE TABLE " + _NAME + rb" \(")
+_NEXT_ID: Final = re.compile(rb"\) ENGINE=.* AUTO_INCREMENT=(\d+)")
+_SETVAL: Final = re.compile(rb"(?:DO|SELECT) SETVAL\(" + _NAME + rb", (-?\d+), ([01])")
+_MADE: Final = {
+    "DATABASE": re.compile(rb"CREATE DATABASE (?:/\*.*?\*/ )?" + _NAME),
+    "VIEW": re.compile(rb"/\*!50001 VIEW " + _NAME),
+    "TRIGGER": re.compile(rb"(?:/\*!50003 )?CREATE\b.*? TRIGGER (`(?:[^`]|``)+`|\S+)"),
+    "EVENT": re.compile(rb"(?:/\*!50106 )?CREATE\b.*? EVENT " + _NAME),
+    "ROUTINE": re.compile(rb"CREATE\b.*? (?:FUNCTION|PROCEDURE|PACKAGE|PACKAGE BODY) (`(?:[^`]|``)+`|\S+)"),
+    "SEQUENCE": re.compile(rb"CREATE SEQUENCE " + _NAME),
+}
+_ENDS: Final = (b"-- Dump completed", b"-- There is no database.")
+
+
+class MariadbObserver(Observer):
+    """Rows by table, what is defined, and what sequences and AUTO_INCREMENT stand at."""
+
+    format = Format.MARIADB
+
+    def __init__(self) -> None:
+        self._tables = Counting(Kind.TABLES)
+        self._sequences = Counting(Kind.SEQUENCES)
+        self._definitions = Counting(Kind.DEFINITIONS)
+        self._database = ""
+        self._table: str | None = None
+        self._rows = [0, 0, 0]
+        super().__init__()
+
+    def _read(self) -> Steps[None]:
+        last = b""
+        while not (yield from self._at_end()):
+            while self._data.find(b"\n", self._at) < 0 and self._there < LONGEST and not self._ended:
+                yield
+            inserted = _INSERT.match(self._data, self._at)
+            if inserted is not None:
+                self._at = inserted.end()
+                yield from self._values(self._qualified(inserted[1]))
+            else:
+                line = yield from self._line()
+                self._statement(line)
+                last = line or last
+        self._finish_table()
+        if not last.startswith(_ENDS):
+            raise ContentBroken("the dump is cut")
+
+    def _statement(self, line: bytes) -> None:
+        if (used := _USE.match(line)) is not None:
+            self._finish_table()
+            self._database = _plain(used[1])
+        elif (table := _TABLE.match(line)) is not None:
+            self._begin_table(self._qualified(table[1]))
+            self._definitions.add("TABLE", 1, 0, digest_of(self._qualified(table[1])))
+        elif (next_id := _NEXT_ID.match(line)) is not None and self._table is not None:
+            self._sequences.add(f"{self._table} (next id)", int(next_id[1]), 0, 0)
+        elif (value := _SETVAL.match(line)) is not None:
+            self._sequences.add(self._qualified(value[1]), int(value[2]), 0, digest_of(value[3]))
+        else:
+            for kind, pattern in _MADE.items():
+                if (made := pattern.match(line)) is not None:
+                    self._definitions.add(kind, 1, 0, digest_of(self._database, made[1]))
+                    break
+
+    def _values(self, table: str) -> Steps[None]:
+        """Count the rows of one INSERT."""
+        if table != self._table:
+            self._begin_table(table)
+        more = True
+        while more:
+            if not self._there:
+                yield from self._need(1)
+            more = self._whole_rows()
+            if more and self._there >= LONGEST:
+                more = yield from self._long_row()
+            elif more:
+                yield from self._need(self._there + 1)
+
+    def _whole_rows(self) -> bool:
+        """Count the rows that are there to their ends; whether there are more."""
+        data, at, rows, more = self._data, self._at, [], True
+        while more and (row := _ROW.match(data, at)) is not None:
+            # The end of the line may be yet to come.
+            if row.end() == len(data) and not data.endswith(b"\n") and not self._ended:
+                break
+            at = row.end()
+            rows.append(row[1])
+            more = row[2] == b","
+        self._at = at
+        self._count(len(rows), sum(map(len, rows)), sum_of(rows))
+        return more
+
+    def _long_row(self) -> Steps[bool]:
+        """Count one row without keeping it; whether there are more."""
+        if self._data[self._at : self._at + 1] != b"(":
+            raise ContentBroken(f"the rows of {self._table} cannot be read")
+        digest, size, inside = new_digest(), 0, False
+        while True:
+            yield from self._need(2)
+            run = (_INSIDE if inside else _OUTSIDE).match(self._data, self._at)
+            stop = run.end() if run is not None else self._at
+            end = min(stop + 1, len(self._data))
+            # A backslash at the end of what is there belongs to what comes next.
+            end -= inside and end > stop and self._data[stop:end] == b"\\"
+            digest.update(self._data[self._at : end])
+            size += end - self._at
+            last, closed = self._data[end - 1 : end], end > stop
+            self._at = end
+            if closed and last == b"'":
+                inside = not inside
+            elif closed:
+                break
+        self._count(1, size, number(digest))
+        separator = yield from self._take(1)
+        while not (yield from self._at_end()) and self._data[self._at : self._at + 1] == b"\n":
+            self._at += 1
+        return separator == b","
+
+    def _count(self, rows: int, size: int, value: int) -> None:
+        for place, more in enumerate((rows, size, value)):
+            self._rows[place] += more
+
+    def _begin_table(self, name: str) -> None:
+        self._finish_table()
+        self._table = name
+
+    def _finish_table(self) -> None:
+        if self._table is not None:
+            self._tables.add(self._table, *self._rows)
+        self._table, self._rows = None, [0, 0, 0]
+
+    def _qualified(self, name: bytes) -> str:
+        return f"{self._database}.{_plain(name)}"
+
+    def _found(self) -> Facts:
+        return self._facts(self._tables, self._sequences, self._definitions)
+
+
+def _plain(name: bytes) -> str:
+    return name.replace(b"``", b"`").decode(errors="replace")

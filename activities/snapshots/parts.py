@@ -1,0 +1,90 @@
+"""Which pods a service's data is in, and which streams it is made of there."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from activities._readiness import LOOK_SECONDS
+from activities._step import fail
+from clusters.gateway import Cluster
+from clusters.objects import Manifest, ObjectRef
+from clusters.view import NamespaceView
+from workflows.domain import manifests
+from workflows.domain.blueprint_models import DataStore, Service
+from workflows.domain.environment import EnvironmentContext
+from workflows.domain.failures import FailureKind, failure
+from workflows.domain.json_reading import mapping, number, text
+from workflows.domain.names import NAME
+from workflows.domain.readiness_view import holds
+from workflows.domain.snapshot_dump import Part, fixed_parts, postgres_databases, postgres_parts
+
+_ASK_SECONDS: Final = 60.0
+_MOST_NAMES: Final = 4 * 1024 * 1024
+
+
+async def parts_in(
+    cluster: Cluster, context: EnvironmentContext, pod: str, service: Service, store: DataStore
+) -> tuple[Part, ...]:
+    """Return the streams of a service's data in one of its pods; a server is asked for its databases."""
+    parts = fixed_parts(store, service)
+    if parts is not None:
+        return parts
+    asked = await cluster.execute(
+        context.namespace,
+        pod,
+        postgres_databases(),
+        container=service.name,
+        timeout=_ASK_SECONDS,
+        output_limit=_MOST_NAMES,
+    )
+    if asked.exit_code != 0:
+        said = asked.stderr.decode(errors="replace").strip()
+        message = f"{service.name} does not tell its databases: {said or f'status {asked.exit_code}'}"
+        fail(failure(FailureKind.TRANSFER_FAILED, message))
+    return postgres_parts(name.decode() for name in asked.stdout.split(b"\0") if name)
+
+
+async def await_pods(
+    cluster: Cluster, view: NamespaceView, context: EnvironmentContext, service: Service, deadline: datetime
+) -> tuple[str, ...]:
+    """Wait until every pod that keeps a part of the service's data is ready; return their names in order.
+
+    A time-out at the deadline when one is not. Several pods of a Deployment keep data that nobody can tell
+    apart, which is refused.
+    """
+    workload = ObjectRef(manifests.workload_kind(service), service.name, context.namespace)
+    await view.synced()
+    while True:
+        version = view.version
+        live = await cluster.get(workload)
+        pods = None if live is None else _pods(view, service, live)
+        if pods is not None:
+            return pods
+        remaining = (deadline - datetime.now(UTC)).total_seconds()
+        if remaining <= 0:
+            message = f"Not every pod of {service.name} is ready: its data cannot be reached."
+            fail(failure(FailureKind.TIMEOUT, message), final=True)
+        await view.changed(
+            version, timeout=max(min(remaining, LOOK_SECONDS), 0.01), labels={NAME: service.name}
+        )
+
+
+def _pods(view: NamespaceView, service: Service, workload: Manifest) -> tuple[str, ...] | None:
+    """Return the names of the pods that keep data; None while one of them is not ready."""
+    wanted = number(workload, "spec", "replicas") or 0
+    ready = sorted(
+        text(pod, "metadata", "name")
+        for pod in view.objects("Pod", labels=_labels(workload))
+        if holds(pod, "Ready") and not text(pod, "metadata", "deletionTimestamp")
+    )
+    if workload["kind"] == "StatefulSet":
+        names = tuple(f"{service.name}-{ordinal}" for ordinal in range(int(wanted)))
+        return names if names and set(names) <= set(ready) else None
+    if wanted > 1:
+        message = f"{service.name} has {int(wanted)} pods without volumes, each with data of its own."
+        fail(failure(FailureKind.CONFLICT, message), final=True)
+    return tuple(ready[:1]) or None
+
+
+def _labels(workload: Manifest) -> dict[str, str]:
+    selector = mapping(workload, "spec", "selector", "matchLabels")
+    return {key: str(value) for key, value in selector.items()}

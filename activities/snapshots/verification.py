@@ -1,0 +1,156 @@
+"""What a verification needs of Perdure's own state: its row, keys, and an environment to restore into."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from temporalio import activity
+
+from activities._state import sealer_of, told_as_failures
+from activities._step import alive
+from activities.db import acceptance
+from activities.db.acceptance import Accepted, AsNew, Place
+from activities.db.engine import Database
+from activities.db.errors import AlreadyDeleted, DomainError, NotFound
+from activities.db.records import Actor
+from activities.db.repositories import operations, snapshots, verifications
+from activities.db.repositories.environments import get_environment
+from activities.db.repositories.verifications import VerificationRecord
+from activities.db.tables import Role
+from activities.secrets import MasterKeys, Sealer
+from activities.snapshots.ledger import loadable
+from activities.temporal import TemporalError, WorkflowStarter
+from workflows.contracts.snapshot import Loadable
+from workflows.contracts.verify import (
+    LoadableWanted,
+    OperationEnded,
+    OperationWanted,
+    Trial,
+    VerificationInput,
+    VerificationPlan,
+    VerificationResult,
+    VerifyControlActivities,
+)
+from workflows.domain.verification import VerificationState
+
+_LOOK_SECONDS: Final = 1.0
+_HOURS: Final = 24
+"""After so long the environment goes by itself, whatever has become of the verification."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlVerification(VerifyControlActivities):
+    """Verifications over the database."""
+
+    database: Database
+    keys: MasterKeys
+    sealers: Mapping[str, Sealer]
+    starter: WorkflowStarter
+
+    @activity.defn(name="verify.begin")
+    async def begin(self, request: VerificationInput) -> VerificationPlan:
+        """See `VerifyControlActivities`."""
+        async with told_as_failures(), self.database.reading() as session:
+            found = await verifications.by_id(session, request.verification_id)
+            snapshot = await snapshots.get_snapshot(session, found.organization_id, found.snapshot_id)
+            environment = await get_environment(session, found.organization_id, snapshot.environment_id)
+        if found.state is not VerificationState.RUNNING or snapshot.manifest is None:
+            return VerificationPlan(proceed=False)
+        return VerificationPlan(
+            proceed=True,
+            snapshot_id=snapshot.id,
+            organization_id=snapshot.organization_id,
+            cluster=environment.cluster,
+            level=found.level,
+            components=tuple(each for each in snapshot.manifest.components if each.parts),
+        )
+
+    @activity.defn(name="verify.loadable")
+    async def loadable(self, request: LoadableWanted) -> Loadable:
+        """See `VerifyControlActivities`."""
+        async with told_as_failures(), self.database.reading() as session:
+            found = await verifications.by_id(session, request.verification_id)
+            snapshot = await snapshots.get_snapshot(session, found.organization_id, found.snapshot_id)
+            environment = await get_environment(session, found.organization_id, snapshot.environment_id)
+            sealer = sealer_of(self.sealers, environment.cluster)
+            return await loadable(session, snapshot, request.service, self.keys, sealer)
+
+    @activity.defn(name="verify.restore")
+    async def restore(self, request: VerificationInput) -> Trial:
+        """See `VerifyControlActivities`. Row and environment are written together: a repeat finds both."""
+        try:
+            async with self.database.transaction() as session:
+                found = await verifications.locked(session, request.verification_id)
+                if found.operation_id is not None:
+                    return Trial(operation_id=found.operation_id)
+                snapshot = await snapshots.get_snapshot(session, found.organization_id, found.snapshot_id)
+                source = await get_environment(session, found.organization_id, snapshot.environment_id)
+                accepted = await acceptance.restore_as_new(
+                    session,
+                    _actor(found),
+                    snapshot.id,
+                    AsNew(_trial_name(found), prove=True, ttl_minutes=_HOURS * 60),
+                    Place(source.cluster, source.installation_id, source.guard_rails),
+                    keys=self.keys,
+                )
+                await verifications.note_trial(
+                    session, found.id, accepted.environment.id, accepted.operation.id
+                )
+        except DomainError as refused:
+            return Trial(refused=f"It cannot be restored into an environment of its own: {refused}.")
+        await self._start(accepted)
+        return Trial(operation_id=accepted.operation.id)
+
+    @activity.defn(name="verify.await_operation")
+    async def await_operation(self, request: OperationWanted) -> OperationEnded:
+        """See `VerifyControlActivities`."""
+        async with alive():
+            while True:
+                async with self.database.reading() as session:
+                    ref = await operations.operation_ref(session, request.operation_id)
+                    record = await operations.get_operation(
+                        session, ref.organization_id, request.operation_id
+                    )
+                if record.ended:
+                    return OperationEnded(failure=record.failure)
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    @activity.defn(name="verify.remove")
+    async def remove(self, request: VerificationInput) -> Trial:
+        """See `VerifyControlActivities`. A deletion that runs already is answered again."""
+        async with self.database.reading() as session:
+            found = await verifications.by_id(session, request.verification_id)
+        if found.environment_id is None:
+            return Trial()
+        try:
+            async with self.database.transaction() as session:
+                accepted = await acceptance.delete_environment(
+                    session, _actor(found), found.environment_id, force=False
+                )
+        except (AlreadyDeleted, NotFound):
+            return Trial()
+        await self._start(accepted)
+        return Trial(operation_id=accepted.operation.id)
+
+    @activity.defn(name="verify.finish")
+    async def finish(self, result: VerificationResult) -> VerificationResult:
+        """See `VerifyControlActivities`."""
+        async with told_as_failures(), self.database.transaction() as session:
+            return await verifications.finish(session, result, datetime.now(UTC))
+
+    async def _start(self, accepted: Accepted) -> None:
+        try:
+            await self.starter.start(accepted.start())
+        except TemporalError:
+            # The reconciler starts it.
+            activity.logger.warning("start deferred", extra={"operationId": accepted.operation.id})
+
+
+def _actor(found: VerificationRecord) -> Actor:
+    return Actor(found.organization_id, found.requested_by, None, Role.DEVELOPER)
+
+
+def _trial_name(found: VerificationRecord) -> str:
+    return f"verify-{found.id[-12:].lower()}"

@@ -1,0 +1,1 @@
+"""Snapshots of environments: taken, listed, restored, deleted."""

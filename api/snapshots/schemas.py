@@ -1,0 +1,122 @@
+"""Snapshots as the API takes and answers them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import Field, StrictInt, StrictStr, model_validator
+
+from api.envelope import ApiInput, ApiModel
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.snapshot import Consistency, Engine, Scope
+from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import VerificationState, VerifyLevel
+
+DEFAULT_DAYS = 30
+
+
+class CreateSnapshot(ApiInput):
+    """What `POST /environments/{id}/snapshots` may be sent."""
+
+    name: str = Field(default="", max_length=63, pattern=r"^[^\x00]*$", description="For people")
+    consistency_floor: Consistency | None = Field(
+        default=None, description="Below it there is to be no snapshot: the operation fails"
+    )
+    expires_in_days: StrictInt | None = Field(
+        default=DEFAULT_DAYS, ge=1, le=3650, description="null: it is kept until it is deleted"
+    )
+
+
+class RestoreSnapshot(ApiInput):
+    """What `POST /snapshots/{id}/restore` is sent: one of `environmentId` and `name`."""
+
+    environment_id: StrictStr | None = Field(
+        default=None, max_length=100, description="Replace the data of this environment, which runs"
+    )
+    name: str | None = Field(default=None, max_length=100, description="Make a new environment of this name")
+    storage_classes: dict[str, str] = Field(
+        default={},
+        max_length=100,
+        description='Of a new environment: by storage class in the snapshot ("": none), the one to use',
+    )
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.environment_id is None) == (self.name is None):
+            raise ValueError("one of environmentId and name says where to")
+        if self.environment_id is not None and self.storage_classes:
+            raise ValueError("storageClasses belongs to a new environment: the volumes of one that runs stay")
+        return self
+
+
+class VerifySnapshot(ApiInput):
+    """What `POST /snapshots/{id}/verify` may be sent."""
+
+    level: VerifyLevel = Field(
+        default=VerifyLevel.READABLE,
+        description="0: objects, sizes, digests; 1: opened and read to the end; 2: restored and compared",
+    )
+
+
+class CheckOut(ApiModel):
+    """One thing that was looked at."""
+
+    level: VerifyLevel
+    subject: str
+    ok: bool
+    message: str = ""
+
+
+class VerificationOut(ApiModel):
+    """A look at whether a snapshot is what it says. `checks` are there at its end."""
+
+    id: str
+    snapshot_id: str
+    level: VerifyLevel
+    state: VerificationState = Field(description="`aborted`: it could not be told, either way")
+    checks: list[CheckOut]
+    environment_id: str | None = Field(default=None, description="Into which it was restored; level 2")
+    operation_id: str | None = None
+    requested_by: str
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class ComponentOut(ApiModel):
+    """A service in a snapshot."""
+
+    service: str
+    store: DataStore | None = Field(default=None, description="Absent: it keeps no data")
+    engine: Engine
+    consistency: Consistency
+    quiesced: bool = Field(description="Its own hook held it still")
+    captured_at: datetime | None = None
+    parts: int = Field(description="Streams in the store")
+    plain_bytes: int
+    stored_bytes: int
+
+
+class SnapshotOut(ApiModel):
+    """What an environment was at one time. `components` are absent in lists."""
+
+    id: str
+    name: str
+    state: SnapshotState
+    environment_id: str
+    environment_name: str
+    operation_id: str
+    revision: int | None = None
+    consistency: Consistency | None = Field(
+        default=None, description="The least of all components that keep data"
+    )
+    scope: Scope | None = Field(default=None, description="`one-point`: all data is of one moment")
+    plain_bytes: int
+    stored_bytes: int = Field(description="After compression, encrypted")
+    created_by: str
+    created_at: datetime
+    published_at: datetime | None = None
+    expires_at: datetime | None = None
+    last_verified_at: datetime | None = None
+    verified_level: VerifyLevel | None = Field(default=None, description="The highest that has passed")
+    components: list[ComponentOut] | None = None

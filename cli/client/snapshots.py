@@ -1,0 +1,48 @@
+"""Snapshots: taken, listed, restored, deleted."""
+
+import uuid
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from cli.client.transport import Answer, Transport, data_of, present, segment
+from cli.models import Operation
+from cli.models_snapshots import Snapshot
+
+
+class SnapshotCalls(Transport):
+    """Snapshots: taken, listed, restored, deleted."""
+
+    def take_snapshot(self, environment_id: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
+        """Take a snapshot; the operation names it. A null in the body means something."""
+        return self._operation(f"/v1/environments/{segment(environment_id)}/snapshots", body)
+
+    def snapshots(
+        self, environment_id: str | None = None, *, state: str | None = None, limit: int | None = None
+    ) -> Answer[list[Snapshot]]:
+        """Return snapshots, the newest first; those of one environment, or of all."""
+        path = "/v1/environments/snapshots"
+        if environment_id is not None:
+            path = f"/v1/environments/{segment(environment_id)}/snapshots"
+        return self._read(list[Snapshot], list(self._pages(path, present({"state": state}), limit=limit)))
+
+    def snapshot(self, snapshot_id: str) -> Answer[Snapshot]:
+        """Return one snapshot with its components."""
+        return self._read(Snapshot, self._get(f"/v1/snapshots/{segment(snapshot_id)}"))
+
+    def snapshot_manifest(self, snapshot_id: str) -> JsonValue:
+        """Return all that is written down of a snapshot."""
+        return self._get(f"/v1/snapshots/{segment(snapshot_id)}/manifest")
+
+    def restore_snapshot(self, snapshot_id: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
+        """Restore a snapshot as a new environment, or its data in place."""
+        return self._operation(f"/v1/snapshots/{segment(snapshot_id)}/restore", body)
+
+    def delete_snapshot(self, snapshot_id: str) -> Answer[Snapshot]:
+        """Take a snapshot out of use; what is stored of it goes afterwards."""
+        document = self._send("DELETE", f"/v1/snapshots/{segment(snapshot_id)}")
+        return self._read(Snapshot, data_of(document))
+
+    def _operation(self, path: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
+        document = self._send("POST", path, body=body, idempotency_key=str(uuid.uuid4()))
+        return self._read(Operation, data_of(document))

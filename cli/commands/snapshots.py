@@ -1,0 +1,220 @@
+"""`perdure snapshot`: take environments as they are, with their data, and bring them back."""
+
+# ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.asking import confirm
+from cli.completion import environment_names
+from cli.errors import UsageFault
+from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption, assignments
+from cli.output import OutputFormat, emit, tell
+from cli.session import session_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+
+class Floor(StrEnum):
+    """The least consistency that is of use, the best first."""
+
+    APPLICATION = "application"
+    CRASH_GROUP = "crash-group"
+    CRASH_VOLUME = "crash-volume"
+    LIVE_COPY = "live-copy"
+    CONFIG_ONLY = "config-only"
+
+
+class SnapshotState(StrEnum):
+    """Where a snapshot stands."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    FAILED = "failed"
+    DELETING = "deleting"
+
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+SnapshotArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SNAPSHOT",
+        help="Id of the snapshot (snap_...), or latest:NAME for an environment's newest that is available.",
+    ),
+]
+
+
+@app.command("create")
+def create(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    name: Annotated[str | None, typer.Option("--name", help="A name for people.")] = None,
+    floor: Annotated[
+        Floor | None,
+        typer.Option("--floor", help="Fail, and keep nothing, when no better than this can be had."),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option("--expires-in-days", min=1, max=3650, help="Keep it for so long; 30 if absent."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep it until it is deleted.")] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Take a snapshot of an environment that runs: Blueprint, secrets and data. It runs on meanwhile.
+
+    It can be used once its operation has succeeded, and shows what was reached for each service.
+    """
+    from cli import views_snapshots
+    from cli.commands.environments import finish
+    from cli.lookup import environment_id
+
+    if keep and days is not None:
+        raise UsageFault("--keep and --expires-in-days exclude each other.")
+    body: dict[str, JsonValue] = {}
+    if name is not None:
+        body["name"] = name
+    if floor is not None:
+        body["consistencyFloor"] = floor.value
+    if keep or days is not None:
+        body["expiresInDays"] = days
+    with session_of(context).client() as client:
+        answer = client.take_snapshot(environment_id(client, environment), body)
+        finish(client, answer, environment, wait, timeout, output)
+        snapshot = answer.value.snapshot_id
+        if wait and snapshot is not None and output is OutputFormat.TABLE:
+            taken = client.snapshot(snapshot)
+            emit(output, taken.raw, views_snapshots.snapshot(taken.value))
+
+
+@app.command("list")
+def list_snapshots(
+    context: typer.Context,
+    environment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME|ID]",
+            help="Name or id of an environment; all if absent, those that are gone too.",
+            autocompletion=environment_names,
+        ),
+    ] = None,
+    state: Annotated[SnapshotState | None, typer.Option("--state", help="Only those in this state.")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """List snapshots, the newest first."""
+    from cli import views_snapshots
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        identifier = None if environment is None else environment_id(client, environment)
+        answer = client.snapshots(identifier, state=None if state is None else state.value)
+    emit(output, answer.raw, views_snapshots.snapshot_list(answer.value))
+
+
+@app.command("get")
+def get(
+    context: typer.Context, snapshot: SnapshotArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """Show a snapshot with what was reached for each service."""
+    from cli import views_snapshots
+    from cli.lookup import snapshot_id
+
+    with session_of(context).client() as client:
+        answer = client.snapshot(snapshot_id(client, snapshot))
+    emit(output, answer.raw, views_snapshots.snapshot(answer.value))
+
+
+@app.command("manifest")
+def manifest(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", metavar="FILE", help="Write it there, as JSON.")
+    ] = None,
+    output: OutputOption = OutputFormat.JSON,
+) -> None:
+    """Print all that is written down of a snapshot but bytes and secrets: Blueprint, images, digests."""
+    from cli.files import write_json
+    from cli.lookup import snapshot_id
+    from cli.output import to_yaml
+
+    with session_of(context).client() as client:
+        document = client.snapshot_manifest(snapshot_id(client, snapshot))
+    if file is None:
+        emit(output, document, [to_yaml(document).rstrip("\n")])
+    else:
+        write_json(file, document)
+
+
+@app.command("restore")
+def restore(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="NEW-NAME", help="Make a new environment of this name.")
+    ] = None,
+    in_place: Annotated[
+        str | None,
+        typer.Option(
+            "--in-place",
+            metavar="NAME|ID",
+            help="Replace the data of this environment; its Blueprint and secrets stay.",
+            autocompletion=environment_names,
+        ),
+    ] = None,
+    storage_class: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--storage-class", metavar="OLD=NEW", help="Of a new environment's volumes. May be repeated."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
+    wait: WaitOption = True,
+    timeout: TimeoutOption = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Restore a snapshot: --into a new environment, or --in-place of the data of one that is there."""
+    from cli.commands.environments import finish
+    from cli.lookup import environment_id, snapshot_id
+
+    classes = assignments("--storage-class", storage_class, "OLD=NEW")
+    if (into is None) == (in_place is None):
+        raise UsageFault("One of --into and --in-place says where to.")
+    if in_place is not None and classes:
+        raise UsageFault("--storage-class goes with --into: volumes of an environment that is there stay.")
+    with session_of(context).client() as client:
+        identifier = snapshot_id(client, snapshot)
+        body: dict[str, JsonValue] = {}
+        if in_place is not None:
+            body["environmentId"] = environment_id(client, in_place, living=True)
+            confirm(f"Replace the data of environment {in_place} by that of {identifier}?", yes=yes)
+        else:
+            body["name"] = into
+            if classes:
+                body["storageClasses"] = {**classes}
+        answer = client.restore_snapshot(identifier, body)
+        finish(client, answer, in_place or into or "", wait, timeout, output)
+
+
+@app.command("delete")
+def delete(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Delete a snapshot: it cannot be used from now on, and what is stored of it is removed soon."""
+    from cli.lookup import snapshot_id
+
+    with session_of(context).client() as client:
+        identifier = snapshot_id(client, snapshot)
+        confirm(f"Delete snapshot {identifier}?", yes=yes)
+        answer = client.delete_snapshot(identifier)
+    if output is OutputFormat.TABLE:
+        tell(f"Snapshot {identifier} is {answer.value.state}.")
+    else:
+        emit(output, answer.raw, ())

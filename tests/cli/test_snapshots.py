@@ -1,0 +1,238 @@
+"""`perdure snapshot` against the scripted API."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run, stdout_json
+from tests.cli.scripted_api import (
+    ENVIRONMENT_ID,
+    OPERATION_ID,
+    LiveOperation,
+    ScriptedApi,
+    data,
+    environment,
+    problem,
+)
+
+SNAPSHOT_ID = "snap_01K0000000000000000000SHOP"
+TAKING = f"/v1/environments/{ENVIRONMENT_ID}/snapshots"
+RESTORING = f"/v1/snapshots/{SNAPSHOT_ID}/restore"
+ACCEPTED = {
+    "id": OPERATION_ID,
+    "kind": "snapshot",
+    "state": "accepted",
+    "environmentId": ENVIRONMENT_ID,
+    "snapshotId": SNAPSHOT_ID,
+}
+LISTED = {
+    "id": SNAPSHOT_ID,
+    "name": "nightly",
+    "state": "available",
+    "environmentId": ENVIRONMENT_ID,
+    "environmentName": "shop",
+    "operationId": OPERATION_ID,
+    "revision": 3,
+    "consistency": "live-copy",
+    "scope": "independent",
+    "plainBytes": 52_428_800,
+    "storedBytes": 12_897_485,
+    "createdBy": "prn_1",
+    "createdAt": "2026-11-22T10:00:00Z",
+    "expiresAt": "2999-11-22T10:00:00Z",
+}
+FOUND = {
+    **LISTED,
+    "components": [
+        {
+            "service": "db",
+            "store": "postgres",
+            "engine": "exec-dump",
+            "consistency": "application",
+            "quiesced": False,
+            "parts": 2,
+            "plainBytes": 52_428_800,
+            "storedBytes": 12_897_485,
+        },
+        {
+            "service": "api",
+            "engine": "manifest-only",
+            "consistency": "config-only",
+            "quiesced": False,
+            "parts": 0,
+            "plainBytes": 0,
+            "storedBytes": 0,
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "body"),
+    [
+        ((), {}),
+        (
+            ("--name", "nightly", "--floor", "application", "--expires-in-days", "7"),
+            {"name": "nightly", "consistencyFloor": "application", "expiresInDays": 7},
+        ),
+        (("--keep",), {"expiresInDays": None}),
+    ],
+)
+def test_what_is_wanted_of_a_snapshot_is_sent(
+    api: ScriptedApi, run: Run, options: tuple[str, ...], body: Any
+) -> None:
+    api.on("POST", TAKING, data(ACCEPTED, 202))
+    result = run("snapshot", "create", ENVIRONMENT_ID, "--no-wait", *options)
+    assert result.exit_code == 0, result.output
+    [sent] = api.requests
+    assert sent.body == body
+    assert sent.headers["idempotency-key"]
+    assert SNAPSHOT_ID in result.stdout
+    assert "Watch it: perdure op watch" in result.stderr
+
+
+def test_one_that_was_waited_for_is_shown(
+    api: ScriptedApi, run: Run, live: Callable[..., LiveOperation]
+) -> None:
+    api.on("POST", TAKING, data(ACCEPTED, 202))
+    api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(FOUND))
+    live((None, {"state": "succeeded"}), steps=("survey",), kind="snapshot")
+    result = run("snapshot", "create", ENVIRONMENT_ID)
+    assert result.exit_code == 0, result.output
+    shown = [line.split() for line in result.stdout.splitlines()]
+    assert shown[0] == ["Snapshot:", SNAPSHOT_ID]
+    assert ["Stored:", "12.3", "MiB"] in shown
+    assert ["db", "postgres", "exec-dump", "application", "50", "MiB", "12.3", "MiB"] in shown
+    assert ["api", "manifest-only", "config-only"] in shown
+    assert "Snapshot of" in result.stderr
+    as_json = run("snapshot", "create", ENVIRONMENT_ID, "-o", "json")
+    assert stdout_json(as_json)["state"] == "succeeded"
+
+
+def test_one_that_failed_is_not_shown(api: ScriptedApi, run: Run, live: Callable[..., LiveOperation]) -> None:
+    api.on("POST", TAKING, data(ACCEPTED, 202))
+    live((None, {"state": "failed"}), steps=("survey",), kind="snapshot")
+    result = run("snapshot", "create", ENVIRONMENT_ID)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert not api.sent("GET", f"/v1/snapshots/{SNAPSHOT_ID}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("create", "shop", "--keep", "--expires-in-days", "1"),
+        ("create", "shop", "--expires-in-days", "0"),
+        ("create", "shop", "--floor", "best"),
+        ("list", "--state", "gone"),
+        ("restore", SNAPSHOT_ID),
+        ("restore", SNAPSHOT_ID, "--into", "copy", "--in-place", "shop"),
+        ("restore", SNAPSHOT_ID, "--in-place", "shop", "--storage-class", "a=b"),
+        ("restore", SNAPSHOT_ID, "--into", "copy", "--storage-class", "a"),
+    ],
+)
+def test_wrong_usage_asks_the_api_nothing(api: ScriptedApi, run: Run, arguments: tuple[str, ...]) -> None:
+    assert run("snapshot", *arguments).exit_code == 2
+    assert api.requests == []
+
+
+def test_snapshots_are_listed_over_all_pages(api: ScriptedApi, run: Run) -> None:
+    failed = {**LISTED, "id": "snap_2", "state": "failed", "storedBytes": 0, "expiresAt": None}
+    api.on("GET", "/v1/environments/snapshots", data([LISTED], nextCursor="more"), data([failed]))
+    lines = run("snapshot", "list").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["ID", SNAPSHOT_ID, "snap_2"]
+    assert "12.3 MiB" in lines[1]
+    assert lines[2].endswith("never")
+    assert "0 B" not in lines[2]
+    assert api.requests[-1].query["cursor"] == "more"
+    api.on("GET", TAKING, data([]))
+    assert run("snapshot", "list", ENVIRONMENT_ID, "--state", "failed").stdout == "No snapshots.\n"
+    assert api.requests[-1].query["state"] == "failed"
+
+
+def test_the_newest_of_an_environment_can_be_named_by_that(api: ScriptedApi, run: Run) -> None:
+    api.on("GET", "/v1/environments", data([environment()]))
+    api.on("GET", TAKING, data([LISTED], nextCursor="more"))
+    api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(FOUND))
+    assert stdout_json(run("snapshot", "get", "latest:shop", "-o", "json"))["id"] == SNAPSHOT_ID
+    [asked] = api.sent("GET", TAKING)
+    assert asked.query == {"state": "available", "limit": "1"}
+    api.on("GET", TAKING, data([]))
+    none = run("snapshot", "get", "latest:shop")
+    assert none.exit_code == 6
+    assert "no snapshot of 'shop' that is available" in none.stderr
+    assert run("snapshot", "get", "snap_none").exit_code == 6
+
+
+def test_a_manifest_is_printed_or_written(api: ScriptedApi, run: Run, tmp_path: Path) -> None:
+    document = {"version": 1, "environment_name": "shop", "note": "ü"}
+    api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}/manifest", data(document))
+    assert stdout_json(run("snapshot", "manifest", SNAPSHOT_ID)) == document
+    assert "environment_name: shop" in run("snapshot", "manifest", SNAPSHOT_ID, "-o", "yaml").stdout
+    file = tmp_path / "manifest.json"
+    written = run("snapshot", "manifest", SNAPSHOT_ID, "--file", str(file))
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert json.loads(file.read_text("utf-8")) == document
+    refused = run("snapshot", "manifest", SNAPSHOT_ID, "--file", str(tmp_path / "no" / "file"))
+    assert refused.exit_code == 2
+
+
+def test_a_restore_goes_into_a_new_environment(
+    api: ScriptedApi, run: Run, live: Callable[..., LiveOperation]
+) -> None:
+    restoring = {**ACCEPTED, "kind": "restore"}
+    api.on("POST", RESTORING, data(restoring, 202))
+    live((None, {"state": "succeeded"}), steps=("namespace",), kind="restore")
+    result = run("snapshot", "restore", SNAPSHOT_ID, "--into", "copy", "--storage-class", "slow=fast")
+    assert result.exit_code == 0, result.output
+    [sent] = api.sent("POST", RESTORING)
+    assert sent.body == {"name": "copy", "storageClasses": {"slow": "fast"}}
+    assert "Restore of copy succeeded." in result.stderr
+
+
+def test_a_restore_in_place_asks_a_terminal_first(
+    api: ScriptedApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.on("GET", "/v1/environments", data([environment()]))
+    api.on("POST", RESTORING, data({**ACCEPTED, "kind": "restore"}, 202))
+    base = ("snapshot", "restore", SNAPSHOT_ID, "--in-place", "shop", "--no-wait")
+    assert run(*base).exit_code == 0
+    [sent] = api.sent("POST", RESTORING)
+    assert sent.body == {"environmentId": ENVIRONMENT_ID}
+    monkeypatch.setattr("cli.asking.on_terminal", lambda: True)
+    refused = run(*base, stdin="n\n")
+    assert refused.exit_code == 1
+    assert f"Replace the data of environment shop by that of {SNAPSHOT_ID}?" in refused.stderr
+    assert len(api.sent("POST", RESTORING)) == 1
+    assert run(*base, stdin="y\n").exit_code == 0
+    assert run(*base, "--yes").exit_code == 0
+    assert len(api.sent("POST", RESTORING)) == 3
+
+
+def test_what_does_not_fit_is_told_with_all_its_faults(api: ScriptedApi, run: Run) -> None:
+    errors = [
+        {"path": "services.db", "message": "keeps mysql, and the snapshot has postgres of it"},
+        {"path": "services.files", "message": "has no volume at /docs"},
+    ]
+    api.on("POST", RESTORING, problem(422, "validation_failed", "It cannot be restored so.", errors=errors))
+    result = run("snapshot", "restore", SNAPSHOT_ID, "--in-place", ENVIRONMENT_ID)
+    assert result.exit_code == 2
+    assert "keeps mysql" in result.stderr
+    assert "has no volume at /docs" in result.stderr
+
+
+def test_a_snapshot_is_deleted(api: ScriptedApi, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"/v1/snapshots/{SNAPSHOT_ID}"
+    api.on("DELETE", path, data({**LISTED, "state": "deleting"}, 202))
+    result = run("snapshot", "delete", SNAPSHOT_ID)
+    assert result.exit_code == 0
+    assert f"Snapshot {SNAPSHOT_ID} is deleting." in result.stderr
+    assert stdout_json(run("snapshot", "delete", SNAPSHOT_ID, "-o", "json"))["state"] == "deleting"
+    monkeypatch.setattr("cli.asking.on_terminal", lambda: True)
+    assert run("snapshot", "delete", SNAPSHOT_ID, stdin="n\n").exit_code == 1
+    assert len(api.sent("DELETE", path)) == 2
+    api.on("DELETE", path, problem(409, "conflict", f"used by restore {OPERATION_ID}"))
+    assert run("snapshot", "delete", SNAPSHOT_ID, "--yes").exit_code == 1

@@ -1,0 +1,208 @@
+"""What the tests of snapshots share: environments with data, what their data comes to, takes and restores."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.lifecycle import accepted
+from tests.e2e.shop import shop
+from tests.e2e.support import POSTGRES, REGISTRY, idle
+from tests.helpers.stack import Handle, Stack
+
+ENDED_SECONDS = 240.0
+_VOLUME = {"type": "pvc", "size": "1Gi"}
+_FILL = """
+create role reader login password 'other''s word';
+create table parents (id bigserial primary key, name text unique, note text, raw bytea);
+create table children (id bigserial primary key, parent bigint not null references parents);
+insert into parents (name, note, raw)
+  select 'ü' || n || chr(9731), case when n % 3 = 0 then null else repeat('x', n % 50) end,
+         decode(md5(n::text) || '00ff', 'hex') from generate_series(1, 2000) n;
+insert into children (parent) select id from parents;
+grant select on parents to reader;
+select lo_from_bytea(4711, decode(repeat('00ff10', 1000), 'hex'));
+select setval('children_id_seq', 424242);
+"""
+_DIGEST = """
+select md5(string_agg(t::text, '|' order by id)) from parents t
+union all select md5(string_agg(t::text, '|' order by id)) from children t
+union all select last_value::text from children_id_seq
+union all select md5(lo_get(4711))
+union all select string_agg(rolname || rolcanlogin, ',' order by rolname) from pg_roles
+  where rolname !~ '^pg_'
+union all select has_table_privilege('reader', 'parents', 'select')::text
+"""
+
+
+MARIA = 'MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -h 127.0.0.1 -u root -N'
+PSQL = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtq'
+_MARIA_FILL = """
+create database shop character set utf8mb4;
+create table shop.parents (id int primary key auto_increment, name varchar(50), raw varbinary(100));
+create table shop.children (id int primary key auto_increment, parent int not null);
+insert into shop.parents (name, raw) values ('ü☃', x'00ff10'), (null, null), ('it''s', '');
+insert into shop.children (parent) values (1), (3);
+"""
+_MARIA_DIGEST = (
+    "select id, name, hex(raw) from shop.parents order by id; "
+    "select id, parent from shop.children order by id; show create table shop.children"
+)
+WRITERS = {
+    "db-0": f"{PSQL} -c \"begin; insert into parents (name) values ('w-$n-$$'); "
+    'insert into children (parent) select max(id) from parents; commit"',
+    "deploy/maria": f"{MARIA} -e \"begin; insert into shop.parents (name) values ('w'); "
+    'insert into shop.children (parent) values (last_insert_id()); commit"',
+}
+"""By pod: what writes a parent with a child, once."""
+
+
+def new_name() -> str:
+    """Return a name for an environment that no other test uses."""
+    return f"t-{uuid.uuid4().hex[:8]}"
+
+
+def stores_of(name: str) -> dict[str, Any]:
+    """A database, a cache, a second database and files, and an application that depends on all of them."""
+    services = shop(name)["services"]
+    services["db"]["init"] = {"type": "sql", "script": _FILL}
+    services["cache"] = {
+        "image": f"{REGISTRY}/redis:1",
+        "ports": [{"containerPort": 6379}],
+        "resources": {"cpu": "10m", "memory": "32Mi"},
+    }
+    services["maria"] = {
+        "image": f"{REGISTRY}/mariadb:1",
+        "ports": [{"containerPort": 3306}],
+        "secrets": [{"name": "maria", "envKey": "MARIADB_ROOT_PASSWORD", "value": "auto-generated"}],
+        "resources": {"cpu": "20m", "memory": "128Mi"},
+        "probes": {
+            "readiness": {"exec": {"command": ["sh", "-c", f"{MARIA} -e 'select 1'"]}, "periodSeconds": 1}
+        },
+        "init": {"type": "sql", "script": _MARIA_FILL},
+    }
+    services["files"] = idle(
+        image=POSTGRES,  # which runs as root, and has the tools
+        snapshot={"store": "files"},
+        volumes=[{"name": "docs", "mountPath": "/docs", **_VOLUME}],
+    )
+    services["api"]["dependsOn"] = ["db", "maria", "cache", "files"]
+    return {"name": name, "services": services}
+
+
+def sh(handle: Handle, pod: str, script: str) -> str:
+    """Run a script in a pod and return what it says."""
+    return handle.stack.kubectl("-n", handle.namespace, "exec", pod, "--", "sh", "-c", script).strip()
+
+
+def fill(handle: Handle) -> None:
+    """Put data into cache and files; the database has its own by init."""
+    sh(
+        handle,
+        "deploy/cache",
+        "for n in $(seq 200); do echo SET key:$n value-$n; done | redis-cli >/dev/null",
+    )
+    sh(handle, "deploy/cache", "redis-cli HSET basket a 1 b 2; redis-cli RPUSH queue x y z")
+    sh(
+        handle,
+        "files-0",
+        "mkdir -p /docs/a/b && head -c 3000000 /dev/urandom > /docs/a/b/blob && "
+        "printf 'ü\\n' > '/docs/a/name with spaces' && ln -s a/b/blob /docs/link && : > /docs/empty",
+    )
+
+
+def digests(handle: Handle) -> dict[str, str]:
+    """What the data of each store comes to."""
+    query = _DIGEST.replace("\n", " ")
+    return {
+        "db": sh(
+            handle,
+            "db-0",
+            f'{PSQL}c "{query}"',
+        ),
+        "maria": sh(handle, "deploy/maria", f'{MARIA} -e "{_MARIA_DIGEST}"'),
+        "cache": sh(
+            handle,
+            "deploy/cache",
+            "redis-cli --scan | sort | while read k; do echo $k; redis-cli DUMP $k; done | md5sum; "
+            "redis-cli DBSIZE",
+        ),
+        "files": sh(
+            handle,
+            "files-0",
+            "cd /docs && find . -type f -exec sha256sum {} + | sort -k2 && find . -printf '%p %y %m %l\\n' "
+            "| grep -v lost+found | sort",
+        ),
+    }
+
+
+def children(handle: Handle) -> dict[str, int]:
+    """Return how many children each server has, by pod."""
+    return _counted(handle, "select count(*) from {}children")
+
+
+def orphans(handle: Handle) -> dict[str, int]:
+    """Return how many children without a parent each server has, by pod."""
+    return _counted(
+        handle, "select count(*) from {0}children where parent not in (select id from {0}parents)"
+    )
+
+
+def _counted(handle: Handle, query: str) -> dict[str, int]:
+    return {
+        "db-0": int(sh(handle, "db-0", f'{PSQL}c "{query.format("")}"')),
+        "deploy/maria": int(sh(handle, "deploy/maria", f'{MARIA} -e "{query.format("shop.")}"')),
+    }
+
+
+def take(handle: Handle, **body: Any) -> tuple[Handle, str]:
+    """Ask for a snapshot; return a handle on its operation, and its id."""
+    answer = handle.stack.client.post(f"/v1/environments/{handle.environment_id}/snapshots", json=body)
+    return accepted(handle, answer), answer.json()["data"]["snapshotId"]
+
+
+def taken(handle: Handle, **body: Any) -> str:
+    """Take a snapshot and return its id."""
+    taking, snapshot = take(handle, **body)
+    taking.succeeded(ENDED_SECONDS)
+    return snapshot
+
+
+def restore(stack: Stack, snapshot: str, **target: Any) -> Handle:
+    """Ask for a restore and return a handle on it."""
+    answer = stack.client.post(f"/v1/snapshots/{snapshot}/restore", json=target)
+    assert answer.status_code == 202, answer.text
+    operation = answer.json()["data"]
+    path = f"/v1/environments/{operation['environmentId']}"
+    environment = stack.client.get(path).json()["data"]
+    return Handle(stack, environment["id"], environment["namespace"], operation["id"])
+
+
+def shown(stack: Stack, snapshot: str) -> dict[str, Any]:
+    """Return a snapshot as the API shows it."""
+    found: dict[str, Any] = stack.client.get(f"/v1/snapshots/{snapshot}").json()["data"]
+    return found
+
+
+def objects(stack: Stack, snapshot: str) -> list[Path]:
+    """Return the files that the store has of a snapshot."""
+    [organization] = [
+        row[0] for row in stack.rows("select organization_id from snapshots where id = ?", snapshot)
+    ]
+    below = stack.directory / "objects" / "snapshots" / organization / snapshot
+    return sorted(path for path in below.rglob("*") if path.is_file())
+
+
+def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
+    """The store has what the manifest names and the manifest itself, and nothing of other attempts."""
+    manifest = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]
+    parts = [part for component in manifest["components"] for part in component["parts"]]
+    named = {part["prefix"]: part["storedBytes"] for part in parts}
+    there = dict.fromkeys(named, 0)
+    root = stack.directory / "objects"
+    for path in objects(stack, snapshot):
+        key = str(path.relative_to(root))
+        if key.endswith(f"{snapshot}/manifest.json"):
+            continue
+        assert path.parent.relative_to(root).as_posix() in there, key
+        there[path.parent.relative_to(root).as_posix()] += path.stat().st_size
+    assert there == named

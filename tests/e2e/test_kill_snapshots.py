@@ -1,0 +1,250 @@
+"""A worker that is killed while a snapshot is taken or restored, a pod that goes, a store that is away."""
+
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import own_stack
+from tests.e2e.lifecycle import VOLUME
+from tests.e2e.snapshots import (
+    ENDED_SECONDS,
+    assert_only_what_is_named,
+    new_name,
+    objects,
+    restore,
+    sh,
+    shown,
+    take,
+    taken,
+)
+from tests.e2e.support import POSTGRES, idle
+from tests.helpers.kube_gate import Side
+from tests.helpers.s3 import BUCKET, S3Server, running_s3
+from tests.helpers.stack import Handle, Stack
+from tests.helpers.waiting import eventually
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+
+BLOB_MIB = 256
+"""Random, so that it stays as large: some seconds of streaming, in which something can be killed."""
+_DIGEST = "cd /data && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort -k2"
+
+
+def _files(name: str) -> dict[str, Any]:
+    """Files on a volume, and an application that depends on them."""
+    keeper = idle(image=POSTGRES, snapshot={"store": "files"}, volumes=[VOLUME])
+    return {"name": name, "services": {"files": keeper, "app": idle(dependsOn=["files"])}}
+
+
+def _filled(stack: Stack) -> Handle:
+    handle = stack.create(_files(new_name()))
+    handle.succeeded(ENDED_SECONDS)
+    sh(handle, "files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; echo a > /data/a; sync")
+    return handle
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
+    """A stack that removes at once what is of no use."""
+    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def files(stack: Stack) -> Handle:
+    """An environment with a large file."""
+    return _filled(stack)
+
+
+def _mid_stream(stack: Stack, taking: Handle, snapshot: str) -> None:
+    """Return while the large file is on its way, a part of it in the store."""
+
+    def look() -> bool:
+        return len([path for path in objects(stack, snapshot) if path.stat().st_size]) >= 2
+
+    eventually(look, "the first objects are stored", within=90)
+    assert taking.step("capture/files")["state"] == "running"
+
+
+def _no_command_is_left(handle: Handle) -> bool:
+    """Whether no tar runs in the pod any more, within seconds."""
+    script = "for each in /proc/[0-9]*/comm; do cat $each 2>/dev/null; done"
+    return eventually(
+        lambda: "tar" not in sh(handle, "files-0", script).split(), "no tar is left in the pod", within=30
+    )
+
+
+def test_killed_in_the_middle_of_a_stream_it_is_taken_anew_and_nothing_is_left(
+    stack: Stack, files: Handle
+) -> None:
+    taking, snapshot = take(files)
+    _mid_stream(stack, taking, snapshot)
+    stack.worker.kill()
+    left = objects(stack, snapshot)
+    assert left
+    assert shown(stack, snapshot)["state"] == "creating"
+    stack.worker.start()
+    operation = taking.succeeded(ENDED_SECONDS)
+    assert operation["state"] == "succeeded"
+    assert_only_what_is_named(stack, snapshot)
+    assert not set(left) & set(objects(stack, snapshot))
+    assert shown(stack, snapshot)["state"] == "available"
+    assert _no_command_is_left(files)
+
+
+MOMENTS: dict[str, tuple[str, Side]] = {
+    "before the survey": (r"GET /api/v1/namespaces/[^/]+/pods\?", "before"),
+    "before the stream": (r"GET /api/v1/namespaces/[^/]+/pods/files-0/exec", "before"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_at_a_step_it_goes_on(stack: Stack, files: Handle, moment: str) -> None:
+    pattern, side = MOMENTS[moment]
+    with stack.gate.hold(pattern, side) as hold:
+        taking, snapshot = take(files)
+        hold.wait_seen()
+        stack.worker.kill()
+        hold.drop()
+    stack.worker.start()
+    taking.succeeded(ENDED_SECONDS)
+    assert_only_what_is_named(stack, snapshot)
+
+
+def test_killed_before_its_end_is_written_it_is_published_once(stack: Stack, files: Handle) -> None:
+    name = stack.client.get(f"/v1/environments/{files.environment_id}").json()["data"]["name"]
+    with stack.end_refused(name, "succeeded") as refused:
+        taking, snapshot = take(files)
+        eventually(refused, "the end is to be written", within=120)
+        # All is stored, and yet it is of no use: its operation has not succeeded.
+        assert shown(stack, snapshot)["state"] == "creating"
+        stack.worker.kill()
+    stack.worker.start()
+    taking.succeeded(ENDED_SECONDS)
+    assert_only_what_is_named(stack, snapshot)
+    assert [row[0] for row in stack.rows("select state from snapshots where id = ?", snapshot)] == [
+        "available"
+    ]
+
+
+def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Handle) -> None:
+    before = sh(files, "files-0", _DIGEST)
+    restored = restore(stack, taken(files), name=new_name())
+    restored.step_reaches("load/files", "running", within=120)
+
+    def half_there() -> bool:
+        size = sh(restored, "files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
+        return 0 < int(size) < BLOB_MIB << 20
+
+    eventually(half_there, "a part of the file is there", within=60)
+    stack.worker.kill()
+    assert _no_command_is_left(restored)
+    stack.worker.start()
+    operation = restored.succeeded(ENDED_SECONDS)
+    assert sh(restored, "files-0", _DIGEST) == before
+    steps = {step["name"]: step for step in operation["steps"]}
+    assert steps["service/app"]["startedAt"] >= steps["load/files"]["finishedAt"]
+
+
+def test_a_pod_that_goes_in_the_middle_is_waited_for(stack: Stack, files: Handle) -> None:
+    taking, snapshot = take(files)
+    _mid_stream(stack, taking, snapshot)
+    stack.kubectl("-n", files.namespace, "delete", "pod", "files-0", "--grace-period=1", "--wait=false")
+    taking.succeeded(ENDED_SECONDS)
+    assert_only_what_is_named(stack, snapshot)
+
+
+def test_a_pod_that_does_not_come_back_is_told_and_nothing_is_published(stack: Stack, files: Handle) -> None:
+    taking, snapshot = take(files)
+    _mid_stream(stack, taking, snapshot)
+    scale = ("-n", files.namespace, "scale", "statefulset/files")
+    stack.kubectl(*scale, "--replicas=0")
+    try:
+        operation = taking.ended(ENDED_SECONDS)
+    finally:
+        stack.kubectl(*scale, "--replicas=1")
+    failed = operation["failure"]
+    assert (operation["state"], failed["kind"], failed["step"]) == ("failed", "timeout", "capture/files")
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    stack.kubectl("-n", files.namespace, "wait", "--for=condition=Ready", "pod/files-0", "--timeout=50s")
+
+
+def test_cancelled_in_the_middle_nothing_is_left(stack: Stack, files: Handle) -> None:
+    taking, snapshot = take(files)
+    _mid_stream(stack, taking, snapshot)
+    taking.cancel(cleanup=False)
+    assert taking.ended(60)["state"] == "cancelled"
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    assert _no_command_is_left(files)
+    assert files.status()["phase"] == "running"
+
+
+def test_a_full_store_is_told_and_nothing_is_published(stack: Stack, files: Handle) -> None:
+    # Less than an object, more than what the worker writes besides.
+    assert stack.worker.handle is not None
+    worker = stack.worker.handle.pid
+    limits = resource.prlimit(worker, resource.RLIMIT_FSIZE)
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, (7 << 20, limits[1]))
+    try:
+        taking, snapshot = take(files)
+        operation = taking.ended(ENDED_SECONDS)
+    finally:
+        resource.prlimit(worker, resource.RLIMIT_FSIZE, limits)
+    failed = operation["failure"]
+    assert (operation["state"], failed["kind"]) == ("failed", "store_unavailable")
+    assert "large" in failed["message"], failed["message"]
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with a bucket."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(
+    tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path], bucket: S3Server
+) -> None:
+    extra = {**bucket.environment, "PERDURE_OBJECT_STORE": f"s3://{BUCKET}"}
+    with own_stack(tmp_path_factory, cluster_files, extra) as stack:
+        handle = _filled(stack)
+        before = sh(handle, "files-0", _DIGEST)
+        taking, snapshot = take(handle)
+        root = bucket.root / BUCKET / "snapshots"
+
+        def stored() -> list[Path]:
+            return [path for path in root.rglob("0*") if path.is_file()]
+
+        eventually(lambda: len(stored()) >= 2, "the first objects are stored", within=90)
+        bucket.stop()
+        assert taking.step("capture/files")["state"] == "running"
+        time.sleep(30)  # as long as it may be away
+        bucket.start()
+        taking.succeeded(ENDED_SECONDS)
+        parts = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]["components"]
+        [part] = next(each["parts"] for each in parts if each["service"] == "files")
+        assert sum(path.stat().st_size for path in stored()) == part["storedBytes"]
+        restored = restore(stack, snapshot, name=new_name())
+        restored.succeeded(ENDED_SECONDS)
+        assert sh(restored, "files-0", _DIGEST) == before
+
+
+def test_what_belongs_to_no_snapshot_is_removed_once_it_is_old(stack: Stack, files: Handle) -> None:
+    """The janitor: a name whose time is an hour ago goes, a young one stays."""
+    snapshot = taken(files)
+    [organization] = [
+        row[0] for row in stack.rows("select organization_id from snapshots where id = ?", snapshot)
+    ]
+    below = stack.directory / "objects" / "snapshots" / organization
+    old, young = below / "snap_01J9Z7Q0000000000000000000", below / f"snap_{snapshot[5:-3]}ZZZ"
+    for each in (old, young):
+        (each / "files" / "x").mkdir(parents=True)
+        (each / "files" / "x" / "00000000").write_bytes(b"left")
+    eventually(lambda: not old.exists(), "the old one is gone", within=90)
+    assert (young / "files" / "x" / "00000000").exists()
+    assert objects(stack, snapshot)
