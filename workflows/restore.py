@@ -20,6 +20,7 @@ from workflows.contracts.restore import RESTORE_ENVIRONMENT, Load, Provide, Rele
 from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
 from workflows.domain import manifests
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.masking import ServiceMasking
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
 from workflows.domain.snapshot_manifest import StoredComponent
 
@@ -121,6 +122,7 @@ class RestoreEnvironment(ServicesFrame):
                 operation_id=self.operation.operation_id,
                 snapshot_id=plan.snapshot.snapshot_id,
                 service=name,
+                masked=_rules(plan, name) is not None,
             ),
             step=step.name,
             summary=f"keys of what is stored of {name}",
@@ -139,13 +141,14 @@ class RestoreEnvironment(ServicesFrame):
             snapshot_id=snapshot_id,
             service=manifests.running_as(self._blueprint.service(name)),
             stored=stored,
+            masking=_rules(plan, name),
         )
         loaded = await on_cluster(
             RestoreActivities.load,
             request,
             cluster=plan.context.cluster,
             step=step.name,
-            summary=f"{name}: {component.store} from {snapshot_id}",
+            summary=f"{name}: {component.store} from {snapshot_id}" + (", masked" if request.masking else ""),
             attempt_limit=CAPTURE_ATTEMPT,
             total_limit=CAPTURE_TOTAL,
         )
@@ -174,3 +177,9 @@ class RestoreEnvironment(ServicesFrame):
             message = f"{request.service.name} is not what was captured: {told}"
             raise StepFailed(failure(FailureKind.SNAPSHOT_CORRUPT, message, step=step.name))
         return proof.compared
+
+
+def _rules(plan: OperationPlan, service: str) -> ServiceMasking | None:
+    """Return what is masked of a service; None: nothing."""
+    masking = None if plan.snapshot is None else plan.snapshot.masking
+    return None if masking is None else masking.services.get(service)

@@ -66,7 +66,12 @@ class SnapshotLedger(SnapshotLedgerActivities):
             environment = await get_environment(session, ref.organization_id, ref.environment_id)
             snapshot = await snapshots.get_snapshot(session, ref.organization_id, request.snapshot_id)
             sealer = sealer_of(self.sealers, environment.cluster)
-            return await loadable(session, snapshot, request.service, self.keys, sealer)
+            found = await loadable(session, snapshot, request.service, self.keys, sealer)
+            if not request.masked:
+                return found
+            key = await secrets.data_key(session, ref.organization_id, self.keys)
+            masking_key = base64.b64encode(key.masking_key()).decode()
+            return found.model_copy(update={"masking_key": sealer.seal(masking_key)})
 
     @activity.defn(name="snapshot.describe")
     async def describe(self, manifest: SnapshotManifest) -> None:

@@ -6,6 +6,7 @@ Loading replaces what is there, and can be done again from the beginning: an att
 import asyncio
 import base64
 import contextlib
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,13 +14,14 @@ from typing import Final
 from temporalio import activity
 
 from activities._evidence import EvidenceCollector
-from activities._step import Life, alive, fail, reports_failures
+from activities._step import Life, alive, application_error, fail, reports_failures
 from activities.secrets import Opener
 from activities.snapshots import csi, frames, lending
 from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
 from activities.snapshots.archive import Archive, opened
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
 from activities.snapshots.frames import FileKey
+from activities.snapshots.masking import masked, survey
 from activities.snapshots.parts import await_pods, parts_in
 from activities.snapshots.sealing import Digests
 from activities.storage.objects import ObjectStore
@@ -29,6 +31,7 @@ from clusters.gateway import Cluster
 from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
+from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMasking, check_surveys
 from workflows.domain.snapshot_dump import Part, stored_parts
 from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_facts import differences as differences_of
@@ -36,6 +39,16 @@ from workflows.domain.snapshot_manifest import StoredPart, stream_name
 
 _READY: Final = timedelta(minutes=5)
 """How long a load waits for the pods that it is for: they have just been made."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a stored part goes."""
+
+    store: DataStore
+    pod: str
+    stored: StoredPart
+    part: Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +94,12 @@ class ClusterRestore(RestoreActivities):
             cluster = self.cluster.fenced(life.lease)
             async with cluster.view(context.namespace) as view:
                 pods = await await_pods(cluster, view, context, request.service, datetime.now(UTC) + _READY)
-            for part in component.parts:
-                if part.ordinal >= len(pods):
-                    message = f"{component.service} has {len(pods)} pods, and there is data of more."
-                    fail(failure(FailureKind.CONFLICT, message))
-                subjects = [each.subject for each in component.parts if each.ordinal == part.ordinal]
-                known = {each.key: each for each in stored_parts(store, request.service, subjects)}
-                if part.key not in known:
-                    message = f"{component.service} has no place for {part.subject} any more."
-                    fail(failure(FailureKind.CONFLICT, message))
-                await self._load(request, cluster, life, pods[part.ordinal], part, known[part.key])
+            targets = [_target(request, store, pods, part) for part in component.parts]
+            sizes = [target.stored.plain_bytes for target in targets]
+            if request.masking is not None:
+                sizes = await self._masked_sizes(request, request.masking, targets, life)
+            for target, size in zip(targets, sizes, strict=True):
+                await self._load(request, cluster, life, target, size)
         return Loaded(
             parts=len(component.parts), plain_bytes=sum(part.plain_bytes for part in component.parts)
         )
@@ -137,37 +146,90 @@ class ClusterRestore(RestoreActivities):
             what = f"The dump of {service} ({part.subject})"
             await tool_failed(evidence, request.context, service, pod, what, failed)
 
-    async def _load(
-        self, request: Load, cluster: Cluster, life: Life, pod: str, stored: StoredPart, part: Part
-    ) -> None:
+    async def _masked_sizes(
+        self, request: Load, rules: ServiceMasking, targets: Sequence[_Target], life: Life
+    ) -> list[int]:
+        """Return how long each part is when it is masked; ends the activity, with nothing changed, if it cannot be."""
+        key = self._masking_key(request)
+        with _masking_failures(request.service.name):
+            surveys = []
+            for target in targets:
+                async with (
+                    store_failures(),
+                    contextlib.aclosing(self._content(request, target, life)) as content,
+                ):
+                    surveys.append(await survey(target.store, target.part, rules, key, content))
+            check_surveys(rules, surveys)
+        return [each.size for each in surveys]
+
+    async def _load(self, request: Load, cluster: Cluster, life: Life, target: _Target, size: int) -> None:
         service = request.service.name
-        name = stream_name(service, stored.key, stored.ordinal)
+        content = self._content(request, target, life)
+        source = content
+        if request.masking is not None:
+            key = self._masking_key(request)
+            source = masked(target.store, target.part, request.masking, key, content)
+        try:
+            async with store_failures(), contextlib.aclosing(content), contextlib.aclosing(source):
+                with _masking_failures(service):
+                    await cluster.feed(
+                        request.context.namespace,
+                        target.pod,
+                        target.part.restore,
+                        source,
+                        size=size,
+                        container=service,
+                        timeout=STREAM_SECONDS,
+                    )
+        except CommandFailed as failed:
+            evidence = EvidenceCollector(self.cluster, self.objects)
+            what = f"Loading {service} ({target.stored.subject})"
+            await tool_failed(evidence, request.context, service, target.pod, what, failed)
+
+    def _content(self, request: Load, target: _Target, life: Life) -> AsyncGenerator[bytes]:
+        """Return a part's content as it was captured."""
+        stored = target.stored
+        name = stream_name(request.service.name, stored.key, stored.ordinal)
         key = FileKey(
             base64.b64decode(self.opener.open(request.stored.keys[stored.prefix])),
             base64.b64decode(stored.header),
         )
-        content = opened(
+        return opened(
             self.objects,
             archive_of(stored),
             key=key,
             component=frames.Component(request.snapshot_id, name),
             progress=progress_of(life, name),
         )
-        try:
-            async with store_failures(), contextlib.aclosing(content):
-                await cluster.feed(
-                    request.context.namespace,
-                    pod,
-                    part.restore,
-                    content,
-                    size=stored.plain_bytes,
-                    container=service,
-                    timeout=STREAM_SECONDS,
-                )
-        except CommandFailed as failed:
-            evidence = EvidenceCollector(self.cluster, self.objects)
-            what = f"Loading {service} ({stored.subject})"
-            await tool_failed(evidence, request.context, service, pod, what, failed)
+
+    def _masking_key(self, request: Load) -> bytes:
+        return base64.b64decode(self.opener.open(request.stored.masking_key))
+
+
+def _target(request: Load, store: DataStore, pods: Sequence[str], stored: StoredPart) -> _Target:
+    """Return where a stored part goes; ends the activity when there is no place for it."""
+    component = request.stored.component
+    if stored.ordinal >= len(pods):
+        message = f"{component.service} has {len(pods)} pods, and there is data of more."
+        fail(failure(FailureKind.CONFLICT, message))
+    subjects = [each.subject for each in component.parts if each.ordinal == stored.ordinal]
+    known = {each.key: each for each in stored_parts(store, request.service, subjects)}
+    if stored.key not in known:
+        message = f"{component.service} has no place for {stored.subject} any more."
+        fail(failure(FailureKind.CONFLICT, message))
+    return _Target(store, pods[stored.ordinal], stored, known[stored.key])
+
+
+@contextlib.contextmanager
+def _masking_failures(service: str) -> Iterator[None]:
+    try:
+        yield
+    except MaskingRefused as refused:
+        message = f"The masking of {service} does not fit its data: {refused}."
+        raise application_error(failure(FailureKind.BLUEPRINT_INVALID, message), final=True) from refused
+    except DumpUnreadable as unreadable:
+        message = f"The dump of {service} cannot be masked: {unreadable}."
+        raise application_error(failure(FailureKind.SNAPSHOT_CORRUPT, message)) from unreadable
 
 
 def archive_of(part: StoredPart) -> Archive:

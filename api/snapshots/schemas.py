@@ -9,6 +9,7 @@ from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from api.envelope import ApiInput, ApiModel
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.verification import VerificationState, VerifyLevel
@@ -39,6 +40,10 @@ class RestoreSnapshot(ApiInput):
         default={},
         max_length=100,
         description='Of a new environment: by storage class in the snapshot ("": none), the one to use',
+    )
+
+    masking: MaskingRules | None = Field(
+        default=None, description="By service, what is hidden on the way; see docs/masking.md"
     )
 
     @model_validator(mode="after")

@@ -56,7 +56,12 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
     async def work(session: AsyncSession) -> Outcome[Accepted]:
         if wish.environment_id is not None:
             accepted = await acceptance.restore_in_place(
-                session, actor, snapshot_id, wish.environment_id, keys=state.master_keys
+                session,
+                actor,
+                snapshot_id,
+                wish.environment_id,
+                keys=state.master_keys,
+                masking=wish.masking,
             )
         else:
             site = Site(state.settings.cluster, installation, state.settings.guard_rails())

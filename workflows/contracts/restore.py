@@ -8,6 +8,7 @@ from workflows.contracts.snapshot import Loadable
 from workflows.domain.blueprint_models import Service
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import WireModel
+from workflows.domain.masking import ServiceMasking
 from workflows.domain.snapshot_manifest import StoredVolume
 
 RESTORE_ENVIRONMENT: Final = "RestoreEnvironment"
@@ -20,6 +21,8 @@ class Load(WireModel):
     snapshot_id: str
     service: Service
     stored: Loadable
+    masking: ServiceMasking | None = None
+    """What is hidden on the way."""
 
 
 class Loaded(WireModel):

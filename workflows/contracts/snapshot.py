@@ -55,11 +55,12 @@ class ComponentKeys(WireModel):
 
 
 class StreamKeysWanted(WireModel):
-    """Ask for what loading a service's data takes."""
+    """Ask for what loading a service's data takes; `masked`: the key to derive masked values by, too."""
 
     operation_id: str
     snapshot_id: str
     service: str
+    masked: bool = False
 
 
 class Loadable(WireModel):
@@ -67,6 +68,8 @@ class Loadable(WireModel):
 
     component: StoredComponent
     keys: dict[str, str]
+    masking_key: str = ""
+    """Sealed alike; empty: nothing is masked."""
 
 
 class Capture(WireModel):

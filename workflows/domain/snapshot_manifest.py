@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import Overrides
 from workflows.domain.failures import WireModel
+from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
 from workflows.domain.snapshot_facts import Facts
 
@@ -137,6 +138,8 @@ class SnapshotRun(WireModel):
     snapshot_id: str
     floor: Consistency | None = None
     """Taking only: the least consistency that is of use."""
+    masking: MaskingRules | None = None
+    """Loading only: what is hidden on the way."""
     prove: bool = False
     """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
 

@@ -32,9 +32,10 @@ from workflows.domain.blueprint_rules import storage_class
 from workflows.domain.environment import Overrides
 from workflows.domain.errors import BlueprintInvalid, FieldError
 from workflows.domain.manifests import running_as
+from workflows.domain.masking import MaskingRules, masking_faults
 from workflows.domain.operations import EnvironmentPhase, OperationKind
 from workflows.domain.plan import plan_restore
-from workflows.domain.snapshot import Engine
+from workflows.domain.snapshot import Component, Engine
 from workflows.domain.snapshot_manifest import (
     SnapshotManifest,
     SnapshotRun,
@@ -57,10 +58,17 @@ class AsNew:
     storage_classes: Mapping[str, str] = field(default_factory=dict)
     prove: bool = False
     ttl_minutes: int | None = None
+    masking: MaskingRules | None = None
 
 
 async def restore_in_place(
-    session: AsyncSession, actor: Actor, snapshot_id: str, environment_id: str, *, keys: MasterKeys
+    session: AsyncSession,
+    actor: Actor,
+    snapshot_id: str,
+    environment_id: str,
+    *,
+    keys: MasterKeys,
+    masking: MaskingRules | None = None,
 ) -> Accepted:
     """Accept that a snapshot's data replaces that of an environment which stands. Its Blueprint stays.
 
@@ -77,7 +85,7 @@ async def restore_in_place(
     blueprint = await current_blueprint(session, environment)
     before = await environments.overrides(session, environment.organization_id, environment.id)
     loads = _loaded(manifest)
-    faults = _misfits(blueprint, before.replicas, loads.values())
+    faults = [*_misfits(blueprint, before.replicas, loads.values()), *_masking_faults(manifest, masking)]
     if faults:
         raise SnapshotUnfit(tuple(faults))
     key = await secrets.data_key(session, environment.organization_id, keys)
@@ -95,7 +103,7 @@ async def restore_in_place(
         environment,
         before.model_copy(update={"loaded": {**before.loaded, **dict.fromkeys(loads, snapshot.id)}}),
     )
-    run = SnapshotRun(snapshot_id=snapshot.id)
+    run = SnapshotRun(snapshot_id=snapshot.id, masking=masking)
     await snapshots.add_run(session, environment.organization_id, accepted.operation.id, run)
     return accepted
 
@@ -150,9 +158,19 @@ async def restore_as_new(
     )
     loaded = Overrides(loaded=dict.fromkeys(loads, snapshot.id))
     await environments.replace_overrides(session, accepted.environment, loaded)
-    run = SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove)
+    run = SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove, masking=wish.masking)
     await snapshots.add_run(session, snapshot.organization_id, accepted.operation.id, run)
     return accepted
+
+
+def _masking_faults(manifest: SnapshotManifest, masking: MaskingRules | None) -> tuple[FieldError, ...]:
+    """Return what can be seen to be wrong with the rules before the data are looked at."""
+    if masking is None:
+        return ()
+    components = (
+        Component(service=each.service, store=each.store, engine=each.engine) for each in manifest.components
+    )
+    return masking_faults(masking, components, ("masking",))
 
 
 def _loaded(manifest: SnapshotManifest) -> dict[str, StoredComponent]:
@@ -205,7 +223,7 @@ def _misfit(service: Service, replicas: int, component: StoredComponent) -> str:
 def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
     """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
     kept = Blueprint.model_validate(manifest.blueprint)
-    faults = _class_faults(kept, wish.storage_classes)
+    faults = [*_class_faults(kept, wish.storage_classes), *_masking_faults(manifest, wish.masking)]
     # Those that are named already are not to be found again in what is made of them.
     classes = {} if faults else wish.storage_classes
     replicas = manifest.overrides.replicas
