@@ -149,7 +149,7 @@ class ClusterRestore(RestoreActivities):
     async def _masked_sizes(
         self, request: Load, rules: ServiceMasking, targets: Sequence[_Target], life: Life
     ) -> list[int]:
-        """Return how long each part is when it is masked; ends the activity, with nothing changed, if it cannot be."""
+        """Return how long each part is masked; ends the activity, with nothing changed, if it cannot be."""
         key = self._masking_key(request)
         with _masking_failures(request.service.name):
             surveys = []

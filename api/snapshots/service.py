@@ -65,7 +65,7 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
             )
         else:
             site = Site(state.settings.cluster, installation, state.settings.guard_rails())
-            new = AsNew(wish.name or "", wish.storage_classes)
+            new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking)
             accepted = await acceptance.restore_as_new(
                 session, actor, snapshot_id, new, site, keys=state.master_keys
             )
