@@ -54,6 +54,7 @@ async def test_all_well(api: Api, tenant: Tenant) -> None:
         "temporal/search-attributes",
         "temporal/schedule/reconcile-operations",
         "temporal/schedule/sweep-environments",
+        "temporal/schedule/sweep-snapshots",
         "temporal/queue/perdure",
         "temporal/queue/perdure-cluster-local",
         "cluster/local",
