@@ -37,4 +37,34 @@ class Snapshot(ApiModel):
     published_at: datetime | None = None
     expires_at: datetime | None = None
     last_verified_at: datetime | None = None
+    verified_level: int | None = None
     components: tuple[SnapshotComponent, ...] = ()
+
+
+class VerificationCheck(ApiModel):
+    """One thing that was looked at."""
+
+    level: int
+    subject: str
+    ok: bool
+    message: str = ""
+
+
+class Verification(ApiModel):
+    """A look at whether a snapshot is what it says. `checks` are there at its end."""
+
+    id: str
+    snapshot_id: str = ""
+    level: int = 0
+    state: str
+    checks: tuple[VerificationCheck, ...] = ()
+    environment_id: str | None = None
+    operation_id: str | None = None
+    requested_by: str = ""
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def faults(self) -> tuple[VerificationCheck, ...]:
+        """What is not as it should be."""
+        return tuple(each for each in self.checks if not each.ok)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cli.models_snapshots import Snapshot
+from cli.models_snapshots import Snapshot, Verification
 from cli.text import age, binary, columns, duration, pairs
 
 
@@ -44,7 +44,7 @@ def snapshot(found: Snapshot) -> list[str]:
             ("Taken by", found.created_by),
             ("Age", age(found.created_at)),
             ("Expires", _left(found.expires_at)),
-            ("Verified", f"{age(found.last_verified_at)} ago" if found.last_verified_at else None),
+            ("Verified", _verified(found)),
             ("Operation", found.operation_id),
         ]
     )
@@ -63,6 +63,49 @@ def snapshot(found: Snapshot) -> list[str]:
         header = ["SERVICE", "STORE", "ENGINE", "CONSISTENCY", "DATA", "STORED"]
         lines += ["", *columns(header, rows)]
     return lines
+
+
+def verification_list(found: Sequence[Verification]) -> list[str]:
+    """Return verifications as a table, the newest first; of each the first that is not as it should be."""
+    if not found:
+        return ["No verifications. `perdure snapshot verify` asks for one."]
+    rows = [
+        [
+            each.id,
+            str(each.level),
+            each.state,
+            age(each.created_at),
+            f"{each.faults[0].subject}: {each.faults[0].message}" if each.faults else "",
+        ]
+        for each in found
+    ]
+    return columns(["ID", "LEVEL", "STATE", "AGE", "FOUND"], rows)
+
+
+def verification(found: Verification) -> list[str]:
+    """Return one verification, and all that is not as it should be."""
+    lines = pairs(
+        [
+            ("Verification", found.id),
+            ("Snapshot", found.snapshot_id),
+            ("Level", str(found.level)),
+            ("State", found.state),
+            ("Looked at", str(len(found.checks)) if found.state != "running" else None),
+            ("Environment", found.environment_id),
+            ("Operation", found.operation_id),
+        ]
+    )
+    if found.faults:
+        rows = [[str(each.level), each.subject, each.message] for each in found.faults]
+        lines += ["", *columns(["LEVEL", "SUBJECT", "FOUND"], rows)]
+    return lines
+
+
+def _verified(found: Snapshot) -> str | None:
+    if found.last_verified_at is None:
+        return None
+    level = "" if found.verified_level is None else f", at best to level {found.verified_level}"
+    return f"{age(found.last_verified_at)} ago{level}"
 
 
 def _left(moment: datetime | None) -> str:

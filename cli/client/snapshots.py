@@ -1,4 +1,4 @@
-"""Snapshots: taken, listed, restored, deleted."""
+"""Snapshots: taken, listed, restored, verified, deleted."""
 
 import uuid
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ from pydantic import JsonValue
 
 from cli.client.transport import Answer, Transport, data_of, present, segment
 from cli.models import Operation
-from cli.models_snapshots import Snapshot
+from cli.models_snapshots import Snapshot, Verification
 
 
 class SnapshotCalls(Transport):
-    """Snapshots: taken, listed, restored, deleted."""
+    """Snapshots: taken, listed, restored, verified, deleted."""
 
     def take_snapshot(self, environment_id: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
         """Take a snapshot; the operation names it. A null in the body means something."""
@@ -37,6 +37,23 @@ class SnapshotCalls(Transport):
     def restore_snapshot(self, snapshot_id: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
         """Restore a snapshot as a new environment, or its data in place."""
         return self._operation(f"/v1/snapshots/{segment(snapshot_id)}/restore", body)
+
+    def verify_snapshot(self, snapshot_id: str, level: int | None) -> Answer[Verification]:
+        """Ask for a verification; it is under way when this returns."""
+        path = f"/v1/snapshots/{segment(snapshot_id)}/verify"
+        body = present({"level": level})
+        document = self._send("POST", path, body=body, idempotency_key=str(uuid.uuid4()))
+        return self._read(Verification, data_of(document))
+
+    def verification(self, snapshot_id: str, verification_id: str) -> Answer[Verification]:
+        """Return one verification with what was found."""
+        path = f"/v1/snapshots/{segment(snapshot_id)}/verifications/{segment(verification_id)}"
+        return self._read(Verification, self._get(path))
+
+    def verifications(self, snapshot_id: str, *, limit: int | None = None) -> Answer[list[Verification]]:
+        """Return a snapshot's verifications, the newest first."""
+        path = f"/v1/snapshots/{segment(snapshot_id)}/verifications"
+        return self._read(list[Verification], list(self._pages(path, {}, limit=limit)))
 
     def delete_snapshot(self, snapshot_id: str) -> Answer[Snapshot]:
         """Take a snapshot out of use; what is stored of it goes afterwards."""

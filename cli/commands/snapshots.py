@@ -10,7 +10,14 @@ import typer
 from cli.asking import confirm
 from cli.completion import environment_names
 from cli.errors import UsageFault
-from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption, assignments
+from cli.options import (
+    EnvironmentArgument,
+    OutputOption,
+    TimeoutOption,
+    WaitOption,
+    assignments,
+    parse_duration,
+)
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
@@ -198,6 +205,67 @@ def restore(
                 body["storageClasses"] = {**classes}
         answer = client.restore_snapshot(identifier, body)
         finish(client, answer, in_place or into or "", wait, timeout, output)
+
+
+@app.command("verify")
+def verify(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    level: Annotated[
+        int | None,
+        typer.Option(
+            "--level",
+            min=0,
+            max=2,
+            help="0: objects, sizes, digests. 1: opened and read to the end; the default. "
+            "2: restored into an environment of its own, compared, deleted.",
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Stay until the verification is over.")
+    ] = True,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="DURATION",
+            parser=parse_duration,
+            help="Wait no longer (45s, 10m, 1h30m), then exit 5; it goes on. Default: no limit.",
+        ),
+    ] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Verify that a snapshot is what it says; shows what is not, and then exits 1.
+
+    It exits 1 too when it could not be told (`aborted`): that says nothing about the snapshot.
+    """
+    from cli import views_snapshots
+    from cli.lookup import snapshot_id
+    from cli.verifying import conclude, wait_for
+
+    with session_of(context).client() as client:
+        identifier = snapshot_id(client, snapshot)
+        answer = client.verify_snapshot(identifier, level)
+        if wait:
+            answer = wait_for(client, answer.value, timeout=timeout)
+    emit(output, answer.raw, views_snapshots.verification(answer.value))
+    if wait:
+        conclude(answer.value)
+    else:
+        tell(f"See what becomes of it: perdure snapshot verifications {identifier}")
+
+
+@app.command("verifications")
+def verifications(
+    context: typer.Context, snapshot: SnapshotArgument, output: OutputOption = OutputFormat.TABLE
+) -> None:
+    """List the verifications of a snapshot, the newest first."""
+    from cli import views_snapshots
+    from cli.lookup import snapshot_id
+
+    with session_of(context).client() as client:
+        answer = client.verifications(snapshot_id(client, snapshot))
+    emit(output, answer.raw, views_snapshots.verification_list(answer.value))
 
 
 @app.command("delete")

@@ -439,6 +439,17 @@ async def in_place(world: World) -> Call:
     return Call((found,), {"environmentId": environment})
 
 
+async def verified(world: World) -> Call:
+    """A snapshot that is being verified."""
+    return Call((await verification(world)).ids[:1])
+
+
+async def verification(world: World) -> Call:
+    """A snapshot, and a verification of it."""
+    _, found = await _snapshot(world)
+    return Call((found, (await world.made("POST", f"/v1/snapshots/{found}/verify"))["id"]))
+
+
 async def _snapshot(world: World) -> tuple[str, str]:
     """The ids of an environment and of a snapshot of it."""
     environment = await world.running()
@@ -527,6 +538,8 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         unready,
         values,
         values_created,
+        verification,
+        verified,
         visited,
     )
 }

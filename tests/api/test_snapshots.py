@@ -1,17 +1,21 @@
 """Snapshots over HTTP: taken, found, restored and deleted, or refused as a whole."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from activities.db.records import Caps
+from activities.db.repositories import verifications
+from activities.temporal import VerificationStart
 from tests.api.support import Api, create, problem, shop_document
 from tests.api.test_lifecycle import end, running, seen
 from tests.helpers.snapshots import publish, stored
 from tests.helpers.tenants import Tenant, begin, finish, make_tenant
+from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
+from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
 DB = stored("db", DataStore.POSTGRES, "shop")
 PLANTED = "planted-7d1f-value"
@@ -177,6 +181,8 @@ async def test_what_belongs_to_others_is_not_found(api: Api, tenant: Tenant, str
             ("GET", f"/v1/snapshots/{identifier}", None),
             ("GET", f"/v1/snapshots/{identifier}/manifest", None),
             ("POST", f"/v1/snapshots/{identifier}/restore", {"name": "copy"}),
+            ("POST", f"/v1/snapshots/{identifier}/verify", {"level": 2}),
+            ("GET", f"/v1/snapshots/{identifier}/verifications", None),
             ("DELETE", f"/v1/snapshots/{identifier}", None),
             ("GET", f"/v1/environments/{target}/snapshots", None),
             ("POST", f"/v1/environments/{target}/snapshots", None),
@@ -205,6 +211,7 @@ async def test_a_viewer_reads_and_changes_nothing(api: Api, tenant: Tenant) -> N
         f"/v1/environments/{environment['id']}/snapshots",
         f"/v1/snapshots/{snapshot}",
         f"/v1/snapshots/{snapshot}/manifest",
+        f"/v1/snapshots/{snapshot}/verifications",
     ):
         assert (await api.client.get(path)).status_code == 200
     taking = await api.client.post(f"/v1/environments/{environment['id']}/snapshots")
@@ -212,6 +219,7 @@ async def test_a_viewer_reads_and_changes_nothing(api: Api, tenant: Tenant) -> N
         taking,
         await restore(api, snapshot, name="copy"),
         await restore(api, snapshot, environmentId=environment["id"]),
+        await api.client.post(f"/v1/snapshots/{snapshot}/verify"),
         await api.client.delete(f"/v1/snapshots/{snapshot}"),
     ):
         problem(refused, 403, "policy_denied")
@@ -411,3 +419,132 @@ async def test_a_snapshot_that_failed_is_told_apart_and_can_be_deleted(api: Api,
     refused = problem(await restore(api, taking["snapshotId"], name="copy"), 409, "conflict")
     assert "failed" in refused["detail"]
     assert (await api.client.delete(f"/v1/snapshots/{taking['snapshotId']}")).status_code == 202
+
+
+async def verify(api: Api, snapshot_id: str, **body: Any) -> dict[str, Any]:
+    """Ask for a verification; return it."""
+    answer = await api.client.post(f"/v1/snapshots/{snapshot_id}/verify", json=body)
+    assert answer.status_code == 202, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+async def verified(api: Api, verification_id: str, state: VerificationState, *checks: Check) -> None:
+    """Let a verification end, as its workflow does."""
+    result = VerificationResult(verification_id=verification_id, state=state, checks=checks)
+    async with api.database.transaction() as session:
+        await verifications.finish(session, result, datetime.now(UTC))
+
+
+async def test_a_verification_is_started_and_shows_what_was_found(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    snapshot = await taken(api, environment["id"])
+    answer = await api.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": 2})
+    assert answer.status_code == 202, answer.text
+    asked = answer.json()["data"]
+    path = f"/v1/snapshots/{snapshot}/verifications/{asked['id']}"
+    assert answer.headers["location"] == path
+    assert (asked["state"], asked["level"], asked["checks"]) == ("running", 2, [])
+    assert api.recorder.verified == [VerificationStart(asked["id"], snapshot, tenant.id, environment["id"])]
+    assert (await api.client.get(path)).json()["data"] == asked
+    # Until it has ended it says nothing about the snapshot.
+    assert "lastVerifiedAt" not in await shown(api, snapshot)
+    good = Check(level=VerifyLevel.STORED, subject="db/shop-0", ok=True)
+    await verified(api, asked["id"], VerificationState.PASSED, good)
+    ended = (await api.client.get(path)).json()["data"]
+    assert ended["checks"] == [{"level": 0, "subject": "db/shop-0", "ok": True, "message": ""}]
+    now = await shown(api, snapshot)
+    assert (now["verifiedLevel"], now["lastVerifiedAt"]) == (2, ended["finishedAt"])
+
+
+async def test_one_that_failed_proves_nothing_and_takes_nothing_away(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    snapshot = await taken(api, environment["id"])
+    first = await verify(api, snapshot)
+    await verified(api, first["id"], VerificationState.PASSED)
+    before = await shown(api, snapshot)
+    bad = Check(level=VerifyLevel.STORED, subject="db/shop-0", ok=False, message="part 0 is not there")
+    ended = []
+    for state in (VerificationState.FAILED, VerificationState.ABORTED):
+        later = await verify(api, snapshot, level=2)
+        await verified(api, later["id"], state, bad)
+        ended.append((later["id"], state))
+    now = await shown(api, snapshot)
+    assert (now["lastVerifiedAt"], now["verifiedLevel"]) == (before["lastVerifiedAt"], 1)
+    listed = (await api.client.get(f"/v1/snapshots/{snapshot}/verifications")).json()["data"]
+    assert [(each["id"], each["state"]) for each in listed] == [*reversed(ended), (first["id"], "passed")]
+    assert listed[0]["checks"][0]["message"] == "part 0 is not there"
+
+
+async def test_a_verification_is_of_its_level_or_refused(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    snapshot = await taken(api, environment["id"])
+    before = await api.row_counts()
+    path = f"/v1/snapshots/{snapshot}/verify"
+    for level in (3, -1, "high", 1.5):
+        body = problem(await api.client.post(path, json={"level": level}), 422, "validation_failed")
+        assert set(at(body)) == {"level"}
+    body = problem(await api.client.post(path, json={"deep": True}), 422, "validation_failed")
+    assert set(at(body)) == {"deep"}
+    assert await api.row_counts() == before
+    answer = await api.client.post(path)
+    assert (answer.status_code, answer.json()["data"]["level"]) == (202, 1)
+
+
+async def test_a_snapshot_is_verified_once_at_a_time_and_not_deleted_meanwhile(
+    api: Api, tenant: Tenant
+) -> None:
+    environment = await running(api)
+    snapshot = await taken(api, environment["id"])
+    running_now = await verify(api, snapshot, level=0)
+    again = problem(await api.client.post(f"/v1/snapshots/{snapshot}/verify"), 409, "conflict")
+    assert running_now["id"] in again["detail"]
+    deleting = problem(await api.client.delete(f"/v1/snapshots/{snapshot}"), 409, "conflict")
+    assert running_now["id"] in deleting["detail"]
+    assert (await shown(api, snapshot))["state"] == "available"
+    await verified(api, running_now["id"], VerificationState.ABORTED)
+    assert (await verify(api, snapshot))["id"] != running_now["id"]
+    other = await taken(api, environment["id"])
+    assert (await api.client.delete(f"/v1/snapshots/{other}")).status_code == 202
+    refused = problem(await api.client.post(f"/v1/snapshots/{other}/verify"), 409, "conflict")
+    assert "deleting" in refused["detail"]
+
+
+async def test_a_snapshot_that_is_being_taken_cannot_be_verified(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    taking = await take(api, environment["id"])
+    path = f"/v1/snapshots/{taking['snapshotId']}/verify"
+    assert "creating" in problem(await api.client.post(path), 409, "conflict")["detail"]
+
+
+async def test_a_verification_is_found_below_its_own_snapshot_only(
+    api: Api, tenant: Tenant, stranger: Tenant
+) -> None:
+    environment = await running(api)
+    one, two = await taken(api, environment["id"]), await taken(api, environment["id"])
+    of_one = await verify(api, one)
+    path = f"/v1/snapshots/{{}}/verifications/{of_one['id']}"
+    assert (await api.client.get(path.format(one))).status_code == 200
+    problem(await api.client.get(path.format(two)), 404, "not_found")
+    listed = await api.client.get(f"/v1/snapshots/{two}/verifications")
+    assert listed.json()["data"] == []
+    api.use(stranger)
+    problem(await api.client.get(path.format(one)), 404, "not_found")
+
+
+async def test_the_same_key_verifies_once_and_a_lost_start_is_left_to_the_sweep(
+    api: Api, tenant: Tenant
+) -> None:
+    environment = await running(api)
+    snapshot = await taken(api, environment["id"])
+    api.recorder.away = True
+    path, key = f"/v1/snapshots/{snapshot}/verify", {"Idempotency-Key": "one"}
+    answers = [await api.client.post(path, json={"level": 0}, headers=key) for _ in range(2)]
+    assert [each.status_code for each in answers] == [202, 202]
+    assert answers[0].json()["data"] == answers[1].json()["data"]
+    assert api.recorder.verified == []
+    async with api.database.reading() as session:
+        [left] = await verifications.unfinished(session, datetime.now(UTC))
+    assert left.id == answers[0].json()["data"]["id"]
+    entries = (await api.client.get("/v1/audit")).json()["data"]
+    assert [each["action"] for each in entries].count("snapshot.verify") == 1

@@ -128,6 +128,7 @@ def test_one_that_failed_is_not_shown(api: ScriptedApi, run: Run, live: Callable
         ("create", "shop", "--expires-in-days", "0"),
         ("create", "shop", "--floor", "best"),
         ("list", "--state", "gone"),
+        ("verify", SNAPSHOT_ID, "--level", "3"),
         ("restore", SNAPSHOT_ID),
         ("restore", SNAPSHOT_ID, "--into", "copy", "--in-place", "shop"),
         ("restore", SNAPSHOT_ID, "--in-place", "shop", "--storage-class", "a=b"),
@@ -236,3 +237,105 @@ def test_a_snapshot_is_deleted(api: ScriptedApi, run: Run, monkeypatch: pytest.M
     assert len(api.sent("DELETE", path)) == 2
     api.on("DELETE", path, problem(409, "conflict", f"used by restore {OPERATION_ID}"))
     assert run("snapshot", "delete", SNAPSHOT_ID, "--yes").exit_code == 1
+
+
+VERIFYING = f"/v1/snapshots/{SNAPSHOT_ID}/verify"
+VERIFICATION = {
+    "id": "ver_1",
+    "snapshotId": SNAPSHOT_ID,
+    "level": 1,
+    "state": "running",
+    "checks": [],
+    "requestedBy": "prn_1",
+    "createdAt": "2026-11-22T10:00:00Z",
+}
+GOOD = {"level": 0, "subject": "db/shop-0", "ok": True, "message": ""}
+BAD = {"level": 1, "subject": "files/docs-0", "ok": False, "message": "frame 3 does not open"}
+
+
+def over(state: str, *checks: Any) -> dict[str, Any]:
+    """The verification at its end."""
+    return {**VERIFICATION, "state": state, "checks": list(checks)}
+
+
+@pytest.fixture
+def verifying(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let a verification run for one look, and then end so."""
+    monkeypatch.setattr("cli.verifying.PERIOD_SECONDS", 0.01)
+
+    def install(end: dict[str, Any]) -> None:
+        api.on("POST", VERIFYING, data(VERIFICATION, 202))
+        api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}/verifications/ver_1", data(VERIFICATION), data(end))
+
+    return install
+
+
+def test_a_verification_is_waited_for(api: ScriptedApi, run: Run, verifying: Callable[..., None]) -> None:
+    verifying(over("passed", GOOD))
+    result = run("snapshot", "verify", SNAPSHOT_ID, "--level", "0")
+    assert result.exit_code == 0, result.output
+    [sent] = api.sent("POST", VERIFYING)
+    assert sent.body == {"level": 0}
+    assert sent.headers["idempotency-key"]
+    assert ["Looked", "at:", "1"] in [line.split() for line in result.stdout.splitlines()]
+    assert "SUBJECT" not in result.stdout
+    assert f"Snapshot {SNAPSHOT_ID} is what it says" in result.stderr
+    assert len(api.sent("GET", f"/v1/snapshots/{SNAPSHOT_ID}/verifications/ver_1")) == 2
+
+
+def test_what_is_not_as_it_should_be_is_shown(run: Run, verifying: Callable[..., None]) -> None:
+    verifying(over("failed", GOOD, BAD))
+    result = run("snapshot", "verify", SNAPSHOT_ID)
+    assert result.exit_code == 1
+    assert " ".join(result.stdout.split()).endswith("1 files/docs-0 frame 3 does not open")
+    assert "db/shop-0" not in result.stdout
+    assert f"Snapshot {SNAPSHOT_ID} is not what it says." in result.stderr
+
+
+def test_one_that_was_aborted_says_nothing_about_the_snapshot(
+    run: Run, verifying: Callable[..., None]
+) -> None:
+    verifying(over("aborted", {**BAD, "subject": "stored/db", "message": "the store is away"}))
+    result = run("snapshot", "verify", SNAPSHOT_ID)
+    assert result.exit_code == 1
+    assert "the store is away" in result.stdout
+    assert "It could not be told" in result.stderr
+    assert "is not what it says" not in result.stderr
+
+
+def test_the_end_can_be_read_by_a_machine(run: Run, verifying: Callable[..., None]) -> None:
+    verifying(over("failed", BAD))
+    result = run("snapshot", "verify", SNAPSHOT_ID, "-o", "json")
+    assert (result.exit_code, stdout_json(result)["checks"]) == (1, [BAD])
+
+
+def test_a_verification_goes_on_when_nobody_waits_any_longer(
+    api: ScriptedApi, run: Run, verifying: Callable[..., None]
+) -> None:
+    verifying(VERIFICATION)
+    late = run("snapshot", "verify", SNAPSHOT_ID, "--timeout", "0s")
+    assert late.exit_code == 5
+    assert "It goes on." in late.stderr
+    assert f"perdure snapshot verifications {SNAPSHOT_ID}" in late.stderr
+    before = len(api.requests)
+    left = run("snapshot", "verify", SNAPSHOT_ID, "--no-wait")
+    assert left.exit_code == 0
+    assert api.requests[-1].body == {}
+    assert len(api.requests) == before + 1
+    assert f"perdure snapshot verifications {SNAPSHOT_ID}" in left.stderr
+
+
+def test_verifications_are_listed(api: ScriptedApi, run: Run) -> None:
+    path = f"/v1/snapshots/{SNAPSHOT_ID}/verifications"
+    api.on("GET", path, data([over("failed", GOOD, BAD)], nextCursor="more"), data([over("passed", GOOD)]))
+    lines = run("snapshot", "verifications", SNAPSHOT_ID).stdout.splitlines()
+    assert [line.split()[2] for line in lines] == ["STATE", "failed", "passed"]
+    assert lines[1].endswith("files/docs-0: frame 3 does not open")
+    api.on("GET", path, data([]))
+    assert "No verifications." in run("snapshot", "verifications", SNAPSHOT_ID).stdout
+
+
+def test_a_snapshot_shows_how_far_it_was_proved(api: ScriptedApi, run: Run) -> None:
+    proved = {**FOUND, "lastVerifiedAt": "2026-11-22T11:00:00Z", "verifiedLevel": 2}
+    api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(proved))
+    assert "ago, at best to level 2" in run("snapshot", "get", SNAPSHOT_ID).stdout
