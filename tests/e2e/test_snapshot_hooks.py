@@ -91,7 +91,7 @@ def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
     refused = restore(stack, snapshot, name=new_name(), masking=wrong).ended(ENDED_SECONDS)
     assert (refused["state"], refused["failure"]["kind"]) == ("failed", "blueprint_invalid")
     assert "nmae" in refused["failure"]["message"]
-    nothing = {"services": {"nobody": {"columns": []}, "files": {"columns": []}}}
+    nothing: dict[str, Any] = {"services": {"nobody": {"columns": []}, "files": {"columns": []}}}
     asked = {"name": new_name(), "masking": nothing}
     faults = stack.client.post(f"/v1/snapshots/{snapshot}/restore", json=asked)
     assert faults.status_code == 422, faults.text
