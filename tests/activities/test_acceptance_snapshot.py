@@ -14,6 +14,7 @@ from activities.db.records import Actor
 from activities.db.repositories import operations, snapshots
 from activities.db.sweeping import forget_history
 from activities.db.tables import Override, SnapshotRun
+from activities.db.transitions import DATA_WHOLE
 from activities.db.types import utc_now
 from tests.activities.test_acceptance_lifecycle import PHASES
 from tests.helpers.changes import (
@@ -46,10 +47,18 @@ from tests.helpers.tenants import (
     finish,
     make_tenant,
     operation_of,
+    record,
     retry,
 )
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
+from workflows.domain.failures import FailureKind, failure
+from workflows.domain.operations import (
+    EnvironmentPhase,
+    OperationKind,
+    OperationState,
+    StepChange,
+    StepState,
+)
 from workflows.domain.snapshot_manifest import SnapshotState
 
 S, P = OperationState, EnvironmentPhase
@@ -295,6 +304,31 @@ async def test_a_failed_restore_is_retried_with_the_same_snapshot(database: Data
     await ended(database, again)
     assert (await environment_of(database, tenant, target)).phase is P.RUNNING
     assert (await overrides_of(database, tenant, target)).loaded == {"db": identifier}
+
+
+async def test_data_that_came_in_part_are_told_of_until_all_came(database: Database) -> None:
+    """An update makes the services run again, and says nothing about half a database."""
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+
+    async def whole() -> tuple[str, str] | None:
+        found = (await environment_of(database, tenant, environment_id)).conditions
+        return next(((each.status, each.message) for each in found if each.type == DATA_WHOLE), None)
+
+    first = await restore_in(database, tenant, identifier, environment_id)
+    await begin(database, first.operation.id)
+    await record(database, first.operation.id, StepChange(step="load/db", state=StepState.RUNNING))
+    reason = failure(FailureKind.SNAPSHOT_CORRUPT, "part 3 is missing")
+    await finish(database, first.operation.id, S.FAILED, failure=reason)
+    told = ("False", "Not loaded to the end: db (part 3 is missing)")
+    assert await whole() == told
+    changed = await update(database, tenant, environment_id, edited(api={"env": {"A": "1"}}))
+    await ended(database, changed.accepted)
+    assert (await environment_of(database, tenant, environment_id)).phase is P.RUNNING
+    assert await whole() == told
+    await ended(database, await restore_in(database, tenant, identifier, environment_id))
+    assert await whole() == ("True", "")
 
 
 async def test_a_restore_is_not_retried_without_its_snapshot(database: Database) -> None:
