@@ -58,7 +58,7 @@ def control_activities(
         keep_operations=retention.operations,
     )
     starter = TemporalStarter(client)
-    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter)
+    snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter, keys=keys)
     verification = ControlVerification(database=database, keys=keys, sealers=sealers, starter=starter)
     return [
         ledger.begin,
@@ -73,6 +73,7 @@ def control_activities(
         reconcile.reconcile,
         sweep.sweep_page,
         sweep.forget_history,
+        snapshot_sweep.take_due,
         snapshot_sweep.expire,
         snapshot_sweep.at_storage,
         snapshot_sweep.forget_volumes,

@@ -38,7 +38,7 @@ from api.replays.schemas import ReplayOperation
 from api.revisions.schemas import CreateCheckpoint
 from api.seeds.schemas import PublishSeed, RunSeed, RunSeedPackage
 from api.shares.schemas import CreateShare
-from api.snapshots.schemas import CreateSnapshot, RestoreSnapshot, VerifySnapshot
+from api.snapshots.schemas import CreateSnapshot, PutSnapshotPolicy, RestoreSnapshot, VerifySnapshot
 from api.stubs.schemas import GenerateStub
 from api.templates.schemas import InstantiateTemplate, TemplateIn
 
@@ -71,6 +71,7 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     CreateSnapshot,
     RestoreSnapshot,
     VerifySnapshot,
+    PutSnapshotPolicy,
     ReplayOperation,
     GenerateStub,
     DiscoverBlueprint,

@@ -18,6 +18,20 @@ class SnapshotComponent(ApiModel):
     stored_bytes: int = 0
 
 
+class SnapshotPolicy(ApiModel):
+    """By what an environment is taken a snapshot of."""
+
+    every_minutes: int
+    keep_last: int | None = None
+    expires_in_days: int | None = None
+    consistency_floor: str | None = None
+    verify_level: int | None = None
+    paused: bool = False
+    next_at: datetime | None = None
+    last_at: datetime | None = None
+    last_result: str = ""
+
+
 class Snapshot(ApiModel):
     """What an environment was at one time. `components` are absent in lists."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cli.models_snapshots import Snapshot, Verification
+from cli.models_snapshots import Snapshot, SnapshotPolicy, Verification
 from cli.text import age, binary, columns, duration, pairs
 
 
@@ -63,6 +63,23 @@ def snapshot(found: Snapshot) -> list[str]:
         header = ["SERVICE", "STORE", "ENGINE", "CONSISTENCY", "DATA", "STORED"]
         lines += ["", *columns(header, rows)]
     return lines
+
+
+def policy(found: SnapshotPolicy) -> list[str]:
+    """Return a policy as lines."""
+    expires = "never" if found.expires_in_days is None else f"{found.expires_in_days} days"
+    last = None if found.last_at is None else f"{age(found.last_at)} ago: {found.last_result}"
+    return pairs(
+        [
+            ("Every", duration(found.every_minutes * 60)),
+            ("Keeps", None if found.keep_last is None else f"the last {found.keep_last}"),
+            ("Expire after", expires),
+            ("Floor", found.consistency_floor),
+            ("Verified to level", None if found.verify_level is None else str(found.verify_level)),
+            ("Next", "paused" if found.next_at is None else f"in {_left(found.next_at)}"),
+            ("Last", last if last is not None else found.last_result or None),
+        ]
+    )
 
 
 def verification_list(found: Sequence[Verification]) -> list[str]:

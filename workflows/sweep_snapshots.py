@@ -30,8 +30,12 @@ class SweepSnapshots:
         await self._free_storage()
         done = SnapshotsSwept()
         for step, summary in (
+            (SnapshotSweepActivities.take_due, "snapshots that policies ask for"),
             (SnapshotSweepActivities.expire, "snapshots whose time is over"),
-            (SnapshotSweepActivities.start_verifications, "verifications whose start was lost"),
+            (
+                SnapshotSweepActivities.start_verifications,
+                "verifications that policies ask for, or whose start was lost",
+            ),
             (SnapshotSweepActivities.remove, "objects of deleted and failed snapshots"),
             (SnapshotSweepActivities.remove_orphans, "objects of no snapshot"),
         ):
@@ -46,8 +50,8 @@ class SweepSnapshots:
                 )
             )
             workflow.set_current_details(
-                f"{done.expired} snapshots expired, {done.removed} removed from the store, "
-                f"{done.orphans} orphans removed."
+                f"{done.taken} snapshots to be taken, {done.expired} expired, "
+                f"{done.removed} removed from the store, {done.orphans} orphans removed."
             )
         return done
 

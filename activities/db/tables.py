@@ -460,6 +460,7 @@ class Snapshot(Table, table=True):
     environment_name: str
     operation_id: str = Field(index=True)
     name: str = Field(default="", max_length=63)
+    scheduled: bool = False
     state: SnapshotState = Field(sa_type=text_enum(SnapshotState))
     consistency: Consistency | None = Field(default=None, sa_type=text_enum(Consistency))
     scope: Scope | None = Field(default=None, sa_type=text_enum(Scope))
@@ -474,6 +475,24 @@ class Snapshot(Table, table=True):
     last_verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     verified_level: int | None = None
     removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class SnapshotPolicy(Table, table=True):
+    """When an environment is taken a snapshot of by itself: `workflows.domain.snapshot_policy`.
+
+    `next_at` NULL: it is paused. `last_result`: what came of the last time, in words.
+    """
+
+    __tablename__ = "snapshot_policies"
+
+    environment_id: str = Field(primary_key=True, foreign_key="environments.id")
+    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    policy: JsonObject = Field(sa_type=Json)
+    next_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
+    last_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_result: str = ""
+    updated_by: str
+    updated_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class SnapshotRun(Table, table=True):

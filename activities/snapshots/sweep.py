@@ -1,5 +1,6 @@
 """The sweep of snapshots on the control worker: rows first, then the store; each step can be repeated."""
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -8,12 +9,19 @@ from temporalio import activity
 
 from activities._step import alive
 from activities.db.engine import Database
+from activities.db.errors import DomainError
 from activities.db.ids import made_at
 from activities.db.planning import context_of
-from activities.db.repositories import snapshots, verifications
+from activities.db.records import SWEEPER, Actor
+from activities.db.repositories import snapshot_policies, snapshots, verifications
 from activities.db.repositories.environments import get_environment
+from activities.db.repositories.snapshot_policies import PolicyRecord
+from activities.db.snapshot_schedule import take_due
+from activities.db.tables import Role
+from activities.db.types import utc_now
+from activities.secrets import MasterKeys
 from activities.storage.objects import ObjectStore
-from activities.temporal import TemporalServer, VerificationStart
+from activities.temporal import TemporalError, TemporalServer, VerificationStart
 from workflows.contracts.snapshot import Discard
 from workflows.contracts.sweep_snapshots import (
     AtStorage,
@@ -22,6 +30,7 @@ from workflows.contracts.sweep_snapshots import (
     SnapshotSweepActivities,
 )
 from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
+from workflows.domain.verification import VerifyLevel
 
 ORPHAN_AGE: Final = timedelta(hours=1)
 """Younger ones are left alone: somebody may be about to write their row."""
@@ -37,26 +46,77 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     database: Database
     objects: ObjectStore
     server: TemporalServer
+    keys: MasterKeys
+
+    @activity.defn(name="snapshots.take_due")
+    async def take_due(self) -> SnapshotsSwept:
+        """See `SnapshotSweepActivities`. A start that gets lost is made by the reconciler."""
+        taken = 0
+        async with alive() as life:
+            now = utc_now()
+            async with self.database.reading() as session:
+                due = await snapshot_policies.due(session, now)
+            for policy in due:
+                life.progress = policy.environment_id
+                async with self.database.transaction() as session:
+                    accepted = await take_due(session, policy.environment_id, now, keys=self.keys)
+                if accepted is not None:
+                    taken += 1
+                    try:
+                        await self.server.start(accepted.start())
+                    except TemporalError:
+                        activity.logger.warning(
+                            "start deferred", extra={"operationId": accepted.operation.id}
+                        )
+        return SnapshotsSwept(taken=taken)
 
     @activity.defn(name="snapshots.expire")
     async def expire(self) -> SnapshotsSwept:
         """See `SnapshotSweepActivities`."""
         expired = 0
         async with alive():
+            for policy in await self._policies():
+                if policy.policy.keep_last is not None:
+                    async with self.database.transaction() as session:
+                        expired += await snapshots.keep_last(
+                            session, policy.environment_id, policy.policy.keep_last
+                        )
             while True:
                 async with self.database.transaction() as session:
-                    done = await snapshots.expire(session, datetime.now(UTC), limit=_BATCH)
+                    done = await snapshots.expire(session, utc_now(), limit=_BATCH)
                 expired += done
                 if done < _BATCH:
                     return SnapshotsSwept(expired=expired)
+
+    async def _policies(self) -> list[PolicyRecord]:
+        found: list[PolicyRecord] = []
+        while True:
+            async with self.database.reading() as session:
+                page = await snapshot_policies.page(session, found[-1].environment_id if found else "")
+            if not page:
+                return found
+            found += page
+
+    async def _ask(self, policy: PolicyRecord, level: VerifyLevel) -> None:
+        """Ask for the verification of a policy's newest snapshot, once."""
+        async with self.database.transaction() as session:
+            found = await snapshots.unproved(session, policy.environment_id, int(level))
+            if found is None:
+                return
+            actor = Actor(policy.organization_id, SWEEPER, None, Role.OWNER)
+            with contextlib.suppress(DomainError):  # deleted or taken up meanwhile: the next sweep sees
+                await verifications.ask(session, actor, found, level)
 
     @activity.defn(name="snapshots.start_verifications")
     async def start_verifications(self) -> SnapshotsSwept:
         """See `SnapshotSweepActivities`. One that runs is found running."""
         started = 0
         async with alive():
+            for policy in await self._policies():
+                if policy.policy.verify_level is not None:
+                    await self._ask(policy, policy.policy.verify_level)
             async with self.database.reading() as session:
-                lost = await verifications.unfinished(session, datetime.now(UTC) - START_GRACE)
+                lost = await verifications.unfinished(session, utc_now() - START_GRACE)
                 of = {each.id: await snapshots.environment_of(session, each.snapshot_id) for each in lost}
             for each in lost:
                 await self.server.verify(

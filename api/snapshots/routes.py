@@ -17,11 +17,13 @@ from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
-from api.snapshots import service
+from api.snapshots import policies, service
 from api.snapshots.schemas import (
     CreateSnapshot,
+    PutSnapshotPolicy,
     RestoreSnapshot,
     SnapshotOut,
+    SnapshotPolicyOut,
     VerificationOut,
     VerifySnapshot,
 )
@@ -39,6 +41,9 @@ _CREATE: Final[dict[str, Any]] = {
         "consistencyFloor": "application",
         "expiresInDays": None,
     },
+}
+_POLICY: Final[dict[str, Any]] = {
+    "nightly": {"everyMinutes": 1440, "keepLast": 14, "expiresInDays": None, "verifyLevel": 2},
 }
 _RESTORE: Final[dict[str, Any]] = {
     "new": {"name": "shop-yesterday"},
@@ -124,6 +129,50 @@ async def list_of_environment(
         wanted=wanted,
     )
     return answer_list(request, items, following)
+
+
+@router.put(
+    "/v1/environments/{id}/snapshot-policy",
+    response_model=Envelope[SnapshotPolicyOut],
+    summary="Set by what an environment is taken a snapshot of",
+    operation_id="snapshot_policies_put",
+    **documented(
+        FailureKind.CONFLICT,
+        body=json_body(PutSnapshotPolicy, _POLICY),
+        conditional=True,
+        audit="environment.snapshot_policy",
+    ),
+)
+async def put_policy(request: Request, state: State, actor: Developer, environment_id: Id) -> Response:
+    """The first snapshot is due at once. A busy environment is asked again a minute later."""
+    wish = validated(PutSnapshotPolicy, await read_document(request, allow_yaml=False))
+    return answer(request, await policies.put(Caller(request, state, actor), environment_id, wish))
+
+
+@router.get(
+    "/v1/environments/{id}/snapshot-policy",
+    response_model=Envelope[SnapshotPolicyOut],
+    summary="Get an environment's snapshot policy",
+    operation_id="snapshot_policies_get",
+    **documented(),
+)
+async def get_policy(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
+    """With what came of it last, and when it is due again."""
+    return answer(request, await policies.get(state, actor.organization_id, environment_id))
+
+
+@router.delete(
+    "/v1/environments/{id}/snapshot-policy",
+    status_code=204,
+    response_class=Response,
+    summary="Take an environment's snapshot policy away",
+    operation_id="snapshot_policies_delete",
+    **documented(conditional=True, audit="environment.snapshot_policy"),
+)
+async def delete_policy(request: Request, state: State, actor: Developer, environment_id: Id) -> Response:
+    """The snapshots that it brought about stay, as long as they live."""
+    await policies.remove(Caller(request, state, actor), environment_id)
+    return Response(status_code=204)
 
 
 @router.get(

@@ -12,6 +12,7 @@ from workflows.domain.blueprint_models import DataStore
 from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.snapshot_policy import LONGEST_MINUTES, SHORTEST_MINUTES
 from workflows.domain.verification import VerificationState, VerifyLevel
 
 DEFAULT_DAYS = 30
@@ -27,6 +28,38 @@ class CreateSnapshot(ApiInput):
     expires_in_days: StrictInt | None = Field(
         default=DEFAULT_DAYS, ge=1, le=3650, description="null: it is kept until it is deleted"
     )
+
+
+class PutSnapshotPolicy(ApiInput):
+    """What `PUT /environments/{id}/snapshot-policy` is sent: all of it, each time."""
+
+    every_minutes: StrictInt = Field(ge=SHORTEST_MINUTES, le=LONGEST_MINUTES)
+    keep_last: StrictInt | None = Field(
+        default=None, ge=1, le=1000, description="Of those that this policy brought about"
+    )
+    expires_in_days: StrictInt | None = Field(
+        default=DEFAULT_DAYS, ge=1, le=3650, description="null: they do not expire"
+    )
+    consistency_floor: Consistency | None = None
+    verify_level: VerifyLevel | None = Field(default=None, description="To which each new one is verified")
+    paused: bool = False
+
+
+class SnapshotPolicyOut(ApiModel):
+    """By what an environment is taken a snapshot of."""
+
+    environment_id: str
+    every_minutes: int
+    keep_last: int | None = None
+    expires_in_days: int | None = None
+    consistency_floor: Consistency | None = None
+    verify_level: VerifyLevel | None = None
+    paused: bool
+    next_at: datetime | None = Field(default=None, description="Absent: it is paused")
+    last_at: datetime | None = None
+    last_result: str = Field(description="The snapshot's id, or `skipped: ` and why")
+    updated_by: str
+    updated_at: datetime
 
 
 class RestoreSnapshot(ApiInput):
@@ -108,6 +141,7 @@ class SnapshotOut(ApiModel):
 
     id: str
     name: str
+    scheduled: bool = Field(description="By the environment's policy")
     state: SnapshotState
     environment_id: str
     environment_name: str

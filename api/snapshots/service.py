@@ -207,6 +207,7 @@ def _shaped(record: SnapshotRecord, *, full: bool = False) -> SnapshotOut:
     return SnapshotOut(
         id=record.id,
         name=record.name,
+        scheduled=record.scheduled,
         state=record.state,
         environment_id=record.environment_id,
         environment_name=record.environment_name,

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 
 from cli.client.transport import Answer, Transport, data_of, present, segment
 from cli.models import Operation
-from cli.models_snapshots import Snapshot, Verification
+from cli.models_snapshots import Snapshot, SnapshotPolicy, Verification
 
 
 class SnapshotCalls(Transport):
@@ -55,6 +55,20 @@ class SnapshotCalls(Transport):
         path = f"/v1/snapshots/{segment(snapshot_id)}/verifications"
         return self._read(list[Verification], list(self._pages(path, {}, limit=limit)))
 
+    def snapshot_policy(self, environment_id: str) -> Answer[SnapshotPolicy]:
+        """Return by what an environment is taken a snapshot of."""
+        return self._read(SnapshotPolicy, self._get(_policy_path(environment_id)))
+
+    def put_snapshot_policy(
+        self, environment_id: str, body: Mapping[str, JsonValue]
+    ) -> Answer[SnapshotPolicy]:
+        """Set it, all of it. A null in the body means something."""
+        return self._read(SnapshotPolicy, data_of(self._send("PUT", _policy_path(environment_id), body=body)))
+
+    def remove_snapshot_policy(self, environment_id: str) -> None:
+        """Take it away; what it brought about stays."""
+        self._send("DELETE", _policy_path(environment_id))
+
     def delete_snapshot(self, snapshot_id: str) -> Answer[Snapshot]:
         """Take a snapshot out of use; what is stored of it goes afterwards."""
         document = self._send("DELETE", f"/v1/snapshots/{segment(snapshot_id)}")
@@ -63,3 +77,7 @@ class SnapshotCalls(Transport):
     def _operation(self, path: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
         document = self._send("POST", path, body=body, idempotency_key=str(uuid.uuid4()))
         return self._read(Operation, data_of(document))
+
+
+def _policy_path(environment_id: str) -> str:
+    return f"/v1/environments/{segment(environment_id)}/snapshot-policy"

@@ -286,3 +286,61 @@ def delete(
         tell(f"Snapshot {identifier} is {answer.value.state}.")
     else:
         emit(output, answer.raw, ())
+
+
+@app.command("policy")
+def policy(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    every: Annotated[
+        str | None, typer.Option("--every", metavar="DURATION", help="Take one so often: 1d, 6h, 30m.")
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", min=1, max=1000, help="Of those that it brings about.")
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option("--expires-in-days", min=1, max=3650, help="Keep each for so long; 30 if absent."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Let none expire.")] = False,
+    floor: Annotated[
+        Floor | None, typer.Option("--floor", help="Keep none when no better than this can be had.")
+    ] = None,
+    verify: Annotated[
+        int | None, typer.Option("--verify", metavar="LEVEL", min=0, max=2, help="Verify each to this level.")
+    ] = None,
+    paused: Annotated[bool, typer.Option("--paused", help="Keep the policy, and take none.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take the policy away.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Show or set when an environment is taken a snapshot of by itself. Setting it says all of it anew."""
+    from cli import views_snapshots
+    from cli.lookup import environment_id
+
+    wanted = any(each is not None for each in (keep_last, days, floor, verify)) or keep or paused
+    if wanted and every is None:
+        raise UsageFault("A policy needs --every.")
+    if remove and (wanted or every is not None):
+        raise UsageFault("--remove goes with nothing else.")
+    if keep and days is not None:
+        raise UsageFault("--keep and --expires-in-days exclude each other.")
+    with session_of(context).client() as client:
+        identifier = environment_id(client, environment)
+        if remove:
+            client.remove_snapshot_policy(identifier)
+            tell(f"{environment} is taken no snapshots of by itself any more.")
+            return
+        if every is None:
+            answer = client.snapshot_policy(identifier)
+        else:
+            body: dict[str, JsonValue] = {
+                "everyMinutes": round(parse_duration(every) / 60),
+                "keepLast": keep_last,
+                "consistencyFloor": None if floor is None else floor.value,
+                "verifyLevel": verify,
+                "paused": paused,
+            }
+            if keep or days is not None:
+                body["expiresInDays"] = days
+            answer = client.put_snapshot_policy(identifier, body)
+    emit(output, answer.raw, views_snapshots.policy(answer.value))

@@ -15,6 +15,8 @@ SNAPSHOT_SWEEP_SCHEDULE: Final = "sweep-snapshots"
 class SnapshotsSwept(WireModel):
     """What a sweep did, in numbers of snapshots."""
 
+    taken: int = 0
+    """By policies."""
     expired: int = 0
     removed: int = 0
     started: int = 0
@@ -25,6 +27,7 @@ class SnapshotsSwept(WireModel):
     def plus(self, other: "SnapshotsSwept") -> "SnapshotsSwept":
         """Return the sums."""
         return SnapshotsSwept(
+            taken=self.taken + other.taken,
             expired=self.expired + other.expired,
             removed=self.removed + other.removed,
             orphans=self.orphans + other.orphans,
@@ -48,14 +51,19 @@ class KeptByStorage(WireModel):
 class SnapshotSweepActivities:
     """The sweep as its workflow sees it; in `activities.snapshots.sweep`, on the control queue."""
 
+    @activity.defn(name="snapshots.take_due")
+    async def take_due(self) -> SnapshotsSwept:
+        """Take the snapshots that policies ask for by now: accept operations, as a request does."""
+        raise NotImplementedError
+
     @activity.defn(name="snapshots.expire")
     async def expire(self) -> SnapshotsSwept:
-        """Take snapshots out of use whose time is over."""
+        """Take snapshots out of use whose time is over, or of which a policy keeps newer ones."""
         raise NotImplementedError
 
     @activity.defn(name="snapshots.start_verifications")
     async def start_verifications(self) -> SnapshotsSwept:
-        """Start verifications whose start was lost."""
+        """Ask for the verifications that policies want, and start those whose start was lost."""
         raise NotImplementedError
 
     @activity.defn(name="snapshots.at_storage")

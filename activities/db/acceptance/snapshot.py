@@ -28,6 +28,8 @@ class SnapshotWish:
     name: str = ""
     floor: Consistency | None = None
     lifetime: timedelta | None = None
+    scheduled: bool = False
+    """By the environment's policy, not by somebody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ async def snapshot_environment(
         id=identifier,
         name=wish.name,
         lifetime=wish.lifetime,
+        scheduled=wish.scheduled,
         secrets={name: kept_secret(key, identifier, name, value) for name, value in own.items()},
     )
     record = await snapshots.create_snapshot(

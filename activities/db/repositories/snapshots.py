@@ -3,10 +3,11 @@
 A snapshot becomes available in the transaction that ends its operation as succeeded, never before.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -37,6 +38,7 @@ class SnapshotRecord:
     environment_name: str
     operation_id: str
     name: str
+    scheduled: bool
     state: SnapshotState
     consistency: Consistency | None
     scope: Scope | None
@@ -60,6 +62,7 @@ class NewSnapshot:
     id: str
     name: str
     lifetime: timedelta | None
+    scheduled: bool
     secrets: Mapping[str, JsonObject] = field(repr=False)
 
 
@@ -85,6 +88,7 @@ async def create_snapshot(
         environment_name=environment.name,
         operation_id=operation_id,
         name=wanted.name,
+        scheduled=wanted.scheduled,
         state=SnapshotState.CREATING,
         secrets={**wanted.secrets},
         created_by=actor.principal_id,
@@ -236,24 +240,42 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
 
 
 async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
-    """Take snapshots out of use whose time is over, and return how many; not those that are being loaded."""
+    """Take snapshots out of use whose time is over, and return how many; not those that are in use."""
+    query = select(Snapshot).where(col(Snapshot.expires_at) <= now, *_unused()).limit(limit)
+    return await _retire(session, (await session.exec(query.with_for_update(skip_locked=True))).all())
+
+
+async def keep_last(session: AsyncSession, environment_id: str, keep: int) -> int:
+    """Take those beyond the newest `keep` of an environment's scheduled snapshots out of use.
+
+    Returns how many; not those that are in use. Those that somebody asked for are not counted, and stay.
+    """
+    scheduled = (
+        col(Snapshot.environment_id) == environment_id,
+        col(Snapshot.scheduled).is_(True),
+        col(Snapshot.state) == SnapshotState.AVAILABLE,
+    )
+    newest = select(Snapshot.id).where(*scheduled).order_by(col(Snapshot.created_at).desc()).limit(keep)
+    kept = (await session.exec(newest)).all()
+    query = select(Snapshot).where(*scheduled, col(Snapshot.id).not_in(kept), *_unused())
+    return await _retire(session, (await session.exec(query.with_for_update(skip_locked=True))).all())
+
+
+def _unused() -> tuple[ColumnElement[bool], ...]:
+    """The conditions of a snapshot that nobody loads or verifies."""
     loading = (
         select(RunRow.operation_id)
         .join(Operation, col(Operation.id) == col(RunRow.operation_id))
         .where(col(RunRow.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
     )
-    query = (
-        select(Snapshot)
-        .where(
-            col(Snapshot.expires_at) <= now,
-            col(Snapshot.state) == SnapshotState.AVAILABLE,
-            ~loading.exists(),
-            ~_verifying(col(Snapshot.id)).exists(),
-        )
-        .limit(limit)
-        .with_for_update(skip_locked=True)
+    return (
+        col(Snapshot.state) == SnapshotState.AVAILABLE,
+        ~loading.exists(),
+        ~_verifying(col(Snapshot.id)).exists(),
     )
-    rows = (await session.exec(query)).all()
+
+
+async def _retire(session: AsyncSession, rows: Sequence[Snapshot]) -> int:
     for row in rows:
         row.state = SnapshotState.DELETING
         row.secrets = {}
@@ -261,6 +283,27 @@ async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
         await add_entry(session, actor, "snapshot.expire", row.id, {"environment": row.environment_id})
     await session.flush()
     return len(rows)
+
+
+async def unproved(session: AsyncSession, environment_id: str, level: int) -> str | None:
+    """Return the newest scheduled snapshot of an environment if no verification to this level was asked for."""
+    newest = (
+        select(Snapshot.id)
+        .where(
+            col(Snapshot.environment_id) == environment_id,
+            col(Snapshot.scheduled).is_(True),
+            col(Snapshot.state) == SnapshotState.AVAILABLE,
+        )
+        .order_by(col(Snapshot.created_at).desc())
+        .limit(1)
+    )
+    found = (await session.exec(newest)).one_or_none()
+    if found is None:
+        return None
+    asked = select(SnapshotVerification.id).where(
+        col(SnapshotVerification.snapshot_id) == found, col(SnapshotVerification.level) >= level
+    )
+    return None if (await session.exec(asked.limit(1))).one_or_none() is not None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +399,7 @@ def _record(row: Snapshot) -> SnapshotRecord:
         environment_name=row.environment_name,
         operation_id=row.operation_id,
         name=row.name,
+        scheduled=row.scheduled,
         state=row.state,
         consistency=row.consistency,
         scope=row.scope,
