@@ -76,7 +76,7 @@ def policy(found: SnapshotPolicy) -> list[str]:
             ("Expire after", expires),
             ("Floor", found.consistency_floor),
             ("Verified to level", None if found.verify_level is None else str(found.verify_level)),
-            ("Next", "paused" if found.next_at is None else f"in {_left(found.next_at)}"),
+            ("Next", "paused" if found.next_at is None else _left(found.next_at)),
             ("Last", last if last is not None else found.last_result or None),
         ]
     )

@@ -1,0 +1,140 @@
+"""Policies of snapshots on both databases: what is due is taken once, what is too much goes."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from activities.db.acceptance import Accepted, SnapshotWish
+from activities.db.engine import Database
+from activities.db.errors import NotFound
+from activities.db.records import SWEEPER
+from activities.db.repositories import snapshot_policies, snapshots, verifications
+from activities.db.repositories.snapshot_policies import PolicyRecord
+from activities.db.snapshot_schedule import take_due
+from activities.db.types import utc_now
+from tests.helpers.changes import ended, running
+from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
+from tests.helpers.tenants import KEYS, Tenant, make_tenant, operation_of
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.snapshot_policy import SnapshotPolicy
+from workflows.domain.verification import VerifyLevel
+
+DB = stored("db", DataStore.POSTGRES, "shop")
+HOURLY = SnapshotPolicy(every_minutes=60, keep_last=2, verify_level=VerifyLevel.READABLE)
+
+
+async def put(
+    database: Database, tenant: Tenant, environment_id: str, policy: SnapshotPolicy = HOURLY
+) -> PolicyRecord:
+    async with database.transaction() as session:
+        return await snapshot_policies.put(session, tenant.actor, environment_id, policy)
+
+
+async def policy_of(database: Database, tenant: Tenant, environment_id: str) -> PolicyRecord:
+    async with database.reading() as session:
+        return await snapshot_policies.get(session, tenant.id, environment_id)
+
+
+async def due(database: Database, environment_id: str, at: datetime) -> Accepted | None:
+    async with database.transaction() as session:
+        return await take_due(session, environment_id, at, keys=KEYS)
+
+
+async def test_what_is_due_is_taken_once_and_keeps_to_its_times(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    first = (await put(database, tenant, environment_id)).next_at
+    assert first is not None
+    now = first + timedelta(minutes=5)
+    async with database.reading() as session:
+        assert [each.environment_id for each in await snapshot_policies.due(session, now)] == [environment_id]
+        assert await snapshot_policies.due(session, first - timedelta(seconds=1)) == ()
+    accepted = await due(database, environment_id, now)
+    assert accepted is not None
+    assert accepted.operation.requested_by == SWEEPER
+    assert await due(database, environment_id, now) is None
+    told = await policy_of(database, tenant, environment_id)
+    assert (told.next_at, told.last_at) == (first + timedelta(hours=1), first)
+    taken = await snapshot_of(database, tenant, told.last_result)
+    assert (taken.scheduled, taken.state, taken.name) == (True, SnapshotState.CREATING, "scheduled")
+    assert taken.expires_at is not None
+
+
+async def test_a_busy_environment_is_asked_again_and_one_that_rests_at_its_time(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    busy = await take(database, tenant, environment_id, SnapshotWish())
+    first = (await put(database, tenant, environment_id)).next_at
+    assert first is not None
+    assert await due(database, environment_id, first) is None
+    told = await policy_of(database, tenant, environment_id)
+    assert told.next_at == first + timedelta(minutes=1)
+    assert told.last_result.startswith("skipped: the environment is busy with snapshot")
+    await publish(database, busy.accepted.operation.id, DB)
+    assert await due(database, environment_id, first + timedelta(minutes=1)) is not None
+
+
+async def test_a_policy_that_is_paused_or_gone_takes_none(database: Database) -> None:
+    tenant, other = await make_tenant(database), await make_tenant(database)
+    environment_id = await running(database, tenant)
+    paused = await put(database, tenant, environment_id, HOURLY.model_copy(update={"paused": True}))
+    assert paused.next_at is None
+    far = utc_now() + timedelta(days=365)
+    assert await due(database, environment_id, far) is None
+    with pytest.raises(NotFound):
+        await policy_of(database, other, environment_id)
+    with pytest.raises(NotFound):
+        await put(database, other, environment_id)
+    async with database.transaction() as session:
+        await snapshot_policies.remove(session, tenant.actor, environment_id)
+    with pytest.raises(NotFound):
+        await policy_of(database, tenant, environment_id)
+
+
+async def _scheduled(database: Database, tenant: Tenant, environment_id: str) -> str:
+    accepted = await take(database, tenant, environment_id, SnapshotWish(scheduled=True))
+    await publish(database, accepted.accepted.operation.id, DB)
+    return accepted.snapshot.id
+
+
+async def test_beyond_the_last_that_are_kept_scheduled_ones_go(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    by_hand = await take(database, tenant, environment_id, SnapshotWish())
+    await publish(database, by_hand.accepted.operation.id, DB)
+    made = [await _scheduled(database, tenant, environment_id) for _ in range(4)]
+    restoring = await restore_new(database, tenant, made[0])
+
+    async def keep() -> int:
+        async with database.transaction() as session:
+            return await snapshots.keep_last(session, environment_id, 2)
+
+    async def states() -> list[SnapshotState]:
+        return [(await snapshot_of(database, tenant, each)).state for each in made]
+
+    assert await keep() == 1
+    a, d = SnapshotState.AVAILABLE, SnapshotState.DELETING
+    assert await states() == [a, d, a, a]  # the first is being restored
+    await ended(database, restoring)
+    assert await keep() == 1
+    assert await states() == [d, d, a, a]
+    assert (await snapshot_of(database, tenant, by_hand.snapshot.id)).state is a
+    assert (await operation_of(database, tenant, restoring.operation.id)).ended
+
+
+async def test_the_newest_scheduled_one_is_to_be_verified_once(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+
+    async def unproved(level: int = 1) -> str | None:
+        async with database.reading() as session:
+            return await snapshots.unproved(session, environment_id, level)
+
+    assert await unproved() is None
+    await _scheduled(database, tenant, environment_id)
+    newest = await _scheduled(database, tenant, environment_id)
+    assert await unproved() == newest
+    async with database.transaction() as session:
+        await verifications.ask(session, tenant.actor, newest, VerifyLevel.READABLE)
+    assert (await unproved(), await unproved(2)) == (None, newest)

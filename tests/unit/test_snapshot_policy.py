@@ -1,0 +1,32 @@
+"""When a policy is due again."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from workflows.domain.snapshot_policy import next_time
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("minutes_later", "expected_minutes"),
+    [
+        (-5, 0),  # not due yet: it stays
+        (0, 60),
+        (1, 60),
+        (59, 60),
+        (60, 120),
+        (60 * 24 * 3 + 7, 60 * (24 * 3 + 1)),  # what was missed is not made up for
+    ],
+)
+def test_it_keeps_to_its_times(minutes_later: int, expected_minutes: int) -> None:
+    now = NOON + timedelta(minutes=minutes_later)
+    assert next_time(NOON, 60, now) == NOON + timedelta(minutes=expected_minutes)
+
+
+def test_it_is_later_than_now_whatever_the_clock_says() -> None:
+    for seconds in range(0, 100_000, 777):
+        now = NOON + timedelta(seconds=seconds)
+        found = next_time(NOON, 15, now)
+        assert now < found <= now + timedelta(minutes=15)
