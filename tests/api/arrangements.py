@@ -428,6 +428,18 @@ async def taken(world: World) -> Call:
     return Call(((await _snapshot(world))[0],))
 
 
+async def policy(world: World) -> Call:
+    """An environment that runs, and a policy for it."""
+    return Call((await world.running(),), {"everyMinutes": 60, "keepLast": 3})
+
+
+async def with_policy(world: World) -> Call:
+    """An environment with a policy."""
+    found = await policy(world)
+    await world.made("PUT", f"/v1/environments/{found.ids[0]}/snapshot-policy", found.body)
+    return Call(found.ids)
+
+
 async def as_new(world: World) -> Call:
     """A snapshot, and a name for what is to be made of it."""
     return Call((await snapshot(world)).ids, {"name": world.name("copy")})
@@ -515,6 +527,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         package,
         package_run,
         payloads,
+        policy,
         principal,
         provisioning,
         project,
@@ -541,6 +554,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         verification,
         verified,
         visited,
+        with_policy,
     )
 }
 

@@ -38,6 +38,7 @@ BODIES: dict[str, object] = {
     "/seed": {"type": "shell", "service": "web", "script": "exit 0"},
     "/checkpoints": {"name": "before"},
     "/extend": {"minutes": 60},
+    "/snapshot-policy": {"everyMinutes": 60},
     "/instantiate": {"parameters": {}},
     "/restore": {"name": "copy"},
     "/v1/registry-credentials/{id}": {"registry": "ghcr.io", "username": "robot", "password": "theirs"},

@@ -128,6 +128,7 @@ async def test_a_stale_write_is_refused_and_writes_nothing(api: Api) -> None:
         "/scale": {"service": "web", "replicas": 2},
         "/restart": {"service": "web"},
         "/snapshots": {"name": "nightly"},
+        "/snapshot-policy": {"everyMinutes": 60},
         "/seed": {"type": "shell", "service": "web", "script": "exit 0"},
         "/checkpoints": {"name": "before"},
     }
