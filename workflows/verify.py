@@ -66,7 +66,7 @@ class VerifySnapshot:
             state = await asyncio.shield(looking)
         except asyncio.CancelledError:
             looking.cancel()
-            await asyncio.wait((looking,))
+            await workflow.wait([looking])
             self._note(Check(level=plan.level, subject="verification", ok=False, message="It was cancelled."))
             state = VerificationState.ABORTED
         result = await workflow.execute_local_activity_method(
