@@ -6,7 +6,13 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutType, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    TimeoutType,
+    is_cancelled_exception,
+)
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 from temporalio.workflow import ActivityCancellationType
 
@@ -92,7 +98,8 @@ async def on_state(
             retry_policy=LEDGER_RETRY,
             summary=summary,
         )
-    except ActivityError as error:
+    except FailureError as error:
+        # A failed local activity that is replayed comes without the ActivityError around it.
         if _being_cancelled(error):
             raise asyncio.CancelledError from error
         raise StepFailed(as_failure(error, step, "")) from error
@@ -124,7 +131,7 @@ async def unless(interrupted: Callable[[], bool], work: Coroutine[Any, Any, Answ
     return None if stopped and task.cancelled() else task.result()
 
 
-def as_failure(error: ActivityError, step: str, cluster: str) -> Failure:
+def as_failure(error: FailureError, step: str, cluster: str) -> Failure:
     """Translate what the engine reports of an activity into the failure that people see."""
     if _nobody_serves(error):
         return failure(
@@ -143,11 +150,11 @@ def as_failure(error: ActivityError, step: str, cluster: str) -> Failure:
     return failure(FailureKind.INTERNAL, f"The step ended unexpectedly: {error.cause}", step=step)
 
 
-def _being_cancelled(error: ActivityError) -> bool:
+def _being_cancelled(error: FailureError) -> bool:
     """Whether the activity ended because this step is being cancelled: confirmed, or its worker was dead."""
     task = asyncio.current_task()
     return is_cancelled_exception(error) or (task is not None and task.cancelling() > 0)
 
 
-def _nobody_serves(error: ActivityError) -> bool:
+def _nobody_serves(error: FailureError) -> bool:
     return isinstance(error.cause, ActivityTimeout) and error.cause.type is TimeoutType.SCHEDULE_TO_START

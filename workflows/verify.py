@@ -66,7 +66,7 @@ class VerifySnapshot:
             state = await asyncio.shield(looking)
         except asyncio.CancelledError:
             looking.cancel()
-            await asyncio.wait((looking,))
+            await workflow.wait([looking])
             self._note(Check(level=plan.level, subject="verification", ok=False, message="It was cancelled."))
             state = VerificationState.ABORTED
         result = await workflow.execute_local_activity_method(
@@ -144,19 +144,22 @@ class VerifySnapshot:
 
     async def _restored(self) -> VerificationState:
         """Restore into an environment of its own, which proves the data and that everything gets ready."""
-        trial = await workflow.execute_activity_method(
-            VerifyControlActivities.restore,
-            self._verification,
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
-            summary="restore into an environment of its own",
-        )
-        if trial.refused:
-            self._note(Check(level=VerifyLevel.RESTORED, subject="restore", ok=False, message=trial.refused))
-            return VerificationState.ABORTED
         try:
+            trial = await workflow.execute_activity_method(
+                VerifyControlActivities.restore,
+                self._verification,
+                start_to_close_timeout=LEDGER_TIMEOUT,
+                retry_policy=LEDGER_RETRY,
+                summary="restore into an environment of its own",
+            )
+            if trial.refused:
+                self._note(
+                    Check(level=VerifyLevel.RESTORED, subject="restore", ok=False, message=trial.refused)
+                )
+                return VerificationState.ABORTED
             ended = await self._await(trial.operation_id, "the restore")
         finally:
+            # Also when a cancel came before the restore was answered: there may be an environment already.
             await self._remove()
         reason = ended.failure
         message = "" if reason is None else reason.message

@@ -38,10 +38,12 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
-from workflows.contracts.restore import Load, Loaded, RestoreActivities
+from workflows.contracts.restore import Load, Loaded, Proof, RestoreActivities
 from workflows.contracts.seed import SeedActivities, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.snapshot import (
     Capture,
+    CapturedTogether,
+    CaptureTogether,
     ComponentKeys,
     ComponentKeysWanted,
     Discard,
@@ -56,7 +58,27 @@ from workflows.contracts.snapshot import (
 )
 from workflows.contracts.stop import StopActivities, StopService
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
+from workflows.contracts.sweep_snapshots import (
+    AtStorage,
+    KeptByStorage,
+    SnapshotsSwept,
+    SnapshotSweepActivities,
+)
 from workflows.contracts.update import RemoveService, UpdateActivities
+from workflows.contracts.verify import (
+    Checked,
+    CheckReadable,
+    CheckStored,
+    LoadableWanted,
+    OperationEnded,
+    OperationWanted,
+    Trial,
+    VerificationInput,
+    VerificationPlan,
+    VerificationResult,
+    VerifyActivities,
+    VerifyControlActivities,
+)
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint, parse_blueprint
 from workflows.domain.blueprint_models import DataStore
@@ -83,8 +105,10 @@ from workflows.domain.seeds import SeedContent, SeedOutcome, SeedRun
 from workflows.domain.snapshot import Captured, Component, Consistency, Engine, grade, plan_components
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent, StoredPart
 from workflows.domain.update import Desired, Effect, obsolete_objects, plan_update, service_changes
+from workflows.domain.verification import Check, VerifyLevel
 
 SNAPSHOT_ID = "snap_01J9Z7Q0000000000000000000"
+VERIFICATION_ID = "ver_01J9Z7Q0000000000000000000"
 
 
 def provision_plan(
@@ -180,7 +204,12 @@ def snapshot_plan(
 
 
 def restore_plan(
-    services: Mapping[str, Mapping[str, object]], loaded: Iterable[str], *, standing: bool, **changes: object
+    services: Mapping[str, Mapping[str, object]],
+    loaded: Iterable[str],
+    *,
+    standing: bool,
+    prove: bool = False,
+    **changes: object,
 ) -> OperationPlan:
     """Return the plan of a restore of the data of these services among others."""
     of = set(loaded)
@@ -189,7 +218,7 @@ def restore_plan(
     return plan.model_copy(
         update={
             "steps": steps,
-            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID),
+            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove),
             "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
             **changes,
         }
@@ -292,6 +321,116 @@ def stored_as(component: Component) -> StoredComponent:
 
 
 @dataclass
+class FakeVerification(VerifyControlActivities):
+    """A verification of two services, and an environment that it restores into."""
+
+    level: VerifyLevel = VerifyLevel.STORED
+    cluster: str = ""
+    over: bool = False
+    unopened: Failure | None = None
+    """Why the keys of what is stored cannot be had."""
+    refused: str = ""
+    """Why there is no environment to restore into."""
+    restored: Failure | None = None
+    """Why the restore failed."""
+    hanging: bool = False
+    """The restore does not end."""
+    calls: list[str] = field(default_factory=list)
+    ended: VerificationResult | None = None
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @activity.defn(name="verify.begin")
+    async def begin(self, request: VerificationInput) -> VerificationPlan:
+        if self.over:
+            return VerificationPlan(proceed=False)
+        stores = {"db": (DataStore.POSTGRES, Engine.EXEC_DUMP), "files": (DataStore.FILES, Engine.LIVE_COPY)}
+        return VerificationPlan(
+            proceed=True,
+            snapshot_id=SNAPSHOT_ID,
+            organization_id="org_1",
+            cluster=self.cluster,
+            level=self.level,
+            components=tuple(
+                stored_as(Component(service=service, store=store, engine=engine))
+                for service, (store, engine) in stores.items()
+            ),
+        )
+
+    @activity.defn(name="verify.loadable")
+    async def loadable(self, request: LoadableWanted) -> Loadable:
+        if self.unopened is not None:
+            raise _scripted(self.unopened, final=True)
+        stored = stored_as(
+            Component(service=request.service, store=DataStore.POSTGRES, engine=Engine.EXEC_DUMP)
+        )
+        return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts})
+
+    @activity.defn(name="verify.restore")
+    async def restore(self, request: VerificationInput) -> Trial:
+        self.calls.append("restore")
+        return Trial(refused=self.refused) if self.refused else Trial(operation_id="op_restore")
+
+    @activity.defn(name="verify.await_operation")
+    async def await_operation(self, request: OperationWanted) -> OperationEnded:
+        self.calls.append(f"await {request.operation_id}")
+        if request.operation_id != "op_restore":
+            return OperationEnded()
+        self.reached.set()
+        while self.hanging:
+            activity.heartbeat()
+            await asyncio.sleep(0.05)
+        return OperationEnded(failure=self.restored)
+
+    @activity.defn(name="verify.remove")
+    async def remove(self, request: VerificationInput) -> Trial:
+        self.calls.append("remove")
+        return Trial() if self.refused else Trial(operation_id="op_delete")
+
+    @activity.defn(name="verify.finish")
+    async def finish(self, result: VerificationResult) -> VerificationResult:
+        self.ended = self.ended or result
+        return self.ended
+
+
+@dataclass
+class FakeSnapshotSweep(SnapshotSweepActivities):
+    """Finds something to do everywhere; `kept`: snapshots of which the cluster keeps volumes."""
+
+    kept: tuple[str, ...] = ()
+    cluster: str = ""
+    forgotten: list[str] = field(default_factory=list)
+
+    @activity.defn(name="snapshots.expire")
+    async def expire(self) -> SnapshotsSwept:
+        return SnapshotsSwept(expired=2)
+
+    @activity.defn(name="snapshots.start_verifications")
+    async def start_verifications(self) -> SnapshotsSwept:
+        return SnapshotsSwept(started=1)
+
+    @activity.defn(name="snapshots.at_storage")
+    async def at_storage(self) -> KeptByStorage:
+        return KeptByStorage(
+            snapshots=tuple(
+                AtStorage(cluster=self.cluster, discard=Discard(context=CONTEXT, snapshot_id=each))
+                for each in self.kept
+            )
+        )
+
+    @activity.defn(name="snapshots.forget_volumes")
+    async def forget_volumes(self, snapshot_id: str) -> None:
+        self.forgotten.append(snapshot_id)
+
+    @activity.defn(name="snapshots.remove")
+    async def remove(self) -> SnapshotsSwept:
+        return SnapshotsSwept(removed=3)
+
+    @activity.defn(name="snapshots.remove_orphans")
+    async def remove_orphans(self) -> SnapshotsSwept:
+        return SnapshotsSwept(orphans=4)
+
+
+@dataclass
 class FakeLedger(LedgerActivities):
     """Keeps what the workflow writes, in order."""
 
@@ -307,6 +446,8 @@ class FakeLedger(LedgerActivities):
     without_secrets: bool = False
     """The values of all secrets are gone."""
     snapshots: FakeSnapshotLedger = field(default_factory=FakeSnapshotLedger)
+    verification: FakeVerification = field(default_factory=FakeVerification)
+    snapshot_sweep: FakeSnapshotSweep = field(default_factory=FakeSnapshotSweep)
 
     @activity.defn(name="operation.begin")
     async def begin(self, operation: OperationInput) -> OperationPlan:
@@ -374,6 +515,7 @@ class FakeCluster(
     SeedActivities,
     SnapshotActivities,
     RestoreActivities,
+    VerifyActivities,
 ):
     """Answers at once, unless told to fail or to hang until cancelled."""
 
@@ -395,6 +537,10 @@ class FakeCluster(
     left: tuple[str, ...] = ()
     manifest_only: frozenset[str] = frozenset()
     """Services of which nothing can be captured but how they are configured."""
+    differences: tuple[str, ...] = ()
+    """How what was loaded differs from what was captured."""
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """What looks at the store find, by call."""
 
     @activity.defn(name="environment.prepare_namespace")
     async def prepare_namespace(self, request: PrepareNamespace) -> NamespacePrepared:
@@ -479,6 +625,41 @@ class FakeCluster(
         await self._call(f"load {request.service.name}", request)
         return Loaded(parts=1, plain_bytes=4096)
 
+    @activity.defn(name="snapshot.capture_together")
+    async def capture_together(self, request: CaptureTogether) -> CapturedTogether:
+        await self._call("capture together", request)
+        return CapturedTogether(
+            components=tuple(
+                stored_as(each.component).model_copy(update={"quiesced": True}) for each in request.captures
+            ),
+            frozen_ms={each.name: 120 for each in request.quiesced},
+        )
+
+    @activity.defn(name="snapshot.prove")
+    async def prove(self, request: Load) -> Proof:
+        await self._call(f"prove {request.service.name}", request)
+        return Proof(differences=self.differences, compared=1)
+
+    @activity.defn(name="verify.stored")
+    async def stored(self, request: CheckStored) -> Checked:
+        return await self._looked(VerifyLevel.STORED, "stored", request.component, request)
+
+    @activity.defn(name="verify.readable")
+    async def readable(self, request: CheckReadable) -> Checked:
+        return await self._looked(VerifyLevel.READABLE, "readable", request.stored.component, request)
+
+    async def _looked(
+        self, level: VerifyLevel, what: str, component: StoredComponent, request: object
+    ) -> Checked:
+        name = f"{what} {component.service}"
+        await self._call(name, request)
+        fault = self.damaged.get(name, "")
+        checks = tuple(
+            Check(level=level, subject=f"{component.service}/{part.key}", ok=not fault, message=fault)
+            for part in component.parts
+        )
+        return Checked(checks=checks)
+
     @activity.defn(name="environment.cancel_running")
     async def cancel_running(self, operation: OperationInput) -> RunningCancelled:
         await self._call("cancel_running", operation)
@@ -499,10 +680,7 @@ class FakeCluster(
         self.calls.append(name)
         self.requests[name] = request
         if name in self.failing:
-            reason = self.failing[name]
-            raise ApplicationError(
-                reason.message, reason, type=reason.kind, non_retryable=not FAILURES[reason.kind].retryable
-            )
+            raise _scripted(self.failing[name])
         if name in self.hanging:
             await self._hang(lambda: name in self.hanging)
 
@@ -517,6 +695,11 @@ class FakeCluster(
             if self.stop is not None:
                 await asyncio.wait_for(self.stop.wait(), 20)
             raise
+
+
+def _scripted(reason: Failure, *, final: bool = False) -> ApplicationError:
+    again = FAILURES[reason.kind].retryable and not final
+    return ApplicationError(reason.message, reason, type=reason.kind, non_retryable=not again)
 
 
 def _back(context: EnvironmentContext) -> str:

@@ -8,6 +8,8 @@ from temporalio.client import WorkflowHandle
 
 from tests.helpers.fake_activities import (
     FakeCluster,
+    FakeSnapshotSweep,
+    FakeVerification,
     change_plan,
     delete_plan,
     fails,
@@ -32,13 +34,16 @@ from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
+from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS
 from workflows.contracts.update import UPDATE_ENVIRONMENT
+from workflows.contracts.verify import VERIFY_SNAPSHOT
 from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedType
 from workflows.domain.snapshot import Consistency
+from workflows.domain.verification import VerifyLevel
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
 
@@ -66,6 +71,11 @@ STORES: dict[str, dict[str, object]] = {
 }
 """A shop with all kinds of data: dumped, copied, and one that nobody can take."""
 LOADED = ("db", "files")
+HOOKED: dict[str, dict[str, object]] = {
+    **STORES,
+    "api": {**SHOP["api"], "snapshot": {"quiesce": ["hold"], "thaw": ["go"]}},
+}
+"""The same, held still by hooks."""
 HELD = (Blocker(object="ConfigMap/a", finalizers=("x.test/hold",)),)
 
 
@@ -102,6 +112,8 @@ class Path:
     act: Act = nothing
     before: Mapping[str, Mapping[str, object]] | None = None
     """The services of the revision to go back to; None: those of the plan."""
+    verification: Callable[[], FakeVerification] = field(default=FakeVerification)
+    snapshot_sweep: Callable[[], FakeSnapshotSweep] = field(default=FakeSnapshotSweep)
 
 
 def _running(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -> Callable[[], FakeCluster]:
@@ -134,6 +146,16 @@ def _standing(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -
     """Return what makes a cluster in which STORES are there."""
     scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
     return lambda: FakeCluster(existing=objects_of(STORES), failing=dict(scripted), hanging=set(hanging))
+
+
+def _held(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -> Callable[[], FakeCluster]:
+    """Return what makes a cluster in which HOOKED are there."""
+    scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
+    return lambda: FakeCluster(existing=objects_of(HOOKED), failing=dict(scripted), hanging=set(hanging))
+
+
+def _verify(level: VerifyLevel, **changes: Any) -> Callable[[], FakeVerification]:
+    return lambda: FakeVerification(level=level, **changes)
 
 
 def _restore_again() -> OperationPlan:
@@ -409,6 +431,96 @@ PATHS = (
         before=STORES,
     ),
     Path("restore_retried", RESTORE_ENVIRONMENT, _restore_again, _standing()),
+    Path("snapshot_with_hooks", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(HOOKED), _held()),
+    Path(
+        "snapshot_with_hooks_failed",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(HOOKED),
+        _held({"capture together": FailureKind.HOOK_FAILED}),
+    ),
+    Path(
+        "snapshot_with_hooks_cancelled_in_the_ui",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(HOOKED),
+        _held(None, "capture together"),
+        cancel_in_the_ui,
+    ),
+    Path(
+        "restore_proved",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
+    ),
+    Path(
+        "restore_not_what_was_captured",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
+        lambda: FakeCluster(differences=("table t: 2 rows recorded, 1 found",)),
+    ),
+    Path("verify_stored", VERIFY_SNAPSHOT, delete_plan),
+    Path("verify_restored", VERIFY_SNAPSHOT, delete_plan, verification=_verify(VerifyLevel.RESTORED)),
+    Path(
+        "verify_failed_at_what_is_stored",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        lambda: FakeCluster(damaged={"stored db": "part 0 is not there"}),
+        verification=_verify(VerifyLevel.RESTORED),
+    ),
+    Path(
+        "verify_aborted_by_a_cluster",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        lambda: FakeCluster(failing={"readable files": fails(FailureKind.FORBIDDEN)}),
+        verification=_verify(VerifyLevel.READABLE),
+    ),
+    Path(
+        "verify_failed_at_its_keys",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        verification=_verify(VerifyLevel.READABLE, unopened=fails(FailureKind.SNAPSHOT_CORRUPT)),
+    ),
+    Path(
+        "verify_restore_refused",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        verification=_verify(VerifyLevel.RESTORED, refused="10 environments are allowed"),
+    ),
+    Path(
+        "verify_restore_failed",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        verification=_verify(VerifyLevel.RESTORED, restored=fails(FailureKind.SNAPSHOT_CORRUPT)),
+    ),
+    Path(
+        "verify_cancelled_while_it_looks",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        lambda: FakeCluster(hanging={"stored db"}),
+        cancel_in_the_ui,
+    ),
+    Path(
+        "verify_cancelled_while_it_restores",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        act=cancel_in_the_ui,
+        verification=_verify(VerifyLevel.RESTORED, hanging=True),
+    ),
+    Path(
+        "verify_over_already", VERIFY_SNAPSHOT, delete_plan, verification=lambda: FakeVerification(over=True)
+    ),
+    Path("sweep_snapshots", SWEEP_SNAPSHOTS, delete_plan),
+    Path(
+        "sweep_snapshots_kept_by_a_cluster",
+        SWEEP_SNAPSHOTS,
+        delete_plan,
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
+    ),
+    Path(
+        "sweep_snapshots_refused_by_a_cluster",
+        SWEEP_SNAPSHOTS,
+        delete_plan,
+        lambda: FakeCluster(failing={"discard": fails(FailureKind.FORBIDDEN)}),
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
+    ),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),
     Path(
         "delete_held_by_a_finalizer",

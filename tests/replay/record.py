@@ -29,8 +29,15 @@ async def record() -> None:
         dev_server_existing_path=executable(), search_attributes=ALL, data_converter=pydantic_data_converter
     ) as environment:
         for path in PATHS:
-            cluster = path.cluster()
-            async with bench(environment, FakeLedger(path.plan(), before=path.before), cluster) as this:
+            cluster, verification = path.cluster(), path.verification()
+            verification.reached = cluster.reached
+            ledger = FakeLedger(
+                path.plan(),
+                before=path.before,
+                verification=verification,
+                snapshot_sweep=path.snapshot_sweep(),
+            )
+            async with bench(environment, ledger, cluster) as this:
                 handle = await this.start(path.workflow)
                 await path.act(handle, cluster)
                 with suppress(WorkflowFailureError):  # a failed operation is a path too

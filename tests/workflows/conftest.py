@@ -15,7 +15,13 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeReconcile, FakeSweep
+from tests.helpers.fake_activities import (
+    VERIFICATION_ID,
+    FakeCluster,
+    FakeLedger,
+    FakeReconcile,
+    FakeSweep,
+)
 from worker.connect import identity
 from worker.devserver import executable, read
 from worker.runner import cluster_worker, control_worker
@@ -24,6 +30,9 @@ from workflows.contracts.operation import OperationInput
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.contracts.search_attributes import ALL
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
+from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS
+from workflows.contracts.verify import VERIFY_SNAPSHOT, VerificationInput
+from workflows.domain.failures import WireModel
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -51,10 +60,9 @@ class Bench:
 
     async def start(self, workflow: str, *, signal: str | None = None) -> WorkflowHandle[Any, Any]:
         """Start a workflow, on its operation if it is one's; `signal` is there before anything of it runs."""
-        of_an_operation = workflow not in (RECONCILE_OPERATIONS, SWEEP_ENVIRONMENTS)
         handle = await self.client.start_workflow(
             workflow,
-            args=[OperationInput(operation_id=CONTEXT.operation_id)] if of_an_operation else [],
+            args=_input(workflow),
             id=f"{workflow}/{self.queue}",
             task_queue=self.queue,
             execution_timeout=timedelta(days=400),
@@ -70,6 +78,14 @@ class Bench:
                 await handle.terminate(reason="the test is over")
 
 
+def _input(workflow: str) -> list[WireModel]:
+    if workflow in (RECONCILE_OPERATIONS, SWEEP_ENVIRONMENTS, SWEEP_SNAPSHOTS):
+        return []
+    if workflow == VERIFY_SNAPSHOT:
+        return [VerificationInput(verification_id=VERIFICATION_ID)]
+    return [OperationInput(operation_id=CONTEXT.operation_id)]
+
+
 @asynccontextmanager
 async def bench(
     environment: WorkflowEnvironment,
@@ -83,6 +99,7 @@ async def bench(
     name = uuid.uuid4().hex
     plan = ledger.plan
     ledger.plan = plan.model_copy(update={"context": plan.context.model_copy(update={"cluster": name})})
+    ledger.verification.cluster = ledger.snapshot_sweep.cluster = name
     async with AsyncExitStack() as stack:
         if serve_cluster:
             await stack.enter_async_context(serving_cluster(environment.client, name, cluster))
@@ -124,6 +141,18 @@ async def serving_control(
             FakeReconcile().reconcile,
             FakeSweep().sweep_page,
             FakeSweep().forget_history,
+            ledger.verification.begin,
+            ledger.verification.loadable,
+            ledger.verification.restore,
+            ledger.verification.await_operation,
+            ledger.verification.remove,
+            ledger.verification.finish,
+            ledger.snapshot_sweep.expire,
+            ledger.snapshot_sweep.start_verifications,
+            ledger.snapshot_sweep.at_storage,
+            ledger.snapshot_sweep.forget_volumes,
+            ledger.snapshot_sweep.remove,
+            ledger.snapshot_sweep.remove_orphans,
         ],
         version=version,
         graceful_shutdown=timedelta(0),
@@ -152,9 +181,13 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
             cluster.stop_job,
             cluster.survey,
             cluster.capture,
+            cluster.capture_together,
             cluster.publish,
             cluster.discard,
             cluster.load,
+            cluster.prove,
+            cluster.stored,
+            cluster.readable,
             cluster.delete_namespace,
         ],
         graceful_shutdown=timedelta(0),

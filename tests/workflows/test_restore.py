@@ -115,3 +115,23 @@ async def test_a_cancel_with_cleanup_says_what_of_the_data_is_not_taken_back(
         assert result.cleanup.not_undone == ("load/db: its data may be replaced, in part or whole",)
     else:
         assert (result.cleanup.complete, result.cleanup.not_undone) == (True, ())
+
+
+async def test_what_was_loaded_is_proved_before_anything_starts_on_it(temporal: WorkflowEnvironment) -> None:
+    ledger, cluster = FakeLedger(restore_plan(SHOP, ["db"], standing=False, prove=True)), FakeCluster()
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name in ("load db", "prove db", "api", "api:started")]
+    assert order[:2] == ["load db", "prove db"]
+
+
+async def test_what_differs_from_what_was_captured_fails_the_restore(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(restore_plan(SHOP, ["db"], standing=False, prove=True))
+    cluster = FakeCluster(differences=("table t: 2 rows recorded, 1 found",))
+    async with bench(temporal, ledger, cluster) as this:
+        with pytest.raises(WorkflowFailureError):
+            await (await this.start(RESTORE_ENVIRONMENT)).result()
+    assert ledger.ended is not None
+    assert ledger.ended.failure is not None
+    assert ledger.ended.failure.kind is FailureKind.SNAPSHOT_CORRUPT
+    assert "table t: 2 rows recorded, 1 found" in ledger.ended.failure.message
+    assert not {"api", "api:started", "web"} & set(cluster.calls)

@@ -17,7 +17,13 @@ from tests.helpers.fake_activities import (
 )
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationResult
-from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT, Capture, Discard, Publish
+from workflows.contracts.snapshot import (
+    SNAPSHOT_ENVIRONMENT,
+    Capture,
+    CaptureTogether,
+    Discard,
+    Publish,
+)
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import Cleanup, OperationState, StepState
 from workflows.domain.snapshot import Consistency, Engine, Scope
@@ -158,3 +164,44 @@ async def test_a_store_that_nobody_can_dump_is_left_out_and_pulls_the_whole_down
     assert manifest.consistency is Consistency.CONFIG_ONLY
     assert manifest.component("docs").engine is Engine.MANIFEST_ONLY
     assert ledger.states("capture/docs")[-1] is StepState.SUCCEEDED
+
+
+HOOKED: dict[str, dict[str, object]] = {
+    **SHOP,
+    "api": {"dependsOn": ["db"], "snapshot": {"quiesce": ["hold"], "thaw": ["go"]}},
+}
+
+
+async def test_with_hooks_all_data_is_taken_by_one_call(temporal: WorkflowEnvironment) -> None:
+    ledger, cluster = FakeLedger(snapshot_plan(HOOKED)), FakeCluster(existing=objects_of(HOOKED))
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        result = OperationResult.model_validate(await (await this.start(SNAPSHOT_ENVIRONMENT)).result())
+    assert result.state is OperationState.SUCCEEDED
+    assert cluster.calls == ["namespace", "survey", "capture together", "publish"]
+    together = cluster.requests["capture together"]
+    assert isinstance(together, CaptureTogether)
+    assert {each.service.name for each in together.captures} == {"db", "files"}
+    assert {each.service.name: each.key.key for each in together.captures}["db"] == "key of db"
+    assert [each.name for each in together.quiesced] == ["api"]
+    [manifest] = ledger.snapshots.described
+    assert manifest.component("db").quiesced
+    for step in ("capture/db", "capture/files"):
+        assert ledger.states(step)[-1] is StepState.SUCCEEDED
+    outputs = [
+        change.output
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.step.startswith("capture/") and change.state is StepState.SUCCEEDED
+    ]
+    assert [each["longestFrozenMs"] for each in outputs if each is not None] == [120, 120]
+
+
+async def test_with_hooks_one_failure_is_that_of_all(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(snapshot_plan(HOOKED))
+    failing = {"capture together": fails(FailureKind.HOOK_FAILED)}
+    cluster = FakeCluster(existing=objects_of(HOOKED), failing=failing)
+    assert await failed(temporal, ledger, cluster) is FailureKind.HOOK_FAILED
+    # It is not tried a second time by the step of the other service.
+    assert cluster.calls == ["namespace", "survey", "capture together", "discard"]
+    ends = {ledger.states(step)[-1] for step in ("capture/db", "capture/files")}
+    assert StepState.SUCCEEDED not in ends

@@ -30,7 +30,7 @@ class SnapshotPolicy(WireModel):
 def next_time(planned: datetime, every_minutes: int, now: datetime) -> datetime:
     """Return the first time after `now` that is a whole number of intervals after `planned`.
 
-    What was missed while nobody looked is not made up for: one snapshot says as much as ten of the same minute.
+    What was missed while nobody looked is not made up for: ten snapshots of one minute say no more than one.
     """
     every = timedelta(minutes=every_minutes)
     passed = max((now - planned) // every, -1)

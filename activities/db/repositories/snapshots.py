@@ -286,7 +286,7 @@ async def _retire(session: AsyncSession, rows: Sequence[Snapshot]) -> int:
 
 
 async def unproved(session: AsyncSession, environment_id: str, level: int) -> str | None:
-    """Return the newest scheduled snapshot of an environment if no verification to this level was asked for."""
+    """Return an environment's newest scheduled snapshot, unless its verification was asked for already."""
     newest = (
         select(Snapshot.id)
         .where(
