@@ -119,14 +119,6 @@ async def test_what_cannot_be_looked_at_says_nothing(
     assert [each[1:] for each in faults(result)] == [(step, "the store is away")]
 
 
-async def test_a_cluster_that_nobody_serves_says_nothing(temporal: WorkflowEnvironment) -> None:
-    result = await run(temporal, FakeVerification(), serve_cluster=False)
-    assert result.state is VerificationState.ABORTED
-    [(level, subject, message)] = faults(result)
-    assert (level, subject) == (0, "stored/db")
-    assert "No worker serves cluster" in message
-
-
 @pytest.mark.parametrize(
     ("kind", "state"),
     [

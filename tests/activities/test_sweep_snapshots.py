@@ -1,0 +1,199 @@
+"""Retention of snapshots, on both databases and a directory; and how a verification ends in its row."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+from ulid import ULID
+
+from activities.db.acceptance import SnapshotWish
+from activities.db.engine import Database
+from activities.db.errors import SnapshotBusy
+from activities.db.repositories import audit, snapshots, verifications
+from activities.snapshots.sweep import ORPHAN_AGE, ControlSnapshotSweep
+from activities.storage.objects import ObjectStore
+from activities.temporal import TemporalServer, VerificationStart
+from tests.helpers.changes import running
+from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
+from tests.helpers.tenants import Tenant, begin, finish, make_tenant
+from workflows.contracts.sweep_snapshots import SnapshotsSwept
+from workflows.contracts.verify import VerificationResult
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import OperationState
+from workflows.domain.snapshot_manifest import SnapshotState, snapshot_prefix
+from workflows.domain.verification import Check, VerificationState, VerifyLevel
+
+DB = stored("db", DataStore.POSTGRES, "shop")
+GONE = SnapshotWish(lifetime=timedelta(microseconds=-1))
+
+
+@dataclass
+class Starts:
+    """Stands in for Temporal."""
+
+    verified: list[VerificationStart] = field(default_factory=list)
+
+    async def verify(self, verification: VerificationStart) -> None:
+        self.verified.append(verification)
+
+
+@dataclass
+class Place:
+    """A tenant, a store, and the sweep over both."""
+
+    database: Database
+    tenant: Tenant
+    environment_id: str
+    objects: ObjectStore
+    starts: Starts = field(default_factory=Starts)
+
+    async def do(self, what: str) -> SnapshotsSwept:
+        """Run one activity of the sweep."""
+        sweep = ControlSnapshotSweep(self.database, self.objects, cast(TemporalServer, self.starts))
+        environment = ActivityEnvironment()
+        environment.info = replace(environment.info, started_time=datetime.now(UTC))
+        done: Any = await environment.run(getattr(sweep, what))
+        return SnapshotsSwept.model_validate(done)
+
+    async def old(self) -> str:
+        """A snapshot whose time is over."""
+        accepted = await take(self.database, self.tenant, self.environment_id, GONE)
+        await publish(self.database, accepted.accepted.operation.id, DB)
+        return accepted.snapshot.id
+
+    async def state(self, snapshot_id: str) -> SnapshotState:
+        return (await snapshot_of(self.database, self.tenant, snapshot_id)).state
+
+    async def put(self, snapshot_id: str) -> None:
+        """Store something of a snapshot."""
+        await self.objects.put_bytes(f"{snapshot_prefix(self.tenant.id, snapshot_id)}/db/all/1/0", b"data")
+
+    async def there(self) -> set[str]:
+        """The snapshots of which something is in the store."""
+        return set(await self.objects.names_below(f"snapshots/{self.tenant.id}"))
+
+    async def ask(self, snapshot_id: str, level: VerifyLevel = VerifyLevel.STORED) -> str:
+        async with self.database.transaction() as session:
+            return (await verifications.ask(session, self.tenant.actor, snapshot_id, level)).id
+
+    async def end(self, verification_id: str, state: VerificationState, at: datetime) -> VerificationState:
+        check = Check(level=VerifyLevel.STORED, subject="db/shop", ok=state is VerificationState.PASSED)
+        result = VerificationResult(verification_id=verification_id, state=state, checks=(check,))
+        async with self.database.transaction() as session:
+            return (await verifications.finish(session, result, at)).state
+
+
+@pytest.fixture
+async def place(database: Database, tmp_path: Path) -> Place:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    return Place(database, tenant, environment_id, ObjectStore(str(tmp_path)))
+
+
+async def test_what_is_over_expires_and_goes_in_two_phases(place: Place) -> None:
+    over, young = await place.old(), await taken(place.database, place.tenant, place.environment_id, DB)
+    for each in (over, young):
+        await place.put(each)
+    assert await place.do("expire") == SnapshotsSwept(expired=1)
+    assert (await place.state(over), await place.state(young)) == (
+        SnapshotState.DELETING,
+        SnapshotState.AVAILABLE,
+    )
+    assert await place.there() == {over, young}
+    assert await place.do("remove") == SnapshotsSwept(removed=1)
+    assert await place.there() == {young}
+    # Each a second time finds nothing to do.
+    assert (await place.do("expire"), await place.do("remove")) == (SnapshotsSwept(), SnapshotsSwept())
+    async with place.database.reading() as session:
+        page = await audit.list_entries(session, place.tenant.id, limit=100)
+    assert [each.action for each in page.items].count("snapshot.expire") == 1
+
+
+async def test_what_is_being_restored_or_verified_does_not_expire(place: Place) -> None:
+    restored, verified = await place.old(), await place.old()
+    restoring = await restore_new(place.database, place.tenant, restored)
+    verification = await place.ask(verified)
+    assert await place.do("expire") == SnapshotsSwept()
+    await begin(place.database, restoring.operation.id)
+    await finish(place.database, restoring.operation.id, OperationState.FAILED)
+    await place.end(verification, VerificationState.ABORTED, datetime.now(UTC))
+    assert await place.do("expire") == SnapshotsSwept(expired=2)
+
+
+async def test_what_a_failed_snapshot_left_is_removed_and_its_row_stays(place: Place) -> None:
+    accepted = await take(place.database, place.tenant, place.environment_id)
+    await place.put(accepted.snapshot.id)
+    assert await place.do("remove") == SnapshotsSwept()
+    await begin(place.database, accepted.accepted.operation.id)
+    await finish(place.database, accepted.accepted.operation.id, OperationState.FAILED)
+    assert await place.do("remove") == SnapshotsSwept(removed=1)
+    assert await place.there() == set()
+    assert await place.state(accepted.snapshot.id) is SnapshotState.FAILED
+
+
+async def test_orphans_go_when_they_are_old_enough(place: Place) -> None:
+    def made(age: timedelta) -> str:
+        return f"snap_{ULID.from_datetime(datetime.now(UTC) - age)}"
+
+    known = await taken(place.database, place.tenant, place.environment_id, DB)
+    old, young = made(ORPHAN_AGE + timedelta(minutes=1)), made(ORPHAN_AGE - timedelta(minutes=1))
+    for each in (known, old, young, "not-an-id"):
+        await place.put(each)
+    assert await place.do("remove_orphans") == SnapshotsSwept(orphans=1)
+    assert await place.there() == {known, young, "not-an-id"}
+
+
+async def test_a_start_that_was_lost_is_made_once_it_is_old_enough(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = await taken(place.database, place.tenant, place.environment_id, DB)
+    verification = await place.ask(snapshot)
+    assert await place.do("start_verifications") == SnapshotsSwept()
+    monkeypatch.setattr("activities.snapshots.sweep.START_GRACE", timedelta(seconds=-1))
+    assert await place.do("start_verifications") == SnapshotsSwept(started=1)
+    assert place.starts.verified == [
+        VerificationStart(verification, snapshot, place.tenant.id, place.environment_id)
+    ]
+    await place.end(verification, VerificationState.PASSED, datetime.now(UTC))
+    assert await place.do("start_verifications") == SnapshotsSwept()
+
+
+async def test_the_last_that_passed_and_the_highest_level_stay(place: Place) -> None:
+    snapshot = await taken(place.database, place.tenant, place.environment_id, DB)
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    passed, failed, aborted = (
+        VerificationState.PASSED,
+        VerificationState.FAILED,
+        VerificationState.ABORTED,
+    )
+    story = [
+        (VerifyLevel.STORED, failed, None, None),
+        (VerifyLevel.RESTORED, passed, 1, 2),
+        (VerifyLevel.STORED, passed, 2, 2),
+        (VerifyLevel.RESTORED, failed, 2, 2),
+        (VerifyLevel.RESTORED, aborted, 2, 2),
+    ]
+    for day, (level, state, verified_on, highest) in enumerate(story):
+        verification = await place.ask(snapshot, level)
+        with pytest.raises(SnapshotBusy, match=verification):
+            await place.ask(snapshot)
+        await place.end(verification, state, began + timedelta(days=day))
+        now = await snapshot_of(place.database, place.tenant, snapshot)
+        expected = None if verified_on is None else began + timedelta(days=verified_on)
+        assert (now.last_verified_at, now.verified_level) == (expected, highest)
+
+
+async def test_the_first_end_holds(place: Place) -> None:
+    snapshot = await taken(place.database, place.tenant, place.environment_id, DB)
+    verification = await place.ask(snapshot)
+    now = datetime.now(UTC)
+    assert await place.end(verification, VerificationState.FAILED, now) is VerificationState.FAILED
+    assert await place.end(verification, VerificationState.PASSED, now) is VerificationState.FAILED
+    assert (await snapshot_of(place.database, place.tenant, snapshot)).last_verified_at is None
+    async with place.database.reading() as session:
+        kept = await verifications.get_verification(session, place.tenant.id, snapshot, verification)
+        assert await snapshots.environment_of(session, snapshot) == place.environment_id
+    assert [check.ok for check in kept.checks] == [False]
