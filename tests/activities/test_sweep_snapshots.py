@@ -18,7 +18,7 @@ from activities.storage.objects import ObjectStore
 from activities.temporal import TemporalServer, VerificationStart
 from tests.helpers.changes import running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
-from tests.helpers.tenants import Tenant, begin, finish, make_tenant
+from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant
 from workflows.contracts.sweep_snapshots import SnapshotsSwept
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
@@ -52,7 +52,7 @@ class Place:
 
     async def do(self, what: str) -> SnapshotsSwept:
         """Run one activity of the sweep."""
-        sweep = ControlSnapshotSweep(self.database, self.objects, cast(TemporalServer, self.starts))
+        sweep = ControlSnapshotSweep(self.database, self.objects, cast(TemporalServer, self.starts), KEYS)
         environment = ActivityEnvironment()
         environment.info = replace(environment.info, started_time=datetime.now(UTC))
         done: Any = await environment.run(getattr(sweep, what))

@@ -400,6 +400,10 @@ class FakeSnapshotSweep(SnapshotSweepActivities):
     cluster: str = ""
     forgotten: list[str] = field(default_factory=list)
 
+    @activity.defn(name="snapshots.take_due")
+    async def take_due(self) -> SnapshotsSwept:
+        return SnapshotsSwept(taken=1)
+
     @activity.defn(name="snapshots.expire")
     async def expire(self) -> SnapshotsSwept:
         return SnapshotsSwept(expired=2)

@@ -40,7 +40,11 @@ async def temporal() -> AsyncIterator[WorkflowEnvironment]:
     """The server, with the dynamic configuration of `temporal-dev.yaml`."""
     async with await WorkflowEnvironment.start_time_skipping_v2(
         dev_server_existing_path=executable(),
-        dev_server_extra_args=read().dynamic_config_flags(),
+        # Each test's workers are a deployment of their own, and a server takes a hundred otherwise.
+        dev_server_extra_args=[
+            *read().dynamic_config_flags(),
+            "--dynamic-config-value=matching.maxDeployments=10000",
+        ],
         search_attributes=ALL,
         data_converter=pydantic_data_converter,
     ) as environment:
@@ -147,6 +151,7 @@ async def serving_control(
             ledger.verification.await_operation,
             ledger.verification.remove,
             ledger.verification.finish,
+            ledger.snapshot_sweep.take_due,
             ledger.snapshot_sweep.expire,
             ledger.snapshot_sweep.start_verifications,
             ledger.snapshot_sweep.at_storage,

@@ -11,7 +11,7 @@ from workflows.domain.failures import FailureKind
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-DONE = SnapshotsSwept(expired=2, started=1, removed=3, orphans=4)
+DONE = SnapshotsSwept(taken=1, expired=2, started=1, removed=3, orphans=4)
 
 
 async def swept(
@@ -35,6 +35,7 @@ async def test_a_sweep_does_each_thing_once_and_sums_up(temporal: WorkflowEnviro
     assert done == DONE
     assert asked == [
         "snapshots.at_storage",
+        "snapshots.take_due",
         "snapshots.expire",
         "snapshots.start_verifications",
         "snapshots.remove",
