@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -181,3 +182,23 @@ def test_what_is_written_meanwhile_comes_as_a_whole_or_not_at_all(stack: Stack) 
     for pod, count in children(restored).items():
         assert count > first[pod]
         assert orphans(restored)[pod] == 0
+
+
+def test_a_policy_takes_and_verifies_by_itself(stack: Stack, stores: Handle) -> None:
+    path = f"/v1/environments/{stores.environment_id}"
+    answer = stack.client.put(f"{path}/snapshot-policy", json={"everyMinutes": 15, "verifyLevel": 0})
+    assert answer.status_code == 200, answer.text
+
+    def scheduled() -> list[dict[str, Any]]:
+        found = stack.client.get(f"{path}/snapshots").json()["data"]
+        return [each for each in found if each["scheduled"]]
+
+    eventually(
+        lambda: [each["state"] for each in scheduled()] == ["available"], "one is taken", within=ENDED_SECONDS
+    )
+    eventually(lambda: scheduled()[0].get("verifiedLevel") == 0, "it is verified", within=ENDED_SECONDS)
+    told = stack.client.get(f"{path}/snapshot-policy").json()["data"]
+    [taken_one] = scheduled()
+    assert told["lastResult"] == taken_one["id"]
+    assert stack.client.delete(f"{path}/snapshot-policy").status_code == 204
+    assert stores.status()["phase"] == "running"

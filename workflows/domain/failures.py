@@ -81,7 +81,9 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False, 409, "A volume cannot be bound or mounted. Check its storage class and size."
     ),
     FailureKind.HOOK_FAILED: FailureTraits(
-        False, 409, "The service's init script failed; its output is in the evidence. SQL was rolled back."
+        False,
+        409,
+        "A script or hook of the service failed; its output is in the evidence. SQL was rolled back.",
     ),
     FailureKind.TIMEOUT: FailureTraits(
         False, 504, "The deadline passed. Raise `readyTimeoutSeconds` if the service only needs longer."
