@@ -83,7 +83,7 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.HOOK_FAILED: FailureTraits(
         False,
         409,
-        "A script or hook of the service failed; its output is in the evidence. SQL was rolled back.",
+        "A script or hook of the service failed; the evidence has its output. SQL was rolled back.",
     ),
     FailureKind.TIMEOUT: FailureTraits(
         False, 504, "The deadline passed. Raise `readyTimeoutSeconds` if the service only needs longer."
