@@ -62,6 +62,7 @@ def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> N
     engines = {each["service"]: each["engine"] for each in found["components"]}
     assert engines == {
         "db": "exec-dump",
+        "maria": "exec-dump",
         "cache": "exec-dump",
         "files": "live-copy",
         "api": "manifest-only",
