@@ -130,7 +130,7 @@ class Held:
         async def gone() -> bool:
             return self.others() == []
 
-        await eventually_async(gone, "all processes have ended", within=5)
+        await eventually_async(gone, "all processes have ended", within=30)
 
     def holder(self) -> int:
         """The process that holds: child of the one that was started."""
