@@ -34,7 +34,6 @@ REACHED_SECONDS = 120.0
 SERVICES = ("other", "api", "web")
 _FENCE = r"PATCH /api/v1/namespaces/{namespace}\?"
 _API = r"PATCH .*/namespaces/{namespace}/deployments/api\?"
-_WATCH = r"GET .*/namespaces/{namespace}/pods\?watch=true"
 _OF_THE_UNDO = '"6"'
 """Provision: fence 1; the update 3; the replay 5, its undo 6."""
 
@@ -60,7 +59,6 @@ MOMENTS = {
     "before the secrets": Moment(r"PATCH .*/namespaces/{namespace}/secrets/", "before"),
     "before a service": Moment(_API, "before"),
     "after a service": Moment(_API),
-    "while a service starts": Moment(_WATCH, "before"),
     "Job gone": Moment(r"DELETE .*/namespaces/{namespace}/jobs/load"),
     "Job made anew": Moment(r"PATCH .*/namespaces/{namespace}/jobs/load\?"),
     "while it looks for endpoints": Moment(r"GET .*/namespaces/{namespace}/endpointslices\?"),
