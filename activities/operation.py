@@ -25,7 +25,7 @@ from workflows.contracts.operation import (
     SealSecrets,
 )
 from workflows.domain.blueprint import Blueprint
-from workflows.domain.operations import OperationKind
+from workflows.domain.operations import WITH_SNAPSHOT, OperationKind
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Ledger(LedgerActivities):
             blueprint = Blueprint.model_validate(begun.revision.blueprint)
             secret_digests: dict[str, str] = {}
             run = await get_run(session, record.id) if record.kind is OperationKind.SEED else None
-            snapshot = await snapshots.run_of(session, record.id)
+            snapshot = await snapshots.run_of(session, record.id) if record.kind in WITH_SNAPSHOT else None
             if begun.proceed:
                 key = await secrets.data_key(session, environment.organization_id, self.keys)
                 material = await secret_material(

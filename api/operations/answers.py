@@ -17,6 +17,7 @@ from api.idempotency import Outcome, Replayed, answer_outcome
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
 from api.state import AppState
+from workflows.domain.operations import WITH_SNAPSHOT
 
 _log = structlog.get_logger("perdure.api")
 
@@ -41,7 +42,7 @@ async def read_operation(state: AppState, organization_id: str, operation_id: st
         record = await operations.get_operation(session, organization_id, operation_id)
         name = await environments.environment_name(session, organization_id, record.environment_id)
         steps = await operations.steps(session, organization_id, record.id)
-        run = await snapshots.run_of(session, record.id)
+        run = await snapshots.run_of(session, record.id) if record.kind in WITH_SNAPSHOT else None
     evidence = await _evidence(state, record, steps)
     return operation_out(
         state.settings,

@@ -102,6 +102,9 @@ SETTLED_PHASES: Final = frozenset(
 ASIDE: Final = frozenset({OperationKind.SEED, OperationKind.SNAPSHOT})
 """Operations that run beside what an environment is: however one ends, its phase and conditions stay."""
 
+WITH_SNAPSHOT: Final = frozenset({OperationKind.SNAPSHOT, OperationKind.RESTORE})
+"""Operations that take a snapshot or load one."""
+
 FENCES_PER_OPERATION: Final = 2
 """An operation writes under its fence; its clean-up writes under fence + 1, so that a worker of the same
 operation that was frozen before the clean-up cannot write after it."""
