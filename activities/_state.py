@@ -3,9 +3,13 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from temporalio import activity
+
 from activities._step import application_error
+from activities.db.acceptance import Accepted
 from activities.db.errors import DomainError
 from activities.secrets import Sealer, SecretsError
+from activities.temporal import TemporalError, WorkflowStarter
 from workflows.domain.failures import FailureKind, failure
 
 
@@ -18,6 +22,14 @@ async def told_as_failures() -> AsyncIterator[None]:
         raise application_error(failure(fault.kind, str(fault)), final=True) from fault
     except SecretsError as fault:
         raise application_error(failure(FailureKind.INTERNAL, str(fault)), final=True) from fault
+
+
+async def start_accepted(starter: WorkflowStarter, accepted: Accepted) -> None:
+    """Start the workflow of a committed operation; the reconciler makes a start that gets lost."""
+    try:
+        await starter.start(accepted.start())
+    except TemporalError:
+        activity.logger.warning("start deferred", extra={"operationId": accepted.operation.id})
 
 
 def sealer_of(sealers: Mapping[str, Sealer], cluster: str) -> Sealer:

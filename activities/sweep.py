@@ -7,12 +7,13 @@ from typing import Final
 
 from temporalio import activity
 
+from activities._state import start_accepted
 from activities._step import alive
 from activities.db import sweeping
 from activities.db.engine import Database
 from activities.db.errors import NotFound
 from activities.db.types import utc_now
-from activities.temporal import TemporalError, WorkflowStarter
+from activities.temporal import WorkflowStarter
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
 
 BATCHES: Final = 50
@@ -75,8 +76,5 @@ class ControlSweep(SweepActivities):
         except NotFound:
             return sweeping.Swept.NOTHING
         if look.accepted is not None:
-            try:
-                await self.starter.start(look.accepted.start())
-            except TemporalError:
-                activity.logger.warning("start deferred", extra={"operationId": look.accepted.operation.id})
+            await start_accepted(self.starter, look.accepted)
         return look.swept

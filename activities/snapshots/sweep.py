@@ -7,6 +7,7 @@ from typing import Final
 
 from temporalio import activity
 
+from activities._state import start_accepted
 from activities._step import alive
 from activities.db.engine import Database
 from activities.db.errors import DomainError
@@ -21,7 +22,7 @@ from activities.db.tables import Role
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
 from activities.storage.objects import ObjectStore
-from activities.temporal import TemporalError, TemporalServer, VerificationStart
+from activities.temporal import TemporalServer, VerificationStart
 from workflows.contracts.snapshot import Discard
 from workflows.contracts.sweep_snapshots import (
     AtStorage,
@@ -62,12 +63,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
                     accepted = await take_due(session, policy.environment_id, now, keys=self.keys)
                 if accepted is not None:
                     taken += 1
-                    try:
-                        await self.server.start(accepted.start())
-                    except TemporalError:
-                        activity.logger.warning(
-                            "start deferred", extra={"operationId": accepted.operation.id}
-                        )
+                    await start_accepted(self.server, accepted)
         return SnapshotsSwept(taken=taken)
 
     @activity.defn(name="snapshots.expire")

@@ -8,10 +8,10 @@ from typing import Final
 
 from temporalio import activity
 
-from activities._state import sealer_of, told_as_failures
+from activities._state import sealer_of, start_accepted, told_as_failures
 from activities._step import alive
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, AsNew, Site
+from activities.db.acceptance import AsNew, Site
 from activities.db.engine import Database
 from activities.db.errors import AlreadyDeleted, DomainError, NotFound
 from activities.db.records import Actor
@@ -21,7 +21,7 @@ from activities.db.repositories.verifications import VerificationRecord
 from activities.db.tables import Role
 from activities.secrets import MasterKeys, Sealer
 from activities.snapshots.ledger import loadable
-from activities.temporal import TemporalError, WorkflowStarter
+from activities.temporal import WorkflowStarter
 from workflows.contracts.snapshot import Loadable
 from workflows.contracts.verify import (
     LoadableWanted,
@@ -100,7 +100,7 @@ class ControlVerification(VerifyControlActivities):
                 )
         except DomainError as refused:
             return Trial(refused=f"It cannot be restored into an environment of its own: {refused}.")
-        await self._start(accepted)
+        await start_accepted(self.starter, accepted)
         return Trial(operation_id=accepted.operation.id)
 
     @activity.defn(name="verify.await_operation")
@@ -131,7 +131,7 @@ class ControlVerification(VerifyControlActivities):
                 )
         except (AlreadyDeleted, NotFound):
             return Trial()
-        await self._start(accepted)
+        await start_accepted(self.starter, accepted)
         return Trial(operation_id=accepted.operation.id)
 
     @activity.defn(name="verify.finish")
@@ -139,13 +139,6 @@ class ControlVerification(VerifyControlActivities):
         """See `VerifyControlActivities`."""
         async with told_as_failures(), self.database.transaction() as session:
             return await verifications.finish(session, result, datetime.now(UTC))
-
-    async def _start(self, accepted: Accepted) -> None:
-        try:
-            await self.starter.start(accepted.start())
-        except TemporalError:
-            # The reconciler starts it.
-            activity.logger.warning("start deferred", extra={"operationId": accepted.operation.id})
 
 
 def _actor(found: VerificationRecord) -> Actor:

@@ -9,14 +9,14 @@ import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, AsNew, Site, SnapshotWish
+from activities.db.acceptance import Accepted, AsNew, SnapshotWish
 from activities.db.errors import SnapshotNotReady
 from activities.db.repositories import environments, snapshots, verifications
 from activities.db.repositories.snapshots import SnapshotRecord
 from activities.db.repositories.verifications import VerificationRecord
 from activities.temporal import TemporalError, VerificationStart
 from api.deferred import TELL_SECONDS
-from api.environments.service import Caller, accept, location
+from api.environments.service import Caller, accept, location, site_of
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 from api.snapshots.schemas import (
@@ -64,7 +64,7 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
                 masking=wish.masking,
             )
         else:
-            site = Site(state.settings.cluster, installation, state.settings.guard_rails())
+            site = site_of(state, installation)
             new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking)
             accepted = await acceptance.restore_as_new(
                 session, actor, snapshot_id, new, site, keys=state.master_keys
