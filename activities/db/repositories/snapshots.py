@@ -232,10 +232,7 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     verification = (await session.exec(_verifying(snapshot_id).limit(1))).one_or_none()
     if verification is not None:
         raise SnapshotBusy(snapshot_id, f"verification {verification}")
-    row.state = SnapshotState.DELETING
-    row.secrets = {}
-    await add_entry(session, actor, "snapshot.delete", row.id, {"environment": row.environment_id})
-    await session.flush()
+    await _take_out_of_use(session, actor, row, "snapshot.delete")
     return _record(row)
 
 
@@ -277,12 +274,17 @@ def _unused() -> tuple[ColumnElement[bool], ...]:
 
 async def _retire(session: AsyncSession, rows: Sequence[Snapshot]) -> int:
     for row in rows:
-        row.state = SnapshotState.DELETING
-        row.secrets = {}
         actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
-        await add_entry(session, actor, "snapshot.expire", row.id, {"environment": row.environment_id})
-    await session.flush()
+        await _take_out_of_use(session, actor, row, "snapshot.expire")
     return len(rows)
+
+
+async def _take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, action: str) -> None:
+    """Say of a locked snapshot that it cannot be used any more, and forget its secrets."""
+    row.state = SnapshotState.DELETING
+    row.secrets = {}
+    await add_entry(session, actor, action, row.id, {"environment": row.environment_id})
+    await session.flush()
 
 
 async def unproved(session: AsyncSession, environment_id: str, level: int) -> str | None:
