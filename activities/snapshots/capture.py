@@ -153,22 +153,21 @@ class ClusterSnapshot(SnapshotActivities):
         """Return the containers to be held still, in the order in which that is done."""
         context = request.captures[0].context
         holds: list[Hold] = []
-        async with cluster.view(context.namespace) as view:
-            for service in request.quiesced:
-                deadline = datetime.now(UTC) + _READY
-                pods = await await_pods(cluster, view, context, service, deadline, each=True)
-                hooks = service.snapshot
-                holds += [
-                    Hold(
-                        namespace=context.namespace,
-                        pod=pod,
-                        quiesce=hooks.quiesce,
-                        thaw=hooks.thaw,
-                        container=service.name,
-                        seconds=hooks.quiesce_seconds,
-                    )
-                    for pod in pods
-                ]
+        for service in request.quiesced:
+            deadline = datetime.now(UTC) + _READY
+            pods = await await_pods(cluster, context, service, deadline, each=True)
+            hooks = service.snapshot
+            holds += [
+                Hold(
+                    namespace=context.namespace,
+                    pod=pod,
+                    quiesce=hooks.quiesce,
+                    thaw=hooks.thaw,
+                    container=service.name,
+                    seconds=hooks.quiesce_seconds,
+                )
+                for pod in pods
+            ]
         return holds
 
     async def _sources(self, cluster: Cluster, request: Capture) -> list[Source]:
@@ -176,8 +175,7 @@ class ClusterSnapshot(SnapshotActivities):
         store = request.component.store
         assert store is not None  # noqa: S101 - what keeps nothing is not captured
         context, service = request.context, request.service
-        async with cluster.view(context.namespace) as view:
-            pods = await await_pods(cluster, view, context, service, datetime.now(UTC) + _READY)
+        pods = await await_pods(cluster, context, service, datetime.now(UTC) + _READY)
         return [
             Source(request, store, pod, ordinal, part)
             for ordinal, pod in enumerate(pods)

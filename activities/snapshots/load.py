@@ -16,16 +16,14 @@ from temporalio import activity
 from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, application_error, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import csi, frames, lending
-from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
-from activities.snapshots.archive import Archive, opened
+from activities.snapshots import csi, lending
+from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_failed
+from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
-from activities.snapshots.frames import FileKey
 from activities.snapshots.masking import masked, survey
 from activities.snapshots.parts import await_pods, parts_in
-from activities.snapshots.sealing import Digests
+from activities.snapshots.stored import content_of
 from activities.storage.objects import ObjectStore
-from activities.storage.streams import StoredStream
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
 from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
@@ -35,7 +33,7 @@ from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMask
 from workflows.domain.snapshot_dump import Part, stored_parts
 from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_facts import differences as differences_of
-from workflows.domain.snapshot_manifest import StoredPart, stream_name
+from workflows.domain.snapshot_manifest import StoredPart
 
 _READY: Final = timedelta(minutes=5)
 """How long a load waits for the pods that it is for: they have just been made."""
@@ -92,9 +90,8 @@ class ClusterRestore(RestoreActivities):
         assert store is not None  # noqa: S101 - what keeps nothing is not loaded
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
-            async with cluster.view(context.namespace) as view:
-                pods = await await_pods(cluster, view, context, request.service, datetime.now(UTC) + _READY)
-            targets = [_target(request, store, pods, part) for part in component.parts]
+            pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
+            targets = _targets(request, store, pods)
             sizes = [target.stored.plain_bytes for target in targets]
             if request.masking is not None:
                 sizes = await self._masked_sizes(request, request.masking, targets, life)
@@ -114,8 +111,7 @@ class ClusterRestore(RestoreActivities):
         measured: dict[tuple[int, str], Facts] = {}
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
-            async with cluster.view(context.namespace) as view:
-                pods = await await_pods(cluster, view, context, request.service, datetime.now(UTC) + _READY)
+            pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
             for ordinal, pod in enumerate(pods):
                 for part in await parts_in(cluster, context, pod, request.service, store):
                     life.progress = f"{component.service}: {part.subject}"
@@ -133,18 +129,12 @@ class ClusterRestore(RestoreActivities):
         self, request: Load, cluster: Cluster, pod: str, part: Part, store: DataStore
     ) -> Facts:
         service = request.service.name
-        try:
-            async with cluster.output_of(
-                request.context.namespace, pod, part.dump, container=service, timeout=STREAM_SECONDS
-            ) as output:
+        evidence = EvidenceCollector(self.cluster, self.objects)
+        async with dump_of(cluster, evidence, request.context, service, pod, part) as output:
+            try:
                 return await facts_of(output, observer_of(store, part.key))
-        except ContentBroken as broken:
-            message = f"The dump of {service} ({part.subject}) is not a whole one: {broken}."
-            fail(failure(FailureKind.TRANSFER_FAILED, message), final=True)
-        except CommandFailed as failed:
-            evidence = EvidenceCollector(self.cluster, self.objects)
-            what = f"The dump of {service} ({part.subject})"
-            await tool_failed(evidence, request.context, service, pod, what, failed)
+            except ContentBroken as broken:
+                dump_broken(service, part, broken)
 
     async def _masked_sizes(
         self, request: Load, rules: ServiceMasking, targets: Sequence[_Target], life: Life
@@ -188,36 +178,32 @@ class ClusterRestore(RestoreActivities):
 
     def _content(self, request: Load, target: _Target, life: Life) -> AsyncGenerator[bytes]:
         """Return a part's content as it was captured."""
-        stored = target.stored
-        name = stream_name(request.service.name, stored.key, stored.ordinal)
-        key = FileKey(
-            base64.b64decode(self.opener.open(request.stored.keys[stored.prefix])),
-            base64.b64decode(stored.header),
-        )
-        return opened(
-            self.objects,
-            archive_of(stored),
-            key=key,
-            component=frames.Component(request.snapshot_id, name),
-            progress=progress_of(life, name),
+        return content_of(
+            self.objects, self.opener, request.snapshot_id, request.stored, target.stored, life=life
         )
 
     def _masking_key(self, request: Load) -> bytes:
         return base64.b64decode(self.opener.open(request.stored.masking_key))
 
 
-def _target(request: Load, store: DataStore, pods: Sequence[str], stored: StoredPart) -> _Target:
-    """Return where a stored part goes; ends the activity when there is no place for it."""
+def _targets(request: Load, store: DataStore, pods: Sequence[str]) -> list[_Target]:
+    """Return where each stored part goes; ends the activity when there is no place for one."""
     component = request.stored.component
-    if stored.ordinal >= len(pods):
-        message = f"{component.service} has {len(pods)} pods, and there is data of more."
-        fail(failure(FailureKind.CONFLICT, message))
-    subjects = [each.subject for each in component.parts if each.ordinal == stored.ordinal]
-    known = {each.key: each for each in stored_parts(store, request.service, subjects)}
-    if stored.key not in known:
-        message = f"{component.service} has no place for {stored.subject} any more."
-        fail(failure(FailureKind.CONFLICT, message))
-    return _Target(store, pods[stored.ordinal], stored, known[stored.key])
+    known: dict[int, dict[str, Part]] = {}
+    for ordinal in {part.ordinal for part in component.parts}:
+        if ordinal >= len(pods):
+            message = f"{component.service} has {len(pods)} pods, and there is data of more."
+            fail(failure(FailureKind.CONFLICT, message))
+        subjects = [part.subject for part in component.parts if part.ordinal == ordinal]
+        known[ordinal] = {part.key: part for part in stored_parts(store, request.service, subjects)}
+    targets: list[_Target] = []
+    for stored in component.parts:
+        part = known[stored.ordinal].get(stored.key)
+        if part is None:
+            message = f"{component.service} has no place for {stored.subject} any more."
+            fail(failure(FailureKind.CONFLICT, message))
+        targets.append(_Target(store, pods[stored.ordinal], stored, part))
+    return targets
 
 
 @contextlib.contextmanager
@@ -230,16 +216,3 @@ def _masking_failures(service: str) -> Iterator[None]:
     except DumpUnreadable as unreadable:
         message = f"The dump of {service} cannot be masked: {unreadable}."
         raise application_error(failure(FailureKind.SNAPSHOT_CORRUPT, message)) from unreadable
-
-
-def archive_of(part: StoredPart) -> Archive:
-    """Return a stored part as the streams know it."""
-    return Archive(
-        StoredStream(part.prefix, part.stored_bytes, part.part_bytes),
-        Digests(
-            plain_bytes=part.plain_bytes,
-            plain_sha256=part.plain_sha256,
-            stored_bytes=part.stored_bytes,
-            stored_sha256=part.stored_sha256,
-        ),
-    )

@@ -8,19 +8,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from activities._evidence import EvidenceCollector
-from activities._step import Life, fail
+from activities._step import Life
 from activities.secrets import Opener
 from activities.snapshots import frames
-from activities.snapshots._transfer import STREAM_SECONDS, progress_of, store_failures, tool_failed
+from activities.snapshots._transfer import progress_of, store_failures
 from activities.snapshots.archive import seal_into
+from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, observed, observer_of
 from activities.snapshots.frames import ComponentKey
 from activities.storage.objects import ObjectStore
-from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
 from workflows.contracts.snapshot import Capture
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.failures import FailureKind, failure
 from workflows.domain.snapshot_dump import Part
 from workflows.domain.snapshot_manifest import StoredPart, snapshot_prefix, stream_name
 
@@ -40,11 +39,6 @@ class Source:
         """The name of the stream in the snapshot."""
         return stream_name(self.request.service.name, self.part.key, self.ordinal)
 
-    @property
-    def title(self) -> str:
-        """What it is called in messages."""
-        return f"The dump of {self.request.service.name} ({self.part.subject})"
-
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
@@ -58,22 +52,15 @@ class Transfer:
     @asynccontextmanager
     async def output_of(self, source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
         """Run the dump of a part; a tool that fails, or a store that does, ends the activity."""
-        context, service = source.request.context, source.request.service.name
-        try:
-            async with (
-                store_failures(),
-                self.cluster.output_of(
-                    context.namespace,
-                    source.pod,
-                    source.part.dump,
-                    container=service,
-                    timeout=STREAM_SECONDS,
-                ) as output,
-            ):
-                yield output
-        except CommandFailed as failed:
-            evidence = EvidenceCollector(self.cluster, self.objects)
-            await tool_failed(evidence, context, service, source.pod, source.title, failed)
+        request = source.request
+        evidence = EvidenceCollector(self.cluster, self.objects)
+        async with (
+            store_failures(),
+            dump_of(
+                self.cluster, evidence, request.context, request.service.name, source.pod, source.part
+            ) as output,
+        ):
+            yield output
 
     async def store(self, source: Source, output: AsyncIterator[bytes]) -> StoredPart:
         """Seal a part's stream into the store, under a prefix and a key of this attempt alone."""
@@ -94,8 +81,7 @@ class Transfer:
         try:
             facts = await asyncio.to_thread(observer.facts)
         except ContentBroken as broken:
-            message = f"{source.title} is not a whole one: {broken}."
-            fail(failure(FailureKind.TRANSFER_FAILED, message), final=True)
+            dump_broken(request.service.name, part, broken)
         digests = archive.digests
         return StoredPart(
             key=part.key,

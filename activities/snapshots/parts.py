@@ -45,7 +45,6 @@ async def parts_in(
 
 async def await_pods(
     cluster: Cluster,
-    view: NamespaceView,
     context: EnvironmentContext,
     service: Service,
     deadline: datetime,
@@ -58,20 +57,21 @@ async def await_pods(
     apart, which is refused, unless `each` pod is meant whatever it keeps.
     """
     workload = ObjectRef(manifests.workload_kind(service), service.name, context.namespace)
-    await view.synced()
-    while True:
-        version = view.version
-        live = await cluster.get(workload)
-        pods = None if live is None else _pods(view, service, live, each=each)
-        if pods is not None:
-            return pods
-        remaining = (deadline - datetime.now(UTC)).total_seconds()
-        if remaining <= 0:
-            message = f"Not every pod of {service.name} is ready: its data cannot be reached."
-            fail(failure(FailureKind.TIMEOUT, message), final=True)
-        await view.changed(
-            version, timeout=max(min(remaining, LOOK_SECONDS), 0.01), labels={NAME: service.name}
-        )
+    async with cluster.view(context.namespace) as view:
+        await view.synced()
+        while True:
+            version = view.version
+            live = await cluster.get(workload)
+            pods = None if live is None else _pods(view, service, live, each=each)
+            if pods is not None:
+                return pods
+            remaining = (deadline - datetime.now(UTC)).total_seconds()
+            if remaining <= 0:
+                message = f"Not every pod of {service.name} is ready: its data cannot be reached."
+                fail(failure(FailureKind.TIMEOUT, message), final=True)
+            await view.changed(
+                version, timeout=max(min(remaining, LOOK_SECONDS), 0.01), labels={NAME: service.name}
+            )
 
 
 def _pods(view: NamespaceView, service: Service, workload: Manifest, *, each: bool) -> tuple[str, ...] | None:

@@ -1,7 +1,6 @@
 """VerifySnapshot in the store: nothing here changes anything, and each look can be repeated."""
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from temporalio import activity
 
 from activities._step import Life, alive, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import csi, frames
+from activities.snapshots import csi
 from activities.snapshots._transfer import progress_of, store_failures
-from activities.snapshots.archive import opened
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of, readable
-from activities.snapshots.frames import FileKey, SealBroken
-from activities.snapshots.load import archive_of
+from activities.snapshots.frames import SealBroken
+from activities.snapshots.stored import archive_of, content_of
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StreamDamaged, reading
 from clusters.gateway import Cluster
@@ -74,7 +72,7 @@ class ClusterVerify(VerifyActivities):
         async with alive() as life, self.turn, store_failures():
             for part in component.parts:
                 name = stream_name(component.service, part.key, part.ordinal)
-                fault = await self._unreadable(request, part, name, store, life)
+                fault = await self._unreadable(request, part, store, life)
                 checks.append(Check(level=VerifyLevel.READABLE, subject=name, ok=not fault, message=fault))
         return Checked(checks=tuple(checks))
 
@@ -95,20 +93,10 @@ class ClusterVerify(VerifyActivities):
         return ""
 
     async def _unreadable(
-        self, request: CheckReadable, part: StoredPart, name: str, store: DataStore, life: Life
+        self, request: CheckReadable, part: StoredPart, store: DataStore, life: Life
     ) -> str:
         """Say why a stream cannot be read, or what it holds that was not recorded; empty: neither."""
-        key = FileKey(
-            base64.b64decode(self.opener.open(request.stored.keys[part.prefix])),
-            base64.b64decode(part.header),
-        )
-        content = opened(
-            self.objects,
-            archive_of(part),
-            key=key,
-            component=frames.Component(request.snapshot_id, name),
-            progress=progress_of(life, name),
-        )
+        content = content_of(self.objects, self.opener, request.snapshot_id, request.stored, part, life=life)
         try:
             observer = observer_of(store, part.key)
             async with contextlib.aclosing(content):

@@ -1,0 +1,47 @@
+"""A stored part, opened for whoever loads it or looks whether it is what it says."""
+
+import base64
+from collections.abc import AsyncGenerator
+
+from activities._step import Life
+from activities.secrets import Opener
+from activities.snapshots import frames
+from activities.snapshots._transfer import progress_of
+from activities.snapshots.archive import Archive, opened
+from activities.snapshots.frames import FileKey
+from activities.snapshots.sealing import Digests
+from activities.storage.objects import ObjectStore
+from activities.storage.streams import StoredStream
+from workflows.contracts.snapshot import Loadable
+from workflows.domain.snapshot_manifest import StoredPart, stream_name
+
+
+def archive_of(part: StoredPart) -> Archive:
+    """Return a stored part as the streams know it."""
+    return Archive(
+        StoredStream(part.prefix, part.stored_bytes, part.part_bytes),
+        Digests(
+            plain_bytes=part.plain_bytes,
+            plain_sha256=part.plain_sha256,
+            stored_bytes=part.stored_bytes,
+            stored_sha256=part.stored_sha256,
+        ),
+    )
+
+
+def content_of(
+    objects: ObjectStore, opener: Opener, snapshot_id: str, stored: Loadable, part: StoredPart, *, life: Life
+) -> AsyncGenerator[bytes]:
+    """Yield a part's content as it was captured, and tell how far it has come.
+
+    `part` is one of those of `stored`. Raises what `archive.opened` raises, and LeaseLost.
+    """
+    name = stream_name(stored.component.service, part.key, part.ordinal)
+    key = FileKey(base64.b64decode(opener.open(stored.keys[part.prefix])), base64.b64decode(part.header))
+    return opened(
+        objects,
+        archive_of(part),
+        key=key,
+        component=frames.Component(snapshot_id, name),
+        progress=progress_of(life, name),
+    )
