@@ -21,7 +21,8 @@ import pytest
 
 from activities.secrets import Opener, new_private_key
 from tests.api.support import shop_document
-from tests.helpers.stack import ROOT, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.stack import ROOT
 from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow

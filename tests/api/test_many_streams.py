@@ -21,7 +21,8 @@ from activities.db.engine import Database
 from activities.db.records import JsonObject
 from activities.db.repositories import events
 from activities.db.tables import Environment, EventType
-from tests.helpers.stack import ROOT, free_port
+from tests.helpers.ports import free_port
+from tests.helpers.stack import ROOT
 from tests.helpers.tenants import Tenant, accept, make_tenant
 from tests.helpers.waiting import eventually
 

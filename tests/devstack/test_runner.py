@@ -15,30 +15,21 @@ from devstack.progress import wait_until
 from devstack.runner import PROGRAMS, Runner
 from devstack.settings import Stack
 from devstack.stack import Up, down
+from tests.helpers.ports import free_port
 
 pytestmark = pytest.mark.slow
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on at this moment, each another one."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    api, temporal, temporal_ui = free_ports(3)
     # A kubeconfig with one for the service account beside it: a cluster that somebody else keeps.
     (tmp_path / "perdure.kubeconfig").touch()
     made = Stack(
         repo=settings.read({}).repo,
         state=tmp_path / "state",
-        api_port=api,
-        temporal_port=temporal,
-        temporal_ui_port=temporal_ui,
+        api_port=free_port(),
+        temporal_port=free_port(),
+        temporal_ui_port=free_port(),
         given_kubeconfig=tmp_path / "admin.kubeconfig",
     )
     for folder in (made.run, made.log):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from devstack.s3server import location
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import eventually
 
 BUCKET = "perdure"
@@ -70,10 +71,7 @@ def running_s3(root: Path) -> Iterator[S3Server]:
             pytest.fail(reason)
         pytest.skip(reason)
     (root / BUCKET).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = S3Server(root, port)
+    server = S3Server(root, free_port())
     server.start()
     try:
         yield server

@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -26,17 +25,11 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
 from tests.helpers.kube_gate import KubeGate
+from tests.helpers.ports import free_port
 from tests.helpers.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = "local"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -254,6 +247,7 @@ class Stack:
         return asyncio.run(ask())
 
     def _temporal_answers(self) -> bool:
+        assert self.temporal.alive, f"the Temporal server ended: {self.temporal.text()[-2000:]}"
         try:
             asyncio.run(Client.connect(self.temporal_address))
         except RuntimeError:  # nobody listens yet, or it is still starting

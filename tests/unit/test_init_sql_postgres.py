@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.ports import free_port
 from tests.unit.test_init_sql import ALONE
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.init_sql import InitCommand, InitOutcome, Mark, outcome, sql_init
@@ -70,9 +71,7 @@ def serve(data: Path) -> Iterator[Server]:
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
         # The server refuses to run as root.
         shutil.chown(data, "nobody", "nogroup")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     secret = data / "password"
     secret.write_text(PASSWORD)
     secret.chmod(0o644)
