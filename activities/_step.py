@@ -12,6 +12,7 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.secrets import SecretsError
 from clusters.errors import ClusterError
 from clusters.lease import Lease
 from workflows.domain.failures import FAILURES, Failure, FailureKind, failure
@@ -97,13 +98,16 @@ def fail(reason: Failure, *, final: bool = False) -> NoReturn:
 def reports_failures(
     method: Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]],
 ) -> Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]]:
-    """Translate what a cluster refuses into failures with a kind; nothing else leaves an activity."""
+    """Translate what a cluster refuses, and what no key of ours opens, into failures with a kind."""
 
     async def translated(self: Self_, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
         try:
             return await method(self, *args, **kwargs)
         except ClusterError as error:
             raise application_error(failure(error.kind, str(error))) from error
+        except SecretsError as error:
+            # Another attempt has the same keys.
+            raise application_error(failure(FailureKind.KEY_UNAVAILABLE, str(error))) from error
         except WorkerStopping as error:
             raise application_error(
                 failure(FailureKind.CLUSTER_UNAVAILABLE, "The worker was told to stop.")
