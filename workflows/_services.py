@@ -9,6 +9,7 @@ from temporalio import workflow
 
 from workflows._cluster import StepFailed, on_cluster
 from workflows._graph import run_graph
+from workflows._ledger import UNDO
 from workflows._operation import OperationFrame
 from workflows._options import (
     ENDPOINTS_DEADLINE,
@@ -81,9 +82,9 @@ class ServicesFrame(OperationFrame):
 
     async def undo(self, plan: OperationPlan) -> Cleanup:
         """Delete what was not there before, re-apply what was, and see it ready again if it was."""
-        recorded = await self.ledger.pre_image()
-        before = _before(plan, recorded)
         try:
+            recorded = await self.ledger.pre_image()
+            before = _before(plan, recorded)
             if before is not None:
                 await self._restore_secrets(plan, before)
             cleanup = await on_cluster(
@@ -94,7 +95,7 @@ class ServicesFrame(OperationFrame):
                     restore=before.restore if before is not None else (),
                 ),
                 cluster=plan.context.cluster,
-                step="undo",
+                step=UNDO,
                 summary=f"undo operation in {plan.context.namespace}",
                 attempt_limit=UNDO_TOTAL,
                 total_limit=UNDO_TOTAL,
@@ -192,7 +193,7 @@ class ServicesFrame(OperationFrame):
         return any(service.name not in planned for service in self._blueprint.services)
 
     async def _apply_secrets(self, plan: OperationPlan, step: PlannedStep) -> Output:
-        sealed = await self.ledger.seal_secrets()
+        sealed = await self.ledger.seal_secrets(step.name)
         request = _sealed(plan.context, self._blueprint, sealed, step.name)
         await self._write_secrets(request, step.name)
         return {"secrets": len(request.secrets), "pullSecrets": len(request.pull_secrets)}
@@ -365,10 +366,10 @@ class ServicesFrame(OperationFrame):
         """Put back the values that the revision before used; only what an update changed needs that."""
         if plan.change is None or plan.change.revision == plan.context.revision:
             return
-        sealed = await self.ledger.seal_secrets(plan.change.revision)
-        request = _sealed(before.context, before.blueprint, sealed, "undo")
+        sealed = await self.ledger.seal_secrets(UNDO, plan.change.revision)
+        request = _sealed(before.context, before.blueprint, sealed, UNDO)
         if request.secrets or request.pull_secrets:
-            await self._write_secrets(request, "undo")
+            await self._write_secrets(request, UNDO)
 
     async def _settle(self, plan: OperationPlan, before: "_Before") -> tuple[str, ...]:
         """Wait until what was put back runs as it did; say what does not."""
@@ -396,7 +397,7 @@ class ServicesFrame(OperationFrame):
                     replacement=_replacement(plan, service.name, only=plan.context.revision),
                 ),
                 cluster=before.context.cluster,
-                step="undo",
+                step=UNDO,
                 summary=f"{service.name}: back to revision {before.context.revision}",
                 attempt_limit=limit + SHORT_STEP,
             )

@@ -449,12 +449,15 @@ class FakeLedger(LedgerActivities):
     """For which revisions the secrets were sealed."""
     without_secrets: bool = False
     """The values of all secrets are gone."""
+    without_key_at: frozenset[str] = frozenset()
+    """The activities that find no key for what is stored."""
     snapshots: FakeSnapshotLedger = field(default_factory=FakeSnapshotLedger)
     verification: FakeVerification = field(default_factory=FakeVerification)
     snapshot_sweep: FakeSnapshotSweep = field(default_factory=FakeSnapshotSweep)
 
     @activity.defn(name="operation.begin")
     async def begin(self, operation: OperationInput) -> OperationPlan:
+        self._open("begin")
         return self.plan
 
     @activity.defn(name="operation.record")
@@ -467,6 +470,7 @@ class FakeLedger(LedgerActivities):
 
     @activity.defn(name="operation.pre_image")
     async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
+        self._open("pre_image")
         blueprint = self.plan.blueprint
         if self.before is not None:
             blueprint = _parsed(self.before).model_dump(mode="json", by_alias=True)
@@ -474,6 +478,7 @@ class FakeLedger(LedgerActivities):
 
     @activity.defn(name="operation.seal_secrets")
     async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
+        self._open("seal_secrets")
         self.sealed_for.append(request.revision)
         return SealedSecrets(values={} if self.without_secrets else {"db-password": "c2VhbGVk"})
 
@@ -481,6 +486,10 @@ class FakeLedger(LedgerActivities):
     async def finish(self, result: OperationResult) -> OperationResult:
         self.ended = self.ended or result
         return self.ended
+
+    def _open(self, name: str) -> None:
+        if name in self.without_key_at:
+            raise _scripted(fails(FailureKind.KEY_UNAVAILABLE), final=True)
 
     def states(self, step: str) -> list[StepState]:
         """Return the states that a step went through."""

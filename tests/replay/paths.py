@@ -112,6 +112,8 @@ class Path:
     act: Act = nothing
     before: Mapping[str, Mapping[str, object]] | None = None
     """The services of the revision to go back to; None: those of the plan."""
+    without_key_at: frozenset[str] = frozenset()
+    """The activities of the ledger that find no key for what is stored."""
     verification: Callable[[], FakeVerification] = field(default=FakeVerification)
     snapshot_sweep: Callable[[], FakeSnapshotSweep] = field(default=FakeSnapshotSweep)
 
@@ -194,6 +196,18 @@ PATHS = (
     Path("reconcile", RECONCILE_OPERATIONS, delete_plan),
     Path("sweep", SWEEP_ENVIRONMENTS, delete_plan),
     Path("provision_succeeded", PROVISION_ENVIRONMENT, lambda: provision_plan(SHOP)),
+    Path(
+        "provision_without_key",
+        PROVISION_ENVIRONMENT,
+        lambda: provision_plan(SHOP),
+        without_key_at=frozenset({"begin"}),
+    ),
+    Path(
+        "provision_without_key_for_secrets",
+        PROVISION_ENVIRONMENT,
+        lambda: provision_plan(SHOP),
+        without_key_at=frozenset({"seal_secrets"}),
+    ),
     Path(
         "provision_failed",
         PROVISION_ENVIRONMENT,

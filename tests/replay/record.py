@@ -34,6 +34,7 @@ async def record() -> None:
             ledger = FakeLedger(
                 path.plan(),
                 before=path.before,
+                without_key_at=path.without_key_at,
                 verification=verification,
                 snapshot_sweep=path.snapshot_sweep(),
             )
