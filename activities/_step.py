@@ -15,7 +15,7 @@ from temporalio.exceptions import ApplicationError
 from activities.secrets import SecretsError
 from clusters.errors import ClusterError
 from clusters.lease import Lease
-from workflows.domain.failures import FAILURES, Failure, FailureKind, failure
+from workflows.domain.failures import FAILURES, Failure, FailureKind, WireModel, failure
 
 BEAT_SECONDS: Final = 2.0
 """Heartbeats this often: a cancel comes back with the answer to one."""
@@ -38,10 +38,14 @@ class WorkerStopping(Exception):
 
 @dataclass(slots=True)
 class Life:
-    """An activity attempt that is under way. `progress` goes out with the next heartbeat."""
+    """An activity attempt that is under way. `progress` goes out with each heartbeat; a callable is asked."""
 
     lease: Lease
-    progress: str = ""
+    progress: str | Callable[[], WireModel] = ""
+
+    def told(self) -> str | WireModel:
+        """Return what this heartbeat says; called once for each."""
+        return self.progress if isinstance(self.progress, str) else self.progress()
 
 
 @asynccontextmanager
@@ -55,7 +59,7 @@ async def alive() -> AsyncIterator[Life]:
 
     async def beat(life: Life) -> None:
         while True:
-            activity.heartbeat(life.progress)
+            activity.heartbeat(life.told())
             await asyncio.sleep(BEAT_SECONDS)
 
     body = asyncio.current_task()

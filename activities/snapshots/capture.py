@@ -18,6 +18,7 @@ from activities._step import alive, fail, reports_failures
 from activities.secrets import Opener
 from activities.snapshots import csi
 from activities.snapshots._transfer import store_failures
+from activities.snapshots.meter import Meter
 from activities.snapshots.part_streams import Source, Transfer, begun
 from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
@@ -46,6 +47,7 @@ from workflows.domain.snapshot_manifest import (
     manifest_key,
     snapshot_prefix,
 )
+from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(seconds=60)
 """How long a capture waits for the pods that it is of."""
@@ -85,7 +87,8 @@ class ClusterSnapshot(SnapshotActivities):
         component = request.component
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
-            transfer = Transfer(cluster, self.opener, self.objects, life)
+            meter = Meter(life, TransferKind.CAPTURE)
+            transfer = Transfer(cluster, self.opener, self.objects, meter)
             sources = await self._sources(cluster, request)
             began = datetime.now(UTC)
             stored: list[StoredPart] = []
@@ -108,7 +111,8 @@ class ClusterSnapshot(SnapshotActivities):
         window = activity.info().attempt
         async with alive() as life, self.turn, AsyncExitStack() as streams:
             cluster = self.cluster.fenced(life.lease)
-            transfer = Transfer(cluster, self.opener, self.objects, life)
+            meter = Meter(life, TransferKind.CAPTURE)
+            transfer = Transfer(cluster, self.opener, self.objects, meter)
             holds = await self._holds(cluster, request)
             sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
             under_way: list[tuple[Source, AsyncIterator[bytes]]] = []

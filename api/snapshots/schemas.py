@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from api.envelope import ApiInput, ApiModel
+from api.transfers import TransferOut
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
@@ -116,6 +117,10 @@ class VerificationOut(ApiModel):
     checks: list[CheckOut]
     environment_id: str | None = Field(default=None, description="Into which it was restored; level 2")
     operation_id: str | None = None
+    transfer: TransferOut | None = Field(
+        default=None,
+        description="While it or its restore moves data, and Temporal can be asked; not in lists",
+    )
     requested_by: str
     created_at: datetime
     finished_at: datetime | None = None

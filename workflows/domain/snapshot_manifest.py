@@ -94,6 +94,11 @@ class StoredComponent(WireModel):
         """Bytes of it in the store."""
         return sum(part.stored_bytes for part in self.parts)
 
+    @property
+    def plain_bytes(self) -> int:
+        """Bytes of it before compression and encryption."""
+        return sum(part.plain_bytes for part in self.parts)
+
 
 class SnapshotManifest(WireModel):
     """All of a snapshot but its bytes and secrets; written last, and only when everything else is there."""
@@ -129,7 +134,7 @@ class SnapshotManifest(WireModel):
     @property
     def plain_bytes(self) -> int:
         """Bytes of the whole before compression and encryption."""
-        return sum(part.plain_bytes for each in self.components for part in each.parts)
+        return sum(each.plain_bytes for each in self.components)
 
 
 class SnapshotRun(WireModel):
