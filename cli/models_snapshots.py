@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from cli.models import ApiModel
+from cli.models import ApiModel, Transfer
 
 
 class SnapshotComponent(ApiModel):
@@ -74,6 +74,7 @@ class Verification(ApiModel):
     checks: tuple[VerificationCheck, ...] = ()
     environment_id: str | None = None
     operation_id: str | None = None
+    transfer: Transfer | None = None
     requested_by: str = ""
     created_at: datetime | None = None
     finished_at: datetime | None = None

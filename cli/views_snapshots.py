@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from cli.models_snapshots import Snapshot, SnapshotPolicy, Verification
 from cli.text import age, binary, columns, duration, pairs
+from cli.transfers import told
 
 
 def snapshot_list(snapshots: Sequence[Snapshot]) -> list[str]:
@@ -108,6 +109,7 @@ def verification(found: Verification) -> list[str]:
             ("Level", str(found.level)),
             ("State", found.state),
             ("Looked at", str(len(found.checks)) if found.state != "running" else None),
+            ("Data", None if found.transfer is None else told(found.transfer)),
             ("Environment", found.environment_id),
             ("Operation", found.operation_id),
         ]
