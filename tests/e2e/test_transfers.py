@@ -1,4 +1,4 @@
-"""How far data are, on the real cluster, payloads encrypted: it grows, stands still, ends with its attempt."""
+"""How far data are, on the real cluster, payloads encrypted: it grows, stands still, ends with its try."""
 
 import base64
 import os
