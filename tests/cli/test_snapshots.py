@@ -194,6 +194,23 @@ def test_a_restore_goes_into_a_new_environment(
     assert "Restore of copy succeeded." in result.stderr
 
 
+def test_rules_for_masking_come_from_a_file(api: ScriptedApi, run: Run, tmp_path: Path) -> None:
+    api.on("POST", RESTORING, data({**ACCEPTED, "kind": "restore"}, 202))
+    base = ("snapshot", "restore", SNAPSHOT_ID, "--into", "copy", "--no-wait", "--masking")
+    rules = tmp_path / "masking.yaml"
+    rules.write_text("services:\n  db:\n    columns: [{table: users, column: notes, how: redact}]\n")
+    assert run(*base, str(rules)).exit_code == 0
+    assert run(*base, "-", stdin=rules.read_text()).exit_code == 0
+    wanted = {"services": {"db": {"columns": [{"table": "users", "column": "notes", "how": "redact"}]}}}
+    assert [each.body for each in api.sent("POST", RESTORING)] == [{"name": "copy", "masking": wanted}] * 2
+    for wrong in ("[]", "{", "{}", "services: {}"):
+        rules.write_text(wrong)
+        # Without rules that can be read nothing is restored, least of all unmasked.
+        assert run(*base, str(rules)).exit_code == 2
+    assert run(*base, str(tmp_path / "none")).exit_code == 2
+    assert len(api.sent("POST", RESTORING)) == 2
+
+
 def test_a_restore_in_place_asks_a_terminal_first(
     api: ScriptedApi, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
