@@ -7,11 +7,14 @@ from cli.models import ApiModel
 
 @dataclass(frozen=True, slots=True)
 class ReplayWish:
-    """What is to be run again. `into`: name of a new environment; None: in place."""
+    """What is to be run again. `into`: name of a new environment; None: in place. `snapshot`: its data are
+    loaded.
+    """
 
     operation: str | None = None
     from_step: str | None = None
     into: str | None = None
+    snapshot: str | None = None
 
 
 class ReplayStep(ApiModel):
@@ -26,5 +29,6 @@ class Replay(ApiModel):
     """What a replay would do."""
 
     replay_of: str
+    snapshot_id: str | None = None
     target: str
     steps: tuple[ReplayStep, ...] = ()

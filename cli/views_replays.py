@@ -10,7 +10,8 @@ from cli.text import age, columns, plain
 def preview(found: Replay) -> list[str]:
     """Return what a replay would do, step by step."""
     rows = [[each.action, each.step, plain(each.message)] for each in found.steps]
-    return [f"Replay of {found.replay_of}:", "", *columns(["", "STEP", "WHY"], rows)]
+    data = "" if found.snapshot_id is None else f", with the data of {found.snapshot_id}"
+    return [f"Replay of {found.replay_of}{data}:", "", *columns(["", "STEP", "WHY"], rows)]
 
 
 def replay_list(replays: Sequence[Operation]) -> list[str]:
@@ -22,11 +23,12 @@ def replay_list(replays: Sequence[Operation]) -> list[str]:
             each.environment_name or each.environment_id,
             each.replay_of or "",
             each.from_step or "",
+            each.snapshot_id or "",
             age(each.created_at),
         ]
         for each in replays
     ]
-    return columns(["ID", "STATE", "ENVIRONMENT", "REPLAY OF", "FROM STEP", "AGE"], rows)
+    return columns(["ID", "STATE", "ENVIRONMENT", "REPLAY OF", "FROM STEP", "SNAPSHOT", "AGE"], rows)
 
 
 def outcome(operation: Operation, environment: str) -> str:
@@ -34,4 +36,6 @@ def outcome(operation: Operation, environment: str) -> str:
     services = [step for step in operation.steps if step.kind == "service"]
     skipped = sum(step.state == "skipped" for step in services)
     ran = len(services) - skipped
-    return f"Replay of {environment} succeeded: {ran} of {len(services)} services run again."
+    loaded = sum(step.kind == "load" and step.state == "succeeded" for step in operation.steps)
+    data = f", data of {loaded} loaded" if loaded else ""
+    return f"Replay of {environment} succeeded: {ran} of {len(services)} services run again{data}."

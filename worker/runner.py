@@ -29,6 +29,7 @@ PASSED_THROUGH: Final = (
     "workflows._cluster",
     "workflows._graph",
     "workflows._ledger",
+    "workflows._loading",
     "workflows._operation",
     "workflows._options",
     "workflows._services",

@@ -1,13 +1,15 @@
 """ReplayEnvironment: the recorded graph of an earlier operation once more, over what is asked for now.
 
 In place, each service is run again or skipped by what the ledger knows of it and what is there; into a new
-environment, all of them are made.
+environment, all of them are made. With a snapshot, its data are loaded before what depends on them starts.
 """
+
+from collections.abc import Awaitable, Callable, Collection
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
-from workflows._services import ServicesFrame
+from workflows._loading import LoadingFrame
 from workflows.contracts.operation import (
     CANCEL_SIGNAL,
     CancelRequest,
@@ -21,11 +23,11 @@ from workflows.domain.blueprint import Service, ServiceKind
 from workflows.domain.environment import Overrides
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepChange, StepKind
 from workflows.domain.plan import service_step
-from workflows.domain.replay import Decision, Replay, decide
+from workflows.domain.replay import Decision, Replay, Why, decide
 
 
 @workflow.defn(name=REPLAY_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
-class ReplayEnvironment(ServicesFrame):
+class ReplayEnvironment(LoadingFrame):
     """Runs one replay, or a retry of one."""
 
     @workflow.init
@@ -45,13 +47,13 @@ class ReplayEnvironment(ServicesFrame):
         self.request_cancel(request)
 
     async def undo(self, plan: OperationPlan) -> Cleanup:
-        """As any; what a Job did when it ran again stays done."""
+        """As any; what a Job did when it ran again stays done, and so do data that were loaded."""
         cleanup = await super().undo(plan)
         again = tuple(
             f"service/{each.name}: its job may have run again"
             for each in self._blueprint.services
             if each.kind is ServiceKind.JOB
-            and plan.replay is not None
+            and plan.change is not None
             and self.begun(service_step(each.name))
         )
         return cleanup.model_copy(update={"not_undone": (*cleanup.not_undone, *again)})
@@ -77,14 +79,32 @@ class ReplayEnvironment(ServicesFrame):
         for decision in decide(plan.steps, replay, plan.earlier, existing):
             self._decisions[decision.step] = decision
         for step in plan.steps:
-            if step.kind is StepKind.SERVICE and not self._decisions[step.name].run:
+            if self._decisions[step.name].run:
+                continue
+            if step.kind is StepKind.SERVICE:
                 self._started[step.service or ""] = True
-                self.skip(plan, step, self._decisions[step.name].text)
+            self.skip(plan, step, self._decisions[step.name].text)
 
-    async def _service(self, plan: OperationPlan, step: PlannedStep) -> None:
+    async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
         decision = self._decisions.get(step.name)
         if decision is None or decision.run:
-            await super()._service(plan, step)
+            await super()._run_step(plan, step)
+
+    async def noted(self, step: PlannedStep, work: Callable[[], Awaitable[Output]]) -> None:
+        """As any, and the ledger has why the step was run."""
+        decision = self._decisions.get(step.name)
+
+        async def reasoned() -> Output:
+            output = await work()
+            if decision is None or decision.why is Why.ALWAYS:
+                return output
+            return {"reason": decision.text, **output}
+
+        await super().noted(step, reasoned)
+
+    def touched(self, plan: OperationPlan) -> Collection[str]:
+        """The loads that an attempt before this one began: what they loaded stays, skipped here or not."""
+        return () if plan.replay is None else plan.replay.touched
 
     def _unchanged(self, plan: OperationPlan, step: PlannedStep) -> bool:
         return step.name not in self._decisions and super()._unchanged(plan, step)
@@ -96,7 +116,7 @@ class ReplayEnvironment(ServicesFrame):
         if self._blueprint.service(name).kind is not ServiceKind.JOB:
             # Before the first write: whatever renders this service later has to find the mark.
             await self.ledger.note_restart(name, plan.context.operation_id)
-        return {"reason": decision.text, **await super()._deploy(plan, step, name)}
+        return await super()._deploy(plan, step, name)
 
     def _overrides(self, plan: OperationPlan) -> Overrides:
         """With the marks that give new pods to what is run again, although nothing of it may have changed."""
@@ -104,6 +124,7 @@ class ReplayEnvironment(ServicesFrame):
             step.service: plan.context.operation_id
             for step in plan.steps
             if step.service is not None
+            and step.kind is StepKind.SERVICE
             and step.name in self._decisions
             and self._decisions[step.name].run
             and self._blueprint.service(step.service).kind is not ServiceKind.JOB

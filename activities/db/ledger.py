@@ -39,6 +39,7 @@ from workflows.domain.operations import (
     OperationKind,
     OperationState,
     PlannedStep,
+    StepKind,
     StepState,
 )
 from workflows.domain.replay import Replay
@@ -183,8 +184,17 @@ async def _end(
 
 
 async def _known(session: AsyncSession, operation: Operation) -> tuple[dict[str, Earlier], Replay | None]:
-    """What an operation may skip, and of a replay in place what it is to run whatever is known."""
-    if operation.kind is not OperationKind.REPLAY or operation.change is None:
+    """What an operation may skip, and of a replay in place what it is to run whatever is known.
+
+    So too of another attempt at one into a new environment that loads data: these are not loaded again under
+    what has started on them.
+    """
+    if operation.kind is not OperationKind.REPLAY:
+        return await _earlier(session, operation), None
+    steps = await step_rows(session, operation.id)
+    loads = any(step.kind is StepKind.LOAD for step in steps)
+    in_place = operation.change is not None
+    if not in_place and not (loads and operation.retry_of is not None):
         return await _earlier(session, operation), None
     return await replay_basis(
         session,
@@ -192,6 +202,7 @@ async def _known(session: AsyncSession, operation: Operation) -> tuple[dict[str,
         operation.replay_of or "",
         from_step=operation.from_step,
         retry_of=operation.retry_of,
+        beyond=[step.name for step in steps if step.kind is StepKind.SERVICE] if loads and in_place else (),
     )
 
 

@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.tables import Operation, Step
 from activities.db.transitions import step_rows
-from workflows.domain.operations import Earlier, OperationKind, StepState
+from workflows.domain.operations import Earlier, OperationKind, StepKind, StepState
 from workflows.domain.plan import NAMESPACE_STEP
 from workflows.domain.replay import Replay
 
@@ -21,24 +21,34 @@ async def replay_basis(
     *,
     from_step: str | None = None,
     retry_of: str | None = None,
+    beyond: Collection[str] = (),
 ) -> tuple[dict[str, Earlier], Replay]:
     """Return what each step has left, by step name, and what else a replay in place goes by.
 
     The hashes are those of the operation that is replayed; with `retry_of` those of the newest attempt before
     that got as far as to decide, which skipped by the same hashes and owes whatever it did not end. The
-    objects are those that the newest run of a step made or found, in whichever operation.
+    objects are those that the newest run of a step made or found, in whichever operation. `beyond`: steps
+    that are run though it had none of them, and whose hashes are those of their last run before it.
     """
-    recorded = tuple(step.name for step in await step_rows(session, replay_of))
+    steps = tuple(step.name for step in await step_rows(session, replay_of))
+    before = await _before(session, environment_id, replay_of, set(beyond) - set(steps))
+    recorded = (*steps, *before)
     attempt = await _decided(session, retry_of)
-    hashes = await _hashes(session, replay_of if attempt is None else attempt)
+    if attempt is None:
+        hashes = {**before, **await _hashes(session, replay_of)}
+    else:
+        hashes = await _hashes(session, attempt)
     uids = await _made(session, environment_id, hashes)
     earlier = {
         name: Earlier(input_hash=input_hash, uid=uids[name])
         for name, input_hash in hashes.items()
         if name in uids
     }
-    done = () if attempt is None else tuple(earlier)
-    return earlier, Replay(from_step=from_step, recorded=recorded, done=done)
+    if attempt is None:
+        return earlier, Replay(from_step=from_step, recorded=recorded)
+    touched = tuple(await _begun(session, retry_of))
+    done = (*earlier, *(name for name in touched if name in hashes))
+    return earlier, Replay(from_step=from_step, recorded=recorded, done=done, touched=touched)
 
 
 async def _decided(session: AsyncSession, attempt: str | None) -> str | None:
@@ -52,6 +62,41 @@ async def _decided(session: AsyncSession, attempt: str | None) -> str | None:
             return attempt
         attempt = row.retry_of
     return None
+
+
+async def _before(
+    session: AsyncSession, environment_id: str, replay_of: str, names: Collection[str]
+) -> dict[str, str]:
+    """The input hash of the last run of each of these steps in an environment before an operation on it."""
+    replayed = await session.get(Operation, replay_of) if names else None
+    if replayed is None:
+        return {}
+    query = (
+        select(Step.name, Step.input_hash)
+        .join(Operation, col(Operation.id) == col(Step.operation_id))
+        .where(
+            col(Operation.environment_id) == environment_id,
+            col(Operation.fence) < replayed.fence,
+            col(Step.name).in_(names),
+            col(Step.state).in_(_DID),
+        )
+        .order_by(col(Operation.fence))
+    )
+    return dict((await session.exec(query)).all())
+
+
+async def _begun(session: AsyncSession, attempt: str | None) -> list[str]:
+    """The loads that attempts of a chain of retries began: what they are of is not what it was."""
+    begun: dict[str, None] = {}
+    while attempt is not None:
+        row = await session.get(Operation, attempt)
+        if row is None or row.kind is not OperationKind.REPLAY:
+            break
+        for step in await step_rows(session, row.id):
+            if step.kind is StepKind.LOAD and step.started_at is not None:
+                begun[step.name] = None
+        attempt = row.retry_of
+    return list(begun)
 
 
 async def _hashes(session: AsyncSession, operation_id: str) -> dict[str, str]:

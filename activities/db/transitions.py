@@ -38,7 +38,7 @@ _STATUS: Final = {EnvironmentPhase.RUNNING: "True"}
 """Status of the Ready condition by phase, where it is not False."""
 
 DATA_WHOLE: Final = "DataWhole"
-"""Condition of an environment into which a snapshot was restored: whether all of its data came."""
+"""Condition of an environment into which a snapshot was loaded: whether all of its data came."""
 
 _SUCCEEDED: Final = {
     OperationKind.PROVISION: (EnvironmentPhase.RUNNING, "Provisioned"),
@@ -155,7 +155,7 @@ async def end_operation(
             phase = change.phase
             condition = condition.model_copy(update={"status": _STATUS.get(phase, "False")})
         apply_phase(environment, phase, condition, now)
-    if operation.kind is OperationKind.RESTORE:
+    if operation.kind is OperationKind.RESTORE or any(step.kind is StepKind.LOAD for step in steps):
         _say_whether_data_are_whole(environment, state, steps, reason, now)
     reschedule(environment)
     await operation_changed(session, environment, operation, steps)
@@ -169,7 +169,7 @@ def _say_whether_data_are_whole(
     reason: Failure | None,
     now: datetime,
 ) -> None:
-    """Keep the condition that tells of data which were loaded in part, until a restore has succeeded.
+    """Keep the condition that tells of data which were loaded in part, until all of them came.
 
     Whatever makes the services run again says nothing about that.
     """

@@ -173,10 +173,15 @@ async def known_blueprint(
     return record, blueprints[record.id]
 
 
-def accepted_operation(state: AppState, accepted: Accepted) -> Outcome[Accepted]:
-    """Shape an accepted operation as it is answered."""
+def accepted_operation(
+    state: AppState, accepted: Accepted, *, snapshot_id: str | None = None
+) -> Outcome[Accepted]:
+    """Shape an accepted operation as it is answered; `snapshot_id`: what it takes or loads."""
     shaped: OperationOut = operation_out(
-        state.settings, accepted.operation, environment_name=accepted.environment.name
+        state.settings,
+        accepted.operation,
+        environment_name=accepted.environment.name,
+        snapshot_id=snapshot_id,
     )
     return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 

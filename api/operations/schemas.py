@@ -100,7 +100,9 @@ class OperationOut(ApiModel):
     revision: int
     retry_of: str | None = None
     replay_of: str | None = None
-    snapshot_id: str | None = Field(default=None, description="That it takes or loads; absent in lists")
+    snapshot_id: str | None = Field(
+        default=None, description="That it takes or loads; in lists only of replays"
+    )
     from_step: str | None = Field(default=None, description="Of a replay: the step it was to begin with")
     requested_by: str
     created_at: datetime

@@ -29,6 +29,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     "what changed": {},
     "from a step": {"operationId": "op_01JZX5Q1ABCDEFGHJKMNPQRSTV", "fromStep": "service/api"},
     "new environment": {"target": "new", "name": "shop-2"},
+    "with data": {"snapshotId": "snap_01JZX5Q1ABCDEFGHJKMNPQRSTV", "target": "new", "name": "shop-2"},
 }
 
 
@@ -60,8 +61,9 @@ async def replay(
 ) -> Response:
     """In place: what changed since, what is gone, what never succeeded, and all that depends on that.
 
-    The rest is skipped. Into a new environment all of it, as the first operation there. 200 with the list of
-    steps, and why each is run or skipped, for a dry run.
+    The rest is skipped. Into a new environment all of it, as the first operation there. With a snapshot its
+    data replace what is there before what depends on them starts. 200 with the list of steps, and why each is
+    run or skipped, for a dry run.
     """
     wanted = ReplayOperation()
     if (await request.body()).strip():

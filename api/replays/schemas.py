@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from api.envelope import ApiInput, ApiModel
+from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import StepKind
 from workflows.domain.replay import Why
 
@@ -40,6 +41,15 @@ class ReplayOperation(ApiInput):
         max_length=100,
         description="This step and all that depends on it, whatever else is known; in place only",
     )
+    snapshot_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Whose data are loaded before what depends on them starts; absent: data stay as they are",
+    )
+    masking: MaskingRules | None = Field(
+        default=None, description="With snapshotId: what is hidden on the way; see docs/masking.md"
+    )
     target: Target = Field(default=Target.SAME, description="In place, or as a new environment")
     name: str | None = Field(
         default=None, min_length=1, max_length=40, description="Of the new environment: `target: new` only"
@@ -62,5 +72,6 @@ class ReplayOut(ApiModel):
 
     environment_id: str = Field(description="The environment whose operation is replayed")
     replay_of: str
+    snapshot_id: str | None = Field(default=None, description="Whose data would be loaded")
     target: Target
     steps: list[ReplayStepOut]

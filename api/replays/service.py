@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db import acceptance
 from activities.db.acceptance import Accepted, ReplayWish
 from activities.db.records import EnvironmentRecord, StepRecord
-from activities.db.repositories import environments, operations
+from activities.db.repositories import environments, operations, snapshots
 from activities.db.repositories.operations import list_replays
 from api.environments.live import CLUSTER_SECONDS
 from api.environments.reading import read_workloads
@@ -28,6 +28,7 @@ from workflows.domain.operations import PlannedStep
 from workflows.domain.replay import Decision, decide, run_all
 
 _NAME_FOR_NEW: Final = "is for a new environment: say target new, or leave it out"
+_NEEDS_SNAPSHOT: Final = "is for a snapshot's data: say snapshotId, or leave it out"
 _NEW_NEEDS_NAME: Final = "is required: the new environment has to be called something"
 
 
@@ -35,12 +36,12 @@ async def replay(
     caller: Caller, environment_id: str, wanted: ReplayOperation
 ) -> Outcome[Accepted] | Replayed:
     """Have an operation run again."""
-    name = _new_name(wanted)
+    _check(wanted)
     installation = await caller.state.installation.id()
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
-        accepted = await _accept(session, caller, environment_id, wanted, name, installation)
-        return accepted_operation(caller.state, accepted)
+        accepted = await _accept(session, caller, environment_id, wanted, installation)
+        return accepted_operation(caller.state, accepted, snapshot_id=wanted.snapshot_id)
 
     return await accept(caller, work)
 
@@ -50,10 +51,10 @@ async def preview(caller: Caller, environment_id: str, wanted: ReplayOperation) 
 
     Raises what accepting it would raise, and ClusterError: in place it depends on what is in the cluster.
     """
-    name = _new_name(wanted)
+    _check(wanted)
     state = caller.state
-    if name is not None:
-        return await _preview_new(caller, environment_id, wanted, name)
+    if wanted.name is not None:
+        return await _preview_new(caller, environment_id, wanted)
     async with state.database.transaction() as session:
         await check_precondition(caller.request, session, caller.actor.organization_id)
         found = await acceptance.preview_replay(
@@ -62,7 +63,7 @@ async def preview(caller: Caller, environment_id: str, wanted: ReplayOperation) 
         await session.rollback()
     existing = await _existing(state, found.environment)
     decisions = decide(found.steps, found.replay, found.earlier, existing)
-    return _out(found.environment.id, found.operation.id, Target.SAME, found.steps, decisions)
+    return _out(found.environment.id, found.operation.id, wanted, found.steps, decisions)
 
 
 async def replays(
@@ -75,23 +76,29 @@ async def replays(
         names = await environments.environment_names(
             session, organization_id, {each.environment_id for each in page.items}
         )
+        loaded = await snapshots.snapshots_of(session, [each.id for each in page.items])
     shaped = [
-        operation_out(state.settings, each, environment_name=names.get(each.environment_id))
+        operation_out(
+            state.settings,
+            each,
+            environment_name=names.get(each.environment_id),
+            snapshot_id=loaded.get(each.id),
+        )
         for each in page.items
     ]
     return shaped, page.next_cursor
 
 
-async def _preview_new(caller: Caller, environment_id: str, wanted: ReplayOperation, name: str) -> ReplayOut:
+async def _preview_new(caller: Caller, environment_id: str, wanted: ReplayOperation) -> ReplayOut:
     """Accept it, look at what was accepted, and take all of it back: nothing is left to be worked out."""
     installation = await caller.state.installation.id()
     async with caller.state.database.transaction() as session:
         await check_precondition(caller.request, session, caller.actor.organization_id)
-        accepted = await _accept(session, caller, environment_id, wanted, name, installation)
+        accepted = await _accept(session, caller, environment_id, wanted, installation)
         steps = await operations.steps(session, caller.actor.organization_id, accepted.operation.id)
         await session.rollback()
     replay_of = accepted.operation.replay_of or ""
-    return _out(environment_id, replay_of, Target.NEW, steps, run_all([each.name for each in steps]))
+    return _out(environment_id, replay_of, wanted, steps, run_all([each.name for each in steps]))
 
 
 async def _accept(
@@ -99,30 +106,38 @@ async def _accept(
     caller: Caller,
     environment_id: str,
     wanted: ReplayOperation,
-    name: str | None,
     installation: str,
 ) -> Accepted:
-    wish, keys = _wish(wanted), caller.state.master_keys
-    if name is None:
-        return await acceptance.replay_environment(session, caller.actor, environment_id, wish, keys=keys)
+    wish, keys, actor = _wish(wanted), caller.state.master_keys, caller.actor
+    if wanted.name is None:
+        return await acceptance.replay_environment(session, actor, environment_id, wish, keys=keys)
     site = site_of(caller.state, installation)
-    return await acceptance.replay_into(session, caller.actor, environment_id, wish, name, site, keys=keys)
+    return await acceptance.replay_into(session, actor, environment_id, wish, wanted.name, site, keys=keys)
 
 
 def _wish(wanted: ReplayOperation) -> ReplayWish:
-    return ReplayWish(operation_id=wanted.operation_id, from_step=wanted.from_step)
-
-
-def _new_name(wanted: ReplayOperation) -> str | None:
-    """The name of the new environment; None: in place. Raises ProblemError when the two do not fit."""
-    if (wanted.target is Target.NEW) == (wanted.name is not None):
-        return wanted.name
-    message = _NEW_NEEDS_NAME if wanted.name is None else _NAME_FOR_NEW
-    raise ProblemError(
-        RequestProblem.VALIDATION_FAILED,
-        "The replay cannot be run as it is asked for.",
-        errors=[ProblemField(path="name", message=message)],
+    return ReplayWish(
+        operation_id=wanted.operation_id,
+        from_step=wanted.from_step,
+        snapshot_id=wanted.snapshot_id,
+        masking=wanted.masking,
     )
+
+
+def _check(wanted: ReplayOperation) -> None:
+    """Raise ProblemError when what is wished does not fit together."""
+    faults: list[ProblemField] = []
+    if (wanted.target is Target.NEW) != (wanted.name is not None):
+        message = _NEW_NEEDS_NAME if wanted.name is None else _NAME_FOR_NEW
+        faults.append(ProblemField(path="name", message=message))
+    if wanted.masking is not None and wanted.snapshot_id is None:
+        faults.append(ProblemField(path="masking", message=_NEEDS_SNAPSHOT))
+    if faults:
+        raise ProblemError(
+            RequestProblem.VALIDATION_FAILED,
+            "The replay cannot be run as it is asked for.",
+            errors=faults,
+        )
 
 
 async def _existing(state: AppState, record: EnvironmentRecord) -> frozenset[str]:
@@ -137,14 +152,15 @@ async def _existing(state: AppState, record: EnvironmentRecord) -> frozenset[str
 def _out(
     environment_id: str,
     replay_of: str,
-    target: Target,
+    wanted: ReplayOperation,
     steps: Sequence[PlannedStep | StepRecord],
     decisions: Sequence[Decision],
 ) -> ReplayOut:
     return ReplayOut(
         environment_id=environment_id,
         replay_of=replay_of,
-        target=target,
+        snapshot_id=wanted.snapshot_id,
+        target=wanted.target,
         steps=[
             ReplayStepOut(
                 step=step.name,

@@ -33,6 +33,7 @@ def _body(wish: ReplayWish) -> JsonObject:
         {
             "operationId": wish.operation,
             "fromStep": wish.from_step,
+            "snapshotId": wish.snapshot,
             "target": None if wish.into is None else "new",
             "name": wish.into,
         }

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from cli.asking import confirm
 from cli.commands.environments import finish
 from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
 from cli.output import OutputFormat, emit
@@ -29,9 +30,18 @@ def replay(
     into: Annotated[
         str | None, typer.Option("--into", metavar="NAME", help="As a new environment of this name.")
     ] = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(
+            "--snapshot",
+            metavar="SNAPSHOT",
+            help="Load this snapshot's data (snap_..., or latest:NAME) before what depends on it starts.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which steps would run, which not, and why.")
     ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
@@ -39,19 +49,22 @@ def replay(
     """Run the steps of an earlier operation again, where something changed since or is gone.
 
     What is unchanged and still there is skipped, unless it depends on what is run, or on --from-step. Data in
-    volumes stays.
+    volumes stays, unless --snapshot replaces it.
     """
     from cli import views_replays
-    from cli.lookup import environment_id
+    from cli.lookup import environment_id, snapshot_id
     from cli.models_replays import ReplayWish
 
-    wish = ReplayWish(operation, from_step, into)
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
+        data = None if snapshot is None else snapshot_id(client, snapshot)
+        wish = ReplayWish(operation, from_step, into, data)
         if dry_run:
             preview = client.preview_replay(identifier, wish)
             emit(output, preview.raw, views_replays.preview(preview.value))
             return
+        if data is not None and into is None:
+            confirm(f"Replace the data of environment {environment} by that of {data}?", yes=yes)
         answer = client.replay(identifier, wish)
         finish(client, answer, into or environment, wait, timeout, output, views_replays.outcome)
 

@@ -451,6 +451,24 @@ async def in_place(world: World) -> Call:
     return Call((found,), {"environmentId": environment})
 
 
+async def replay_with_data(world: World) -> Call:
+    """An environment, and a snapshot of it."""
+    environment, found = await _snapshot(world)
+    return Call((environment,), {"snapshotId": found})
+
+
+async def replay_elsewhere_with_data(world: World) -> Call:
+    """An environment, a snapshot of it, and the name of a new one."""
+    environment, found = await _snapshot(world)
+    return Call((environment,), {"snapshotId": found, "target": "new", "name": world.name("replayed")})
+
+
+async def replay_preview_with_data(world: World) -> Call:
+    """An environment, a snapshot of it, and a wish to know only what would be done."""
+    call = await replay_with_data(world)
+    return Call(call.ids, call.body, query="dry_run=true")
+
+
 async def verified(world: World) -> Call:
     """A snapshot that is being verified."""
     return Call((await verification(world)).ids[:1])
@@ -534,7 +552,10 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         recorded,
         replay,
         replay_elsewhere,
+        replay_elsewhere_with_data,
         replay_preview,
+        replay_preview_with_data,
+        replay_with_data,
         replayed,
         replicas,
         running,

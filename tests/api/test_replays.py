@@ -5,8 +5,13 @@ from typing import Any
 import pytest
 
 from tests.api.support import Api, create, pod, problem
+from tests.helpers.snapshots import stored, taken
 from tests.helpers.tenants import Tenant, begin, environment_of, finish, record
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState, StepChange, StepState
+from workflows.domain.snapshot_manifest import StoredComponent
+
+DB = stored("db", DataStore.POSTGRES)
 
 
 async def provisioned(api: Api, tenant: Tenant) -> tuple[str, str]:
@@ -98,8 +103,13 @@ async def test_a_replay_is_accepted_once_and_listed(api: Api, tenant: Tenant) ->
 @pytest.mark.parametrize(
     ("body", "place"),
     [
-        # Data of snapshots cannot be loaded by a replay yet: not taken and then ignored.
-        ({"snapshotId": "snap_1"}, "snapshotId"),
+        ({"snapshotId": ""}, "snapshotId"),
+        ({"snapshotId": 1}, "snapshotId"),
+        ({"masking": {"services": {}}}, "masking"),
+        (
+            {"snapshotId": "snap_1", "masking": {"services": {"db": {"tables": {}}}}},
+            "masking.services.db.tables",
+        ),
         ({"fromStep": "service/nothing"}, "fromStep"),
         ({"fromStep": 1}, "fromStep"),
         ({"target": "elsewhere"}, "target"),
@@ -143,4 +153,81 @@ async def test_unknown_operations_and_environments_are_not_found(api: Api, tenan
             await api.client.post(path, json={"operationId": "op_nothing"}, params=query), 404, "not_found"
         )
         problem(await api.client.post("/v1/environments/env_nothing/replay", params=query), 404, "not_found")
+        for body in ({"snapshotId": "snap_1"}, {"snapshotId": "snap_1", "target": "new", "name": "two"}):
+            problem(await api.client.post(path, json=body, params=query), 404, "not_found")
     problem(await api.client.get("/v1/environments/env_nothing/replays"), 404, "not_found")
+
+
+async def with_snapshot(api: Api, tenant: Tenant, *components: StoredComponent) -> tuple[str, str]:
+    """An environment that runs, and a snapshot of it; the ids of both."""
+    environment, _ = await provisioned(api, tenant)
+    snapshot = await taken(api.database, tenant, environment, *components)
+    return environment, snapshot
+
+
+async def test_a_dry_run_from_a_snapshot_has_the_steps_that_load_its_data(api: Api, tenant: Tenant) -> None:
+    environment, snapshot = await with_snapshot(api, tenant, DB)
+    path, body = f"/v1/environments/{environment}/replay", {"snapshotId": snapshot}
+    before = await api.row_counts()
+    answer = await api.client.post(path, json=body, params={"dry_run": "true"})
+    assert told(answer) == {
+        "namespace": ("run", "always"),
+        "stop/web": ("run", "snapshot"),
+        "secrets": ("run", "always"),
+        "service/db": ("skip", "unchanged"),
+        "load/db": ("run", "snapshot"),
+        "service/web": ("run", "depends"),
+        "endpoints": ("run", "always"),
+    }
+    assert (answer.json()["data"]["snapshotId"], answer.json()["data"]["target"]) == (snapshot, "same")
+    new = await api.client.post(
+        path, json={**body, "target": "new", "name": "two"}, params={"dry_run": "true"}
+    )
+    assert told(new).keys() == told(answer).keys() - {"stop/web"}
+    assert new.json()["data"]["target"] == "new"
+    assert await api.row_counts() == before
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_a_replay_is_linked_to_its_snapshot(api: Api, tenant: Tenant, new: bool) -> None:
+    environment, snapshot = await with_snapshot(api, tenant, DB)
+    path, body = f"/v1/environments/{environment}/replay", {"snapshotId": snapshot}
+    if new:
+        body |= {"target": "new", "name": "two"}
+    answer = await api.client.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    accepted = answer.json()["data"]
+    found = (await api.client.get(f"/v1/operations/{accepted['id']}")).json()["data"]
+    [listed] = (await api.client.get(f"/v1/environments/{environment}/replays")).json()["data"]
+    for each in (accepted, found, listed):
+        assert (each["kind"], each["snapshotId"], each["id"]) == ("replay", snapshot, accepted["id"])
+    refused = problem(await api.client.delete(f"/v1/snapshots/{snapshot}"), 409, "conflict")
+    assert refused["operationId"] == accepted["id"]
+
+
+@pytest.mark.parametrize("new", [True, False])
+@pytest.mark.parametrize("query", [{}, {"dry_run": "true"}], ids=["replay", "dry run"])
+async def test_data_that_do_not_fit_are_refused_all_at_once(
+    api: Api, tenant: Tenant, new: bool, query: dict[str, str]
+) -> None:
+    environment, snapshot = await with_snapshot(
+        api, tenant, stored("web", DataStore.POSTGRES), stored("gone", DataStore.POSTGRES)
+    )
+    body = {"snapshotId": snapshot, "fromStep": "service/nothing"}
+    if new:
+        body |= {"target": "new", "name": "two"}
+    before = await api.row_counts()
+    answer = await api.client.post(f"/v1/environments/{environment}/replay", json=body, params=query)
+    refused = problem(answer, 422, "validation_failed")
+    places = [error["path"] for error in refused["errors"]]
+    assert sorted(places) == ["fromStep", "services.gone", "services.web"]
+    assert await api.row_counts() == before
+
+
+async def test_a_snapshot_that_is_not_there_yet_is_a_conflict(api: Api, tenant: Tenant) -> None:
+    environment, _ = await provisioned(api, tenant)
+    taking = await api.client.post(f"/v1/environments/{environment}/snapshots")
+    body = {"snapshotId": taking.json()["data"]["snapshotId"], "target": "new", "name": "two"}
+    for query in ({}, {"dry_run": "true"}):
+        answer = await api.client.post(f"/v1/environments/{environment}/replay", json=body, params=query)
+        problem(answer, 409, "conflict")

@@ -6,9 +6,28 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import Run
-from tests.cli.scripted_api import ENVIRONMENT_ID, OPERATION_ID, LiveOperation, ScriptedApi, data
+from tests.cli.scripted_api import (
+    ENVIRONMENT_ID,
+    OPERATION_ID,
+    LiveOperation,
+    ScriptedApi,
+    data,
+    environment,
+)
 
 ROUTE = f"/v1/environments/{ENVIRONMENT_ID}/replay"
+SNAPSHOT = {
+    "id": "snap_2",
+    "name": "",
+    "state": "available",
+    "environmentId": ENVIRONMENT_ID,
+    "environmentName": "shop",
+    "operationId": "op_0",
+    "plainBytes": 1,
+    "storedBytes": 1,
+    "createdBy": "prn_1",
+    "createdAt": "2026-01-01T00:00:00Z",
+}
 ACCEPTED = {"id": OPERATION_ID, "kind": "replay", "state": "accepted"}
 PREVIEW = {
     "environmentId": ENVIRONMENT_ID,
@@ -48,8 +67,16 @@ def test_a_dry_run_is_a_table_of_what_is_run_and_why(api: ScriptedApi, run: Run)
 
 @pytest.mark.parametrize(
     ("options", "body"),
-    [((), {}), (("--into", "shop-2"), {"target": "new", "name": "shop-2"})],
-    ids=["in place", "new"],
+    [
+        ((), {}),
+        (("--into", "shop-2"), {"target": "new", "name": "shop-2"}),
+        (
+            ("--into", "shop-2", "--snapshot", "snap_1"),
+            {"target": "new", "name": "shop-2", "snapshotId": "snap_1"},
+        ),
+        (("--snapshot", "latest:shop"), {"snapshotId": "snap_2"}),
+    ],
+    ids=["in place", "new", "new, with data", "in place, with data"],
 )
 def test_it_is_followed_to_its_end(
     api: ScriptedApi,
@@ -59,6 +86,8 @@ def test_it_is_followed_to_its_end(
     body: dict[str, Any],
 ) -> None:
     api.on("POST", ROUTE, data(ACCEPTED, 202))
+    api.on("GET", "/v1/environments", data([environment("shop")]))
+    api.on("GET", f"/v1/environments/{ENVIRONMENT_ID}/snapshots", data([SNAPSHOT]))
     steps = [
         {"name": "namespace", "kind": "namespace", "state": "succeeded"},
         {"name": "service/db", "kind": "service", "state": "skipped"},
@@ -76,7 +105,7 @@ def test_it_is_followed_to_its_end(
     assert asked.body == body
     assert asked.headers.get("idempotency-key") or asked.headers.get("Idempotency-Key")
     assert "succeeded: 1 of 2 services run again" in result.output
-    if options:
+    if "--into" in options:
         assert "shop-2" in result.output
 
 
@@ -87,14 +116,55 @@ def test_replays_are_listed(api: ScriptedApi, run: Run) -> None:
         "environmentName": "shop-2",
         "replayOf": "op_1",
         "fromStep": "service/api",
+        "snapshotId": "snap_1",
         "createdAt": "2026-01-01T00:00:00Z",
     }
     api.on("GET", f"/v1/environments/{ENVIRONMENT_ID}/replays", data([found]))
     result = run("env", "replays", ENVIRONMENT_ID)
-    assert result.stdout.splitlines()[1].split()[:5] == [
+    assert result.stdout.splitlines()[1].split()[:6] == [
         OPERATION_ID,
         "succeeded",
         "shop-2",
         "op_1",
         "service/api",
+        "snap_1",
     ]
+
+
+def test_data_are_replaced_in_place_only_when_somebody_at_a_terminal_says_so(
+    api: ScriptedApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.on("POST", ROUTE, data(ACCEPTED, 202))
+    base = ("replay", ENVIRONMENT_ID, "--snapshot", "snap_1", "--no-wait")
+    monkeypatch.setattr("cli.asking.on_terminal", lambda: True)
+    refused = run(*base, stdin="n\n")
+    assert refused.exit_code == 1
+    assert "Replace the data" in refused.output
+    assert api.requests == []
+    assert run(*base, stdin="y\n").exit_code == 0
+    assert run(*base, "--yes").exit_code == 0
+    # Nothing of anybody's is replaced by these.
+    assert run(*base, "--into", "shop-2").exit_code == 0
+    api.on("POST", ROUTE, data({**PREVIEW, "snapshotId": "snap_1"}))
+    told = run(*base, "--dry-run")
+    assert told.stdout.splitlines()[0] == "Replay of op_1, with the data of snap_1:"
+    assert len(api.requests) == 4
+
+
+def test_what_was_loaded_is_counted_at_the_end(
+    api: ScriptedApi, run: Run, live: Callable[..., LiveOperation]
+) -> None:
+    api.on("POST", ROUTE, data(ACCEPTED, 202))
+    steps = [
+        {"name": "service/db", "kind": "service", "state": "skipped"},
+        {"name": "load/db", "kind": "load", "state": "succeeded"},
+        {"name": "service/api", "kind": "service", "state": "succeeded"},
+    ]
+    live(
+        (None, {"state": "succeeded"}),
+        steps=("load/db",),
+        kind="replay",
+        at_end={**ACCEPTED, "state": "succeeded", "steps": steps},
+    )
+    result = run("replay", ENVIRONMENT_ID, "--snapshot", "snap_1")
+    assert "succeeded: 1 of 2 services run again, data of 1 loaded." in result.output

@@ -90,7 +90,15 @@ from workflows.domain.environment import (
     Overrides,
 )
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
-from workflows.domain.operations import Change, Cleanup, EnvironmentPhase, OnFailure, StepState
+from workflows.domain.operations import (
+    Change,
+    Cleanup,
+    Earlier,
+    EnvironmentPhase,
+    OnFailure,
+    StepKind,
+    StepState,
+)
 from workflows.domain.plan import (
     plan_delete,
     plan_provision,
@@ -101,6 +109,7 @@ from workflows.domain.plan import (
     provision_inputs,
 )
 from workflows.domain.readiness import Until
+from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedOutcome, SeedRun
 from workflows.domain.snapshot import Captured, Component, Consistency, Engine, grade, plan_components
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent, StoredPart
@@ -108,6 +117,7 @@ from workflows.domain.update import Desired, Effect, obsolete_objects, plan_upda
 from workflows.domain.verification import Check, VerifyLevel
 
 SNAPSHOT_ID = "snap_01J9Z7Q0000000000000000000"
+_WORKLOADS = ("Deployment", "StatefulSet", "Job")
 VERIFICATION_ID = "ver_01J9Z7Q0000000000000000000"
 
 
@@ -223,6 +233,31 @@ def restore_plan(
             **changes,
         }
     )
+
+
+def loading_replay_plan(
+    services: Mapping[str, Mapping[str, object]],
+    loaded: Iterable[str],
+    *done: str,
+    attempted: Iterable[str] = (),
+    new: bool = False,
+) -> OperationPlan:
+    """Return the plan of a replay in place of a provision, since when nothing changed, from a snapshot.
+
+    With `attempted` it is another attempt: these loads were begun before, and the steps `done` are over.
+    `new`: into a new environment.
+    """
+    plan = restore_plan(services, loaded, standing=not new)
+    again = tuple(attempted)
+    uids = {each.name: each.uid for each in objects_of(services) if each.kind in _WORKLOADS}
+    earlier = {
+        step.name: Earlier(input_hash=step.input_hash, uid=uids[step.service])
+        for step in plan.steps
+        if step.kind is StepKind.SERVICE and step.service and (not again or step.name in done)
+    }
+    recorded = tuple(step.name for step in plan.steps if step.service is None or step.name in earlier)
+    replay = Replay(recorded=recorded, done=done, touched=again)
+    return plan.model_copy(update={"earlier": earlier, "replay": None if new and not again else replay})
 
 
 def stop_plan(

@@ -13,6 +13,7 @@ from tests.helpers.fake_activities import (
     change_plan,
     delete_plan,
     fails,
+    loading_replay_plan,
     objects_of,
     provision_plan,
     restore_plan,
@@ -71,6 +72,8 @@ STORES: dict[str, dict[str, object]] = {
 }
 """A shop with all kinds of data: dumped, copied, and one that nobody can take."""
 LOADED = ("db", "files")
+_HALF = ("service/db", "load/db", "service/files")
+"""What a first attempt was over with that failed while it loaded the files."""
 HOOKED: dict[str, dict[str, object]] = {
     **STORES,
     "api": {**SHOP["api"], "snapshot": {"quiesce": ["hold"], "thaw": ["go"]}},
@@ -351,6 +354,49 @@ PATHS = (
         REPLAY_ENVIRONMENT,
         lambda: provision_plan(SHOP, on_failure=OnFailure.ROLLBACK),
         lambda: FakeCluster(failing={"db": fails(FailureKind.IMAGE_UNAVAILABLE)}),
+    ),
+    Path(
+        "replay_from_a_snapshot",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED),
+        _standing(),
+    ),
+    Path(
+        "replay_from_a_snapshot_failed_in_a_load",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED),
+        _standing({"load db": FailureKind.SNAPSHOT_CORRUPT}),
+    ),
+    Path(
+        "replay_from_a_snapshot_cancelled_with_cleanup",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED),
+        _standing(None, "load files"),
+        cancel_with_cleanup,
+    ),
+    Path(
+        "replay_from_a_snapshot_cancelled_in_the_ui",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED),
+        _standing(None, "load files"),
+        cancel_in_the_ui,
+    ),
+    Path(
+        "replay_from_a_snapshot_retried",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, *_HALF, attempted=("load/db", "load/files")),
+        _standing(),
+    ),
+    Path(
+        "replay_from_a_snapshot_into_a_new_environment",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, new=True),
+    ),
+    Path(
+        "replay_from_a_snapshot_into_a_new_environment_retried",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, *_HALF, attempted=("load/db", "load/files"), new=True),
+        _standing(),
     ),
     Path("seed_by_sql", SEED_ENVIRONMENT, _seed(SeedType.SQL), _running()),
     Path(

@@ -4,7 +4,7 @@ import pytest
 
 from workflows.domain.blueprint import parse_blueprint
 from workflows.domain.operations import Earlier, PlannedStep
-from workflows.domain.plan import plan_provision, plan_services
+from workflows.domain.plan import plan_provision, plan_restore, plan_services
 from workflows.domain.replay import Decision, Replay, Why, decide
 
 IMAGE = "registry.test/tiny:1"
@@ -143,3 +143,72 @@ def test_a_graph_of_some_services_waits_past_the_others() -> None:
         THERE,
     )
     assert whys(decisions) == {"db": Why.FORCED, "web": Why.DEPENDS}
+
+
+def loading(*, standing: bool = True, claimed: bool = False) -> tuple[PlannedStep, ...]:
+    """The steps of a replay that loads the data of `db` and of `other`."""
+    loads = ("db", "other")
+    return plan_restore(
+        PLANNED, CHAIN, loads, standing=standing, claimed=frozenset({"db"}) if claimed else frozenset()
+    )
+
+
+def told(decisions: tuple[Decision, ...]) -> dict[str, tuple[bool, Why]]:
+    """What becomes of each step, and why."""
+    return {each.step: (each.run, each.why) for each in decisions if each.step not in PLUMBING}
+
+
+RUN, SKIP = (True, Why.SNAPSHOT), (False, Why.UNCHANGED)
+
+
+def test_a_snapshot_runs_what_depends_on_its_data_and_leaves_what_it_fills() -> None:
+    decisions = decide(loading(), replayed(), LEFT, THERE)
+    assert told(decisions) == {
+        "stop/web": RUN,
+        "stop/api": RUN,
+        "service/db": SKIP,
+        "load/db": RUN,
+        "service/api": (True, Why.DEPENDS),
+        "service/web": (True, Why.DEPENDS),
+        "service/other": SKIP,
+        "load/other": RUN,
+    }
+    texts = {each.step: each.text for each in decisions}
+    assert texts["service/api"] == "depends on load/db, which loads data"
+    assert texts["service/web"] == "depends on service/api, which is run again"
+    assert [each.step for each in decisions] == [step.name for step in loading()]
+
+
+def test_another_attempt_does_not_load_again_under_what_has_started_on_it() -> None:
+    """`db` was loaded and `api` started on it; `other` was not loaded to its end, nor `web` started."""
+    done = replayed(None, "db", "api", "other")
+    done = done.model_copy(update={"done": (*done.done, "load/db"), "touched": ("load/db", "load/other")})
+    left = {name: LEFT[name] for name in ("service/db", "service/api", "service/other")}
+    assert told(decide(loading(), done, left, THERE)) == {
+        "stop/web": SKIP,
+        "stop/api": SKIP,
+        "service/db": SKIP,
+        "load/db": SKIP,
+        "service/api": SKIP,
+        "service/web": (True, Why.NEVER_SUCCEEDED),
+        "service/other": SKIP,
+        "load/other": RUN,
+    }
+
+
+def test_what_was_loaded_is_loaded_again_when_its_service_is_made_again() -> None:
+    done = replayed(None, "db", "api", "other")
+    done = done.model_copy(update={"done": (*done.done, "load/db", "load/other")})
+    decisions = told(decide(loading(), done, LEFT, THERE - {"db"}))
+    assert decisions["service/db"] == (True, Why.GONE)
+    assert decisions["load/db"] == decisions["stop/api"] == decisions["stop/web"] == RUN
+    assert decisions["service/api"] == (True, Why.DEPENDS)
+    assert decisions["load/other"] == decisions["service/other"] == SKIP
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_volumes_are_made_from_the_storage_only_for_what_is_loaded(loaded: bool) -> None:
+    done = replayed(None, "db")
+    done = done.model_copy(update={"done": (*done.done, *(["load/db"] if loaded else []))})
+    decisions = told(decide(loading(standing=False, claimed=True), done, LEFT, THERE))
+    assert decisions["claim/db"] == decisions["load/db"] == (SKIP if loaded else RUN)

@@ -6,10 +6,12 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
 from tests.helpers.fake_activities import (
+    SNAPSHOT_ID,
     FakeCluster,
     FakeLedger,
     change_plan,
     fails,
+    loading_replay_plan,
     objects_of,
     provision_plan,
 )
@@ -17,12 +19,13 @@ from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
 from workflows.contracts.provision import DeployService, Undo
 from workflows.contracts.replay import REPLAY_ENVIRONMENT
-from workflows.domain.environment import Overrides
+from workflows.contracts.restore import Load
+from workflows.domain.environment import ObjectName, Overrides
 from workflows.domain.failures import FailureKind
 from workflows.domain.json_reading import at, text
 from workflows.domain.manifests import Manifest
 from workflows.domain.names import RESTART
-from workflows.domain.operations import Earlier, OperationState, StepState
+from workflows.domain.operations import Earlier, OperationState, PlannedStep, StepKind, StepState
 from workflows.domain.replay import Replay
 
 # Left out by `make test-fast`, which replays the recorded histories of these workflows instead.
@@ -176,3 +179,111 @@ async def test_a_cancel_with_cleanup_puts_back_what_ran(temporal: WorkflowEnviro
     assert isinstance(undo, Undo)
     deployments = [each for each in undo.restore if each["kind"] == "Deployment"]
     assert [mark(each) for each in deployments] == [""] * 4
+
+
+async def test_what_a_failed_update_left_is_removed_beside(temporal: WorkflowEnvironment) -> None:
+    """A step of a service that is no part of the Blueprint."""
+    plan = replay_plan(changed=("api",))
+    assert plan.change is not None
+    obsolete = {"old": (ObjectName(kind="Deployment", name="old"),)}
+    remove = PlannedStep(
+        name="remove/old", kind=StepKind.REMOVE_SERVICE, service="old", depends_on=("service/web",)
+    )
+    plan = plan.model_copy(
+        update={
+            "steps": (*plan.steps, remove),
+            "change": plan.change.model_copy(update={"obsolete": obsolete}),
+        }
+    )
+    ledger, cluster = FakeLedger(plan), there()
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    assert cluster.calls[-1] == "remove old"
+
+
+STORED: dict[str, dict[str, object]] = {
+    **SHOP,
+    "db": {"image": "registry.test/postgres:16", "init": {"type": "sql", "script": "create table t(id int)"}},
+}
+
+
+async def test_data_are_loaded_while_what_depends_on_them_is_stopped(temporal: WorkflowEnvironment) -> None:
+    ledger, cluster = FakeLedger(loading_replay_plan(STORED, ["db"])), there(STORED)
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    assert cluster.calls[:5] == ["namespace", "stop web", "stop api", "load db", "api:started"]
+    assert set(cluster.calls[5:]) == {"api", "web"}
+    load = cluster.requests["load db"]
+    assert isinstance(load, Load)
+    assert (load.snapshot_id, load.service.name) == (SNAPSHOT_ID, "db")
+    assert reasons(ledger) == {
+        "stop/web": "until the data that it depends on are loaded",
+        "stop/api": "until the data that it depends on are loaded",
+        "service/db": "unchanged and still there",
+        "load/db": "its data are to be those of the snapshot",
+        "service/api": "depends on load/db, which loads data",
+        "service/web": "depends on service/api, which is run again",
+        "service/other": "unchanged and still there",
+    }
+    # What was stopped comes back as new pods; what was loaded keeps its own.
+    marked = {service for entry in ledger.entries for service in entry.restarts}
+    assert marked == {"api", "web"}
+
+
+async def test_a_new_environment_has_its_data_before_anything_depends_on_them(
+    temporal: WorkflowEnvironment,
+) -> None:
+    ledger, cluster = FakeLedger(loading_replay_plan(STORED, ["db"], new=True)), FakeCluster()
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name in ("db", "load db", "api:started", "web")]
+    assert order[:2] == ["db", "load db"]
+    deployed = cluster.requests["db"]
+    assert isinstance(deployed, DeployService)
+    assert deployed.init is None
+    assert not any(name.startswith("stop ") for name in cluster.calls)
+
+
+async def test_a_load_that_fails_starts_nothing_and_another_attempt_goes_on(
+    temporal: WorkflowEnvironment,
+) -> None:
+    ledger = FakeLedger(loading_replay_plan(STORED, ["db"]))
+    cluster = there(STORED, failing={"load db": fails(FailureKind.SNAPSHOT_CORRUPT)})
+    with pytest.raises(WorkflowFailureError):
+        await run(temporal, ledger, cluster)
+    assert not {"api", "api:started", "web"} & set(cluster.calls)
+    assert ledger.states("load/db")[-1] is StepState.FAILED
+    # It owes the load and all behind it; the stops are repeated, which changes nothing.
+    again = loading_replay_plan(STORED, ["db"], "service/db", "service/other", attempted=["load/db"])
+    ledger, cluster = FakeLedger(again), there(STORED)
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    assert {"stop api", "load db", "api", "web"} <= set(cluster.calls)
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_what_was_loaded_is_not_loaded_again(temporal: WorkflowEnvironment, new: bool) -> None:
+    done = ("service/db", "load/db", "service/other")
+    again = loading_replay_plan(STORED, ["db"], *done, attempted=["load/db"], new=new)
+    ledger, cluster = FakeLedger(again), there(STORED)
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    assert set(cluster.calls) == {"namespace", "api", "api:started", "web"}
+    assert ledger.states("load/db") == [StepState.SKIPPED]
+    assert reasons(ledger)["load/db"] == "loaded by an attempt before this one"
+
+
+@pytest.mark.parametrize("attempt", ["first", "second"])
+async def test_a_cancel_with_cleanup_says_whose_data_are_replaced(
+    temporal: WorkflowEnvironment, attempt: str
+) -> None:
+    """Also when it was the attempt before this one that loaded them."""
+    plan = loading_replay_plan(STORED, ["db"])
+    if attempt == "second":
+        done = ("service/db", "load/db", "service/other")
+        plan = loading_replay_plan(STORED, ["db"], *done, attempted=["load/db"])
+    ledger, cluster = FakeLedger(plan), there(STORED, hanging={"api:started"})
+    async with bench(temporal, ledger, cluster) as this:
+        handle = await this.start(REPLAY_ENVIRONMENT)
+        await cluster.reached.wait()
+        await handle.signal(CANCEL_SIGNAL, CancelRequest(cleanup=True))
+        result = OperationResult.model_validate(await handle.result())
+    assert result.cleanup is not None
+    assert not result.cleanup.complete
+    assert result.cleanup.not_undone == ("load/db: its data may be replaced, in part or whole",)
+    assert {"back to api", "back to web"} <= {name.partition(":")[0] for name in cluster.calls}

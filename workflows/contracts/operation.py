@@ -62,7 +62,8 @@ class OperationPlan(WireModel):
     earlier: dict[str, Earlier] = {}
     """By step name: what a retry or a replay may skip when it is unchanged and still there."""
     replay: Replay | None = None
-    """Of a replay in place: what it is to run again. None of one into a new environment: that runs all."""
+    """Of a replay in place: what it is to run again. None of one into a new environment: that runs all, save
+    another attempt at one from a snapshot, which goes on."""
     on_failure: OnFailure = OnFailure.KEEP
     guard_rails: GuardRails = GuardRails()
     overrides: Overrides = Overrides()

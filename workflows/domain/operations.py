@@ -102,7 +102,9 @@ SETTLED_PHASES: Final = frozenset(
 ASIDE: Final = frozenset({OperationKind.SEED, OperationKind.SNAPSHOT})
 """Operations that run beside what an environment is: however one ends, its phase and conditions stay."""
 
-WITH_SNAPSHOT: Final = frozenset({OperationKind.SNAPSHOT, OperationKind.RESTORE})
+LOADING: Final = frozenset({OperationKind.RESTORE, OperationKind.REPLAY})
+"""Operations that load a snapshot, or may."""
+WITH_SNAPSHOT: Final = LOADING | {OperationKind.SNAPSHOT}
 """Operations that take a snapshot or load one."""
 
 MOVES_DATA: Final = frozenset({StepKind.CAPTURE, StepKind.LOAD})

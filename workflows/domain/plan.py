@@ -232,10 +232,7 @@ def plan_restore(
 
 def _stops_before(blueprint: Blueprint, loaded: Collection[str]) -> tuple[PlannedStep, ...]:
     """The stops of all that depends on these services, directly or not, but of none of these themselves."""
-    affected: set[str] = set(loaded)
-    for service in in_dependency_order(blueprint):
-        if affected & set(service.depends_on):
-            affected.add(service.name)
+    affected = with_dependants(blueprint, loaded)
     return tuple(
         step.model_copy(
             update={
@@ -248,6 +245,15 @@ def _stops_before(blueprint: Blueprint, loaded: Collection[str]) -> tuple[Planne
         for step in plan_stop(blueprint)
         if step.name in stopped
     )
+
+
+def with_dependants(blueprint: Blueprint, services: Collection[str]) -> set[str]:
+    """These services, and all that depend on one of them, directly or not."""
+    found = set(services)
+    for service in in_dependency_order(blueprint):
+        if found & set(service.depends_on):
+            found.add(service.name)
+    return found
 
 
 def in_dependency_order(blueprint: Blueprint) -> tuple[Service, ...]:

@@ -2,7 +2,7 @@
 
 Nothing here talks to the workflow engine: the caller commits, then starts or tells the workflow; what gets
 lost between the two is made good by the reconciler. Locks are taken in one order: organisation, environment,
-operation.
+operation, snapshot.
 """
 
 from activities.db.acceptance._shared import Accepted

@@ -1,11 +1,19 @@
 """Accepting that an earlier operation's recorded graph is run again, in place or as a new environment."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.acceptance._loading import (
+    Loading,
+    create_loaded,
+    load_in_place,
+    loaded_of,
+    misfits,
+    rule_faults,
+)
 from activities.db.acceptance._shared import (
     Accepted,
     accept,
@@ -18,6 +26,7 @@ from activities.db.acceptance._shared import (
 )
 from activities.db.acceptance.clone import blueprint_for_clone
 from activities.db.acceptance.create import Site, create_environment
+from activities.db.acceptance.snapshot import kept_values
 from activities.db.errors import AlreadyDeleted, NotFound, NotReplayable, ReplayInvalid
 from activities.db.inserts import Asked
 from activities.db.records import (
@@ -28,7 +37,7 @@ from activities.db.records import (
     operation_record,
 )
 from activities.db.replays import replay_basis
-from activities.db.repositories import environments, secrets
+from activities.db.repositories import environments, secrets, snapshots
 from activities.db.repositories._rows import locked_environment, locked_organization
 from activities.db.repositories.revisions import current_blueprint
 from activities.db.tables import Environment, Operation, Revision
@@ -36,9 +45,11 @@ from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.errors import FieldError
+from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import Earlier, EnvironmentPhase, OperationKind, PlannedStep, StepKind
-from workflows.domain.plan import plan_removals, plan_services
+from workflows.domain.plan import plan_removals, plan_restore, plan_services, with_dependants
 from workflows.domain.replay import Replay
+from workflows.domain.snapshot_manifest import SnapshotRun
 
 REPLAYABLE: Final = frozenset(
     {
@@ -70,11 +81,20 @@ _OTHERS_FIRST: Final = (
 class ReplayWish:
     """What is to be run again. `operation_id` None: what made the environment what it is.
 
-    `from_step`: it and all that depends on it, whatever else is known; in place only.
+    `from_step`: it and all that depends on it, whatever else is known; in place only. `snapshot_id`: its data
+    are loaded, with what `masking` names hidden, and all that depends on them is run.
     """
 
     operation_id: str | None = None
     from_step: str | None = None
+    snapshot_id: str | None = None
+    masking: MaskingRules | None = None
+
+    def run(self) -> SnapshotRun | None:
+        """Return what is done with the snapshot, if there is one."""
+        if self.snapshot_id is None:
+            return None
+        return SnapshotRun(snapshot_id=self.snapshot_id, masking=self.masking)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +113,8 @@ class ReplayPreview:
 class _Graph:
     replayed: OperationRecord
     steps: tuple[PlannedStep, ...]
+    loads: frozenset[str]
+    """The services whose data a snapshot replaces."""
 
 
 async def preview_replay(
@@ -101,7 +123,14 @@ async def preview_replay(
     """Work out a replay in place, and write nothing. Raises what `replay_environment` raises."""
     environment = await changeable(session, actor, environment_id)
     graph = await _graph(session, environment, wish, keys)
-    earlier, replay = await replay_basis(session, environment.id, graph.replayed.id, from_step=wish.from_step)
+    services = [step.name for step in graph.steps if step.kind is StepKind.SERVICE]
+    earlier, replay = await replay_basis(
+        session,
+        environment.id,
+        graph.replayed.id,
+        from_step=wish.from_step,
+        beyond=services if graph.loads else (),
+    )
     return ReplayPreview(environment_record(environment), graph.replayed, graph.steps, earlier, replay)
 
 
@@ -112,13 +141,13 @@ async def replay_environment(
 
     Which of them are skipped is decided as it begins, by what is in the cluster then. Raises NotFound,
     AlreadyDeleted, Deleting, Busy, NotApplicable while it is stopped, NotReplayable for an operation that has
-    no such graph, or ReplayInvalid for a step that is not in it.
+    no such graph, SnapshotNotReady, or ReplayInvalid for a step that is not in it and data that do not fit.
     """
     environment = await changeable(session, actor, environment_id)
     graph = await _graph(session, environment, wish, keys)
     overrides = await environments.overrides(session, environment.organization_id, environment.id)
     left = await left_to_remove(session, environment)
-    return await accept(
+    accepted = await accept(
         session,
         actor,
         environment,
@@ -129,8 +158,15 @@ async def replay_environment(
             change=change_from(environment, overrides).model_copy(update={"obsolete": left}),
         ),
         graph.steps,
-        audit=("environment.replay", {"replayOf": graph.replayed.id, "fromStep": wish.from_step}),
+        audit=(
+            "environment.replay",
+            {"replayOf": graph.replayed.id, "fromStep": wish.from_step, "snapshot": wish.snapshot_id},
+        ),
     )
+    run = wish.run()
+    if run is not None:
+        await load_in_place(session, environment, accepted, overrides, graph.loads, run)
+    return accepted
 
 
 async def replay_into(
@@ -145,9 +181,10 @@ async def replay_into(
 ) -> Accepted:
     """Accept a new environment whose first operation replays one of this environment's.
 
-    As with a clone, its Blueprint is the present one with its scaling, and generated secrets are made anew.
-    Raises NotFound, AlreadyDeleted, NotReplayable, ReplayInvalid for a step to begin with, which would have
-    nothing to begin from, and what a new environment is refused with.
+    As with a clone, its Blueprint is the present one with its scaling, and generated secrets are made anew,
+    save those that a snapshot's data have in them. Raises NotFound, AlreadyDeleted, NotReplayable,
+    SnapshotNotReady, ReplayInvalid for a step to begin with, which would have nothing to begin from, and for
+    data that do not fit, and what a new environment is refused with.
     """
     # Locks in their order: organisation, environment.
     await locked_organization(session, actor.organization_id)
@@ -155,13 +192,33 @@ async def replay_into(
     if environment.deleted_at is not None:
         raise AlreadyDeleted(environment.id)
     replayed = await _replayed(session, environment, wish.operation_id)
+    faults: list[FieldError] = []
     if wish.from_step is not None:
         message = "in a new environment all steps are run: nothing is there to begin from"
-        raise ReplayInvalid((FieldError(path=("fromStep",), message=message, suggestion="leave it out"),))
+        faults.append(FieldError(path=("fromStep",), message=message, suggestion="leave it out"))
     source = await blueprint_for_clone(session, actor, environment_id, name, keys=keys)
     asked = Asked(OperationKind.REPLAY, on_failure=source.blueprint.on_failure, replay_of=replayed.id)
-    return await create_environment(
-        session, actor, source.blueprint, site, plan=source.plan, keys=keys, asked=asked
+    run = wish.run()
+    if run is None:
+        _refuse(faults)
+        return await create_environment(
+            session, actor, source.blueprint, site, plan=source.plan, keys=keys, asked=asked
+        )
+    snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, run.snapshot_id)
+    components = loaded_of(manifest)
+    faults += misfits(source.blueprint, {}, components.values(), standing=False)
+    faults += rule_faults(manifest, run.masking)
+    _refuse(faults)
+    values = await kept_values(session, snapshot, keys)
+    return await create_loaded(
+        session,
+        actor,
+        source,
+        site,
+        Loading(components, values, run),
+        keys=keys,
+        asked=asked,
+        action="environment.create",
     )
 
 
@@ -172,26 +229,41 @@ async def _graph(
     refuse_phases(environment, _RESUME_FIRST, EnvironmentPhase.STOPPED)
     replayed = await _replayed(session, environment, wish.operation_id)
     blueprint = await current_blueprint(session, environment)
-    steps = await _steps(session, environment, replayed, blueprint, keys)
+    faults: list[FieldError] = []
+    loads: frozenset[str] = frozenset()
+    run = wish.run()
+    if run is not None:
+        _, manifest = await snapshots.usable_snapshot(session, environment.organization_id, run.snapshot_id)
+        overrides = await environments.overrides(session, environment.organization_id, environment.id)
+        components = loaded_of(manifest)
+        loads = frozenset(components)
+        faults += misfits(blueprint, overrides.replicas, components.values(), standing=True)
+        faults += rule_faults(manifest, run.masking)
+    steps = await _steps(session, environment, replayed, with_dependants(blueprint, loads), keys)
+    if wish.from_step is not None:
+        faults += _step_faults(wish.from_step, replayed, steps)
+    _refuse(faults)
+    if loads:
+        steps = plan_restore(steps, blueprint, loads, standing=True)
     left = await left_to_remove(session, environment)
     graph = (*steps, *plan_removals(list(left), after=[step.name for step in steps]))
-    if wish.from_step is not None:
-        _check_step(wish.from_step, replayed, steps)
-    return _Graph(replayed, graph)
+    return _Graph(replayed, graph, loads)
 
 
 async def _steps(
     session: AsyncSession,
     environment: Environment,
     replayed: OperationRecord,
-    blueprint: Blueprint,
+    fed: Collection[str],
     keys: MasterKeys,
 ) -> tuple[PlannedStep, ...]:
     """What of the recorded graph there is still: over the present Blueprint, with what it is made from now.
 
     An operation that made all services of its time stands for all of the present ones, also those added
-    since. One that made some (an update) stands for these.
+    since. One that made some (an update) stands for these. `fed`: the services whose data are loaded, and
+    what depends on them, which are run whatever it made.
     """
+    blueprint = await current_blueprint(session, environment)
     key = await secrets.data_key(session, environment.organization_id, keys)
     whole = await provision_of(session, environment, keys, key.hash_key())
     recorded = {
@@ -199,7 +271,9 @@ async def _steps(
     }
     if await _was_whole(session, replayed, recorded):
         return whole
-    wanted = [service.name for service in blueprint.services if service.name in recorded]
+    wanted = [
+        service.name for service in blueprint.services if service.name in recorded or service.name in fed
+    ]
     if not wanted:
         raise NotReplayable("none of the services that it made are part of the environment any more")
     missing = len(wanted) < len(blueprint.services)
@@ -235,10 +309,14 @@ async def _replayed(
     return operation_record(row)
 
 
-def _check_step(wanted: str, replayed: OperationRecord, steps: Sequence[PlannedStep]) -> None:
+def _step_faults(wanted: str, replayed: OperationRecord, steps: Sequence[PlannedStep]) -> list[FieldError]:
     names = [step.name for step in steps]
     if wanted in names:
-        return
+        return []
     message = f"is no step of this {replayed.kind} ({replayed.id})"
-    fault = FieldError(path=("fromStep",), message=message, suggestion=f"one of: {', '.join(names)}")
-    raise ReplayInvalid((fault,))
+    return [FieldError(path=("fromStep",), message=message, suggestion=f"one of: {', '.join(names)}")]
+
+
+def _refuse(faults: Sequence[FieldError]) -> None:
+    if faults:
+        raise ReplayInvalid(tuple(faults))

@@ -1,10 +1,18 @@
 """Accepting a restore: a snapshot's data into an environment that stands, or all of it as a new one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.acceptance._loading import (
+    Loading,
+    create_loaded,
+    load_in_place,
+    loaded_of,
+    misfits,
+    rule_faults,
+)
 from activities.db.acceptance._shared import (
     Accepted,
     accept,
@@ -13,34 +21,24 @@ from activities.db.acceptance._shared import (
     provision_of,
     refuse_phases,
 )
-from activities.db.acceptance.clone import written_out
-from activities.db.acceptance.create import Proposed, Site, accept_new, rails_of, refuse_faults
+from activities.db.acceptance.clone import CloneSource, written_out
+from activities.db.acceptance.create import Site
 from activities.db.acceptance.snapshot import kept_values
 from activities.db.errors import SnapshotUnfit
-from activities.db.inserts import Asked, new_environment, new_secrets
+from activities.db.inserts import Asked
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets, snapshots
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.revisions import current_blueprint
-from activities.db.repositories.secrets import NewSecret
-from activities.db.types import utc_now
-from activities.db.usage import usage_of
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, Service, parse_blueprint
-from workflows.domain.blueprint_models import Expose, Volume, VolumeType, data_store
+from workflows.domain.blueprint_models import Expose, Volume, VolumeType
 from workflows.domain.blueprint_rules import storage_class
-from workflows.domain.environment import Overrides
 from workflows.domain.errors import BlueprintInvalid, FieldError
-from workflows.domain.manifests import running_as
-from workflows.domain.masking import MaskingRules, masking_faults
+from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import EnvironmentPhase, OperationKind
 from workflows.domain.plan import plan_restore
-from workflows.domain.snapshot import Component, Engine
-from workflows.domain.snapshot_manifest import (
-    SnapshotManifest,
-    SnapshotRun,
-    StoredComponent,
-)
+from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun
 
 _RESTORABLE = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED, EnvironmentPhase.ERROR})
 
@@ -84,8 +82,11 @@ async def restore_in_place(
     )
     blueprint = await current_blueprint(session, environment)
     before = await environments.overrides(session, environment.organization_id, environment.id)
-    loads = _loaded(manifest)
-    faults = [*_misfits(blueprint, before.replicas, loads.values()), *_masking_faults(manifest, masking)]
+    loads = loaded_of(manifest)
+    faults = [
+        *misfits(blueprint, before.replicas, loads.values(), standing=True),
+        *rule_faults(manifest, masking),
+    ]
     if faults:
         raise SnapshotUnfit(tuple(faults))
     key = await secrets.data_key(session, environment.organization_id, keys)
@@ -98,13 +99,8 @@ async def restore_in_place(
         plan_restore(provision, blueprint, loads, standing=True),
         audit=("environment.restore", {"snapshot": snapshot.id}),
     )
-    await environments.replace_overrides(
-        session,
-        environment,
-        before.model_copy(update={"loaded": {**before.loaded, **dict.fromkeys(loads, snapshot.id)}}),
-    )
     run = SnapshotRun(snapshot_id=snapshot.id, masking=masking)
-    await snapshots.add_run(session, environment.organization_id, accepted.operation.id, run)
+    await load_in_place(session, environment, accepted, before, loads, run)
     return accepted
 
 
@@ -117,113 +113,30 @@ async def restore_as_new(
     CapExceeded, InvalidReferences, SecretsError, or SnapshotUnfit, which lists all that is wrong with what is
     wished.
     """
-    # In this order: who ends or deletes a snapshot has it locked when they come to the organisation.
+    await locked_organization(session, actor.organization_id)
     snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
-    organization = await locked_organization(session, actor.organization_id)
     values = await kept_values(session, snapshot, keys)
     blueprint = _rewritten(manifest, wish, values)
-    rails = rails_of(organization, site.guard_rails)
-    usage = usage_of(blueprint, rails)
-    await refuse_faults(session, organization, blueprint, usage)
-    loads = _loaded(manifest)
-    environment = new_environment(
-        actor,
-        blueprint,
-        cluster=site.cluster,
-        plan=None,
-        installation_id=site.installation_id,
-        guard_rails=rails,
-        now=utc_now(),
-    )
-    own = {
-        # What was generated once is in the data by now: users of databases have it as their password.
-        name: NewSecret(values.get(name, secret.value), generated=secret.generated)
-        for name, secret in new_secrets(blueprint).items()
-    }
-    accepted = await accept_new(
+    return await create_loaded(
         session,
         actor,
-        Proposed(
-            environment,
-            blueprint,
-            usage,
-            own,
-            asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
+        CloneSource(blueprint, plan=None),
+        site,
+        Loading(
+            components=loaded_of(manifest),
+            values=values,
+            run=SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove, masking=wish.masking),
         ),
         keys=keys,
+        asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
         action="snapshot.restore",
-        plan=lambda provision: plan_restore(
-            provision, blueprint, loads, standing=False, claimed=_claimed(loads)
-        ),
     )
-    loaded = Overrides(loaded=dict.fromkeys(loads, snapshot.id))
-    await environments.replace_overrides(session, accepted.environment, loaded)
-    run = SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove, masking=wish.masking)
-    await snapshots.add_run(session, snapshot.organization_id, accepted.operation.id, run)
-    return accepted
-
-
-def _masking_faults(manifest: SnapshotManifest, masking: MaskingRules | None) -> tuple[FieldError, ...]:
-    """Return what can be seen to be wrong with the rules before the data are looked at."""
-    if masking is None:
-        return ()
-    components = (
-        Component(service=each.service, store=each.store, engine=each.engine) for each in manifest.components
-    )
-    return masking_faults(masking, components, ("masking",))
-
-
-def _loaded(manifest: SnapshotManifest) -> dict[str, StoredComponent]:
-    """Return the components that have data in the store or at the storage, by service."""
-    return {each.service: each for each in manifest.components if each.parts or each.volumes}
-
-
-def _claimed(components: Mapping[str, StoredComponent]) -> frozenset[str]:
-    """Return the services whose volumes the storage keeps."""
-    return frozenset(name for name, each in components.items() if each.volumes)
-
-
-def _misfits(
-    blueprint: Blueprint, replicas: Mapping[str, int], components: Iterable[StoredComponent]
-) -> list[FieldError]:
-    """Return why a Blueprint has no place for the data of these components."""
-    known = {service.name: running_as(service) for service in blueprint.services}
-    faults: list[FieldError] = []
-    for component in components:
-        service = known.get(component.service)
-        if service is None:
-            message = "the environment has no such service; roll back to the snapshot's revision first"
-        else:
-            message = _misfit(service, replicas.get(service.name, service.replicas), component)
-        if message:
-            faults.append(FieldError(path=("services", component.service), message=message))
-    return faults
-
-
-def _misfit(service: Service, replicas: int, component: StoredComponent) -> str:
-    store = data_store(service)
-    if store is not component.store:
-        return f"keeps {store or 'no data'}, and the snapshot has {component.store} of it"
-    if component.volumes:
-        return (
-            "has volumes that stand, and the snapshot has whole volumes of it "
-            f"({component.engine}): restore it as a new environment"
-        )
-    pods = 1 + max(part.ordinal for part in component.parts)
-    if replicas < pods:
-        return f"has {replicas} replicas, and the snapshot has data of {pods}"
-    if component.engine is Engine.LIVE_COPY:
-        mounted = {each.mount_path for each in service.volumes if each.type is VolumeType.PVC}
-        missing = sorted({part.subject for part in component.parts} - mounted)
-        if missing:
-            return f"has no volume at {', '.join(missing)}"
-    return ""
 
 
 def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
     """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
     kept = Blueprint.model_validate(manifest.blueprint)
-    faults = [*_class_faults(kept, wish.storage_classes), *_masking_faults(manifest, wish.masking)]
+    faults = [*_class_faults(kept, wish.storage_classes), *rule_faults(manifest, wish.masking)]
     # Those that are named already are not to be found again in what is made of them.
     classes = {} if faults else wish.storage_classes
     replicas = manifest.overrides.replicas

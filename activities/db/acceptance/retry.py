@@ -21,6 +21,7 @@ from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
 from workflows.domain.operations import (
     ASIDE,
+    LOADING,
     EnvironmentPhase,
     OnFailure,
     OperationKind,
@@ -73,7 +74,7 @@ async def retry_environment(
         hashes = {step.name: step.input_hash for step in planned}
         planned = tuple(_again(step, hashes.get(step.name, "")) for step in await step_rows(session, last.id))
     snapshot = None
-    if kind is OperationKind.RESTORE:
+    if kind in LOADING:
         snapshot = await snapshots.run_of(session, last.id)
     if snapshot is not None:
         await snapshots.usable_snapshot(session, environment.organization_id, snapshot.snapshot_id)

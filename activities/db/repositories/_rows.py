@@ -1,8 +1,8 @@
 """Reads of single rows: of an organisation's own ones, and locked ones.
 
-Locks are taken in this order: organisation, environment, operation. A lock is FOR NO KEY UPDATE: it excludes
-other writers of the row, and lets others insert rows that refer to it. SQLite has no row locks; there the
-whole writing transaction is exclusive.
+Locks are taken in this order: organisation, environment, operation, snapshot. A lock is FOR NO KEY UPDATE: it
+excludes other writers of the row, and lets others insert rows that refer to it. SQLite has no row locks;
+there the whole writing transaction is exclusive.
 """
 
 from typing import Final, Protocol, TypeVar

@@ -118,6 +118,12 @@ async def run_of(session: AsyncSession, operation_id: str) -> SnapshotRun | None
     return None if row is None else SnapshotRun.model_validate(row.run)
 
 
+async def snapshots_of(session: AsyncSession, operation_ids: Collection[str]) -> dict[str, str]:
+    """Return the snapshots that these operations take or load, by operation; those without are left out."""
+    query = select(RunRow.operation_id, RunRow.snapshot_id).where(col(RunRow.operation_id).in_(operation_ids))
+    return dict((await session.exec(query)).all())
+
+
 async def describe(session: AsyncSession, manifest: SnapshotManifest) -> None:
     """Write the manifest to a snapshot that is being taken; one that has ended keeps what it has.
 

@@ -1,0 +1,170 @@
+"""Bringing a snapshot's data into services: what a restore and a replay from a snapshot share."""
+
+from collections.abc import Callable, Collection, Coroutine
+from typing import Any
+
+from temporalio import workflow
+
+from workflows._cluster import StepFailed, on_cluster, on_state
+from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL, SHORT_STEP_TOTAL
+from workflows._services import ServicesFrame
+from workflows.contracts.operation import OperationPlan
+from workflows.contracts.restore import Load, Provide, Release, RestoreActivities
+from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
+from workflows.domain import manifests
+from workflows.domain.failures import FailureKind, failure
+from workflows.domain.masking import ServiceMasking
+from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
+from workflows.domain.snapshot_manifest import StoredComponent
+
+
+class LoadingFrame(ServicesFrame):
+    """Loads data before what depends on it starts, where the plan has steps for that.
+
+    Data are not taken back.
+    """
+
+    async def undo(self, plan: OperationPlan) -> Cleanup:
+        """Take a new environment away; of one that stands say what was loaded, and let it run."""
+        cleanup = await super().undo(plan)
+        if any(step.kind is StepKind.CLAIM and self.begun(step.name) for step in plan.steps):
+            await self._release(plan)
+        loaded = tuple(
+            f"{step.name}: its data may be replaced, in part or whole"
+            for step in plan.steps
+            if step.kind is StepKind.LOAD and (self.begun(step.name) or step.name in self.touched(plan))
+        )
+        if plan.change is None or not loaded:
+            return cleanup
+        return cleanup.model_copy(update={"complete": False, "not_undone": (*cleanup.not_undone, *loaded)})
+
+    def touched(self, plan: OperationPlan) -> Collection[str]:  # noqa: ARG002 - of what is known of others
+        """The loads that an attempt before this one began; none is known of here."""
+        return ()
+
+    async def _release(self, plan: OperationPlan) -> None:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        try:
+            await on_cluster(
+                RestoreActivities.release,
+                Release(context=plan.context.fenced_for_cleanup(), snapshot_id=plan.snapshot.snapshot_id),
+                cluster=plan.context.cluster,
+                step="release",
+                summary="remove what lent snapshots of volumes",
+                attempt_limit=SHORT_STEP_TOTAL,
+                total_limit=SHORT_STEP_TOTAL,
+            )
+        except StepFailed as failed:
+            # Names of snapshots that stay where they are: nothing is lost or kept by them.
+            workflow.logger.warning("what lent snapshots could not be removed: %s", failed.failure.message)
+
+    async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
+        match step.kind:
+            case StepKind.CLAIM:
+                await self.noted(step, lambda: self._claim(plan, step))
+            case StepKind.LOAD:
+                await self.noted(step, lambda: self._load(plan, step))
+            case StepKind.STOP_SERVICE:
+                stopped = plan.overrides.model_copy(update={"stopped": True})
+                await super()._run_step(plan.model_copy(update={"overrides": stopped}), step)
+            case _:
+                await super()._run_step(plan, step)
+
+    async def _claim(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        stored = await self._stored(plan, step)
+        await self._with_volumes(RestoreActivities.provide, plan, step, stored.component)
+        return {"volumes": len(stored.component.volumes)}
+
+    async def _with_volumes(
+        self,
+        activity: Callable[[Any, Provide], Coroutine[Any, Any, None]],
+        plan: OperationPlan,
+        step: PlannedStep,
+        component: StoredComponent,
+    ) -> None:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        await on_cluster(
+            activity,
+            Provide(
+                context=plan.context,
+                snapshot_id=plan.snapshot.snapshot_id,
+                service=manifests.running_as(self._blueprint.service(component.service)),
+                volumes=component.volumes,
+            ),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{component.service}: {len(component.volumes)} volumes from {component.engine}",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+
+    async def _stored(self, plan: OperationPlan, step: PlannedStep) -> Loadable:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        name = step.service or ""
+        return await on_state(
+            SnapshotLedgerActivities.stream_keys,
+            StreamKeysWanted(
+                operation_id=self.operation.operation_id,
+                snapshot_id=plan.snapshot.snapshot_id,
+                service=name,
+                masked=_rules(plan, name) is not None,
+            ),
+            step=step.name,
+            summary=f"keys of what is stored of {name}",
+        )
+
+    async def _load(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        name, snapshot_id = step.service or "", plan.snapshot.snapshot_id
+        stored = await self._stored(plan, step)
+        component = stored.component
+        if component.volumes:
+            await self._with_volumes(RestoreActivities.settle, plan, step, component)
+            return {"snapshot": snapshot_id, "volumes": len(component.volumes)}
+        request = Load(
+            context=plan.context,
+            snapshot_id=snapshot_id,
+            service=manifests.running_as(self._blueprint.service(name)),
+            stored=stored,
+            masking=_rules(plan, name),
+        )
+        loaded = await on_cluster(
+            RestoreActivities.load,
+            request,
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{name}: {component.store} from {snapshot_id}" + (", masked" if request.masking else ""),
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        output: Output = {
+            "snapshot": snapshot_id,
+            "parts": loaded.parts,
+            "plainBytes": loaded.plain_bytes,
+        }
+        if plan.snapshot.prove:
+            output["proved"] = await self._prove(plan, step, request)
+        return output
+
+    async def _prove(self, plan: OperationPlan, step: PlannedStep, request: Load) -> int:
+        """Return how many streams were found to be the same once more; StepFailed when one was not."""
+        proof = await on_cluster(
+            RestoreActivities.prove,
+            request,
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{request.service.name}: is it what was captured?",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        if proof.differences:
+            told = "; ".join(proof.differences)
+            message = f"{request.service.name} is not what was captured: {told}"
+            raise StepFailed(failure(FailureKind.SNAPSHOT_CORRUPT, message, step=step.name))
+        return proof.compared
+
+
+def _rules(plan: OperationPlan, service: str) -> ServiceMasking | None:
+    """Return what is masked of a service; None: nothing."""
+    masking = None if plan.snapshot is None else plan.snapshot.masking
+    return None if masking is None else masking.services.get(service)
