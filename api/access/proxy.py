@@ -18,10 +18,10 @@ from api.access import waking_page
 from api.access.headers import request_headers, response_headers
 from api.access.paths import service_path, service_query
 from api.access.target import RETRY_SECONDS, ServiceTarget
-from api.access.upstream import Exchange, UpstreamBroke, UpstreamSilent
 from api.problems import ProblemError, RequestProblem
 from api.state import AppState
 from clusters.errors import ClusterError, NotFound
+from clusters.exchange import Exchange, UpstreamBroke, UpstreamSilent
 
 if TYPE_CHECKING:
     from clusters.gateway import Cluster

@@ -19,7 +19,6 @@ from activities.db.repositories import audit
 from activities.db.tables import Role
 from api.access.handshake import Handshake
 from api.access.target import declared_service, is_up, why_not_ready
-from api.access.upstream import UpstreamBroke, UpstreamSilent
 from api.envelope import ApiInput
 from api.environments.documents import problem_field
 from api.environments.service import known_blueprint
@@ -27,6 +26,7 @@ from api.problem_handlers import as_problem
 from api.problems import ProblemError, RequestProblem
 from api.state import AppState
 from clusters.errors import Forbidden, NotFound, Unavailable
+from clusters.exchange import UpstreamBroke, UpstreamSilent
 from clusters.objects import Manifest, ObjectRef
 from workflows.domain.json_reading import children, mapping, text
 from workflows.domain.names import ENVIRONMENT, NAME

@@ -158,6 +158,14 @@ def once(
     image: Annotated[
         str | None, typer.Option("--image", help="A Job of this image, with the service's environment.")
     ] = None,
+    http: Annotated[
+        Path | None,
+        typer.Option(
+            "--http",
+            metavar="FILE",
+            help="A request to the service in YAML or JSON: `path`, `body` and more.",
+        ),
+    ] = None,
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Command of the --image.")
     ] = None,
@@ -167,13 +175,13 @@ def once(
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Run a seed of your own: one of --sql, --shell and --image. The same one runs once, unless forced."""
+    """Run a seed of your own: --sql, --shell, --image or --http. The same one runs once, unless forced."""
     from cli import views_seeds
     from cli.commands.environments import finish
     from cli.lookup import environment_id
 
-    if sum(each is not None for each in (sql, shell, image)) != 1:
-        raise UsageFault("One of --sql, --shell and --image says what is to be run.")
+    if sum(each is not None for each in (sql, shell, image, http)) != 1:
+        raise UsageFault("One of --sql, --shell, --image and --http says what is to be run.")
     if command and image is None:
         raise UsageFault("Only an --image takes a command.")
     body: dict[str, JsonValue] = {
@@ -184,6 +192,9 @@ def once(
     script = sql if sql is not None else shell
     if script is not None:
         body |= {"type": "sql" if sql is not None else "shell", "script": read_text(script)}
+    elif http is not None:
+        request = read_mapping(http, "request", "It has `path`, and as needed `method`, `headers`, `body`.")
+        body |= {"type": "http", "http": request}
     else:
         body |= {"type": "job", "image": image, "command": [*(command or [])]}
     with session_of(context).client() as client:

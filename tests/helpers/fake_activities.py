@@ -39,7 +39,7 @@ from workflows.contracts.provision import (
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.contracts.restore import Load, Loaded, Proof, RestoreActivities
-from workflows.contracts.seed import SeedActivities, SeedByJob, SeedBySql, SeedDone
+from workflows.contracts.seed import SeedActivities, SeedByHttp, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.snapshot import (
     Capture,
     CapturedTogether,
@@ -637,6 +637,11 @@ class FakeCluster(
     async def run_job(self, request: SeedByJob) -> SeedDone:
         await self._call("seed", request)
         return SeedDone(outcome=SeedOutcome.ALREADY, job="db-seed-1")
+
+    @activity.defn(name="seed.send_http")
+    async def send_http(self, request: SeedByHttp) -> SeedDone:
+        await self._call("seed", request)
+        return SeedDone(outcome=SeedOutcome.APPLIED, status=201, key="6e0c8f0e-key")
 
     @activity.defn(name="seed.stop_job")
     async def stop_job(self, request: SeedByJob) -> None:

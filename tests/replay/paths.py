@@ -43,6 +43,7 @@ from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedType
+from workflows.domain.seeds_http import HttpRequest
 from workflows.domain.snapshot import Consistency
 from workflows.domain.verification import VerifyLevel
 
@@ -141,6 +142,11 @@ def _one_service(overrides: Overrides) -> OperationPlan:
 
 def _resume() -> OperationPlan:
     return change_plan(SHOP, phase=EnvironmentPhase.STOPPED)
+
+
+def _http_seed() -> OperationPlan:
+    seed = SeedContent(type=SeedType.HTTP, http=HttpRequest(path="/visits", body={"who": "ada"}))
+    return seed_plan({"web": {"ports": [{"containerPort": 8080}]}}, seed, "web")
 
 
 def _seed(kind: SeedType) -> Callable[[], OperationPlan]:
@@ -426,6 +432,7 @@ PATHS = (
         _running(None, "seed"),
         cancel_in_the_ui,
     ),
+    Path("seed_by_http", SEED_ENVIRONMENT, _http_seed, _running()),
     Path("seed_without_its_namespace", SEED_ENVIRONMENT, _seed(SeedType.SQL)),
     Path("snapshot_succeeded", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(STORES), _standing()),
     Path(

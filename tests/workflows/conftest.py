@@ -182,6 +182,7 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
             cluster.stop_service,
             cluster.remove_service,
             cluster.run_sql,
+            cluster.send_http,
             cluster.run_job,
             cluster.stop_job,
             cluster.survey,

@@ -16,7 +16,15 @@ from workflows.domain.manifests_secrets import (
     secret_object_name,
     secrets,
 )
-from workflows.domain.manifests_seed import SEED_SECONDS, seed_job, seed_label
+from workflows.domain.manifests_seed import (
+    SEED_SECONDS,
+    RecordState,
+    SeedRecord,
+    read_seed_record,
+    seed_job,
+    seed_label,
+    seed_record,
+)
 from workflows.domain.manifests_volumes import (
     claims,
     group_snapshot,
@@ -35,6 +43,8 @@ __all__ = [
     "PROXY",
     "SEED_SECONDS",
     "Manifest",
+    "RecordState",
+    "SeedRecord",
     "claims",
     "desired_replicas",
     "endpoint_urls",
@@ -51,6 +61,7 @@ __all__ = [
     "pull_secret_manifest",
     "pull_secret_object_name",
     "pull_secrets",
+    "read_seed_record",
     "restored_claim",
     "routing",
     "running_as",
@@ -60,6 +71,7 @@ __all__ = [
     "secrets",
     "seed_job",
     "seed_label",
+    "seed_record",
     "service",
     "shell_job",
     "volume_snapshot",

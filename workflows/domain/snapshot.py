@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from workflows.domain.blueprint_models import (
+    Blueprint,
     DataStore,
     Service,
     ServiceKind,
@@ -18,6 +19,7 @@ from workflows.domain.blueprint_models import (
     data_store,
 )
 from workflows.domain.failures import WireModel
+from workflows.domain.manifests_common import running_as
 
 
 class Engine(StrEnum):
@@ -161,6 +163,12 @@ def keeps_data(service: Service) -> bool:
         and service.kind is not ServiceKind.JOB
         and service.snapshot.engine is not SnapshotEngine.MANIFEST_ONLY
     )
+
+
+def in_pods_alone(blueprint: Blueprint, services: Iterable[str]) -> list[str]:
+    """Return those of these services whose data no volume keeps: another pod has none of it."""
+    known = {service.name: running_as(service) for service in blueprint.services}
+    return sorted(name for name in services if name in known and not known[name].stateful)
 
 
 def at_best(components: Iterable[Component], quiesced: Collection[str] = ()) -> Consistency:
