@@ -24,7 +24,7 @@ from yaml.events import (
     ScalarEvent,
 )
 
-from api.problems import ProblemError, RequestProblem
+from api.problems import Extension, ExtensionName, ProblemError, RequestProblem
 
 Parsed = TypeVar("Parsed")
 JSON_TYPES: Final = frozenset({"application/json"})
@@ -101,7 +101,7 @@ async def parse_document(body: bytes, *, as_json: bool) -> object:
 
 def malformed(language: str, error: DocumentInvalid, *, field: str | None = None) -> ProblemError:
     """The answer for a text that is no document; `field` when the text stood in a field of the body."""
-    place: dict[str, str | int] = {}
+    place: dict[ExtensionName, Extension] = {}
     if error.line is not None and error.column is not None:
         place = {"line": error.line, "column": error.column}
     where = f"The text in `{field}`" if field else "The body"
