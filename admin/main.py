@@ -14,6 +14,8 @@ from cli.errors import CliError, ExitCode, UsageFault
 from cli.output import tell, tell_error
 
 PASSPHRASE = "PERDURE_BACKUP_PASSPHRASE"  # noqa: S105 - the name of the variable
+COMPLETE = "_PERDURE_ADMIN_COMPLETE"
+"""Set by `perdure`, when a shell asks it what comes next."""
 HELP = """Administer an installation, with its database: for whoever runs it. Procedures: docs/admin.md.
 
 Takes the settings of the API: PERDURE_DATABASE_URL, PERDURE_MASTER_KEYS and so on, and no API key."""
@@ -179,8 +181,12 @@ app.command("purge")(orphan_commands.purge)
 
 def main() -> None:
     """Run with the process's arguments; ends the process."""
+    if os.environ.get(COMPLETE):
+        from cli.completion import enable
+
+        enable()
     try:
-        app(prog_name="perdure admin")
+        app(prog_name="perdure admin", complete_var=COMPLETE)
     except Exception as error:
         if os.environ.get("PERDURE_TRACEBACK"):
             raise
