@@ -28,6 +28,7 @@ class RequestProblem(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONTENT_TOO_LARGE = "content_too_large"
+    HEAD_TOO_LARGE = "head_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PRECONDITION_FAILED = "precondition_failed"
     RATE_LIMITED = "rate_limited"
@@ -117,6 +118,11 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         "The body is too large",
         "Send less: bodies are limited to 4 MiB unless the operator chose otherwise.",
     ),
+    RequestProblem.HEAD_TOO_LARGE: ProblemTraits(
+        431,
+        "The head of the request is too large",
+        "Send less in its headers and its address: 64 KiB at most.",
+    ),
     RequestProblem.UNSUPPORTED_MEDIA_TYPE: ProblemTraits(
         415,
         "Unsupported media type",
@@ -129,7 +135,7 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         429, "Too many requests", "Wait for the seconds in `Retry-After`; `RateLimit` says what is left."
     ),
     RequestProblem.REQUEST_TIMEOUT: ProblemTraits(
-        408, "The body did not come in time", "Send the request again, faster; nothing was done."
+        408, "The request did not come in time", "Send the request again, faster; nothing was done."
     ),
     RequestProblem.IDEMPOTENCY_MISMATCH: ProblemTraits(
         422,
