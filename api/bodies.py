@@ -205,11 +205,13 @@ class _Measure:
         self._sizes: dict[str, int] = {}
         self._open: list[tuple[str | None, int]] = []
         self._total = 0
+        self._before = 0
 
     def start(self) -> None:
         """Begin another text: its anchors are its own, what came before counts."""
         self._sizes.clear()
         self._open.clear()
+        self._before = self._total
 
     def take(self, event: Event) -> None:
         if isinstance(event, CollectionEndEvent):
@@ -233,7 +235,8 @@ class _Measure:
             if event.anchor is not None:
                 self._sizes[event.anchor] = 1
         if self._total > MAX_NODES:
-            raise _refused(f"with all aliases there are more than {MAX_NODES} nodes", event)
+            what = "with what was read before it and all aliases" if self._before else "with all aliases"
+            raise _refused(f"{what} there are more than {MAX_NODES} nodes", event)
 
 
 def _refused(message: str, event: Event) -> DocumentInvalid:
