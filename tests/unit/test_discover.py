@@ -771,5 +771,5 @@ def test_texts_are_bounded_together_and_no_single_one_is_blamed() -> None:
     assert len(read(half)) == 1
     with pytest.raises(DocumentInvalid, match="with what was read before it and all aliases"):
         read(half)
-    with pytest.raises(DocumentInvalid, match="^with all aliases"):
+    with pytest.raises(DocumentInvalid, match=r"^with all aliases"):
         YamlReader()("[" + "0," * MAX_NODES + "]")
