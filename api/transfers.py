@@ -29,8 +29,8 @@ PATIENCE_SECONDS: Final = 1.0
 AWAY_SECONDS: Final = 5.0
 """After a failure Temporal is not asked for so long: no request waits for what is known to be away."""
 _MOVING: Final = timedelta(seconds=6)
-"""An attempt that has said nothing for longer has no rate: its worker may be dead, which Temporal believes after
-ten seconds. Readings are up to four seconds old."""
+"""An attempt that has said nothing for longer has no rate: its worker may be dead, which Temporal believes
+after ten seconds. Readings are up to four seconds old."""
 _MOST_KEPT: Final = 1_000
 
 _log = structlog.get_logger("perdure.api")

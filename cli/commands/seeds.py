@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completion import package_names, service_names
 from cli.errors import UsageFault
 from cli.files import read_mapping, read_text
 from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption, assignments
@@ -17,10 +18,18 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-PackageArgument = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name of the seed package.")]
+PackageArgument = Annotated[
+    str,
+    typer.Argument(metavar="PACKAGE", help="Name of the seed package.", autocompletion=package_names),
+]
 VersionOption = Annotated[str | None, typer.Option("--version", help="The newest release if absent.")]
 ServiceOption = Annotated[
-    str | None, typer.Option("--service", help="Against which service; the package's own if absent.")
+    str | None,
+    typer.Option(
+        "--service",
+        help="Against which service; the package's own if absent.",
+        autocompletion=service_names,
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run it although it has run before.")]
 SecretOption = Annotated[
@@ -144,7 +153,12 @@ def run(
 def once(
     context: typer.Context,
     environment: EnvironmentArgument,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Against which service it runs.")],
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE", help="Against which service it runs.", autocompletion=service_names
+        ),
+    ],
     sql: Annotated[
         Path | None,
         typer.Option("--sql", metavar="FILE", help="SQL, in one transaction; - reads standard input."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.asking import confirm
-from cli.completion import environment_names
+from cli.completion import environment_names, snapshot_ids
 from cli.errors import UsageFault
 from cli.options import (
     EnvironmentArgument,
@@ -52,6 +52,7 @@ SnapshotArgument = Annotated[
     typer.Argument(
         metavar="SNAPSHOT",
         help="Id of the snapshot (snap_...), or latest:NAME for an environment's newest that is available.",
+        autocompletion=snapshot_ids,
     ),
 ]
 

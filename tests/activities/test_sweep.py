@@ -1,12 +1,10 @@
 """The sweeper over the database: what is due is told, accepted once, and costs one query when nothing is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from pydantic import JsonValue
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 from sqlmodel import col, func, select, update
 from temporalio.testing import ActivityEnvironment
 
@@ -18,6 +16,7 @@ from activities.db.repositories import audit, events, operations
 from activities.db.tables import Environment, Event, EventType, Operation, Revision, Step
 from activities.sweep import ControlSweep
 from activities.temporal import OperationStart, TemporalUnavailable
+from tests.helpers.statements import statements_of
 from tests.helpers.tenants import Tenant, accept, begin, environment_of, finish, make_tenant, shop
 from workflows.contracts.operation import CancelRequest
 from workflows.contracts.sweep import SweepPage, Swept
@@ -219,19 +218,9 @@ async def test_untouched_environments_cost_one_query(database: Database) -> None
     for number in range(5):
         await running(database, tenant, f"shop-{number}", ttlMinutes=10_000)
     await sweep(database)
-    statements: list[str] = []
-    engine = database._reader.sync_engine
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.lstrip().upper().startswith("SELECT"):
-            statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with statements_of(database) as seen:
         assert (await sweep(database)).looked_at == 0
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-    assert len(statements) == 1, statements
+    assert len([each for each, _ in seen if each.lstrip().upper().startswith("SELECT")]) == 1, seen
 
 
 async def a_thousand(database: Database, tenant: Tenant) -> list[str]:
@@ -249,27 +238,6 @@ async def a_thousand(database: Database, tenant: Tenant) -> list[str]:
         copies = [revision | {"environment_id": row["id"]} for row in rows]
         await session.exec(insert(Revision), params=copies)
     return [made, *(str(row["id"]) for row in rows)]
-
-
-@contextmanager
-def statements_of(database: Database) -> Iterator[list[tuple[str, str]]]:
-    """Note every statement that is run, readers' and writers', with its parameters as text."""
-    seen: list[tuple[str, str]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        seen.append((statement, repr(parameters)))
-
-    engines = [database._writer.sync_engine]
-    if database._reader.pool is not database._writer.pool:
-        # On SQLite; on Postgres the reader is the writer with options, and tells it what it does.
-        engines.append(database._reader.sync_engine)
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
 
 
 async def sweep_all(database: Database) -> list[Swept]:

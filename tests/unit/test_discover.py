@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.bodies import YamlReader
+from api.bodies import MAX_NODES, DocumentInvalid, YamlReader
 from workflows.domain.blueprint import Blueprint, ServiceKind, VolumeType, parse_blueprint
 from workflows.domain.discover import Discovery, Wish, discover
 from workflows.domain.discover_files import LARGEST_FILE, compose_rank, kind_by_name, wanted
@@ -763,3 +763,13 @@ def _finite(value: object) -> bool:
     except ValueError:
         return False
     return True
+
+
+def test_texts_are_bounded_together_and_no_single_one_is_blamed() -> None:
+    read = YamlReader()
+    half = "[" + "0," * (MAX_NODES // 2) + "]"
+    assert len(read(half)) == 1
+    with pytest.raises(DocumentInvalid, match="with what was read before it and all aliases"):
+        read(half)
+    with pytest.raises(DocumentInvalid, match=r"^with all aliases"):
+        YamlReader()("[" + "0," * MAX_NODES + "]")

@@ -83,5 +83,5 @@ class SnapshotSweepActivities:
 
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:
-        """Remove from the store what belongs to no snapshot, and did so an hour ago already."""
+        """Remove from the store what belongs to no snapshot, and did so an hour ago; not each time."""
         raise NotImplementedError

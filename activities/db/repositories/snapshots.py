@@ -3,11 +3,10 @@
 A snapshot becomes available in the transaction that ends its operation as succeeded, never before.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -16,11 +15,11 @@ from sqlmodel.sql.expression import SelectOfScalar
 from activities.db.core import table_of
 from activities.db.errors import NotFound, SnapshotBusy, SnapshotInUse, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import SWEEPER, Actor, JsonObject
+from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Role, Snapshot, SnapshotVerification
+from activities.db.tables import Environment, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
@@ -235,83 +234,19 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     live = (await session.exec(using.limit(1))).one_or_none()
     if live is not None:
         raise SnapshotInUse(snapshot_id, live.id, live.kind)
-    verification = (await session.exec(_verifying(snapshot_id).limit(1))).one_or_none()
+    verification = (await session.exec(verifying(snapshot_id).limit(1))).one_or_none()
     if verification is not None:
         raise SnapshotBusy(snapshot_id, f"verification {verification}")
-    await _take_out_of_use(session, actor, row, "snapshot.delete")
+    await take_out_of_use(session, actor, row, "snapshot.delete")
     return _record(row)
 
 
-async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
-    """Take snapshots out of use whose time is over, and return how many; not those that are in use."""
-    query = select(Snapshot).where(col(Snapshot.expires_at) <= now, *_unused()).limit(limit)
-    return await _retire(session, (await session.exec(query.with_for_update(skip_locked=True))).all())
-
-
-async def keep_last(session: AsyncSession, environment_id: str, keep: int) -> int:
-    """Take those beyond the newest `keep` of an environment's scheduled snapshots out of use.
-
-    Returns how many; not those that are in use. Those that somebody asked for are not counted, and stay.
-    """
-    scheduled = (
-        col(Snapshot.environment_id) == environment_id,
-        col(Snapshot.scheduled).is_(True),
-        col(Snapshot.state) == SnapshotState.AVAILABLE,
-    )
-    newest = select(Snapshot.id).where(*scheduled).order_by(col(Snapshot.created_at).desc()).limit(keep)
-    kept = (await session.exec(newest)).all()
-    query = select(Snapshot).where(*scheduled, col(Snapshot.id).not_in(kept), *_unused())
-    return await _retire(session, (await session.exec(query.with_for_update(skip_locked=True))).all())
-
-
-def _unused() -> tuple[ColumnElement[bool], ...]:
-    """The conditions of a snapshot that nobody loads or verifies."""
-    loading = (
-        select(RunRow.operation_id)
-        .join(Operation, col(Operation.id) == col(RunRow.operation_id))
-        .where(col(RunRow.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
-    )
-    return (
-        col(Snapshot.state) == SnapshotState.AVAILABLE,
-        ~loading.exists(),
-        ~_verifying(col(Snapshot.id)).exists(),
-    )
-
-
-async def _retire(session: AsyncSession, rows: Sequence[Snapshot]) -> int:
-    for row in rows:
-        actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
-        await _take_out_of_use(session, actor, row, "snapshot.expire")
-    return len(rows)
-
-
-async def _take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, action: str) -> None:
+async def take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, action: str) -> None:
     """Say of a locked snapshot that it cannot be used any more, and forget its secrets."""
     row.state = SnapshotState.DELETING
     row.secrets = {}
     await add_entry(session, actor, action, row.id, {"environment": row.environment_id})
     await session.flush()
-
-
-async def unproved(session: AsyncSession, environment_id: str, level: int) -> str | None:
-    """Return an environment's newest scheduled snapshot, unless its verification was asked for already."""
-    newest = (
-        select(Snapshot.id)
-        .where(
-            col(Snapshot.environment_id) == environment_id,
-            col(Snapshot.scheduled).is_(True),
-            col(Snapshot.state) == SnapshotState.AVAILABLE,
-        )
-        .order_by(col(Snapshot.created_at).desc())
-        .limit(1)
-    )
-    found = (await session.exec(newest)).one_or_none()
-    if found is None:
-        return None
-    asked = select(SnapshotVerification.id).where(
-        col(SnapshotVerification.snapshot_id) == found, col(SnapshotVerification.level) >= level
-    )
-    return None if (await session.exec(asked.limit(1))).one_or_none() is not None else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +326,7 @@ async def locked_snapshot(
     return row
 
 
-def _verifying(snapshot_id: str | Mapped[str]) -> SelectOfScalar[str]:
+def verifying(snapshot_id: str | Mapped[str]) -> SelectOfScalar[str]:
     """The verification of a snapshot that is under way."""
     return select(col(SnapshotVerification.id)).where(
         col(SnapshotVerification.snapshot_id) == snapshot_id,
