@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from activities.snapshots import csi, lending
-from activities.snapshots.csi import Patience
+from activities.snapshots import csi, csi_removal, lending
+from activities.snapshots.csi_objects import CONTENT, Patience
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import ObjectRef
 from devstack.csidriver import built, location
@@ -105,7 +105,7 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
     assert len(kept()) == 2
     for folder in before.values():
         (folder / "file").write_text("changed later")
-    await csi.release(perdure, environment.name, ground.snapshot_id)
+    await ground.release(stored)
     await deleted(admin, environment.name)
     await csi.check_kept(perdure, stored.volumes)
 
@@ -118,12 +118,12 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
         await lending.settle(perdure, target.request, CALM)
 
         async def given_back() -> bool:
-            lent = (await admin.list(csi.CONTENT, labels={ENVIRONMENT: target.name})).items
+            lent = (await admin.list(CONTENT, labels={ENVIRONMENT: target.name})).items
             return not lent and not (await admin.list("VolumeSnapshot", target.name)).items
 
         await eventually_async(given_back, "nothing is lent any more")
         assert len(kept()) == 2
-        await csi.discard(perdure, ground.context, ground.snapshot_id, CALM)
+        await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
         eventually(lambda: not kept(), "nothing is left in the storage")
 
         # One that is given up before it was published.
@@ -131,6 +131,6 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
         other.snapshot_id += "-b"
         await csi.capture_volumes(perdure, other.request(engine), CALM)
         assert len(kept()) == 2
-        await csi.discard(perdure, other.context, other.snapshot_id, CALM)
+        await csi_removal.discard(perdure, other.context, other.snapshot_id, CALM)
         eventually(lambda: not kept(), "nothing is left in the storage")
         await deleted(admin, target.name)

@@ -18,6 +18,7 @@ from workflows.domain.manifests_secrets import (
 )
 from workflows.domain.manifests_seed import SEED_SECONDS, seed_job, seed_label
 from workflows.domain.manifests_volumes import (
+    SNAPSHOT_PREFIX,
     claims,
     group_snapshot,
     group_snapshot_name,
@@ -25,6 +26,7 @@ from workflows.domain.manifests_volumes import (
     lent_content,
     lent_name,
     lent_snapshot,
+    let_go,
     restored_claim,
     volume_snapshot,
     volume_snapshot_name,
@@ -34,6 +36,7 @@ from workflows.domain.manifests_workload import desired_replicas, service, shell
 __all__ = [
     "PROXY",
     "SEED_SECONDS",
+    "SNAPSHOT_PREFIX",
     "Manifest",
     "claims",
     "desired_replicas",
@@ -46,6 +49,7 @@ __all__ = [
     "lent_content",
     "lent_name",
     "lent_snapshot",
+    "let_go",
     "namespace",
     "pull_credential_names",
     "pull_secret_manifest",
