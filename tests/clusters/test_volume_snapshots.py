@@ -1,9 +1,8 @@
 """Snapshots by the storage, on the real API server with the worker's own rights; the driver is played."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +15,8 @@ from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from clusters.storage import storage_of
 from tests.clusters.conftest import Environment, kubeconfig, make_environment
-from tests.clusters.storage_controller import DRIVER, Controller, definitions
+from tests.clusters.storage_controller import DRIVER, Controller
+from tests.helpers.csi import CLASS, classes_of
 from tests.helpers.waiting import eventually_async
 from workflows.contracts.restore import Provide, Release
 from workflows.contracts.snapshot import CaptureVolumes
@@ -30,7 +30,6 @@ from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
-CLASS = "csi-test"
 DATA = Volume(name="data", mount_path="/data", type=VolumeType.PVC, size="1Gi", storage_class=CLASS)
 DB = Service(name="db", image="postgres:16", volumes=(DATA,), replicas=2)
 SHORT = Patience(
@@ -40,62 +39,12 @@ SHORT = Patience(
     gone=timedelta(seconds=30),
     look=0.02,
 )
-_CLASSES = f"""
-apiVersion: storage.k8s.io/v1
-kind: StorageClass
-metadata: {{name: {CLASS}}}
-provisioner: {DRIVER}
----
-apiVersion: snapshot.storage.k8s.io/v1
-kind: VolumeSnapshotClass
-metadata: {{name: {CLASS}}}
-driver: {DRIVER}
-deletionPolicy: Delete
----
-apiVersion: groupsnapshot.storage.k8s.io/v1beta2
-kind: VolumeGroupSnapshotClass
-metadata: {{name: {CLASS}}}
-driver: {DRIVER}
-deletionPolicy: Delete
-"""
-
-
-def _kubectl(*arguments: str, stdin: str = "") -> str:
-    admin = kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin")
-    done = subprocess.run(
-        ["kubectl", "--kubeconfig", str(admin), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@contextmanager
-def classes_of(driver: str) -> Iterator[None]:
-    """Give the cluster the kinds of volume snapshots, and classes of a driver, for as long as this lasts."""
-    files = [argument for path in definitions() for argument in ("-f", str(path))]
-    made = _CLASSES.replace(DRIVER, driver)
-    _kubectl("apply", "--server-side", "--force-conflicts", *files)
-    _kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
-    _kubectl("apply", "-f", "-", stdin=made)
-    try:
-        yield
-    finally:
-        _kubectl("delete", "-f", "-", stdin=made)
-        for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
-            for name in _kubectl("get", kind, "-o", "name").split():
-                _kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        _kubectl("delete", "--wait=false", *files)
 
 
 @pytest.fixture(scope="module")
 def classes() -> Iterator[None]:
     """The kinds, and classes of the driver that is played."""
-    with classes_of(DRIVER):
+    with classes_of(kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin"), DRIVER):
         yield
 
 
