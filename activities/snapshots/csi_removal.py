@@ -14,6 +14,7 @@ from typing import Final
 
 from activities._step import fail
 from activities.snapshots.csi_objects import (
+    CONTENT,
     CONTENTS,
     GROUP,
     VOLUME,
@@ -103,6 +104,7 @@ async def discard(
             for content in left:
                 await removal.content(content)
         if not left:
+            await _take_back(removal)
             return
         if now > began + patience.gone:
             held = "; ".join(sorted(_standing(each) for each in left))
@@ -181,6 +183,13 @@ async def _strays(cluster: Cluster, context: EnvironmentContext) -> list[Manifes
             if ours and not {SNAPSHOT, RESTORED} & set(labels) and await is_left_alone(cluster, content):
                 found.append(content)
     return found
+
+
+async def _take_back(removal: _Removal) -> None:
+    """Delete what still lends the snapshot to environments that are gone: names that lead nowhere now."""
+    for content in await listed(removal.cluster, CONTENT, {RESTORED: removal.snapshot_id}):
+        if await is_left_alone(removal.cluster, content):
+            await removal.delete(content)
 
 
 def _is_at_rest(group: Manifest, members: Collection[Manifest]) -> bool:

@@ -136,6 +136,24 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
         await deleted(admin, target.name)
 
 
+async def test_what_was_lent_to_an_environment_that_is_gone_goes_with_the_snapshot(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster
+) -> None:
+    stored = await csi.capture_volumes(perdure, ground.request(Engine.CSI), CALM)
+    await ground.release(stored)
+    async with AsyncExitStack() as stack:
+        target = Target(ground, await make_environment(stack, perdure, admin), stored)
+        await lending.provide(perdure, target.request, CALM)
+        await deleted(admin, target.name)
+    assert len(await standing(admin, target.name)) == 2
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+
+    async def gone() -> bool:
+        return not await standing(admin, target.name)
+
+    await eventually_async(gone, "nothing is lent any more")
+
+
 @BOTH
 async def test_what_is_given_up_leaves_nothing(
     storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster, engine: Engine
