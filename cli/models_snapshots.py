@@ -14,6 +14,8 @@ class SnapshotComponent(ApiModel):
     consistency: str = ""
     quiesced: bool = False
     captured_at: datetime | None = None
+    instead_of: str | None = None
+    because: str | None = None
     plain_bytes: int = 0
     stored_bytes: int = 0
 
@@ -52,6 +54,7 @@ class Snapshot(ApiModel):
     expires_at: datetime | None = None
     last_verified_at: datetime | None = None
     verified_level: int | None = None
+    standing: str | None = None
     components: tuple[SnapshotComponent, ...] = ()
 
 

@@ -47,6 +47,7 @@ def snapshot(found: Snapshot) -> list[str]:
             ("Expires", _left(found.expires_at)),
             ("Verified", _verified(found)),
             ("Operation", found.operation_id),
+            ("Stands", found.standing),
         ]
     )
     rows = [
@@ -63,6 +64,12 @@ def snapshot(found: Snapshot) -> list[str]:
     if rows:
         header = ["SERVICE", "STORE", "ENGINE", "CONSISTENCY", "DATA", "STORED"]
         lines += ["", *columns(header, rows)]
+    fallen = [each for each in found.components if each.instead_of is not None]
+    if fallen:
+        lines.append("")
+    lines += [
+        f"{each.service}: {each.engine} instead of {each.instead_of}. {each.because}" for each in fallen
+    ]
     return lines
 
 

@@ -16,8 +16,9 @@ from temporalio import activity
 from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, application_error, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import csi, lending
+from activities.snapshots import lending
 from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_failed
+from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
 from activities.snapshots.masking import masked, survey
@@ -70,7 +71,7 @@ class ClusterRestore(RestoreActivities):
     objects: ObjectStore
     turn: asyncio.Semaphore
     """One stream at a time in a process."""
-    patience: csi.Patience = csi.PATIENCE
+    patience: Patience = PATIENCE
 
     @activity.defn(name="snapshot.provide")
     @reports_failures

@@ -32,6 +32,7 @@ from workflows.contracts.sweep_snapshots import (
     KeptByStorage,
     SnapshotsSwept,
     SnapshotSweepActivities,
+    Standing,
 )
 from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
 
@@ -133,7 +134,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
                 for each in left:
                     after = life.progress = each.snapshot_id
                     if each.at_storage:
-                        continue  # its cluster could not be reached; the manifest says what to remove there
+                        continue  # its cluster has not removed all of it yet, and is asked again
                     await self.objects.delete_below(snapshot_prefix(each.organization_id, each.snapshot_id))
                     async with self.database.transaction() as session:
                         await snapshots.mark_removed(session, each.snapshot_id, datetime.now(UTC))
@@ -170,6 +171,12 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
         """See `SnapshotSweepActivities`."""
         async with self.database.transaction() as session:
             await snapshots.forget_volumes(session, snapshot_id)
+
+    @activity.defn(name="snapshots.note_standing")
+    async def note_standing(self, standing: Standing) -> None:
+        """See `SnapshotSweepActivities`."""
+        async with self.database.transaction() as session:
+            await snapshots.note_standing(session, standing.snapshot_id, standing.message)
 
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:

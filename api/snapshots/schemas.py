@@ -135,6 +135,10 @@ class ComponentOut(ApiModel):
     consistency: Consistency
     quiesced: bool = Field(description="Its own hook held it still")
     captured_at: datetime | None = None
+    instead_of: Engine | None = Field(
+        default=None, description="The engine that had been chosen, and could not do it"
+    )
+    because: str | None = Field(default=None, description="Why it could not")
     parts: int = Field(description="Streams in the store")
     volumes: int = Field(description="Volumes that the cluster's own storage keeps a snapshot of")
     plain_bytes: int
@@ -164,4 +168,8 @@ class SnapshotOut(ApiModel):
     expires_at: datetime | None = None
     last_verified_at: datetime | None = None
     verified_level: VerifyLevel | None = Field(default=None, description="The highest that has passed")
+    standing: str | None = Field(
+        default=None,
+        description="What a cluster's storage has not removed yet of a snapshot that is of no use, and why",
+    )
     components: list[ComponentOut] | None = None

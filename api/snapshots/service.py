@@ -234,6 +234,7 @@ def _shaped(record: SnapshotRecord, *, full: bool = False) -> SnapshotOut:
         expires_at=record.expires_at,
         last_verified_at=record.last_verified_at,
         verified_level=None if record.verified_level is None else VerifyLevel(record.verified_level),
+        standing=record.standing or None,
         components=[_component(each) for each in manifest.components] if full and manifest else None,
     )
 
@@ -246,6 +247,8 @@ def _component(component: StoredComponent) -> ComponentOut:
         consistency=component.consistency,
         quiesced=component.quiesced,
         captured_at=component.captured_at,
+        instead_of=component.instead_of,
+        because=component.because or None,
         parts=len(component.parts),
         volumes=len(component.volumes),
         plain_bytes=sum(part.plain_bytes for part in component.parts),

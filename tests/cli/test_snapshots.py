@@ -356,3 +356,13 @@ def test_a_snapshot_shows_how_far_it_was_proved(api: ScriptedApi, run: Run) -> N
     proved = {**FOUND, "lastVerifiedAt": "2026-11-22T11:00:00Z", "verifiedLevel": 2}
     api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(proved))
     assert "ago, at best to level 2" in run("snapshot", "get", SNAPSHOT_ID).stdout
+
+
+def test_a_snapshot_shows_what_it_is_instead_of_and_what_stands(api: ScriptedApi, run: Run) -> None:
+    component = {"service": "db", "store": "postgres", "engine": "exec-dump", "consistency": "application"}
+    fallen = {**component, "insteadOf": "csi", "because": "The pool is full."}
+    found = {**FOUND, "components": [fallen], "standing": "The storage has not removed x (held by y)."}
+    api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(found))
+    shown = run("snapshot", "get", SNAPSHOT_ID).stdout
+    assert "db: exec-dump instead of csi. The pool is full." in shown
+    assert "The storage has not removed x (held by y)." in shown

@@ -44,6 +44,7 @@ from workflows.contracts.snapshot import (
     Capture,
     CapturedTogether,
     CaptureTogether,
+    CaptureVolumes,
     ComponentKeys,
     ComponentKeysWanted,
     Discard,
@@ -63,6 +64,7 @@ from workflows.contracts.sweep_snapshots import (
     KeptByStorage,
     SnapshotsSwept,
     SnapshotSweepActivities,
+    Standing,
 )
 from workflows.contracts.update import RemoveService, UpdateActivities
 from workflows.contracts.verify import (
@@ -111,8 +113,23 @@ from workflows.domain.plan import (
 from workflows.domain.readiness import Until
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedOutcome, SeedRun
-from workflows.domain.snapshot import Captured, Component, Consistency, Engine, grade, plan_components
-from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent, StoredPart
+from workflows.domain.snapshot import (
+    NO_STORAGE,
+    Captured,
+    Component,
+    Consistency,
+    Engine,
+    Storage,
+    grade,
+    plan_components,
+)
+from workflows.domain.snapshot_manifest import (
+    SnapshotManifest,
+    SnapshotRun,
+    StoredComponent,
+    StoredPart,
+    StoredVolume,
+)
 from workflows.domain.update import Desired, Effect, obsolete_objects, plan_update, service_changes
 from workflows.domain.verification import Check, VerifyLevel
 
@@ -313,6 +330,7 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
 
     described: list[SnapshotManifest] = field(default_factory=list)
     asked: list[StreamKeysWanted | ComponentKeysWanted] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
 
     @activity.defn(name="snapshot.component_keys")
     async def component_keys(self, request: ComponentKeysWanted) -> ComponentKeys:
@@ -327,13 +345,18 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
         stored = stored_as(component)
         return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts})
 
+    @activity.defn(name="snapshot.expect_volumes")
+    async def expect_volumes(self, snapshot_id: str) -> None:
+        self.expected.append(snapshot_id)
+
     @activity.defn(name="snapshot.describe")
     async def describe(self, manifest: SnapshotManifest) -> None:
         self.described.append(manifest)
 
 
 def stored_as(component: Component) -> StoredComponent:
-    """Return a component as it was captured, in one stream."""
+    """Return a component as it was captured, in one stream or as one volume."""
+    volume = StoredVolume(volume="data", driver="fast.csi", handle="h-1", content="snapcontent-1")
     part = StoredPart(
         key="all",
         subject="all",
@@ -351,7 +374,8 @@ def stored_as(component: Component) -> StoredComponent:
         engine=component.engine,
         consistency=grade(Captured(component)),
         captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-        parts=(part,),
+        parts=() if component.by_storage else (part,),
+        volumes=(volume,) if component.by_storage else (),
     )
 
 
@@ -434,6 +458,7 @@ class FakeSnapshotSweep(SnapshotSweepActivities):
     kept: tuple[str, ...] = ()
     cluster: str = ""
     forgotten: list[str] = field(default_factory=list)
+    standing: list[Standing] = field(default_factory=list)
 
     @activity.defn(name="snapshots.take_due")
     async def take_due(self) -> SnapshotsSwept:
@@ -459,6 +484,10 @@ class FakeSnapshotSweep(SnapshotSweepActivities):
     @activity.defn(name="snapshots.forget_volumes")
     async def forget_volumes(self, snapshot_id: str) -> None:
         self.forgotten.append(snapshot_id)
+
+    @activity.defn(name="snapshots.note_standing")
+    async def note_standing(self, standing: Standing) -> None:
+        self.standing.append(standing)
 
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:
@@ -568,6 +597,7 @@ class FakeCluster(
     """Answers at once, unless told to fail or to hang until cancelled."""
 
     failing: dict[str, Failure] = field(default_factory=dict)
+    failing_once: dict[str, Failure] = field(default_factory=dict)
     """By service or activity: raised in place of an answer."""
     hanging: set[str] = field(default_factory=set)
     """Services that wait until they are cancelled, or taken out of here."""
@@ -585,6 +615,8 @@ class FakeCluster(
     left: tuple[str, ...] = ()
     manifest_only: frozenset[str] = frozenset()
     """Services of which nothing can be captured but how they are configured."""
+    storage: Storage = NO_STORAGE
+    """What the cluster's storage can do."""
     differences: tuple[str, ...] = ()
     """How what was loaded differs from what was captured."""
     damaged: Mapping[str, str] = field(default_factory=dict)
@@ -651,7 +683,7 @@ class FakeCluster(
     async def survey(self, request: Survey) -> Surveyed:
         await self._call("survey", request)
         none = {"engine": Engine.MANIFEST_ONLY}
-        chosen = plan_components(request.services)
+        chosen = plan_components(request.services, self.storage)
         return Surveyed(
             components=tuple(
                 each.model_copy(update=none) if each.service in self.manifest_only else each
@@ -663,6 +695,11 @@ class FakeCluster(
     @activity.defn(name="snapshot.capture")
     async def capture(self, request: Capture) -> StoredComponent:
         await self._call(f"capture {request.component.service}", request)
+        return stored_as(request.component)
+
+    @activity.defn(name="snapshot.capture_volumes")
+    async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:
+        await self._call(f"cut {request.component.service}", request)
         return stored_as(request.component)
 
     @activity.defn(name="snapshot.publish")
@@ -683,7 +720,11 @@ class FakeCluster(
         await self._call("capture together", request)
         return CapturedTogether(
             components=tuple(
-                stored_as(each.component).model_copy(update={"quiesced": True}) for each in request.captures
+                stored_as(each).model_copy(update={"quiesced": True, "window": 1})
+                for each in [
+                    *(wanted.component for wanted in request.captures),
+                    *(wanted.component for wanted in request.volumes),
+                ]
             ),
             frozen_ms={each.name: 120 for each in request.quiesced},
         )
@@ -734,6 +775,8 @@ class FakeCluster(
         self.requests[name] = request
         if name in self.failing:
             raise _scripted(self.failing[name])
+        if name in self.failing_once:
+            raise _scripted(self.failing_once.pop(name))
         if name in self.hanging:
             await self._hang(lambda: name in self.hanging)
 

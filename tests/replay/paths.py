@@ -44,7 +44,7 @@ from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedType
 from workflows.domain.seeds_http import HttpRequest
-from workflows.domain.snapshot import Consistency
+from workflows.domain.snapshot import Consistency, Storage
 from workflows.domain.verification import VerifyLevel
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
@@ -163,6 +163,13 @@ def _held(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -> Ca
     """Return what makes a cluster in which HOOKED are there."""
     scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
     return lambda: FakeCluster(existing=objects_of(HOOKED), failing=dict(scripted), hanging=set(hanging))
+
+
+def _cut(failing: Mapping[str, FailureKind] | None = None) -> Callable[[], FakeCluster]:
+    """Return what makes a cluster whose storage takes snapshots, in which STORES are there."""
+    scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
+    storage = Storage(drivers={None: "fast.csi"}, snapshots=frozenset({"fast.csi"}))
+    return lambda: FakeCluster(existing=objects_of(STORES), failing=dict(scripted), storage=storage)
 
 
 def _verify(level: VerifyLevel, **changes: Any) -> Callable[[], FakeVerification]:
@@ -512,6 +519,20 @@ PATHS = (
         _held(None, "capture together"),
         cancel_in_the_ui,
     ),
+    Path("snapshot_by_the_storage", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(STORES), _cut()),
+    Path(
+        "snapshot_by_the_storage_fallen_back",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _cut({"cut files": FailureKind.VOLUME_UNAVAILABLE}),
+    ),
+    Path(
+        "snapshot_by_the_storage_failed",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _cut({"cut files": FailureKind.CONFLICT}),
+    ),
+    Path("snapshot_by_the_storage_with_hooks", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(HOOKED), _cut()),
     Path(
         "restore_proved",
         RESTORE_ENVIRONMENT,
@@ -586,6 +607,13 @@ PATHS = (
         SWEEP_SNAPSHOTS,
         delete_plan,
         lambda: FakeCluster(failing={"discard": fails(FailureKind.FORBIDDEN)}),
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
+    ),
+    Path(
+        "sweep_snapshots_told_what_stands",
+        SWEEP_SNAPSHOTS,
+        delete_plan,
+        lambda: FakeCluster(failing={"discard": fails(FailureKind.TIMEOUT)}),
         snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
     ),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),

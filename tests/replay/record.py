@@ -54,7 +54,8 @@ def without_machine(value: JsonValue) -> JsonValue:
         return {
             key: without_machine(item)
             for key, item in value.items()
-            if key not in ("stackTrace", "identity", "workerVersion", "sdkMetadata")
+            # Of the SDK's metadata its flags take part: they say how a patch was written down.
+            if key not in ("stackTrace", "identity", "workerVersion", "sdkName", "sdkVersion")
         }
     if isinstance(value, list):
         return [without_machine(item) for item in value]

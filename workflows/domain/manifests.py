@@ -26,6 +26,7 @@ from workflows.domain.manifests_seed import (
     seed_record,
 )
 from workflows.domain.manifests_volumes import (
+    SNAPSHOT_PREFIX,
     claims,
     group_snapshot,
     group_snapshot_name,
@@ -33,6 +34,7 @@ from workflows.domain.manifests_volumes import (
     lent_content,
     lent_name,
     lent_snapshot,
+    let_go,
     restored_claim,
     volume_snapshot,
     volume_snapshot_name,
@@ -42,6 +44,7 @@ from workflows.domain.manifests_workload import desired_replicas, service, shell
 __all__ = [
     "PROXY",
     "SEED_SECONDS",
+    "SNAPSHOT_PREFIX",
     "Manifest",
     "RecordState",
     "SeedRecord",
@@ -56,6 +59,7 @@ __all__ = [
     "lent_content",
     "lent_name",
     "lent_snapshot",
+    "let_go",
     "namespace",
     "pull_credential_names",
     "pull_secret_manifest",

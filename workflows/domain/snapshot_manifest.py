@@ -88,6 +88,9 @@ class StoredComponent(WireModel):
     parts: tuple[StoredPart, ...] = ()
     volumes: tuple[StoredVolume, ...] = ()
     """Without parts: what the storage keeps."""
+    instead_of: Engine | None = None
+    """What had been chosen, and could not be done; `because`: why, in the storage's words."""
+    because: str = ""
 
     @property
     def stored_bytes(self) -> int:

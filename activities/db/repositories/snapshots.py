@@ -51,6 +51,7 @@ class SnapshotRecord:
     expires_at: datetime | None
     last_verified_at: datetime | None
     verified_level: int | None
+    standing: str
     removed_at: datetime | None
 
 
@@ -251,7 +252,10 @@ async def take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, ac
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """A snapshot that is of no use, and may have objects; `at_storage`: a cluster keeps volumes of it."""
+    """A snapshot that is of no use, and may have objects.
+
+    `at_storage`: the storage of its environment's cluster may have something of it, too.
+    """
 
     organization_id: str
     snapshot_id: str
@@ -274,17 +278,35 @@ async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> 
 
 
 def _at_storage(row: Snapshot) -> bool:
-    return row.manifest is not None and bool(SnapshotManifest.model_validate(row.manifest).volumes)
+    if row.at_storage or row.manifest is None:
+        return row.at_storage
+    return bool(SnapshotManifest.model_validate(row.manifest).volumes)
+
+
+async def expect_volumes(session: AsyncSession, snapshot_id: str) -> None:
+    """Note that a cluster's storage may have something of a snapshot from now on. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    row.at_storage = True
+    await session.flush()
+
+
+async def note_standing(session: AsyncSession, snapshot_id: str, standing: str) -> None:
+    """Note what a cluster's storage has not removed of a snapshot, and why. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    row.standing = standing
+    await session.flush()
 
 
 async def forget_volumes(session: AsyncSession, snapshot_id: str) -> None:
-    """Note that no cluster keeps volumes of a snapshot any more. Raises NotFound."""
+    """Note that no cluster keeps anything of a snapshot any more. Raises NotFound."""
     row = await locked_snapshot(session, snapshot_id)
-    if row.manifest is None or row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
+    if row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
         return
-    manifest = SnapshotManifest.model_validate(row.manifest)
-    components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
-    row.manifest = manifest.model_copy(update={"components": components}).model_dump(mode="json")
+    row.at_storage, row.standing = False, ""
+    if row.manifest is not None:
+        manifest = SnapshotManifest.model_validate(row.manifest)
+        components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
+        row.manifest = manifest.model_copy(update={"components": components}).model_dump(mode="json")
     await session.flush()
 
 
@@ -356,5 +378,6 @@ def _record(row: Snapshot) -> SnapshotRecord:
         expires_at=row.expires_at,
         last_verified_at=row.last_verified_at,
         verified_level=row.verified_level,
+        standing=row.standing,
         removed_at=row.removed_at,
     )
