@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
@@ -44,6 +44,19 @@ def statements_compiled_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "create_async_engine", sharing)
         yield
+
+
+SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow"}
+"""Marks of tests by their fixtures: each starts a server, ten seconds of processor time in a test process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the servers that they need: one that is forgotten would start its server in test-fast."""
+    for item in items:
+        for fixture, mark in SERVERS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
 
 
 def pytest_collection_finish() -> None:
