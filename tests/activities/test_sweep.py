@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from pydantic import JsonValue
 from sqlalchemy import insert
 from sqlmodel import col, func, select, update
@@ -248,6 +249,7 @@ async def sweep_all(database: Database) -> list[Swept]:
     return pages
 
 
+@pytest.mark.slow
 async def test_a_thousand_untouched_cost_one_query_and_those_due_one_for_each_page(
     database: Database,
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,14 @@ def check(row: Row, response: httpx2.Response) -> None:
     kind = response.headers["content-type"].partition(";")[0]
     assert kind in content
     if "json" in kind and "schema" in content[kind]:
-        schema = {**content[kind]["schema"], "components": DOCUMENT["components"]}
-        jsonschema_rs.Draft202012Validator(schema).validate(response.json())
+        validator(row, response.status_code, kind).validate(response.json())
+
+
+@cache
+def validator(row: Row, status: int, kind: str) -> jsonschema_rs.Draft202012Validator:
+    """What checks an answer; made once for all spellings of a route."""
+    schema = documented(row, status)["content"][kind]["schema"]
+    return jsonschema_rs.Draft202012Validator({**schema, "components": DOCUMENT["components"]})
 
 
 async def first_message(api: Api, row: Row, kind: str, path: str) -> Message:

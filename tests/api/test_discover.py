@@ -199,6 +199,7 @@ async def test_what_is_no_text_is_a_fault_of_the_request(api: Api, tenant: Tenan
     assert "surrogate" in problem(await asked("a: \ud800"), 400, "malformed_body")["detail"]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_services_are_one_fault(api: Api, tenant: Tenant) -> None:
     compose = "services:\n" + "".join(f"  s{number}: {{image: x}}\n" for number in range(10_000))
     manifests = "---\n".join(
