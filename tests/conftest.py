@@ -7,9 +7,7 @@ from typing import Any, Final
 import pytest
 import structlog
 from sqlalchemy import Dialect, event
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from activities.db import engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -28,10 +26,9 @@ def statements_compiled_once() -> Iterator[None]:
     the first of them that connected, which made the dialect ready.
     """
     ready: dict[type[Dialect], tuple[Dialect, Any]] = {}
-    make = engine.create_async_engine
 
     def sharing(*arguments: Any, **options: Any) -> AsyncEngine:
-        made = make(*arguments, **options)
+        made = create_async_engine(*arguments, **options)
         plain = made.sync_engine
         kind = type(plain.dialect)
         if kind in ready:
@@ -42,7 +39,7 @@ def statements_compiled_once() -> Iterator[None]:
         return made
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "create_async_engine", sharing)
+        patch.setattr("activities.db.engine.create_async_engine", sharing)
         yield
 
 
