@@ -34,6 +34,7 @@ async def record() -> None:
             ledger = FakeLedger(
                 path.plan(),
                 before=path.before,
+                snapshots=path.snapshots(),
                 verification=verification,
                 snapshot_sweep=path.snapshot_sweep(),
             )
