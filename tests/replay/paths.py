@@ -8,6 +8,7 @@ from temporalio.client import WorkflowHandle
 
 from tests.helpers.fake_activities import (
     FakeCluster,
+    FakeSnapshotLedger,
     FakeSnapshotSweep,
     FakeVerification,
     change_plan,
@@ -118,6 +119,7 @@ class Path:
     """The services of the revision to go back to; None: those of the plan."""
     without_key_at: frozenset[str] = frozenset()
     """The activities of the ledger that find no key for what is stored."""
+    snapshots: Callable[[], FakeSnapshotLedger] = field(default=FakeSnapshotLedger)
     verification: Callable[[], FakeVerification] = field(default=FakeVerification)
     snapshot_sweep: Callable[[], FakeSnapshotSweep] = field(default=FakeSnapshotSweep)
 
@@ -410,6 +412,20 @@ PATHS = (
         REPLAY_ENVIRONMENT,
         lambda: loading_replay_plan(STORES, LOADED, *_HALF, attempted=("load/db", "load/files"), new=True),
         _standing(),
+    ),
+    Path(
+        "replay_from_a_snapshot_that_the_storage_keeps",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, claimed=LOADED, new=True),
+        snapshots=lambda: FakeSnapshotLedger(kept=frozenset(LOADED)),
+    ),
+    Path(
+        "replay_from_a_snapshot_that_the_storage_keeps_cancelled_with_cleanup",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, claimed=LOADED, new=True),
+        lambda: FakeCluster(hanging={"settle db"}),
+        cancel_with_cleanup,
+        snapshots=lambda: FakeSnapshotLedger(kept=frozenset(LOADED)),
     ),
     Path("seed_by_sql", SEED_ENVIRONMENT, _seed(SeedType.SQL), _running()),
     Path(
