@@ -1,4 +1,4 @@
-"""Whether what a snapshot brought is still there: the condition `DataWhole`, and when it ceases to be true."""
+"""Whether what a snapshot brought is still there: the condition `DataWhole`, and when it turns False."""
 
 from collections.abc import Sequence
 from datetime import datetime

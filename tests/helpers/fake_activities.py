@@ -219,6 +219,7 @@ def restore_plan(
     *,
     standing: bool,
     prove: bool = False,
+    init: bool = False,
     **changes: object,
 ) -> OperationPlan:
     """Return the plan of a restore of the data of these services among others."""
@@ -228,7 +229,7 @@ def restore_plan(
     return plan.model_copy(
         update={
             "steps": steps,
-            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove),
+            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove, init=init),
             "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
             **changes,
         }
