@@ -188,6 +188,9 @@ def restore(
             "--masking", metavar="FILE", help="Rules by which values are replaced on the way; - for stdin."
         ),
     ] = None,
+    run_init: Annotated[
+        bool, typer.Option("--run-init", help="Run init over the data that are loaded, whether it ever ran.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
@@ -218,6 +221,8 @@ def restore(
             body["name"] = into
             if classes:
                 body["storageClasses"] = {**classes}
+        if run_init:
+            body["runInit"] = True
         answer = client.restore_snapshot(identifier, body)
         finish(client, answer, in_place or into or "", wait, timeout, output)
 

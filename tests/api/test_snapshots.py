@@ -7,6 +7,7 @@ import pytest
 
 from activities.db.records import Caps
 from activities.db.repositories import verifications
+from activities.db.repositories.snapshots import run_of
 from activities.temporal import VerificationStart
 from tests.api.support import Api, create, problem, shop_document
 from tests.api.test_lifecycle import end, running, seen
@@ -329,6 +330,32 @@ async def test_a_restore_in_place_stops_what_depends_on_the_data(api: Api, tenan
     taking = await api.client.post(f"/v1/environments/{environment['id']}/snapshots")
     busy = problem(taking, 409, "conflict")
     assert (busy["operationId"], busy["operationKind"]) == (operation["id"], "restore")
+
+
+async def test_init_over_what_is_loaded_is_kept_with_the_operation(api: Api, tenant: Tenant) -> None:
+    document = shop_document("ready")
+    document["services"]["db"]["init"] = {"type": "sql", "script": "create table t (id int);"}
+    made = await api.client.post("/v1/environments", json={"blueprint": document})
+    assert made.status_code == 202, made.text
+    environment = made.json()["data"]
+    await end(api, environment["operation"]["id"])
+    snapshot = await taken(api, environment["id"])
+    for target in ({"environmentId": environment["id"]}, {"name": "copy"}):
+        for wanted in (True, False):
+            named = {**target, **({"name": f"copy-{wanted}".lower()} if "name" in target else {})}
+            answer = await restore(api, snapshot, **named, runInit=wanted)
+            assert answer.status_code == 202, answer.text
+            operation = answer.json()["data"]["id"]
+            async with api.database.reading() as session:
+                run = await run_of(session, operation)
+            assert run is not None
+            assert run.init is wanted
+            await end(api, operation)
+    bare = await running(api, "bare")
+    lean = await taken(api, bare["id"])
+    for target in ({"environmentId": bare["id"]}, {"name": "lean"}):
+        body = problem(await restore(api, lean, **target, runInit=True), 422, "validation_failed")
+        assert at(body) == {"runInit": "no service whose data are loaded (db) has an init"}
 
 
 async def test_one_thing_at_a_time(api: Api, tenant: Tenant) -> None:

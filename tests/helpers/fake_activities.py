@@ -237,6 +237,7 @@ def restore_plan(
     standing: bool,
     prove: bool = False,
     claimed: Iterable[str] = (),
+    init: bool = False,
     **changes: object,
 ) -> OperationPlan:
     """Return the plan of a restore of the data of these services among others."""
@@ -246,7 +247,7 @@ def restore_plan(
     return plan.model_copy(
         update={
             "steps": steps,
-            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove),
+            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove, init=init),
             "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
             **changes,
         }

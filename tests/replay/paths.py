@@ -555,6 +555,11 @@ PATHS = (
         lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
     ),
     Path(
+        "restore_with_init",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, init=True),
+    ),
+    Path(
         "restore_not_what_was_captured",
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
