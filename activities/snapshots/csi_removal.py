@@ -55,7 +55,9 @@ class _Found:
         return [*self.groups, *self.singles, *self.members, *self.contents]
 
 
-async def release(cluster: Cluster, context: EnvironmentContext, manifest: SnapshotManifest) -> None:
+async def release(
+    cluster: Cluster, context: EnvironmentContext, manifest: SnapshotManifest, patience: Patience
+) -> None:
     """Let go of the VolumeSnapshots once the manifest names what they are bound to: that stays without them.
 
     What it does not name goes as a whole: another attempt had it cut. Those of the group that it names stay
@@ -63,7 +65,13 @@ async def release(cluster: Cluster, context: EnvironmentContext, manifest: Snaps
     """
     named = {each.content for each in manifest.volumes}
     named |= {each.group_content for each in manifest.volumes if each.group_content}
-    found = await _found(cluster, context, manifest.snapshot_id)
+    began = datetime.now(UTC)
+    while True:
+        found = await _found(cluster, context, manifest.snapshot_id)
+        rest = all(_is_at_rest(group, members_of(group, found.members)) for group in found.groups)
+        if rest or datetime.now(UTC) > began + patience.rest:
+            break
+        await asyncio.sleep(patience.look)
     removal = _Removal(cluster, context, manifest.snapshot_id)
     for snapshot in (*found.groups, *found.singles):
         content = await content_of(cluster, snapshot)
