@@ -7,7 +7,7 @@ snapshot is gone without having been marked is marked by us: nobody else comes b
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -94,8 +94,11 @@ async def discard(
     """
     began = datetime.now(UTC)
     removal = _Removal(cluster, context, snapshot_id)
+    gone: list[Manifest] = []
     while True:
-        found = await _found(cluster, context, snapshot_id)
+        found = await _found(cluster, context, snapshot_id, gone)
+        # Members are let go one after the other, when their group is gone already.
+        gone = found.groups or gone
         now = datetime.now(UTC)
         for group in found.groups:
             members = members_of(group, found.members)
@@ -162,16 +165,20 @@ class _Removal:
                 raise
 
 
-async def _found(cluster: Cluster, context: EnvironmentContext, snapshot_id: str) -> _Found:
+async def _found(
+    cluster: Cluster, context: EnvironmentContext, snapshot_id: str, gone: Sequence[Manifest] = ()
+) -> _Found:
+    """Look for all there is; `gone`: groups that there were, whose members may be there still."""
     labels = {SNAPSHOT: snapshot_id}
     groups = await listed(cluster, GROUP, labels, context.namespace)
     singles = await listed(cluster, VOLUME, labels, context.namespace)
     # The controller gives members no labels of ours.
-    others = await listed(cluster, VOLUME, None, context.namespace) if groups else []
+    of = [*groups, *gone]
+    others = await listed(cluster, VOLUME, None, context.namespace) if of else []
     return _Found(
         groups=groups,
         singles=singles,
-        members=[each for group in groups for each in members_of(group, others)],
+        members=[each for each in others if any(members_of(group, [each]) for group in of)],
         contents=[each for kind in CONTENTS for each in await listed(cluster, kind, labels)],
     )
 
