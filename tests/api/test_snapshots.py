@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from activities.db.records import Caps
-from activities.db.repositories import verifications
+from activities.db.repositories import snapshots, verifications
 from activities.db.repositories.snapshots import run_of
 from activities.temporal import VerificationStart
 from tests.api.support import Api, create, problem, shop_document
@@ -16,6 +16,7 @@ from tests.helpers.tenants import Tenant, begin, finish, make_tenant
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
+from workflows.domain.snapshot import Engine
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
 DB = stored("db", DataStore.POSTGRES, "shop")
@@ -575,3 +576,20 @@ async def test_the_same_key_verifies_once_and_a_lost_start_is_left_to_the_sweep(
     assert left.id == answers[0].json()["data"]["id"]
     entries = (await api.client.get("/v1/audit")).json()["data"]
     assert [each["action"] for each in entries].count("snapshot.verify") == 1
+
+
+async def test_a_snapshot_says_what_was_taken_otherwise_and_what_still_stands(
+    api: Api, tenant: Tenant
+) -> None:
+    environment = await running(api)
+    fallen = DB.model_copy(update={"instead_of": Engine.CSI, "because": "The pool is full."})
+    identifier = await taken(api, environment["id"], fallen)
+    found = await shown(api, identifier)
+    assert "standing" not in found
+    [component] = found["components"]
+    assert (component["insteadOf"], component["because"]) == ("csi", "The pool is full.")
+    manifest = (await api.client.get(f"/v1/snapshots/{identifier}/manifest")).json()["data"]
+    assert manifest["components"][0]["insteadOf"] == "csi"
+    async with api.database.transaction() as session:
+        await snapshots.note_standing(session, identifier, "VolumeSnapshotContent/a stands.")
+    assert (await shown(api, identifier))["standing"] == "VolumeSnapshotContent/a stands."

@@ -150,7 +150,7 @@ class Ground:
             scope=Scope.INDEPENDENT,
             components=stored,
         )
-        await csi_removal.release(self.cluster, self.context, manifest)
+        await csi_removal.release(self.cluster, self.context, manifest, SHORT)
 
     async def discard(self) -> None:
         """Discard all, the driver doing its part."""
