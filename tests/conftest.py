@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 import structlog
 from sqlalchemy import Dialect, event
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from activities.db import engine
 
@@ -28,10 +28,9 @@ def statements_compiled_once() -> Iterator[None]:
     the first of them that connected, which made the dialect ready.
     """
     ready: dict[type[Dialect], tuple[Dialect, Any]] = {}
-    make = engine.create_async_engine
 
     def sharing(*arguments: Any, **options: Any) -> AsyncEngine:
-        made = make(*arguments, **options)
+        made = create_async_engine(*arguments, **options)
         plain = made.sync_engine
         kind = type(plain.dialect)
         if kind in ready:
