@@ -122,6 +122,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         restore.provide,
         restore.settle,
         restore.release,
+        restore.check,
         restore.load,
         restore.prove,
         verify.stored,

@@ -11,7 +11,7 @@ from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL, SHORT_STEP_TOTAL
 from workflows._services import ServicesFrame, init_script
 from workflows.contracts.operation import OperationInput, OperationPlan
 from workflows.contracts.provision import InitScript
-from workflows.contracts.restore import Load, Provide, Release, RestoreActivities
+from workflows.contracts.restore import CheckLoadable, Load, Provide, Release, RestoreActivities
 from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
 from workflows.domain import manifests
 from workflows.domain.blueprint_models import Service
@@ -69,6 +69,8 @@ class LoadingFrame(ServicesFrame):
 
     async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
         match step.kind:
+            case StepKind.CHECK:
+                await self.noted(step, lambda: self._check(plan, step))
             case StepKind.CLAIM:
                 await self.noted(step, lambda: self._claim(plan, step))
             case StepKind.LOAD:
@@ -95,6 +97,20 @@ class LoadingFrame(ServicesFrame):
             return super()._init(plan, service)
         asked = plan.snapshot is not None and plan.snapshot.init
         return init_script(plan, service, anew=True) if asked else None
+
+    async def _check(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        stored = await self._stored(plan, step)
+        await on_cluster(
+            RestoreActivities.check,
+            CheckLoadable(snapshot_id=plan.snapshot.snapshot_id, stored=stored),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{step.service}: can all of it be read?",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        return {"plainBytes": stored.component.plain_bytes}
 
     async def _claim(self, plan: OperationPlan, step: PlannedStep) -> Output:
         stored = await self._stored(plan, step)

@@ -145,6 +145,7 @@ class ServicesFrame(OperationFrame):
                 | StepKind.SURVEY
                 | StepKind.CAPTURE
                 | StepKind.PUBLISH
+                | StepKind.CHECK
                 | StepKind.CLAIM
                 | StepKind.LOAD
             ):

@@ -267,7 +267,7 @@ async def test_in_place_the_blueprint_and_secrets_stay(database: Database) -> No
     accepted = await restore_in(database, tenant, identifier, other)
     assert (await environment_of(database, tenant, other)).phase is P.PROVISIONING
     assert await steps_of(database, tenant, accepted) == [
-        *("namespace", "stop/api", "secrets", "service/db", "load/db", "service/api"),
+        *("namespace", "check/db", "stop/api", "secrets", "service/db", "load/db", "service/api"),
     ]
     await ended(database, accepted)
     after = await environment_of(database, tenant, other)

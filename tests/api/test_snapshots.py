@@ -242,7 +242,7 @@ async def test_a_restore_makes_an_environment_of_its_own(api: Api, tenant: Tenan
     assert steps["load/db"] == ["service/db"]
     # What depends on the data waits for it, not only for the database.
     assert set(steps["service/web"]) >= {"service/db", "load/db"}
-    assert not any(name.startswith("stop/") for name in steps)
+    assert not any(name.startswith(("check/", "stop/")) for name in steps)
     await end(api, operation["id"])
     copy = await seen(api, operation["environmentId"])
     assert (copy["name"], copy["status"], copy["revision"]) == ("copy", "running", 1)
@@ -323,7 +323,7 @@ async def test_a_restore_in_place_stops_what_depends_on_the_data(api: Api, tenan
     operation = answer.json()["data"]
     found = (await api.client.get(f"/v1/operations/{operation['id']}")).json()["data"]
     steps = {step["name"]: step["dependsOn"] for step in found["steps"]}
-    assert steps["stop/web"] == ["namespace"]
+    assert steps["stop/web"] == ["namespace", "check/db"]
     assert "stop/web" in steps["service/db"]
     assert steps["load/db"] == ["service/db"]
     assert "load/db" in steps["service/web"]

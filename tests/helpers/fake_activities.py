@@ -38,7 +38,15 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
-from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
+from workflows.contracts.restore import (
+    CheckLoadable,
+    Load,
+    Loaded,
+    Proof,
+    Provide,
+    Release,
+    RestoreActivities,
+)
 from workflows.contracts.seed import SeedActivities, SeedByHttp, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.snapshot import (
     Capture,
@@ -717,6 +725,10 @@ class FakeCluster(
     @activity.defn(name="snapshot.discard")
     async def discard(self, request: Discard) -> None:
         await self._call("discard", request)
+
+    @activity.defn(name="snapshot.check")
+    async def check(self, request: CheckLoadable) -> None:
+        await self._call(f"check {request.stored.component.service}", request)
 
     @activity.defn(name="snapshot.load")
     async def load(self, request: Load) -> Loaded:

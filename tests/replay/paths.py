@@ -500,6 +500,18 @@ PATHS = (
         before=STORES,
     ),
     Path(
+        "restore_in_place_of_what_cannot_be_read",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True),
+        _standing({"check db": FailureKind.SNAPSHOT_CORRUPT}),
+    ),
+    Path(
+        "restore_in_place_checked",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True),
+        _standing(),
+    ),
+    Path(
         "restore_failed_in_a_load",
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=False),

@@ -197,6 +197,7 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
             cluster.prove,
             cluster.provide,
             cluster.settle,
+            cluster.check,
             cluster.release,
             cluster.stored,
             cluster.readable,

@@ -89,11 +89,27 @@ async def test_in_place_what_depends_on_the_data_is_stopped_first(temporal: Work
     ledger = FakeLedger(planned(standing=True), before=SHOP)
     cluster = FakeCluster(existing=objects_of(SHOP))
     assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
-    order = [name for name in cluster.calls if name.startswith(("stop ", "load ")) or name == "db"]
-    assert order == ["stop web", "stop api", "db", "load db"]
+    order = [name for name in cluster.calls if name.startswith(("check ", "stop ", "load ")) or name == "db"]
+    assert order == ["check db", "stop web", "stop api", "db", "load db"]
     stopped = cluster.requests["stop api"]
     assert isinstance(stopped, StopService)
     assert "stop aside" not in cluster.calls
+
+
+async def test_in_place_nothing_is_stopped_or_replaced_for_what_cannot_be_read(
+    temporal: WorkflowEnvironment,
+) -> None:
+    ledger = FakeLedger(planned(standing=True), before=SHOP)
+    cluster = FakeCluster(
+        existing=objects_of(SHOP), failing={"check db": fails(FailureKind.SNAPSHOT_CORRUPT)}
+    )
+    async with bench(temporal, ledger, cluster) as this:
+        with pytest.raises(WorkflowFailureError):
+            await (await this.start(RESTORE_ENVIRONMENT)).result()
+    assert ledger.ended is not None
+    assert ledger.ended.failure is not None
+    assert ledger.ended.failure.step == "check/db"
+    assert cluster.calls == ["namespace", "check db"]
 
 
 @pytest.mark.parametrize("standing", [True, False])

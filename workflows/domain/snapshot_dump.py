@@ -100,6 +100,10 @@ def redis_parts() -> tuple[Part, ...]:
     )
 
 
+KEPT_AS_FILES: Final = frozenset({DataStore.FILES, DataStore.MONGODB})
+"""Stores that are taken and brought back as the files that they are, below the processes that use them."""
+
+
 def file_parts(service: Service) -> tuple[Part, ...]:
     """The parts of a service that keeps files: each volume of it that lasts."""
     return tuple(
