@@ -424,6 +424,27 @@ async def test_a_new_environment_gets_volumes_from_what_is_kept(ground: Ground, 
     assert len(ground.controller.storage) == 2
 
 
+async def test_a_second_attempt_leaves_what_is_lent_bound(target: Target) -> None:
+    first = asyncio.create_task(lending.provide(target.cluster, target.request, SHORT))
+    for name in target.lent:
+
+        async def there(name: str = name) -> bool:
+            return await target.admin.get(ObjectRef("VolumeSnapshot", name, target.name)) is not None
+
+        await eventually_async(there, f"{name} is asked for")
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    for name in target.lent:
+        await target.controller.lend(name)
+    await lending.provide(target.cluster, target.request, SHORT)
+    for name in target.lent:
+        content = await target.admin.get(ObjectRef(CONTENT, name))
+        snapshot = await target.admin.get(ObjectRef("VolumeSnapshot", name, target.name))
+        uid = text(content or {}, "spec", "volumeSnapshotRef", "uid")
+        assert uid == text(snapshot or {}, "metadata", "uid") != ""
+
+
 async def test_claims_are_of_the_names_that_the_controller_looks_for(target: Target) -> None:
     await target.provide()
     before = {text(each, "metadata", "uid") for each in await target.claims()}
