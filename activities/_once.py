@@ -6,14 +6,16 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, NoReturn, assert_never
 
-from activities._readiness import Wait
+from activities._readiness import LOOK_SECONDS, Wait
 from activities._step import fail
 from clusters.errors import AlreadyExists, TimedOut
 from clusters.gateway import Applied, Cluster, ExecResult
-from clusters.objects import Manifest, ref_of
+from clusters.objects import Manifest, ObjectRef, ref_of
+from workflows.domain.environment import ObjectName
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.init_sql import InitCommand, InitOutcome, outcome
 from workflows.domain.json_reading import mapping, text
+from workflows.domain.names import NAME
 from workflows.domain.readiness import Failed, Until
 from workflows.domain.readiness_view import holds
 
@@ -101,6 +103,23 @@ async def run_sql(cluster: Cluster, command: InitCommand, pod: str, wait: Wait, 
                 await _hook_failed(wait, pod, how, _output(result))
             case _:
                 assert_never(ended)
+
+
+async def await_ready_pod(cluster: Cluster, wait: Wait, workload: ObjectName) -> str:
+    """Wait for a ready pod of the workload; a time-out when there is none at the deadline."""
+    await wait.view.synced()
+    while True:
+        version = wait.view.version
+        live = await cluster.get(ObjectRef(workload.kind, workload.name, wait.context.namespace))
+        pod = None if live is None else ready_pod(wait, live)
+        if pod is not None:
+            return pod
+        if wait.remaining <= 0:
+            message = f"No pod of {wait.service} is ready: there is nowhere to run the seed."
+            fail(failure(FailureKind.TIMEOUT, message), final=True)
+        await wait.view.changed(
+            version, timeout=max(min(wait.remaining, LOOK_SECONDS), 0.01), labels={NAME: wait.service}
+        )
 
 
 def ready_pod(wait: Wait, workload: Manifest) -> str | None:

@@ -21,7 +21,7 @@ async def told_as_failures() -> AsyncIterator[None]:
     except DomainError as fault:
         raise application_error(failure(fault.kind, str(fault)), final=True) from fault
     except SecretsError as fault:
-        raise application_error(failure(FailureKind.INTERNAL, str(fault)), final=True) from fault
+        raise application_error(failure(FailureKind.KEY_UNAVAILABLE, str(fault)), final=True) from fault
 
 
 async def start_accepted(starter: WorkflowStarter, accepted: Accepted) -> None:
@@ -37,5 +37,5 @@ def sealer_of(sealers: Mapping[str, Sealer], cluster: str) -> Sealer:
     sealer = sealers.get(cluster)
     if sealer is None:
         message = f"No sealing key is configured for cluster {cluster!r}."
-        raise application_error(failure(FailureKind.CLUSTER_UNAVAILABLE, message), final=True)
+        raise application_error(failure(FailureKind.KEY_UNAVAILABLE, message), final=True)
     return sealer

@@ -12,9 +12,10 @@ from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.secrets import SecretsError
 from clusters.errors import ClusterError
 from clusters.lease import Lease
-from workflows.domain.failures import FAILURES, Failure, FailureKind, failure
+from workflows.domain.failures import FAILURES, Failure, FailureKind, WireModel, failure
 
 BEAT_SECONDS: Final = 2.0
 """Heartbeats this often: a cancel comes back with the answer to one."""
@@ -37,10 +38,14 @@ class WorkerStopping(Exception):
 
 @dataclass(slots=True)
 class Life:
-    """An activity attempt that is under way. `progress` goes out with the next heartbeat."""
+    """An activity attempt that is under way. `progress` goes out with each heartbeat; a callable is asked."""
 
     lease: Lease
-    progress: str = ""
+    progress: str | Callable[[], WireModel] = ""
+
+    def told(self) -> str | WireModel:
+        """Return what this heartbeat says; called once for each."""
+        return self.progress if isinstance(self.progress, str) else self.progress()
 
 
 @asynccontextmanager
@@ -54,7 +59,7 @@ async def alive() -> AsyncIterator[Life]:
 
     async def beat(life: Life) -> None:
         while True:
-            activity.heartbeat(life.progress)
+            activity.heartbeat(life.told())
             await asyncio.sleep(BEAT_SECONDS)
 
     body = asyncio.current_task()
@@ -97,13 +102,16 @@ def fail(reason: Failure, *, final: bool = False) -> NoReturn:
 def reports_failures(
     method: Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]],
 ) -> Callable[Concatenate[Self_, Parameters], Coroutine[Any, Any, Answer]]:
-    """Translate what a cluster refuses into failures with a kind; nothing else leaves an activity."""
+    """Translate what a cluster refuses, and what no key of ours opens, into failures with a kind."""
 
     async def translated(self: Self_, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
         try:
             return await method(self, *args, **kwargs)
         except ClusterError as error:
             raise application_error(failure(error.kind, str(error))) from error
+        except SecretsError as error:
+            # Another attempt has the same keys.
+            raise application_error(failure(FailureKind.KEY_UNAVAILABLE, str(error))) from error
         except WorkerStopping as error:
             raise application_error(
                 failure(FailureKind.CLUSTER_UNAVAILABLE, "The worker was told to stop.")

@@ -111,6 +111,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         update.remove_service,
         seed.run_sql,
         seed.run_job,
+        seed.send_http,
         seed.stop_job,
         snapshot.survey,
         snapshot.capture,

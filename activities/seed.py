@@ -1,7 +1,8 @@
-"""SeedEnvironment in the cluster: SQL in a pod of the service, everything else as a Job.
+"""SeedEnvironment in the cluster: SQL in a pod of the service, a request to one, everything else as a Job.
 
 Every activity here may run twice, at the same time as its twin, or be cut off anywhere. For SQL the mark in
-the database itself says whether it has run, and which operation did it; for a Job that is the Job.
+the database itself says whether it has run, and which operation did it; for a Job that is the Job, for a
+request its record (`activities._seed_http`).
 """
 
 import base64
@@ -12,22 +13,23 @@ from typing import Final
 from temporalio import activity
 
 from activities._evidence import EvidenceCollector
-from activities._once import as_found, await_job, create_or_find, ready_pod, run_sql
-from activities._readiness import LOOK_SECONDS, Wait
+from activities._once import as_found, await_job, await_ready_pod, create_or_find, run_sql
+from activities._readiness import Wait
+from activities._seed_http import HttpSeed
 from activities._step import Life, alive, fail, reports_failures
 from activities.storage.objects import ObjectStore
 from clusters.fencing import fence_of
 from clusters.gateway import Applied, Cluster
 from clusters.objects import Manifest, ObjectRef, ref_of
 from clusters.view import NamespaceView
-from workflows.contracts.seed import SeedActivities, SeedByJob, SeedBySql, SeedDone
+from workflows.contracts.seed import SeedActivities, SeedByHttp, SeedByJob, SeedBySql, SeedDone
 from workflows.domain import manifests
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, Mark, sql_init
 from workflows.domain.json_reading import mapping, text
 from workflows.domain.manifests_secrets import SECRET_KEY
-from workflows.domain.names import NAME, SEED
+from workflows.domain.names import SEED
 from workflows.domain.readiness_view import holds
 from workflows.domain.seeds import SeedOutcome, SeedRun, fill_sql
 
@@ -60,7 +62,7 @@ class ClusterSeed(SeedActivities):
                 fail(failure(FailureKind.BLUEPRINT_INVALID, f"The seed cannot be run: {error}."))
             async with cluster.view(context.namespace) as view:
                 wait = self._wait(context, run, view, life, request.ready_by)
-                pod = await _await_pod(cluster, wait, ObjectRef(request.workload.kind, request.workload.name))
+                pod = await await_ready_pod(cluster, wait, request.workload)
                 life.progress = "seed"
                 ended = await run_sql(cluster, command, pod, wait, _title(run))
         return SeedDone(outcome=SeedOutcome.ALREADY if ended is InitOutcome.ALREADY else SeedOutcome.APPLIED)
@@ -89,6 +91,18 @@ class ClusterSeed(SeedActivities):
             async with cluster.view(context.namespace) as view:
                 await await_job(job, self._wait(context, run, view, life, datetime.now(UTC)), _title(run))
         return SeedDone(outcome=SeedOutcome.APPLIED if own else SeedOutcome.ALREADY, job=name)
+
+    @activity.defn(name="seed.send_http")
+    @reports_failures
+    async def send_http(self, request: SeedByHttp) -> SeedDone:
+        """See `SeedActivities`. Secrets are read in the cluster, and go nowhere but to the service."""
+        context, run = request.context, request.run
+        async with alive() as life:
+            cluster = self.cluster.fenced(life.lease)
+            async with cluster.view(context.namespace) as view:
+                wait = self._wait(context, run, view, life, request.ready_by)
+                values = await _secrets(cluster, context, run)
+                return await HttpSeed(cluster, request, wait, values, _title(run)).send_once()
 
     @activity.defn(name="seed.stop_job")
     @reports_failures
@@ -127,23 +141,6 @@ async def _secrets(cluster: Cluster, context: EnvironmentContext, run: SeedRun) 
             fail(failure(FailureKind.CONFIG_MISSING, message), final=True)
         values[parameter] = base64.b64decode(encoded).decode()
     return values
-
-
-async def _await_pod(cluster: Cluster, wait: Wait, workload: ObjectRef) -> str:
-    """Wait for a ready pod of the workload; a time-out when there is none at the deadline."""
-    await wait.view.synced()
-    while True:
-        version = wait.view.version
-        live = await cluster.get(ObjectRef(workload.kind, workload.name, wait.context.namespace))
-        pod = None if live is None else ready_pod(wait, live)
-        if pod is not None:
-            return pod
-        if wait.remaining <= 0:
-            message = f"No pod of {wait.service} is ready: there is nowhere to run the seed."
-            fail(failure(FailureKind.TIMEOUT, message), final=True)
-        await wait.view.changed(
-            version, timeout=max(min(wait.remaining, LOOK_SECONDS), 0.01), labels={NAME: wait.service}
-        )
 
 
 async def _job(cluster: Cluster, request: SeedByJob) -> Applied:

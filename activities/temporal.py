@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
-from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
     DescribeTaskQueueRequest,
@@ -51,6 +52,7 @@ from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.contracts.verify import VERIFY_SNAPSHOT, VerificationInput
 from workflows.domain.operations import OperationKind
+from workflows.domain.transfer import TransferProgress
 from workflows.domain.verification import verification_workflow_id
 
 ENCODING: Final = b"binary/encrypted"
@@ -253,6 +255,14 @@ class TemporalSetup:
     schedules: Mapping[str, bool | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class TransferReading:
+    """How far an attempt that runs had moved data, and when it last said so, by the server's clock."""
+
+    progress: TransferProgress
+    counted_at: datetime
+
+
 class WorkflowStarter(Protocol):
     """Starts the workflows of operations, and tells them what was asked since."""
 
@@ -282,6 +292,10 @@ class TemporalServer(WorkflowStarter, Protocol):
 
     async def verify(self, verification: VerificationStart) -> None:
         """Start a verification's workflow; one that was started already is success. Raises TemporalError."""
+        ...
+
+    async def transfers(self, workflow_id: str) -> Sequence[TransferReading]:
+        """Return how far the attempts are that move a workflow's data right now. Raises TemporalError."""
         ...
 
 
@@ -398,6 +412,44 @@ class TemporalStarter:
         except RuntimeError as error:
             raise TemporalUnavailable("Temporal cannot be reached") from error
         return QueueState(name, len(identities), sum(waiting) if waiting else None)
+
+    async def transfers(self, workflow_id: str) -> Sequence[TransferReading]:
+        """Read the last heartbeats of a workflow's activities; none when there is no such workflow.
+
+        Raises TemporalError.
+        """
+        try:
+            described = await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return ()
+            raise _translate(error) from error
+        except RuntimeError as error:
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+        found: list[TransferReading] = []
+        for pending in described.raw_description.pending_activities:
+            progress = await self._progress(pending)
+            if progress is not None:
+                found.append(TransferReading(progress, pending.last_heartbeat_time.ToDatetime(UTC)))
+        return found
+
+    async def _progress(self, pending: PendingActivityInfo) -> TransferProgress | None:
+        """Return what the attempt that runs has said of the data it moves; None: nothing (yet).
+
+        The server keeps the words of an attempt that is gone until the next one says something.
+        """
+        running = pending.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
+        if not running or not pending.heartbeat_details.payloads:
+            return None
+        try:
+            [found] = await self.client.data_converter.decode(
+                pending.heartbeat_details.payloads[:1], [TransferProgress]
+            )
+        except (PayloadUndecodable, ValueError, LookupError):
+            # It moves nothing, or its worker is of another version or has another key.
+            return None
+        current = isinstance(found, TransferProgress) and found.attempt == pending.attempt
+        return found if current else None
 
     async def setup(self) -> TemporalSetup:
         """Return what the server has of what we need. Raises TemporalError."""

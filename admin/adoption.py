@@ -14,8 +14,8 @@ from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.installation import installation_id
 from activities.db.tables import Role
 from activities.secrets import MasterKeys
+from admin.errors import AdminError, NotUsable
 from admin.orphans import OrphanNamespace
-from cli.errors import CliError, UsageFault
 from clusters.fencing import fence_of
 from clusters.gateway import Cluster
 from clusters.objects import Manifest, ObjectRef
@@ -27,17 +27,17 @@ from workflows.domain.names import REVISION
 
 
 def read_blueprint(path: Path, *, name: str, plan: str | None) -> Blueprint:
-    """Read the Blueprint of an environment of that name. Raises UsageFault with every fault."""
+    """Read the Blueprint of an environment of that name. Raises NotUsable with every fault."""
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageFault(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
+        raise NotUsable(f"{path} cannot be read: {str(error).splitlines()[0]}.") from error
     try:
         blueprint = parse_blueprint(document, plan=plan)
     except BlueprintInvalid as error:
-        raise UsageFault(f"{path} is not valid.", details=[str(each) for each in error.errors]) from error
+        raise NotUsable(f"{path} is not valid.", details=[str(each) for each in error.errors]) from error
     if blueprint.name != name:
-        raise UsageFault(f"{path} is the Blueprint of {blueprint.name!r}; the namespace is of {name!r}.")
+        raise NotUsable(f"{path} is the Blueprint of {blueprint.name!r}; the namespace is of {name!r}.")
     return blueprint
 
 
@@ -50,11 +50,11 @@ async def adopt(
     keys: MasterKeys,
     guard_rails: GuardRails,
 ) -> Accepted:
-    """Accept an orphan as an environment, to be made what the Blueprint says. Raises CliError."""
+    """Accept an orphan as an environment, to be made what the Blueprint says. Raises AdminError."""
     if orphan.going:
-        raise CliError(f"{orphan.name} is being deleted.")
+        raise AdminError(f"{orphan.name} is being deleted.")
     if not orphan.environment_id or not orphan.organization_id:
-        raise CliError(f"{orphan.name} does not say whose environment it is.")
+        raise AdminError(f"{orphan.name} does not say whose environment it is.")
     live = await _standing(cluster, orphan)
     revision = text(live, "metadata", "annotations", REVISION)
     found = FoundNamespace(
@@ -82,16 +82,16 @@ async def adopt(
                 guard_rails=guard_rails,
             )
     except DomainError as error:
-        raise CliError(f"{orphan.name} cannot be taken back: {error}.") from error
+        raise AdminError(f"{orphan.name} cannot be taken back: {error}.") from error
 
 
 async def _standing(cluster: Cluster, orphan: OrphanNamespace) -> Manifest:
-    """Return the namespace as it is now. Raises CliError when it is gone, another, or being deleted."""
+    """Return the namespace as it is now. Raises AdminError when it is gone, another, or being deleted."""
     live = await cluster.get(ObjectRef("Namespace", orphan.name))
     if live is None or text(live, "metadata", "uid") != orphan.uid:
-        raise CliError(f"{orphan.name} is gone, or another namespace by now.")
+        raise AdminError(f"{orphan.name} is gone, or another namespace by now.")
     if text(live, "metadata", "deletionTimestamp"):
-        raise CliError(f"{orphan.name} is being deleted.")
+        raise AdminError(f"{orphan.name} is being deleted.")
     return live
 
 

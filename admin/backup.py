@@ -14,8 +14,8 @@ from activities.db.tables import DataKey, Installation, Share
 from activities.secrets import MasterKeys, SecretsError
 from activities.version import VERSION
 from admin.backup_file import FORMAT, Head, TableStart, new_file
+from admin.errors import AdminError
 from admin.sealed_keys import seal_keys
-from cli.errors import CliError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class BackedUp:
 async def back_up(database: Database, path: Path, *, sealing: tuple[MasterKeys, str] | None) -> BackedUp:
     """Write a backup. `sealing`: master keys to put into it, and the passphrase to seal them with.
 
-    Raises CliError, also for an installation that has not begun; SecretsError when the keys are not those of
-    the database.
+    Raises AdminError, also for an installation that has not begun; SecretsError when the keys are not those
+    of the database.
     """
     async with database.snapshot() as connection:
         session = AsyncSession(connection)
         installation = (await session.exec(select(Installation.uuid))).one_or_none()
         if installation is None:
-            raise CliError("There is nothing to back up: the installation has no id yet.")
+            raise AdminError("There is nothing to back up: the installation has no id yet.")
         needed = {*(await session.exec(select(DataKey.master_key_id).distinct()))}
         links = {
             *(await session.exec(select(Share.key_id).where(col(Share.revoked_at).is_(None)).distinct()))

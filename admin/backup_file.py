@@ -21,8 +21,8 @@ from typing import BinaryIO, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from activities.db.copying import Row
+from admin.errors import AdminError, NotUsable
 from admin.sealed_keys import SealedKeys
-from cli.errors import CliError, UsageFault
 
 FORMAT: Final = 1
 _LEVEL: Final = 5
@@ -96,15 +96,15 @@ class Writer:
 def new_file(path: Path) -> Iterator[Writer]:
     """Yield a writer; the file appears under its name, whole and on the disk, when the body ends well.
 
-    Only its owner may read it. Raises CliError when something of that name is there; it stays as it is.
+    Only its owner may read it. Raises AdminError when something of that name is there; it stays as it is.
     """
-    taken = CliError(f"{path} exists already; a backup is never written over something.")
+    taken = AdminError(f"{path} exists already; a backup is never written over something.")
     if path.exists():
         raise taken
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     except OSError as error:
-        raise UsageFault(f"{path} cannot be made: {error.strerror}.") from error
+        raise NotUsable(f"{path} cannot be made: {error.strerror}.") from error
     try:
         with os.fdopen(handle, "wb") as file:
             # No name and no time in its header: the same content is the same file.
@@ -133,10 +133,16 @@ def _to_disk(directory: Path) -> None:
         os.close(handle)
 
 
+def read_head(path: Path) -> Head:
+    """Return what a file says that it is, without looking at the rest. Raises AdminError."""
+    with _lines(path) as lines:
+        return _head(path, next(lines, b""))
+
+
 def read_file(path: Path) -> Iterator[Head | TableStart | Row]:
     """Yield the head, then tables and their rows; the end is reached only by a whole, undamaged file.
 
-    Raises CliError.
+    Raises AdminError.
     """
     digest = hashlib.sha256()
     rows: dict[str, int] = {}
@@ -180,9 +186,9 @@ def _lines(path: Path) -> Iterator[Iterator[bytes]]:
     try:
         opened = gzip.open(path, "rb")  # noqa: SIM115 - closed below; only the opening is looked at here
     except FileNotFoundError as error:
-        raise UsageFault(f"There is no file {path}.") from error
+        raise NotUsable(f"There is no file {path}.") from error
     except OSError as error:
-        raise UsageFault(f"{path} cannot be read: {error.strerror}.") from error
+        raise NotUsable(f"{path} cannot be read: {error.strerror}.") from error
     with opened as file:
         yield read(file)
 
@@ -193,14 +199,14 @@ def _head(path: Path, line: bytes) -> Head:
     except (ValueError, AttributeError):
         kind = None
     if not isinstance(kind, int):
-        raise CliError(f"{path} is not a backup of Perdure.")
+        raise AdminError(f"{path} is not a backup of Perdure.")
     if kind != FORMAT:
-        raise CliError(f"{path} is in format {kind}, this version reads format {FORMAT}.")
+        raise AdminError(f"{path} is in format {kind}, this version reads format {FORMAT}.")
     try:
         return Head.model_validate_json(line)
     except ValidationError as error:
         raise _damaged(path) from error
 
 
-def _damaged(path: Path) -> CliError:
-    return CliError(f"{path} cannot be restored.", hints=[_WHOLE])
+def _damaged(path: Path) -> AdminError:
+    return AdminError(f"{path} cannot be restored.", hints=[_WHOLE])

@@ -10,10 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from admin import orphan_commands
+from admin.errors import AdminError, NotUsable
 from cli.errors import CliError, ExitCode, UsageFault
 from cli.output import tell, tell_error
 
 PASSPHRASE = "PERDURE_BACKUP_PASSPHRASE"  # noqa: S105 - the name of the variable
+COMPLETE = "_PERDURE_ADMIN_COMPLETE"
+"""Set by `perdure`, when a shell asks it what comes next."""
 HELP = """Administer an installation, with its database: for whoever runs it. Procedures: docs/admin.md.
 
 Takes the settings of the API: PERDURE_DATABASE_URL, PERDURE_MASTER_KEYS and so on, and no API key."""
@@ -29,6 +32,10 @@ class AdminGroup(TyperGroup):
         except CliError as error:
             tell_error(error.message, error.details, error.hints)
             raise typer.Exit(error.exit_code) from error
+        except AdminError as error:
+            tell_error(error.message, error.details, error.hints)
+            code = ExitCode.USAGE if isinstance(error, NotUsable) else ExitCode.FAILED
+            raise typer.Exit(code) from error
         except KeyboardInterrupt as error:
             tell("Interrupted. What was not finished has changed nothing, or goes on when it is run again.")
             raise typer.Exit(ExitCode.INTERRUPTED) from error
@@ -113,8 +120,8 @@ def restore(
     The master keys have to be configured, or be sealed in the backup. Then start API and workers: the
     reconciler starts or ends the operations that were under way. docs/admin.md says what to look at.
     """
+    from admin.backup_file import read_head
     from admin.opened import kept_keys, read_keys_to_restore, read_passphrase, read_settings, run
-    from admin.restore import check_file
     from admin.restore import restore as restore_file
 
     if passphrase_file is not None and keys_to is None:
@@ -122,7 +129,7 @@ def restore(
             "--passphrase-file opens the keys in the backup: say with --keys-to where to put them."
         )
     settings = read_settings()
-    head = check_file(file)
+    head = read_head(file)
     keys = read_keys_to_restore(settings, head, read_passphrase(settings, passphrase_file), keys_to)
     # Before the database: killed in between, the restore can be made again, and the keys are there.
     with kept_keys(keys_to, keys):
@@ -179,8 +186,12 @@ app.command("purge")(orphan_commands.purge)
 
 def main() -> None:
     """Run with the process's arguments; ends the process."""
+    if os.environ.get(COMPLETE):
+        from cli.completion import enable
+
+        enable()
     try:
-        app(prog_name="perdure admin")
+        app(prog_name="perdure admin", complete_var=COMPLETE)
     except Exception as error:
         if os.environ.get("PERDURE_TRACEBACK"):
             raise

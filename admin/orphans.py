@@ -21,7 +21,7 @@ from activities.db.repositories.orphans import (
     note_orphans,
 )
 from activities.db.tables import Role
-from cli.errors import CliError
+from admin.errors import AdminError
 from clusters.errors import Forbidden, NotFound, PreconditionFailed
 from clusters.fencing import fence_of
 from clusters.gateway import Cluster, Propagation
@@ -92,11 +92,11 @@ async def survey(database: Database, cluster: Cluster) -> Survey:
 
 
 def chosen(found: Survey, names: Sequence[str]) -> list[OrphanNamespace]:
-    """Return the orphans of these names. Raises CliError for what is none."""
+    """Return the orphans of these names. Raises AdminError for what is none."""
     by_name = {each.name: each for each in found.orphans}
     others = [name for name in names if name not in by_name]
     if others:
-        raise CliError(
+        raise AdminError(
             f"Not an orphan of this installation on {found.cluster}: {', '.join(others)}.",
             hints=["`perdure admin orphans` lists them."],
         )
@@ -108,7 +108,7 @@ async def remove(database: Database, cluster: Cluster, orphan: OrphanNamespace) 
 
     Only the very namespace that was looked at, and only while no environment answers for it: whoever would
     adopt it waits for the organisation's lock until the deletion is accepted. The audit has what was
-    accepted, and nothing of what was refused. Raises CliError.
+    accepted, and nothing of what was refused. Raises AdminError.
     """
     ref = ObjectRef("Namespace", orphan.name)
     async with database.transaction() as session:
@@ -119,7 +119,7 @@ async def remove(database: Database, cluster: Cluster, orphan: OrphanNamespace) 
         else:
             audited = True
         if await answers_for(session, cluster.name, orphan.name):
-            raise CliError(f"{orphan.name} belongs to an environment by now.")
+            raise AdminError(f"{orphan.name} belongs to an environment by now.")
         if audited:
             actor = Actor(orphan.organization_id, OPERATOR, None, Role.OWNER)
             volumes: list[str] = list(orphan.volumes or ())
@@ -128,7 +128,7 @@ async def remove(database: Database, cluster: Cluster, orphan: OrphanNamespace) 
         try:
             await cluster.delete(ref, uid=orphan.uid, propagation=Propagation.BACKGROUND)
         except PreconditionFailed as error:
-            raise CliError(f"{orphan.name} is another namespace by now; it was left alone.") from error
+            raise AdminError(f"{orphan.name} is another namespace by now; it was left alone.") from error
     deadline = time.monotonic() + GONE_SECONDS
     while time.monotonic() < deadline:
         live = await cluster.get(ref)

@@ -7,8 +7,8 @@ sight, not with a volume, and not when many look so at once, unless somebody say
 from datetime import datetime, timedelta
 from typing import Final
 
+from admin.errors import AdminError
 from admin.orphans import OrphanNamespace, Survey
-from cli.errors import CliError
 
 SEEN_FOR: Final = timedelta(hours=24)
 MOST_ORPHANED: Final = 0.10
@@ -37,11 +37,11 @@ def sentence(found: Survey, count: int) -> str:
 
 
 def check_numbers(found: Survey, count: int, said: str | None) -> None:
-    """Refuse when too many namespaces look orphaned, unless the sentence is said. Raises CliError."""
+    """Refuse when too many namespaces look orphaned, unless the sentence is said. Raises AdminError."""
     share = len(found.orphans) / found.namespaces if found.namespaces else 0.0
     if share <= MOST_ORPHANED or said == sentence(found, count):
         return
-    raise CliError(
+    raise AdminError(
         f"{len(found.orphans)} of {found.namespaces} namespaces look orphaned, more than "
         f"{MOST_ORPHANED:.0%}: a database that was restored or is another one looks just so.",
         hints=[f'When you are sure, say so: --force "{sentence(found, count)}"'],

@@ -40,7 +40,7 @@ from activities.db.tables import (
 from activities.db.timers import reschedule
 from activities.secrets import MasterKeys, SecretsError
 from admin.backup_file import Head, TableStart, read_file
-from cli.errors import CliError
+from admin.errors import AdminError
 from workflows.domain.operations import LIVE_STATES, OperationState
 
 GRACE: Final = timedelta(hours=24)
@@ -61,7 +61,7 @@ class RestoredState:
 async def restore(url: str, path: Path, keys: MasterKeys) -> RestoredState:
     """Restore a backup. Nothing is changed unless all of it is restored and each data key opens.
 
-    Raises CliError for a file that is not whole or too new, and for a database that is not empty;
+    Raises AdminError for a file that is not whole or too new, and for a database that is not empty;
     SecretsError when the master keys are not those of the backup.
     """
     head = check_file(path)
@@ -83,12 +83,12 @@ async def restore(url: str, path: Path, keys: MasterKeys) -> RestoredState:
 
 
 def check_file(path: Path) -> Head:
-    """Read a file to its end and return its head. Raises CliError."""
+    """Read a file to its end and return its head. Raises AdminError."""
     lines = read_file(path)
     head = next(lines)
     assert isinstance(head, Head)  # noqa: S101 - the first is always one
     if not known_revision(head.schema_revision):
-        raise CliError(
+        raise AdminError(
             f"The backup has the schema {head.schema_revision}, which this version does not know.",
             hints=[
                 f"Restore it with version {head.version} or a later one; this one knows {newest_revision()}."
@@ -108,7 +108,7 @@ async def _make_tables(connection: AsyncConnection, revision: str) -> None:
             count = await connection.scalar(select(func.count()).select_from(table))
             if applied is None or count:
                 what = f"has {count} rows" if count else "is not ours"
-                raise CliError(
+                raise AdminError(
                     f"The database is not empty: table {table.name} {what}.",
                     hints=["Restore into a new database; then point PERDURE_DATABASE_URL to it."],
                 )
@@ -141,9 +141,9 @@ async def _load(connection: AsyncConnection, path: Path) -> dict[str, int]:
         if loader is not None:
             await loader.flush()
     except (KeyError, ValueError, TypeError) as error:
-        raise CliError(f"{path} does not fit its own schema: {error}.") from error
+        raise AdminError(f"{path} does not fit its own schema: {error}.") from error
     if set(rows) != set(tables):
-        raise CliError(f"{path} lacks {', '.join(sorted(set(tables) - set(rows)))}.")
+        raise AdminError(f"{path} lacks {', '.join(sorted(set(tables) - set(rows)))}.")
     return rows
 
 
@@ -158,7 +158,7 @@ async def _check_references(connection: AsyncConnection) -> None:
     if connection.dialect.name == "sqlite":
         broken = (await connection.execute(text("PRAGMA foreign_key_check"))).all()
         if broken:
-            raise CliError(f"{len(broken)} rows refer to others that are not in the backup.")
+            raise AdminError(f"{len(broken)} rows refer to others that are not in the backup.")
 
 
 async def _check_keys(session: AsyncSession, keys: MasterKeys) -> None:

@@ -24,7 +24,7 @@ from yaml.events import (
     ScalarEvent,
 )
 
-from api.problems import ProblemError, RequestProblem
+from api.problems import Extension, ExtensionName, ProblemError, RequestProblem
 
 Parsed = TypeVar("Parsed")
 JSON_TYPES: Final = frozenset({"application/json"})
@@ -101,7 +101,7 @@ async def parse_document(body: bytes, *, as_json: bool) -> object:
 
 def malformed(language: str, error: DocumentInvalid, *, field: str | None = None) -> ProblemError:
     """The answer for a text that is no document; `field` when the text stood in a field of the body."""
-    place: dict[str, str | int] = {}
+    place: dict[ExtensionName, Extension] = {}
     if error.line is not None and error.column is not None:
         place = {"line": error.line, "column": error.column}
     where = f"The text in `{field}`" if field else "The body"
@@ -205,11 +205,13 @@ class _Measure:
         self._sizes: dict[str, int] = {}
         self._open: list[tuple[str | None, int]] = []
         self._total = 0
+        self._before = 0
 
     def start(self) -> None:
         """Begin another text: its anchors are its own, what came before counts."""
         self._sizes.clear()
         self._open.clear()
+        self._before = self._total
 
     def take(self, event: Event) -> None:
         if isinstance(event, CollectionEndEvent):
@@ -233,7 +235,8 @@ class _Measure:
             if event.anchor is not None:
                 self._sizes[event.anchor] = 1
         if self._total > MAX_NODES:
-            raise _refused(f"with all aliases there are more than {MAX_NODES} nodes", event)
+            what = "with what was read before it and all aliases" if self._before else "with all aliases"
+            raise _refused(f"{what} there are more than {MAX_NODES} nodes", event)
 
 
 def _refused(message: str, event: Event) -> DocumentInvalid:

@@ -292,4 +292,9 @@ def _request_id(scope: Scope) -> str:
     given = _header(scope, b"x-request-id")
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Return an id for a request that brought none."""
     return f"req_{ULID()}"

@@ -36,6 +36,7 @@ class Ending:
     reason: str
 
 
+DONE: Final = Ending(1000, "done", "")
 STOPPING: Final = Ending(1012, "stopping", "the server is stopping; connect again and resume")
 FAILED: Final = Ending(1011, "failed", "the source of the stream failed; connect again and resume")
 REVOKED: Final = Ending(4401, "key_invalid", "the API key is revoked or expired")

@@ -41,6 +41,7 @@ from api.middleware import BodyTooLarge, too_large, unforeseen
 from api.problems import (
     MEDIA_TYPE,
     Extension,
+    ExtensionName,
     ProblemError,
     ProblemField,
     ProblemKind,
@@ -155,11 +156,11 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
     return ProblemError(kind, detail, errors=errors, extensions=_extensions(error), status=status)
 
 
-def _extensions(error: DomainError) -> dict[str, Extension]:
-    members: dict[str, Extension] = {}
+def _extensions(error: DomainError) -> dict[ExtensionName, Extension]:
+    members: dict[ExtensionName, Extension] = {}
     match error:
         case NotApplicable():
-            members = {"status": error.phase.value}
+            members = {"phase": error.phase.value}
         case Busy():
             members = {"operationId": error.operation_id, "operationKind": error.operation_kind.value}
         case AlreadyEnded():

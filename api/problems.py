@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 from workflows.domain.failures import FAILURES, FailureKind
@@ -28,6 +28,7 @@ class RequestProblem(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONTENT_TOO_LARGE = "content_too_large"
+    HEAD_TOO_LARGE = "head_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     PRECONDITION_FAILED = "precondition_failed"
     RATE_LIMITED = "rate_limited"
@@ -47,7 +48,24 @@ class RequestProblem(StrEnum):
 
 ProblemKind = RequestProblem | FailureKind
 Extension = str | int | list[str]
-"""A further member of a problem."""
+"""What a further member of a problem holds."""
+ExtensionName = Literal[
+    "asked",
+    "cap",
+    "column",
+    "environments",
+    "existingId",
+    "limit",
+    "line",
+    "operationId",
+    "operationKind",
+    "phase",
+    "reason",
+    "requiredRole",
+    "state",
+    "used",
+    "version",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,26 @@ class ProblemTraits:
     title: str
     help: str
 
+
+EXTENSIONS: Final[Mapping[ExtensionName, str]] = {
+    "asked": "How much was asked for, of what has a cap",
+    "cap": "Which cap is in the way",
+    "column": "Where a document cannot be read",
+    "environments": "Ids of the environments that use it",
+    "existingId": "What has the name already",
+    "limit": "How much the cap allows",
+    "line": "Where a document cannot be read",
+    "operationId": "The operation that is in the way, or is waited for",
+    "operationKind": "Its kind",
+    "phase": "The environment's, in which this cannot be done",
+    "reason": "Why the service is not ready",
+    "requiredRole": "The least role that may do this",
+    "state": "How the operation ended",
+    "used": "How much of the cap is used",
+    "version": "The environment's version as it is now",
+}
+"""Further members of problems; none is called like a member that all have, which would hide it."""
+_NUMBERS: Final[tuple[ExtensionName, ...]] = ("asked", "column", "limit", "line", "used", "version")
 
 _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     RequestProblem.MALFORMED_BODY: ProblemTraits(
@@ -80,6 +118,11 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         "The body is too large",
         "Send less: bodies are limited to 4 MiB unless the operator chose otherwise.",
     ),
+    RequestProblem.HEAD_TOO_LARGE: ProblemTraits(
+        431,
+        "The head of the request is too large",
+        "Send less in its headers and its address: 64 KiB at most.",
+    ),
     RequestProblem.UNSUPPORTED_MEDIA_TYPE: ProblemTraits(
         415,
         "Unsupported media type",
@@ -92,7 +135,7 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
         429, "Too many requests", "Wait for the seconds in `Retry-After`; `RateLimit` says what is left."
     ),
     RequestProblem.REQUEST_TIMEOUT: ProblemTraits(
-        408, "The body did not come in time", "Send the request again, faster; nothing was done."
+        408, "The request did not come in time", "Send the request again, faster; nothing was done."
     ),
     RequestProblem.IDEMPOTENCY_MISMATCH: ProblemTraits(
         422,
@@ -157,6 +200,19 @@ def all_kinds() -> tuple[ProblemKind, ...]:
     return (*RequestProblem, *FailureKind)
 
 
+def _extensions() -> dict[str, JsonValue]:
+    """The schema of what a problem may have beside its own members."""
+    types: dict[ExtensionName, dict[str, JsonValue]] = {
+        "environments": {"type": "array", "items": {"type": "string"}}
+    }
+    for name in _NUMBERS:
+        types[name] = {"type": "integer"}
+    return {
+        name: {"description": text, **types.get(name, {"type": "string"})}
+        for name, text in EXTENSIONS.items()
+    }
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, frozen=True
@@ -173,7 +229,9 @@ class ProblemField(_Wire):
 
 
 class Problem(_Wire):
-    """RFC 9457 problem details."""
+    """RFC 9457 problem details, with further members by kind of problem."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema["properties"].update(_extensions()))
 
     type: str = Field(
         description="Address of a page about this kind, relative to the API", examples=["/problems/not_found"]
@@ -200,7 +258,7 @@ class ProblemError(Exception):
         *,
         errors: Sequence[ProblemField] = (),
         headers: Mapping[str, str] | None = None,
-        extensions: Mapping[str, Extension] | None = None,
+        extensions: Mapping[ExtensionName, Extension] | None = None,
         status: int | None = None,
     ) -> None:
         super().__init__(detail)
@@ -224,10 +282,11 @@ def problem_body(error: ProblemError, *, instance: str, request_id: str) -> dict
         request_id=request_id,
         errors=error.errors,
     )
-    body = problem.model_dump(exclude_none=True)
+    body: dict[str, Any] = {str(name): value for name, value in error.extensions.items()}
+    body |= problem.model_dump(exclude_none=True)
     if not error.errors:
         del body["errors"]
-    return {**error.extensions, **body}
+    return body
 
 
 def not_found(what: str, identifier: str) -> ProblemError:

@@ -21,7 +21,8 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from activities.db.records import Actor
 from activities.db.tables import Role
 from api.auth import identify, offered_key
-from api.open_streams import FAILED, SLOW, Ending, OpenStream
+from api.leaving import left
+from api.open_streams import DONE, FAILED, SLOW, Ending, OpenStream
 from api.state import AppState
 
 SUBPROTOCOL: Final = "perdure.v1"
@@ -30,7 +31,6 @@ SEND_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 3.0
 _LONGEST_REASON: Final = 120
 """Bytes; a close frame has room for 123."""
-_NORMAL: Final = Ending(1000, "done", "")
 
 Messages = Callable[[OpenStream], AsyncIterator[str]]
 """Makes the texts to send; the stream it is given says when to stop."""
@@ -96,7 +96,8 @@ async def _refuse(socket: WebSocket, error: Exception) -> None:
 async def _exchange(socket: WebSocket, stream: OpenStream, messages: AsyncIterator[str]) -> Ending | None:
     """Send until there is an end; return it, or None when the client is gone."""
     sending = asyncio.create_task(_send(socket, messages))
-    gone = asyncio.create_task(_gone(socket))
+    # What it sends is thrown away: these streams go one way.
+    gone = asyncio.create_task(left(socket.receive))
     told = asyncio.create_task(stream.ended())
     tasks = (sending, gone, told)
     try:
@@ -112,7 +113,7 @@ async def _exchange(socket: WebSocket, stream: OpenStream, messages: AsyncIterat
         return None
     match fault:
         case None:
-            return _NORMAL
+            return DONE
         case _TooSlow():
             return SLOW
         case WebSocketDisconnect() | OSError():
@@ -130,12 +131,6 @@ async def _send(socket: WebSocket, messages: AsyncIterator[str]) -> None:
                     await socket.send_text(message)
             except TimeoutError as error:
                 raise _TooSlow from error
-
-
-async def _gone(socket: WebSocket) -> None:
-    """Wait until the client has left. What it sends is thrown away: these streams go one way."""
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
 
 
 async def close_with(socket: WebSocket, ending: Ending) -> None:

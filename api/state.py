@@ -28,6 +28,7 @@ from api.settings import ApiSettings
 from api.shares.guests import Guests
 from api.shares.limits import GuestLimits
 from api.starts import WorkflowStarts
+from api.transfers import Transfers
 
 if TYPE_CHECKING:
     from api.access.stores import StoreReadings
@@ -82,6 +83,7 @@ class AppState:
     database: Database
     starter: TemporalServer
     starts: WorkflowStarts
+    transfers: Transfers
     clusters: Clusters
     objects: Objects
     master_keys: MasterKeys
@@ -154,6 +156,7 @@ async def running(
     log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
     wakes = Wakes()
     starts = WorkflowStarts(dependencies.starter, metrics)
+    transfers = Transfers(dependencies.starter)
     async with starts.running(), activity.running():
         try:
             yield AppState(
@@ -161,6 +164,7 @@ async def running(
                 database=dependencies.database,
                 starter=dependencies.starter,
                 starts=starts,
+                transfers=transfers,
                 clusters=dependencies.clusters,
                 objects=dependencies.objects,
                 master_keys=dependencies.master_keys,
@@ -191,6 +195,7 @@ async def running(
             await wakes.close()
             await tail.close()
             await log_hub.close()
+            await transfers.close()
 
 
 async def app_state(request: Request) -> AppState:

@@ -15,6 +15,8 @@ from cli.stream import Connected, Event, EventFeed, Lost, Refused
 
 REREAD_SECONDS: Final = 20.0
 """Without events for so long the operation is read anew: some proxies swallow streams."""
+MOVING_SECONDS: Final = 2.0
+"""While a step streams data: how far it is makes no events, for their log would grow with the data."""
 AWAY_SECONDS: Final = 2.0
 """After a read that failed because the API is away."""
 _TICK_SECONDS: Final = 1.0
@@ -61,12 +63,13 @@ def follow(
                     observer.restored()
                     reread = True
                 case Event(data=data):
-                    reread_at = clock() + REREAD_SECONDS
                     changed = fold(operation, data) if operation is not None else None
                     reread = changed is None or changed.terminal
                     if changed is not None and not reread:
                         operation = changed
                         observer.updated(operation)
+                        reread_at = clock() + REREAD_SECONDS if not changed.moving else reread_at
+                        reread_at = min(reread_at, clock() + reread_after(changed))
                 case Lost(away=away):
                     observer.lost(away)
                 case Refused(error=error):
@@ -75,7 +78,7 @@ def follow(
                     reread = clock() >= reread_at
             if reread:
                 answer = read_operation(client, operation_id)
-                reread_at = clock() + (AWAY_SECONDS if answer is None else REREAD_SECONDS)
+                reread_at = clock() + reread_after(None if answer is None else answer.value)
                 if answer is not None:
                     operation = answer.value
                     observer.updated(operation)
@@ -83,6 +86,13 @@ def follow(
                         return answer
             if deadline is not None and clock() >= deadline:
                 raise WaitTimeout(f"Operation {operation_id} is not over after {timeout:g} s.")
+
+
+def reread_after(operation: Operation | None) -> float:
+    """Return in how many seconds to read an operation anew; None: the API did not answer."""
+    if operation is None:
+        return AWAY_SECONDS
+    return MOVING_SECONDS if operation.moving else REREAD_SECONDS
 
 
 def read_operation(client: ApiClient, operation_id: str) -> Answer[Operation] | None:
@@ -139,7 +149,7 @@ def _step_after(step: Step, fields: dict[str, JsonValue]) -> Step | None:
     wire |= {key: fields[key] for key in _STEP_FIELDS if fields.get(key) is not None}
     if wire["state"] == "running":
         if (wire["attempt"] or 0) > step.attempt:
-            wire |= {"startedAt": fields.get("startedAt") or at, "finishedAt": None}
+            wire |= {"startedAt": fields.get("startedAt") or at, "finishedAt": None, "transfer": None}
         wire["startedAt"] = wire["startedAt"] or at
     elif wire["state"] in STEP_ENDED:
         wire["finishedAt"] = fields.get("finishedAt") or wire["finishedAt"] or at

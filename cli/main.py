@@ -86,6 +86,7 @@ app.add_typer(access_keys.audit, name="audit", help="Who did what.")
 app.command("doctor")(doctor.doctor)
 app.command(
     "admin",
+    cls=admin.AdminCommand,
     context_settings={
         "allow_extra_args": True,
         "ignore_unknown_options": True,

@@ -12,6 +12,8 @@ from pydantic.alias_generators import to_camel
 
 TERMINAL_STATES: Final = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
 STEP_ENDED: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
+_MOVES_DATA: Final = frozenset({"capture", "load"})
+"""Kinds of steps that stream a service's data."""
 
 
 class ApiModel(BaseModel):
@@ -65,6 +67,17 @@ class Evidence(ApiModel):
         return value.splitlines() if isinstance(value, str) else value
 
 
+class Transfer(ApiModel):
+    """How far an attempt is with the data it moves; what is not known is None."""
+
+    kind: str = ""
+    service: str = ""
+    stream: str = ""
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    bytes_per_second: int | None = None
+
+
 class Step(ApiModel):
     """One step of an operation's graph."""
 
@@ -79,6 +92,12 @@ class Step(ApiModel):
     failure: Failure | None = None
     blocked_by: tuple[Blocker, ...] = ()
     output: dict[str, JsonValue] = {}
+    transfer: Transfer | None = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether it is a step that streams data, and runs."""
+        return self.state == "running" and self.kind in _MOVES_DATA
 
     @property
     def trouble(self) -> str:
@@ -146,6 +165,11 @@ class Operation(ApiModel):
     changes: tuple[ServiceChange, ...] = ()
     workflow_id: str | None = None
     temporal_url: str | None = None
+
+    @property
+    def moving(self) -> bool:
+        """Whether one of its steps streams data."""
+        return any(step.moving for step in self.steps)
 
     @property
     def terminal(self) -> bool:

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from cli.models import ApiModel, TemplateParameter
 
 
@@ -26,3 +28,4 @@ class SeedPackage(ApiModel):
     image: str | None = None
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
+    http: dict[str, JsonValue] | None = None

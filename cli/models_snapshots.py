@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from cli.models import ApiModel
+from cli.models import ApiModel, Transfer
 
 
 class SnapshotComponent(ApiModel):
@@ -14,6 +14,8 @@ class SnapshotComponent(ApiModel):
     consistency: str = ""
     quiesced: bool = False
     captured_at: datetime | None = None
+    instead_of: str | None = None
+    because: str | None = None
     plain_bytes: int = 0
     stored_bytes: int = 0
 
@@ -52,6 +54,7 @@ class Snapshot(ApiModel):
     expires_at: datetime | None = None
     last_verified_at: datetime | None = None
     verified_level: int | None = None
+    standing: str | None = None
     components: tuple[SnapshotComponent, ...] = ()
 
 
@@ -74,6 +77,7 @@ class Verification(ApiModel):
     checks: tuple[VerificationCheck, ...] = ()
     environment_id: str | None = None
     operation_id: str | None = None
+    transfer: Transfer | None = None
     requested_by: str = ""
     created_at: datetime | None = None
     finished_at: datetime | None = None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.completion import environment_names
+from cli.completion import environment_names, operation_ids, service_names
 from cli.errors import UsageFault
 from cli.output import OutputFormat
 from cli.text import seconds_of
@@ -38,7 +38,14 @@ EnvironmentArgument = Annotated[
         metavar="NAME|ID", help="Name or id of the environment.", autocompletion=environment_names
     ),
 ]
-OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="Id of the operation (op_...).")]
+OperationArgument = Annotated[
+    str,
+    typer.Argument(metavar="OPERATION", help="Id of the operation (op_...).", autocompletion=operation_ids),
+]
+ServiceArgument = Annotated[
+    str, typer.Argument(metavar="SERVICE", help="Name of the service.", autocompletion=service_names)
+]
+"""Of the environment that stands before it, as `environment`."""
 BlueprintFile = Annotated[
     Path,
     typer.Option("--file", "-f", metavar="FILE", help="Blueprint in YAML or JSON; - reads standard input."),

@@ -2,6 +2,7 @@
 
 # ruff: noqa: PLC0415 - yaml and pydantic are loaded when they are needed, so that --help is quick
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -49,6 +50,11 @@ def to_yaml(raw: "JsonValue") -> str:
 
     text: str = yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
     return text
+
+
+def live_terminal() -> bool:
+    """Return whether stderr is a terminal on which something can be drawn anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
 
 
 def tell(*lines: str) -> None:

@@ -1,16 +1,15 @@
 """Showing an operation as it goes on: a live list on a terminal, one line per change elsewhere. To stderr."""
 
 # ruff: noqa: PLC0415 - rich is loaded only for a terminal
-import os
-import sys
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from cli.follow import Observer
 from cli.models import Operation, Step
-from cli.output import tell
+from cli.output import live_terminal, tell
 from cli.text import duration, elapsed, plain
+from cli.transfers import Lines, shown
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -42,8 +41,7 @@ def progress_view(*, quiet: bool = False, screen: bool = False) -> ProgressView:
     """
     if quiet:
         return SilentView()
-    live = sys.stderr.isatty() and os.environ.get("TERM", "") not in {"", "dumb"}
-    return LiveView(screen=screen) if live else PlainView()
+    return LiveView(screen=screen) if live_terminal() else PlainView()
 
 
 class SilentView(ProgressView):
@@ -66,6 +64,7 @@ class PlainView(ProgressView):
         self._seen: dict[str, tuple[str, int, str]] = {}
         self._state = ""
         self._away = False
+        self._bytes = Lines()
 
     def updated(self, operation: Operation) -> None:
         """Print what differs from what was printed."""
@@ -76,6 +75,9 @@ class PlainView(ProgressView):
             if step.state != "pending" and self._seen.get(step.name) != now:
                 self._line(step.state, f"{step.name}{_remarks(step)}")
             self._seen[step.name] = now
+            moved = self._bytes.due(step.name, step.transfer) if step.moving and step.transfer else None
+            if moved is not None:
+                self._line(step.state, f"{step.name}  {moved}")
         if operation.state != self._state and operation.terminal:
             took = elapsed(operation.started_at or operation.created_at, operation.finished_at)
             self._line(operation.state, f"{operation.kind} {operation.id}{f' ({took})' if took else ''}")
@@ -151,7 +153,7 @@ class LiveView(ProgressView):
                 Text(mark, style=style),
                 Text(plain(step.name), style="dim" if step.state == "pending" else ""),
                 Text(took, style="dim"),
-                Text(plain(_notes(step)), style=_note_style(step)),
+                _beside(step),
             )
         hidden = len(operation.steps) - len(steps)
         more = [Text(f"  … {hidden} more steps", style="dim")] if hidden else []
@@ -171,6 +173,18 @@ class LiveView(ProgressView):
         if self._away is not None and self._away >= QUIET_AWAY_SECONDS:
             head.append(f"  the API does not answer for {duration(self._away)}", style="yellow")
         return head
+
+
+def _beside(step: Step) -> "RenderableType":
+    from rich.table import Table
+    from rich.text import Text
+
+    notes = Text(plain(_notes(step)), style=_note_style(step))
+    if not step.moving or step.transfer is None:
+        return notes
+    row = Table.grid(padding=(0, 1))
+    row.add_row(*([notes] if notes else []), shown(step.transfer))
+    return row
 
 
 def visible_steps(operation: Operation, room: int) -> list[Step]:

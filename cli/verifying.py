@@ -10,6 +10,7 @@ from cli.client import Answer, ApiClient
 from cli.errors import ApiUnreachable, ExitCode, Interrupted, WaitTimeout
 from cli.models_snapshots import Verification
 from cli.output import tell
+from cli.transfers import TransferView
 
 PERIOD_SECONDS: Final = 1.0
 _RUNNING: Final = "running"
@@ -31,14 +32,16 @@ def wait_for(
     deadline = None if timeout is None else time.monotonic() + timeout
     tell(f"Verification {verification.id} of {snapshot_id} accepted.")
     try:
-        while True:
-            answer = client.verification(snapshot_id, verification.id)
-            if answer.value.state != _RUNNING:
-                return answer
-            if deadline is not None and time.monotonic() + PERIOD_SECONDS > deadline:
-                late = f"Verification {verification.id} is not over after {timeout:g} s. It goes on."
-                raise WaitTimeout(late, hints=hints)
-            sleep(PERIOD_SECONDS)
+        with TransferView(f"verifying {snapshot_id}", verification.created_at) as view:
+            while True:
+                answer = client.verification(snapshot_id, verification.id)
+                view.updated(answer.value.transfer)
+                if answer.value.state != _RUNNING:
+                    return answer
+                if deadline is not None and time.monotonic() + PERIOD_SECONDS > deadline:
+                    late = f"Verification {verification.id} is not over after {timeout:g} s. It goes on."
+                    raise WaitTimeout(late, hints=hints)
+                sleep(PERIOD_SECONDS)
     except KeyboardInterrupt:
         raise Interrupted(f"Stopped waiting. Verification {verification.id} goes on.", hints=hints) from None
     except ApiUnreachable as away:

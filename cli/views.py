@@ -31,6 +31,7 @@ from cli.models import (
 )
 from cli.problems import fault_lines
 from cli.text import age, columns, elapsed, pairs, plain
+from cli.transfers import told
 
 
 def environment_list(environments: Sequence[Environment]) -> list[str]:
@@ -162,6 +163,7 @@ def operation(item: Operation) -> list[str]:
             ("Snapshot", item.snapshot_id),
             ("Requested by", item.requested_by),
             ("Progress", f"{item.progress.done}/{item.progress.total} steps" if item.progress else None),
+            ("Data", "; ".join(told(step.transfer) for step in item.steps if step.transfer)),
             ("Took", elapsed(item.started_at, item.finished_at)),
             ("Workflow", item.workflow_id),
             ("Temporal UI", item.temporal_url),

@@ -1,5 +1,6 @@
 """Tables of seed packages."""
 
+import json
 from collections.abc import Sequence
 
 from cli.models import Operation
@@ -34,7 +35,7 @@ def package(found: SeedPackage) -> list[str]:
         ]
         for each in found.parameters
     ]
-    runs = found.script if found.script is not None else " ".join(_job(found))
+    runs = found.script if found.script is not None else _request(found) or " ".join(_job(found))
     return [
         *package_list([found]),
         "",
@@ -54,3 +55,11 @@ def outcome(operation: Operation, environment: str) -> str:
 
 def _job(found: SeedPackage) -> list[str]:
     return [each for each in (found.image, *found.command, *found.args) if each]
+
+
+def _request(found: SeedPackage) -> str:
+    """What is sent, as the package was published with it."""
+    if found.http is None:
+        return ""
+    said = {key: value for key, value in found.http.items() if value not in (None, [], {})}
+    return json.dumps(said, indent=2, ensure_ascii=False)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from cli.models_snapshots import Snapshot, SnapshotPolicy, Verification
 from cli.text import age, binary, columns, duration, pairs
+from cli.transfers import told
 
 
 def snapshot_list(snapshots: Sequence[Snapshot]) -> list[str]:
@@ -46,6 +47,7 @@ def snapshot(found: Snapshot) -> list[str]:
             ("Expires", _left(found.expires_at)),
             ("Verified", _verified(found)),
             ("Operation", found.operation_id),
+            ("Stands", found.standing),
         ]
     )
     rows = [
@@ -62,6 +64,12 @@ def snapshot(found: Snapshot) -> list[str]:
     if rows:
         header = ["SERVICE", "STORE", "ENGINE", "CONSISTENCY", "DATA", "STORED"]
         lines += ["", *columns(header, rows)]
+    fallen = [each for each in found.components if each.instead_of is not None]
+    if fallen:
+        lines.append("")
+    lines += [
+        f"{each.service}: {each.engine} instead of {each.instead_of}. {each.because}" for each in fallen
+    ]
     return lines
 
 
@@ -108,6 +116,7 @@ def verification(found: Verification) -> list[str]:
             ("Level", str(found.level)),
             ("State", found.state),
             ("Looked at", str(len(found.checks)) if found.state != "running" else None),
+            ("Data", None if found.transfer is None else told(found.transfer)),
             ("Environment", found.environment_id),
             ("Operation", found.operation_id),
         ]

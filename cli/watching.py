@@ -10,15 +10,13 @@ from pydantic import JsonValue, ValidationError
 
 from cli.client import ApiClient
 from cli.errors import Interrupted
-from cli.follow import fold, read_operation
+from cli.follow import fold, read_operation, reread_after
 from cli.models import LogEntry, Operation
 from cli.output import tell
 from cli.progress import QUIET_AWAY_SECONDS, ProgressView, progress_view
 from cli.stream import Connected, Event, EventFeed, Lost, Refused
 
 _TICK_SECONDS: Final = 1.0
-_REREAD_SECONDS: Final = 20.0
-"""Without events for so long the operation is read anew, as `follow` does."""
 
 
 def watch_environment(client: ApiClient, environment_id: str) -> None:
@@ -56,6 +54,7 @@ def _watch(client: ApiClient, environment_id: str, view: ProgressView) -> None:
                         reread = changed.terminal and operation is not None and not operation.terminal
                         operation = changed
                         view.updated(changed)
+                        reread_at = min(reread_at, time.monotonic() + reread_after(changed))
                 case Lost(away=away):
                     view.lost(away)
                 case Refused(error=error):
@@ -64,7 +63,7 @@ def _watch(client: ApiClient, environment_id: str, view: ProgressView) -> None:
                     pass
             if reread and wanted is not None:
                 answer = read_operation(client, wanted)
-                reread_at = time.monotonic() + (_TICK_SECONDS if answer is None else _REREAD_SECONDS)
+                reread_at = time.monotonic() + reread_after(None if answer is None else answer.value)
                 if answer is not None:
                     operation = answer.value
                     view.updated(operation)

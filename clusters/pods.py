@@ -226,7 +226,7 @@ class PodAccess(ClusterCore):
 
     def tunnel(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Tunnel]:
         """Open a TCP connection to a port of a running pod; see `clusters.tunnel`."""
-        return open_tunnel(self._connection, namespace, pod, port)
+        return open_tunnel(self._connection, namespace, pod, port, before=self._guard)
 
     def converse(
         self,

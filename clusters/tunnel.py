@@ -5,7 +5,7 @@ it rewrites links in pages and `Location` to addresses of its own, and its 502 a
 application's.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
@@ -19,12 +19,17 @@ _PROTOCOL: Final = "v4.channel.k8s.io"
 _DATA, _ERROR = b"\x00", b"\x01"
 _CHUNK: Final = 65_536
 _FAREWELL: Final = 0.5
+_NOT_LISTENING: Final = b"connection refused"
 _GREETING: Final = 2
 """Each channel begins with the port, two bytes."""
 
 
 class Refused(ClusterError):
     """Nothing listens on that port of the pod, or the node could not reach it."""
+
+
+class NotListening(Refused):
+    """Nothing listens on that port of the pod: not a byte has come to anybody."""
 
 
 class Cut(ClusterError):
@@ -71,13 +76,16 @@ class Tunnel:
                 if len(frame) <= 1 + _GREETING:
                     continue
             if channel == _ERROR[0]:
-                raise Refused(bounded(f"{self._what} takes no connection: {_reason(frame[1:])}"))
+                kind = NotListening if _NOT_LISTENING in frame else Refused
+                raise kind(bounded(f"{self._what} takes no connection: {_reason(frame[1:])}"))
             if len(frame) > 1:
                 return frame[1:]
 
 
 @asynccontextmanager
-async def open_tunnel(connection: Connection, namespace: str, pod: str, port: int) -> AsyncIterator[Tunnel]:
+async def open_tunnel(
+    connection: Connection, namespace: str, pod: str, port: int, *, before: Callable[[], None] | None
+) -> AsyncIterator[Tunnel]:
     """Open a connection to a port of a running pod for as long as the context lasts; never tried twice.
 
     Raises `NotFound` without the pod, `Forbidden`, `Unavailable`. That nothing listens is known only later:
@@ -90,7 +98,7 @@ async def open_tunnel(connection: Connection, namespace: str, pod: str, port: in
             path,
             [("ports", str(port))],
             protocol=_PROTOCOL,
-            before=None,
+            before=before,
             # Whoever reads slowly leaves pings unanswered, and is slow, not gone.
             heartbeat=None,
             farewell=_FAREWELL,
@@ -102,7 +110,7 @@ async def open_tunnel(connection: Connection, namespace: str, pod: str, port: in
 
 def _reason(text: bytes) -> str:
     """What the node says without the paths of the node that stand before it, which are nobody's business."""
-    if b"connection refused" in text:
+    if _NOT_LISTENING in text:
         # Tried over IPv4 and IPv6; this one is why, whatever the last one was.
         return "connection refused"
     return text.decode(errors="replace").strip().rsplit(": ", 1)[-1]

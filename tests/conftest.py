@@ -1,7 +1,13 @@
 """What holds for every test."""
 
+import gc
+from collections.abc import Iterator
+from typing import Any, Final
+
 import pytest
 import structlog
+from sqlalchemy import Dialect, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -10,3 +16,47 @@ def plain_tracebacks() -> None:
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     processors = structlog.get_config()["processors"]
     structlog.configure(processors=[*processors[:-1], renderer])
+
+
+@pytest.fixture(autouse=True, scope="session")
+def statements_compiled_once() -> Iterator[None]:
+    """Compile each statement once in this process; every test has engines of its own, which would each do so.
+
+    The statements of an engine are kept by its dialect: engines of one kind get the dialect and the store of
+    the first of them that connected, which made the dialect ready.
+    """
+    ready: dict[type[Dialect], tuple[Dialect, Any]] = {}
+
+    def sharing(*arguments: Any, **options: Any) -> AsyncEngine:
+        made = create_async_engine(*arguments, **options)
+        plain = made.sync_engine
+        kind = type(plain.dialect)
+        if kind in ready:
+            plain.dialect, plain._compiled_cache = ready[kind]
+        else:
+            own = (plain.dialect, plain._compiled_cache)
+            event.listen(plain, "connect", lambda *_: ready.setdefault(kind, own))
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("activities.db.engine.create_async_engine", sharing)
+        yield
+
+
+SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow"}
+"""Marks of tests by their fixtures: each starts a server, ten seconds of processor time in a test process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by the servers that they need: one that is forgotten would start its server in test-fast."""
+    for item in items:
+        for fixture, mark in SERVERS.items():
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(mark)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting made out of later garbage collections: a full one goes through it for 0.3 s."""
+    gc.collect()
+    gc.freeze()

@@ -83,12 +83,14 @@ async def on_state(
     activity: Callable[[Any, Request], Coroutine[Any, Any, Answer]],
     request: Request,
     *,
-    step: str,
+    step: str | None,
     summary: str,
+    local_retry_threshold: timedelta | None = None,
 ) -> Answer:
     """Run `activity` on Perdure's own state: a local one, repeated until the database answers.
 
-    Raises `StepFailed` when what is asked for cannot be had, however often it is asked for.
+    Raises `StepFailed` when what is asked for cannot be had, however often it is asked for. `step`: None
+    before there are any. `local_retry_threshold`: back-off up to here makes no timers in history.
     """
     try:
         return await workflow.execute_local_activity_method(
@@ -96,6 +98,7 @@ async def on_state(
             request,
             start_to_close_timeout=LEDGER_TIMEOUT,
             retry_policy=LEDGER_RETRY,
+            local_retry_threshold=local_retry_threshold,
             summary=summary,
         )
     except FailureError as error:
@@ -131,7 +134,7 @@ async def unless(interrupted: Callable[[], bool], work: Coroutine[Any, Any, Answ
     return None if stopped and task.cancelled() else task.result()
 
 
-def as_failure(error: FailureError, step: str, cluster: str) -> Failure:
+def as_failure(error: FailureError, step: str | None, cluster: str) -> Failure:
     """Translate what the engine reports of an activity into the failure that people see."""
     if _nobody_serves(error):
         return failure(

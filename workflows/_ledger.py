@@ -10,6 +10,7 @@ from typing import Final
 
 from temporalio import workflow
 
+from workflows._cluster import on_state
 from workflows._options import LEDGER_RETRY, LEDGER_TIMEOUT
 from workflows.contracts.operation import (
     LedgerActivities,
@@ -28,6 +29,10 @@ _NO_WAIT_FOR_TIMERS: Final = timedelta(minutes=1)
 """Back-off up to here stays inside the workflow task's heartbeats instead of becoming timers in history."""
 
 
+UNDO: Final = "undo"
+"""What a failure while an operation is taken back names as its step."""
+
+
 class LedgerWriter:
     """The ledger of one running operation."""
 
@@ -43,14 +48,13 @@ class LedgerWriter:
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self) -> OperationPlan:
-        """Move the operation to running and return its plan."""
-        return await workflow.execute_local_activity_method(
+        """Move the operation to running and return its plan. Raises StepFailed when it cannot be had."""
+        return await on_state(
             LedgerActivities.begin,
             self._operation,
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
-            local_retry_threshold=_NO_WAIT_FOR_TIMERS,
+            step=None,
             summary="begin: accepted → running",
+            local_retry_threshold=_NO_WAIT_FOR_TIMERS,
         )
 
     def start(self) -> None:
@@ -80,22 +84,20 @@ class LedgerWriter:
         await workflow.wait_condition(lambda: self._written >= target)
 
     async def pre_image(self) -> RecordedPreImage:
-        """Read back what was there before the operation."""
-        return await workflow.execute_local_activity_method(
-            LedgerActivities.pre_image,
-            self._operation,
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
-            summary="read what was there before",
+        """Read back what was there before the operation. Raises StepFailed."""
+        return await on_state(
+            LedgerActivities.pre_image, self._operation, step=UNDO, summary="read what was there before"
         )
 
-    async def seal_secrets(self, revision: int | None = None) -> SealedSecrets:
-        """Return the environment's secret values, sealed for its cluster; `revision`: those that it uses."""
-        return await workflow.execute_local_activity_method(
+    async def seal_secrets(self, step: str, revision: int | None = None) -> SealedSecrets:
+        """Return the environment's secret values, sealed for its cluster; `revision`: those that it uses.
+
+        Raises StepFailed when there is no key for them.
+        """
+        return await on_state(
             LedgerActivities.seal_secrets,
             SealSecrets(operation_id=self._operation.operation_id, revision=revision),
-            start_to_close_timeout=LEDGER_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
+            step=step,
             summary="seal secret values for the cluster",
         )
 

@@ -114,7 +114,11 @@ class OperationFrame(ABC):
         return result
 
     async def _story(self) -> OperationResult:
-        plan = await self.ledger.begin()
+        try:
+            plan = await self.ledger.begin()
+        except StepFailed as failed:
+            # Nothing has begun: there is no plan to go by, and nothing to take back.
+            return await self._finish(failed.failure, None, cancelled=False)
         if not plan.proceed:
             self.show("Ended before it began: it was cancelled, or the environment is being deleted.")
             return OperationResult(operation_id=self.operation.operation_id, state=OperationState.CANCELLED)

@@ -9,6 +9,7 @@ from temporalio import workflow
 
 from workflows._cluster import StepFailed, on_cluster
 from workflows._graph import run_graph
+from workflows._ledger import UNDO
 from workflows._operation import OperationFrame
 from workflows._options import (
     ENDPOINTS_DEADLINE,
@@ -81,9 +82,9 @@ class ServicesFrame(OperationFrame):
 
     async def undo(self, plan: OperationPlan) -> Cleanup:
         """Delete what was not there before, re-apply what was, and see it ready again if it was."""
-        recorded = await self.ledger.pre_image()
-        before = _before(plan, recorded)
         try:
+            recorded = await self.ledger.pre_image()
+            before = _before(plan, recorded)
             if before is not None:
                 await self._restore_secrets(plan, before)
             cleanup = await on_cluster(
@@ -94,7 +95,7 @@ class ServicesFrame(OperationFrame):
                     restore=before.restore if before is not None else (),
                 ),
                 cluster=plan.context.cluster,
-                step="undo",
+                step=UNDO,
                 summary=f"undo operation in {plan.context.namespace}",
                 attempt_limit=UNDO_TOTAL,
                 total_limit=UNDO_TOTAL,
@@ -192,7 +193,7 @@ class ServicesFrame(OperationFrame):
         return any(service.name not in planned for service in self._blueprint.services)
 
     async def _apply_secrets(self, plan: OperationPlan, step: PlannedStep) -> Output:
-        sealed = await self.ledger.seal_secrets()
+        sealed = await self.ledger.seal_secrets(step.name)
         request = _sealed(plan.context, self._blueprint, sealed, step.name)
         await self._write_secrets(request, step.name)
         return {"secrets": len(request.secrets), "pullSecrets": len(request.pull_secrets)}
@@ -265,7 +266,7 @@ class ServicesFrame(OperationFrame):
         self, plan: OperationPlan, step: PlannedStep, until: Until, deadline: datetime
     ) -> ServiceDeployed:
         service = self._blueprint.service(step.service or "")
-        init = None if until is Until.STARTED else _init(plan, manifests.running_as(service))
+        init = None if until is Until.STARTED else self._init(plan, manifests.running_as(service))
         return await on_cluster(
             ProvisionActivities.deploy_service,
             DeployService(
@@ -291,6 +292,12 @@ class ServicesFrame(OperationFrame):
             # The activity keeps the deadline itself, with the reason at hand; this bounds one that hangs.
             attempt_limit=timedelta(seconds=service.ready_timeout_seconds) + INIT_BUDGET,
         )
+
+    def _init(self, plan: OperationPlan, service: Service) -> InitScript | None:
+        """What is run when a service is ready, once; nothing of it ran before its data were captured."""
+        if service.name in plan.overrides.loaded:
+            return None
+        return init_script(plan, service)
 
     def _overrides(self, plan: OperationPlan) -> Overrides:
         """What is laid over the Blueprint when a service is deployed."""
@@ -365,10 +372,10 @@ class ServicesFrame(OperationFrame):
         """Put back the values that the revision before used; only what an update changed needs that."""
         if plan.change is None or plan.change.revision == plan.context.revision:
             return
-        sealed = await self.ledger.seal_secrets(plan.change.revision)
-        request = _sealed(before.context, before.blueprint, sealed, "undo")
+        sealed = await self.ledger.seal_secrets(UNDO, plan.change.revision)
+        request = _sealed(before.context, before.blueprint, sealed, UNDO)
         if request.secrets or request.pull_secrets:
-            await self._write_secrets(request, "undo")
+            await self._write_secrets(request, UNDO)
 
     async def _settle(self, plan: OperationPlan, before: "_Before") -> tuple[str, ...]:
         """Wait until what was put back runs as it did; say what does not."""
@@ -396,7 +403,7 @@ class ServicesFrame(OperationFrame):
                     replacement=_replacement(plan, service.name, only=plan.context.revision),
                 ),
                 cluster=before.context.cluster,
-                step="undo",
+                step=UNDO,
                 summary=f"{service.name}: back to revision {before.context.revision}",
                 attempt_limit=limit + SHORT_STEP,
             )
@@ -507,20 +514,21 @@ def _sealed(
     )
 
 
-def _init(plan: OperationPlan, service: Service) -> InitScript | None:
-    """Return a service's init as the cluster's worker takes it."""
-    if service.init is None or service.name in plan.overrides.loaded:
+def init_script(plan: OperationPlan, service: Service, *, anew: bool = False) -> InitScript | None:
+    """Return a service's init as the cluster's worker takes it; `anew`: once more, once in this operation."""
+    if service.init is None:
         return None
     key = f"{plan.context.environment_id}/{service.name}"
+    run = f"{key}/{plan.context.operation_id}" if anew else ""
     match service.init.type:
         case InitType.SQL if manifests.desired_replicas(service, plan.overrides) == 0:
             # There is no pod to run it in; it runs when there is one again.
             return None
         case InitType.SQL:
-            return InitScript(key=key, sql=service.init.script, store=service.store)
+            return InitScript(key=key, sql=service.init.script, store=service.store, run=run)
         case InitType.SHELL:
             return InitScript(
-                key=key, job=manifests.shell_job(plan.context, service, service.init.script, key)
+                key=key, job=manifests.shell_job(plan.context, service, service.init.script, run or key)
             )
         case _:
             assert_never(service.init.type)

@@ -16,11 +16,19 @@ from workflows.contracts.operation import (
     OperationPlan,
     OperationResult,
 )
-from workflows.contracts.seed import SEED_ENVIRONMENT, SeedActivities, SeedByJob, SeedBySql, SeedDone
+from workflows.contracts.seed import (
+    SEED_ENVIRONMENT,
+    SeedActivities,
+    SeedByHttp,
+    SeedByJob,
+    SeedBySql,
+    SeedDone,
+)
 from workflows.domain import manifests
 from workflows.domain.environment import ObjectName
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
 from workflows.domain.seeds import SeedRun, SeedType
+from workflows.domain.seeds_http import tcp_port
 
 
 @workflow.defn(name=SEED_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -64,6 +72,8 @@ class SeedEnvironment(AsideFrame):
                 done = await self._run_sql(plan, step, run)
             case SeedType.SHELL | SeedType.JOB:
                 done = await self._run_job(plan, step, run)
+            case SeedType.HTTP:
+                done = await self._send_http(plan, step, run)
             case _:
                 assert_never(run.content.type)
         told: Output = {"outcome": str(done.outcome), "digest": run.digest}
@@ -71,6 +81,9 @@ class SeedEnvironment(AsideFrame):
             told["package"] = run.package
         if done.job:
             told["job"] = done.job
+        if done.key:
+            told["idempotencyKey"] = done.key
+            told["status"] = done.status
         return told
 
     async def _run_sql(self, plan: OperationPlan, step: PlannedStep, run: SeedRun) -> SeedDone:
@@ -89,6 +102,29 @@ class SeedEnvironment(AsideFrame):
             cluster=plan.context.cluster,
             step=step.name,
             summary=f"{_title(run)} in {service.name}: SQL",
+            attempt_limit=INIT_BUDGET,
+            total_limit=SEED_TOTAL,
+        )
+
+    async def _send_http(self, plan: OperationPlan, step: PlannedStep, run: SeedRun) -> SeedDone:
+        service = manifests.running_as(self._blueprint.service(run.service))
+        asked = run.content.http
+        port = None if asked is None else tcp_port(service, asked.port)
+        assert asked is not None  # noqa: S101 - looked at when it was accepted
+        assert port is not None  # noqa: S101
+        return await on_cluster(
+            SeedActivities.send_http,
+            SeedByHttp(
+                context=plan.context,
+                run=run,
+                workload=ObjectName(kind=manifests.workload_kind(service), name=service.name),
+                port=port.container_port,
+                label=manifests.seed_label(run),
+                ready_by=workflow.now() + SEED_READY,
+            ),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{_title(run)} to {service.name}: {asked.method}",
             attempt_limit=INIT_BUDGET,
             total_limit=SEED_TOTAL,
         )

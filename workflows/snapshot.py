@@ -1,6 +1,8 @@
 """SnapshotEnvironment: takes an environment's configuration and data at one time."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Final
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
@@ -44,13 +46,30 @@ from workflows.domain.snapshot import (
     Component,
     Consistency,
     Engine,
+    above,
     at_best,
     consistency,
+    fallen_back,
     grade,
     reaches,
     scope,
 )
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent
+
+_HOLDS_VOLUMES: Final = "holds-volumes"
+"""Patch: hooks hold services still for what the storage cuts, too. Snapshots that began before it did not."""
+_EXPECTS_VOLUMES: Final = "expects-volumes"
+"""Patch: that the storage will have something of a snapshot is written down before it has."""
+_STORAGE_FAILS: Final = frozenset(
+    {
+        FailureKind.CONFIG_MISSING,
+        FailureKind.FORBIDDEN,
+        FailureKind.POLICY_DENIED,
+        FailureKind.TIMEOUT,
+        FailureKind.VOLUME_UNAVAILABLE,
+    }
+)
+"""After which another engine is tried: they say nothing about the service or the cluster as a whole."""
 
 
 @workflow.defn(name=SNAPSHOT_ENVIRONMENT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -65,6 +84,8 @@ class SnapshotEnvironment(AsideFrame):
     def __init__(self, operation: OperationInput) -> None:
         super().__init__(operation)
         self._surveyed = Surveyed(components=())
+        self._components: tuple[Component, ...] = ()
+        self._fallen: dict[str, tuple[Engine, str]] = {}
         self._keys = ComponentKeys(keys={})
         self._stored: dict[str, StoredComponent] = {}
         self._quiesced: tuple[Service, ...] = ()
@@ -121,19 +142,17 @@ class SnapshotEnvironment(AsideFrame):
             total_limit=SHORT_STEP_TOTAL,
         )
         self._quiesced = tuple(manifests.running_as(each) for each in quiesce_order(self._blueprint))
-        best = at_best(self._surveyed.components, {each.name for each in self._quiesced})
-        _check_floor(run, best, step, "can be")
-        streamed = tuple(each.service for each in self._surveyed.components if each.streams)
-        if streamed:
-            self._keys = await on_state(
-                SnapshotLedgerActivities.component_keys,
-                ComponentKeysWanted(
-                    operation_id=self.operation.operation_id, snapshot_id=run.snapshot_id, services=streamed
-                ),
+        self._components = above(self._surveyed.components, run.floor, self._hooked)
+        _check_floor(run, at_best(self._components, self._hooked), step, "can be")
+        await self._ask_for_keys(plan, step)
+        if any(each.by_storage for each in self._components) and workflow.patched(_EXPECTS_VOLUMES):
+            await on_state(
+                SnapshotLedgerActivities.expect_volumes,
+                run.snapshot_id,
                 step=step.name,
-                summary="keys for what will be stored",
+                summary="the storage will have something of it",
             )
-        chosen: Output = {each.service: str(each.engine) for each in self._surveyed.components}
+        chosen: Output = {each.service: str(each.engine) for each in self._components}
         if self._surveyed.unread:
             # No service has a name with upper case letters.
             chosen["storageNotRead"] = ", ".join(self._surveyed.unread)
@@ -145,53 +164,138 @@ class SnapshotEnvironment(AsideFrame):
             # It keeps data, and nobody can take it: the whole is no better than that.
             graded = grade(Captured(component))
             return {"engine": str(component.engine), "consistency": str(graded), "parts": 0, "storedBytes": 0}
-        if component.by_storage:
-            return await self._capture_volumes(plan, step, component)
-        if self._quiesced:
+        while component.service not in self._stored:
+            try:
+                await self._take(plan, step, component)
+            except StepFailed as failed:
+                # What cannot be had otherwise fails here.
+                self._fall_back(plan, step, component, failed)
+                await self._ask_for_keys(plan, step)
+                component = self._component(step)
+        return self._captured_output(self._stored[component.service])
+
+    def _captured_output(self, stored: StoredComponent) -> Output:
+        output: Output = {"engine": str(stored.engine), "consistency": str(stored.consistency)}
+        if stored.volumes:
+            output["volumes"] = len(stored.volumes)
+        else:
+            output |= {"parts": len(stored.parts), "storedBytes": stored.stored_bytes}
+        if self._frozen_ms:
+            output["longestFrozenMs"] = max(self._frozen_ms.values())
+        if stored.instead_of is not None:
+            output |= {"insteadOf": str(stored.instead_of), "because": stored.because}
+        return output
+
+    async def _take(self, plan: OperationPlan, step: PlannedStep, component: Component) -> None:
+        if component.by_storage and not self._holds_volumes:
+            await self._capture_volumes(plan, step, component)
+        elif self._quiesced:
             await self._capture_together(plan, step)
         else:
             await self._capture_alone(plan, step, component)
-        stored = self._stored[component.service]
-        output: Output = {
-            "engine": str(stored.engine),
-            "consistency": str(stored.consistency),
-            "parts": len(stored.parts),
-            "storedBytes": stored.stored_bytes,
-        }
-        if self._frozen_ms:
-            output["longestFrozenMs"] = max(self._frozen_ms.values())
-        return output
+
+    @property
+    def _hooked(self) -> frozenset[str]:
+        """The services that hooks hold still."""
+        return frozenset(each.name for each in self._quiesced)
+
+    @property
+    def _holds_volumes(self) -> bool:
+        """Whether services are held still while the storage cuts, too."""
+        return bool(self._quiesced) and workflow.patched(_HOLDS_VOLUMES)
+
+    def _fall_back(
+        self, plan: OperationPlan, step: PlannedStep, component: Component, failed: StepFailed
+    ) -> None:
+        """Choose other engines after what the storage could not do; raises when there is none.
+
+        What was to be cut in one window, or in one group, changes together.
+        """
+        cut = [
+            each
+            for each in self._components
+            if each.by_storage
+            and each.service not in self._stored
+            and (
+                self._holds_volumes
+                or each is component
+                or each.engine is component.engine is Engine.CSI_GROUP
+            )
+        ]
+        if not cut or failed.failure.kind not in _STORAGE_FAILS:
+            raise failed
+        floor = _run(plan).floor
+        others = {each.service: fallen_back(each, floor, self._hooked) for each in cut}
+        missing = [each for each in cut if others[each.service] is None]
+        if missing:
+            raise _no_other(missing, failed, floor, step)
+        for each in cut:
+            before = self._fallen.get(each.service)
+            because = failed.failure.message if before is None else f"{before[1]} {failed.failure.message}"
+            self._fallen[each.service] = (each.engine if before is None else before[0], because)
+        self._components = tuple(others.get(each.service) or each for each in self._components)
+
+    async def _ask_for_keys(self, plan: OperationPlan, step: PlannedStep) -> None:
+        """Have keys for what will be streamed, once."""
+        wanted = tuple(
+            each.service for each in self._components if each.streams and each.service not in self._keys.keys
+        )
+        if not wanted:
+            return
+        made = await on_state(
+            SnapshotLedgerActivities.component_keys,
+            ComponentKeysWanted(
+                operation_id=self.operation.operation_id,
+                snapshot_id=_run(plan).snapshot_id,
+                services=wanted,
+            ),
+            step=step.name,
+            summary="keys for what will be stored",
+        )
+        self._keys = ComponentKeys(keys={**self._keys.keys, **made.keys})
+
+    def _keep(self, stored: StoredComponent) -> None:
+        """Keep what was captured, with what it is instead of."""
+        fallen = self._fallen.get(stored.service)
+        if fallen is not None:
+            stored = stored.model_copy(update={"instead_of": fallen[0], "because": fallen[1]})
+        self._stored[stored.service] = stored
 
     async def _capture_alone(self, plan: OperationPlan, step: PlannedStep, component: Component) -> None:
-        self._stored[component.service] = await on_cluster(
-            SnapshotActivities.capture,
-            self._wanted(plan, component),
-            cluster=plan.context.cluster,
-            step=step.name,
-            summary=f"{component.service}: {component.store} by {component.engine}",
-            attempt_limit=CAPTURE_ATTEMPT,
-            total_limit=CAPTURE_TOTAL,
+        self._keep(
+            await on_cluster(
+                SnapshotActivities.capture,
+                self._wanted(plan, component),
+                cluster=plan.context.cluster,
+                step=step.name,
+                summary=f"{component.service}: {component.store} by {component.engine}",
+                attempt_limit=CAPTURE_ATTEMPT,
+                total_limit=CAPTURE_TOTAL,
+            )
         )
 
     async def _capture_together(self, plan: OperationPlan, step: PlannedStep) -> None:
-        """Take all that is streamed, in one window; the first of the steps does it for the others."""
-        streamed = [each for each in self._surveyed.components if each.streams]
-        if all(each.service in self._stored for each in streamed):
-            return
+        """Take all data in one window; the first of the steps does it for the others."""
+        streamed = [each for each in self._components if each.streams]
+        cut = [each for each in self._components if each.by_storage and self._holds_volumes]
         held = ", ".join(each.name for each in self._quiesced)
+        taking = ", ".join(each.service for each in (*streamed, *cut))
         taken = await on_cluster(
             SnapshotActivities.capture_together,
             CaptureTogether(
-                captures=tuple(self._wanted(plan, each) for each in streamed), quiesced=self._quiesced
+                captures=tuple(self._wanted(plan, each) for each in streamed),
+                quiesced=self._quiesced,
+                volumes=tuple(self._wanted_volumes(plan, each) for each in cut),
             ),
             cluster=plan.context.cluster,
             step=step.name,
-            summary=f"{', '.join(each.service for each in streamed)} while {held} is held still"[:180],
+            summary=f"{taking} while {held} is held still"[:180],
             attempt_limit=CAPTURE_ATTEMPT,
             total_limit=CAPTURE_TOTAL,
         )
         self._frozen_ms = taken.frozen_ms
-        self._stored.update({each.service: each for each in taken.components})
+        for each in taken.components:
+            self._keep(each)
 
     def _wanted(self, plan: OperationPlan, component: Component) -> Capture:
         return Capture(
@@ -202,31 +306,30 @@ class SnapshotEnvironment(AsideFrame):
             key=self._keys.keys[component.service],
         )
 
-    async def _capture_volumes(self, plan: OperationPlan, step: PlannedStep, component: Component) -> Output:
-        stored = await on_cluster(
-            SnapshotActivities.capture_volumes,
-            CaptureVolumes(
-                context=plan.context,
-                snapshot_id=_run(plan).snapshot_id,
-                service=manifests.running_as(self._blueprint.service(component.service)),
-                component=component,
-            ),
-            cluster=plan.context.cluster,
-            step=step.name,
-            summary=f"{component.service}: volumes by {component.engine}",
-            attempt_limit=CAPTURE_ATTEMPT,
-            total_limit=CAPTURE_TOTAL,
+    def _wanted_volumes(self, plan: OperationPlan, component: Component) -> CaptureVolumes:
+        return CaptureVolumes(
+            context=plan.context,
+            snapshot_id=_run(plan).snapshot_id,
+            service=manifests.running_as(self._blueprint.service(component.service)),
+            component=component,
         )
-        self._stored[component.service] = stored
-        return {
-            "engine": str(stored.engine),
-            "consistency": str(stored.consistency),
-            "volumes": len(stored.volumes),
-        }
+
+    async def _capture_volumes(self, plan: OperationPlan, step: PlannedStep, component: Component) -> None:
+        self._keep(
+            await on_cluster(
+                SnapshotActivities.capture_volumes,
+                self._wanted_volumes(plan, component),
+                cluster=plan.context.cluster,
+                step=step.name,
+                summary=f"{component.service}: volumes by {component.engine}",
+                attempt_limit=CAPTURE_ATTEMPT,
+                total_limit=CAPTURE_TOTAL,
+            )
+        )
 
     async def _publish(self, plan: OperationPlan, step: PlannedStep) -> Output:
         run = _run(plan)
-        captured = tuple(self._captured(each) for each in self._surveyed.components)
+        captured = tuple(self._captured(each) for each in self._components)
         reached = consistency(captured)
         _check_floor(run, reached, step, "was")
         context = plan.context
@@ -282,7 +385,7 @@ class SnapshotEnvironment(AsideFrame):
             workflow.logger.warning("what was stored could not be removed: %s", failed.failure.message)
 
     def _component(self, step: PlannedStep) -> Component:
-        return next(each for each in self._surveyed.components if each.service == step.service)
+        return next(each for each in self._components if each.service == step.service)
 
     def _captured(self, component: Component) -> Captured:
         stored = self._stored.get(component.service)
@@ -319,3 +422,21 @@ def _check_floor(run: SnapshotRun, reached: Consistency, step: PlannedStep, tens
                 step=step.name,
             )
         )
+
+
+def _no_other(
+    components: Sequence[Component], failed: StepFailed, floor: Consistency | None, step: PlannedStep
+) -> StepFailed:
+    """Return why nothing else is tried: nothing else may be, or it would not be good enough."""
+    if floor is None or not all(each.otherwise for each in components):
+        return failed
+    names = ", ".join(each.service for each in components)
+    tried = " or ".join(sorted({str(engine) for each in components for engine in each.otherwise}))
+    return StepFailed(
+        failure(
+            FailureKind.SNAPSHOT_BELOW_FLOOR,
+            f"{failed.failure.message} Taking {names} by {tried} instead would be below {floor}, "
+            "which was asked for.",
+            step=step.name,
+        )
+    )

@@ -4,6 +4,8 @@ Deleting has two phases: a snapshot is taken out of use in the database, and the
 dies in between leaves a row that says so, for the next sweep.
 """
 
+from typing import Final
+
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
@@ -17,7 +19,15 @@ from workflows._options import (
     SWEEP_STEP,
 )
 from workflows.contracts.snapshot import SnapshotActivities
-from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS, SnapshotsSwept, SnapshotSweepActivities
+from workflows.contracts.sweep_snapshots import (
+    SWEEP_SNAPSHOTS,
+    SnapshotsSwept,
+    SnapshotSweepActivities,
+    Standing,
+)
+
+NOTES_STANDING: Final = "notes-standing"
+"""Patch: a cluster that has not removed all is written down. Sweeps that began before it did not."""
 
 
 @workflow.defn(name=SWEEP_SNAPSHOTS, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -79,6 +89,14 @@ class SweepSnapshots:
                 )
             except StepFailed as failed:
                 workflow.logger.warning("volumes of %s stay: %s", snapshot_id, failed.failure.message)
+                if workflow.patched(NOTES_STANDING):
+                    await workflow.execute_activity_method(
+                        SnapshotSweepActivities.note_standing,
+                        Standing(snapshot_id=snapshot_id, message=failed.failure.message),
+                        start_to_close_timeout=LEDGER_TIMEOUT,
+                        retry_policy=LEDGER_RETRY,
+                        summary=f"{snapshot_id} stands",
+                    )
                 continue
             await workflow.execute_activity_method(
                 SnapshotSweepActivities.forget_volumes,

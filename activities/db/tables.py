@@ -442,8 +442,9 @@ class Snapshot(Table, table=True):
     """What an environment was at one time. `manifest` is NULL until it is published, and tells all of it.
 
     `secrets`: the environment's own values by name, base64 of what the organisation's data key encrypted,
-    with the id of that key. The operation that takes it may be forgotten earlier than it. `removed_at`: when
-    nothing was left of it in the store.
+    with the id of that key. The operation that takes it may be forgotten earlier than it. `at_storage`: a
+    cluster's storage may have something of it; `standing`: what that had not removed when it was last asked
+    to. `removed_at`: when nothing was left of it, there and in the store.
     """
 
     __tablename__ = "snapshots"
@@ -474,6 +475,8 @@ class Snapshot(Table, table=True):
     expires_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_verified_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     verified_level: int | None = None
+    at_storage: bool = False
+    standing: str = ""
     removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 

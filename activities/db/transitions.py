@@ -15,6 +15,7 @@ from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
 from activities.db.repositories.snapshots import settle_snapshot
 from activities.db.repositories.volume_samples import forget_samples
+from activities.db.restored import say_what_became_of_data
 from activities.db.step_changes import cancel_step
 from activities.db.tables import Environment, EventType, Operation, Revision, Step
 from activities.db.timers import reschedule
@@ -30,15 +31,11 @@ from workflows.domain.operations import (
     EnvironmentPhase,
     OperationKind,
     OperationState,
-    StepKind,
     StepState,
 )
 
 _STATUS: Final = {EnvironmentPhase.RUNNING: "True"}
 """Status of the Ready condition by phase, where it is not False."""
-
-DATA_WHOLE: Final = "DataWhole"
-"""Condition of an environment into which a snapshot was loaded: whether all of its data came."""
 
 _SUCCEEDED: Final = {
     OperationKind.PROVISION: (EnvironmentPhase.RUNNING, "Provisioned"),
@@ -143,6 +140,8 @@ async def end_operation(
         if step.state not in TERMINAL_STEP_STATES:
             cancel_step(step, now)
             await step_changed(session, environment, step, steps)
+    if operation.kind not in ASIDE and operation.kind is not OperationKind.DELETE:
+        await say_what_became_of_data(session, environment, operation, steps, reason, now)
     record = operation_record(operation)
     change = record.change if taken_back(record) else None
     if change is not None:
@@ -155,38 +154,9 @@ async def end_operation(
             phase = change.phase
             condition = condition.model_copy(update={"status": _STATUS.get(phase, "False")})
         apply_phase(environment, phase, condition, now)
-    if operation.kind is OperationKind.RESTORE or any(step.kind is StepKind.LOAD for step in steps):
-        _say_whether_data_are_whole(environment, state, steps, reason, now)
     reschedule(environment)
     await operation_changed(session, environment, operation, steps)
     await session.flush()
-
-
-def _say_whether_data_are_whole(
-    environment: Environment,
-    state: OperationState,
-    steps: Sequence[Step],
-    reason: Failure | None,
-    now: datetime,
-) -> None:
-    """Keep the condition that tells of data which were loaded in part, until all of them came.
-
-    Whatever makes the services run again says nothing about that.
-    """
-    begun = [step for step in steps if step.kind is StepKind.LOAD and step.started_at is not None]
-    if state is OperationState.SUCCEEDED:
-        condition = Condition(type=DATA_WHOLE, status="True", reason="Restored", since=now)
-    elif begun:
-        half = ", ".join(step.service or "" for step in begun if step.state is not StepState.SUCCEEDED)
-        message = f"Not loaded to the end: {half}" if half else "Loaded, and something else failed"
-        if reason is not None:
-            message += f" ({reason.message})"
-        condition = Condition(
-            type=DATA_WHOLE, status="False", reason="RestoreFailed", message=message, since=now
-        )
-    else:
-        return
-    apply_phase(environment, environment.phase, condition, now)
 
 
 async def cancel_at_once(

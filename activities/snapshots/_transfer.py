@@ -1,11 +1,11 @@
-"""What capturing and loading share: what went wrong, told as failures, and how far it has come."""
+"""What capturing and loading share: what went wrong, told as failures."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final, NoReturn
 
 from activities._evidence import EvidenceCollector
-from activities._step import Life, application_error
+from activities._step import application_error
 from activities.snapshots.frames import SealBroken
 from activities.storage.objects import ObjectNotFound, StoreUnavailable
 from activities.storage.streams import StreamDamaged
@@ -18,20 +18,6 @@ from workflows.domain.json_reading import text
 STREAM_SECONDS: Final = 12 * 3600.0
 """Longest that one command in a pod may take."""
 _QUOTED: Final = 300
-_MIB: Final = 1024 * 1024
-
-
-def progress_of(life: Life, name: str) -> Callable[[int], None]:
-    """Return what is told how many bytes of a stream have gone by; it raises once this attempt is over.
-
-    A process that stood still has been replaced by now: what it goes on storing is nobody's.
-    """
-
-    def told(taken: int) -> None:
-        life.lease.check()
-        life.progress = f"{name}: {taken / _MIB:.0f} MiB"
-
-    return told
 
 
 @contextlib.asynccontextmanager

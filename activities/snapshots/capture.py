@@ -14,14 +14,16 @@ from typing import Final
 
 from temporalio import activity
 
-from activities._step import alive, fail, reports_failures
+from activities._step import Life, alive, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import csi
+from activities.snapshots import csi, csi_removal
 from activities.snapshots._transfer import store_failures
+from activities.snapshots.csi_objects import PATIENCE, Patience
+from activities.snapshots.meter import Meter
 from activities.snapshots.part_streams import Source, Transfer, begun
 from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
-from clusters.freezing import Hold
+from clusters.freezing import BUDGET, Hold
 from clusters.gateway import Cluster
 from clusters.storage import storage_of
 from workflows.contracts.snapshot import (
@@ -39,16 +41,37 @@ from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import children, text
 from workflows.domain.names import ENVIRONMENT
-from workflows.domain.snapshot import Captured, Engine, EngineImpossible, grade, plan_components
+from workflows.domain.snapshot import (
+    Captured,
+    Component,
+    Engine,
+    EngineImpossible,
+    grade,
+    plan_components,
+)
 from workflows.domain.snapshot_manifest import (
     StoredComponent,
     StoredPart,
     manifest_key,
     snapshot_prefix,
 )
+from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(seconds=60)
 """How long a capture waits for the pods that it is of."""
+_CUT_SHARE: Final = 0.8
+"""Of the time for which all are held still: a storage that has not cut by then is told as slow, before the
+pods thaw by themselves and only that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class _CapturedHeld:
+    """What was captured while services were held still, at `at`; `asked`: what the storage has cut."""
+
+    at: datetime
+    asked: list[csi.Asked]
+    stored: list[tuple[Source, StoredPart]]
+    frozen_ms: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +83,7 @@ class ClusterSnapshot(SnapshotActivities):
     objects: ObjectStore
     turn: asyncio.Semaphore
     """One stream at a time in a process."""
-    patience: csi.Patience = csi.PATIENCE
+    patience: Patience = PATIENCE
 
     @activity.defn(name="snapshot.survey")
     @reports_failures
@@ -85,7 +108,8 @@ class ClusterSnapshot(SnapshotActivities):
         component = request.component
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
-            transfer = Transfer(cluster, self.opener, self.objects, life)
+            meter = Meter(life, TransferKind.CAPTURE)
+            transfer = Transfer(cluster, self.opener, self.objects, meter)
             sources = await self._sources(cluster, request)
             began = datetime.now(UTC)
             stored: list[StoredPart] = []
@@ -106,9 +130,38 @@ class ClusterSnapshot(SnapshotActivities):
     async def capture_together(self, request: CaptureTogether) -> CapturedTogether:
         """See `SnapshotActivities`. A second attempt is another window, for all of them."""
         window = activity.info().attempt
-        async with alive() as life, self.turn, AsyncExitStack() as streams:
+        async with alive() as life:
             cluster = self.cluster.fenced(life.lease)
-            transfer = Transfer(cluster, self.opener, self.objects, life)
+            async with self.turn:
+                held = await self._held(cluster, life, request, window)
+            life.progress = "waiting for the storage"
+            kept = await asyncio.gather(*(csi.keep(cluster, each, self.patience) for each in held.asked))
+        quiesced = {each.name for each in request.quiesced}
+        components = [
+            StoredComponent(
+                service=wanted.service.name,
+                store=wanted.component.store,
+                engine=wanted.component.engine,
+                consistency=grade(Captured(wanted.component)),
+                window=window,
+                captured_at=held.at,
+                parts=tuple(part for source, part in held.stored if source.request is wanted),
+            )
+            for wanted in request.captures
+        ]
+        return CapturedTogether(
+            components=tuple(
+                _in_window(each, window, quiesced=each.service in quiesced) for each in (*components, *kept)
+            ),
+            frozen_ms=held.frozen_ms,
+        )
+
+    async def _held(
+        self, cluster: Cluster, life: Life, request: CaptureTogether, window: int
+    ) -> _CapturedHeld:
+        """Fix all points while the services are held still, let them go, and store what is streamed."""
+        transfer = Transfer(cluster, self.opener, self.objects, Meter(life, TransferKind.CAPTURE))
+        async with AsyncExitStack() as streams:
             holds = await self._holds(cluster, request)
             sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
             under_way: list[tuple[Source, AsyncIterator[bytes]]] = []
@@ -116,6 +169,8 @@ class ClusterSnapshot(SnapshotActivities):
             life.progress = "holding still"
             async with cluster.all_frozen(holds) as freezes:
                 at = datetime.now(UTC)
+                # The storage cuts while the dumps begin.
+                asked = [await csi.ask(cluster, each, window) for each in request.volumes]
                 for source in sources:
                     if source.request.component.engine is Engine.EXEC_DUMP:
                         # Its point is fixed before its first bytes come; the rest can wait.
@@ -126,32 +181,19 @@ class ClusterSnapshot(SnapshotActivities):
                         # Files have no point but that of their copy.
                         async with transfer.output_of(source) as output:
                             stored.append((source, await transfer.store(source, output)))
+                within = timedelta(
+                    seconds=min((each.hold.holding_seconds for each in freezes), default=BUDGET)
+                )
+                for each in asked:
+                    await csi.cut(cluster, each, within - (datetime.now(UTC) - at), self.patience)
             frozen = {each.hold.pod: each.frozen_ms or 0 for each in freezes}
             for source, output in under_way:
                 stored.append((source, await transfer.store(source, output)))
-        quiesced = {each.name for each in request.quiesced}
-        return CapturedTogether(
-            components=tuple(
-                StoredComponent(
-                    service=wanted.service.name,
-                    store=wanted.component.store,
-                    engine=wanted.component.engine,
-                    consistency=grade(
-                        Captured(wanted.component, window=window, quiesced=wanted.service.name in quiesced)
-                    ),
-                    window=window,
-                    quiesced=wanted.service.name in quiesced,
-                    captured_at=at,
-                    parts=tuple(part for source, part in stored if source.request is wanted),
-                )
-                for wanted in request.captures
-            ),
-            frozen_ms=frozen,
-        )
+        return _CapturedHeld(at, asked, stored, frozen)
 
     async def _holds(self, cluster: Cluster, request: CaptureTogether) -> list[Hold]:
         """Return the containers to be held still, in the order in which that is done."""
-        context = request.captures[0].context
+        context = request.context
         holds: list[Hold] = []
         for service in request.quiesced:
             deadline = datetime.now(UTC) + _READY
@@ -212,9 +254,9 @@ class ClusterSnapshot(SnapshotActivities):
                     fail(failure(FailureKind.SNAPSHOT_CORRUPT, message))
             key = manifest_key(manifest.organization_id, manifest.snapshot_id)
             await self.objects.put_json(key, manifest.model_dump(mode="json"))
-            if manifest.volumes:
+            if manifest.volumes or any(each.instead_of for each in manifest.components):
                 cluster = self.cluster.fenced(life.lease)
-                await csi.release(cluster, request.context.namespace, manifest.snapshot_id)
+                await csi_removal.release(cluster, request.context, manifest, self.patience)
 
     @activity.defn(name="snapshot.discard")
     @reports_failures
@@ -225,7 +267,7 @@ class ClusterSnapshot(SnapshotActivities):
                 snapshot_prefix(request.context.organization_id, request.snapshot_id)
             )
             cluster = self.cluster.fenced(life.lease)
-            await csi.discard(cluster, request.context, request.snapshot_id, self.patience)
+            await csi_removal.discard(cluster, request.context, request.snapshot_id, self.patience)
 
     async def _attempts(self, prefix: str) -> list[str]:
         """Return where attempts have stored something: `<prefix>/<service>/<part>/<attempt>`."""
@@ -244,3 +286,10 @@ class ClusterSnapshot(SnapshotActivities):
                 if "@sha256:" in image:
                     found[text(status, "name")] = image
         return found
+
+
+def _in_window(stored: StoredComponent, window: int, *, quiesced: bool) -> StoredComponent:
+    """Say of a component what the window makes of it."""
+    component = Component(service=stored.service, store=stored.store, engine=stored.engine)
+    reached = grade(Captured(component, window=window, quiesced=quiesced))
+    return stored.model_copy(update={"consistency": reached, "window": window, "quiesced": quiesced})

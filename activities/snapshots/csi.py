@@ -1,8 +1,9 @@
-"""Snapshots that the cluster's storage takes and keeps: made, awaited, kept over their environment, removed.
+"""Snapshots that the cluster's storage takes and keeps: asked for, cut, and kept over their environment.
 
 All names follow from the snapshot's id and the claim, so a second attempt finds what the first one asked
-for, at the point at which it was cut. What a VolumeSnapshot is bound to (its content) has no namespace: told
-to retain, it is what is left when the environment is deleted.
+for, at the point at which it was cut; where services are held still for it, each window has names of its
+own. What a VolumeSnapshot is bound to (its content) has no namespace: told to retain, it is what is left when
+the environment is deleted.
 """
 
 import asyncio
@@ -12,70 +13,83 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from activities._step import fail
-from clusters.errors import Conflict, NotFound, NotServed
-from clusters.gateway import Cluster, Propagation
+from activities.snapshots.csi_objects import (
+    CONTENT,
+    VOLUME,
+    Patience,
+    content_of,
+    is_going,
+    is_ready,
+    members_of,
+)
+from clusters.gateway import Cluster
 from clusters.objects import Manifest, ObjectRef, ref_of
 from clusters.storage import FoundStorage, storage_of
 from workflows.contracts.snapshot import CaptureVolumes
 from workflows.domain import manifests
-from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
-from workflows.domain.json_reading import at, children, number, text
-from workflows.domain.names import SNAPSHOT
+from workflows.domain.json_reading import at, number, text
 from workflows.domain.snapshot import Captured, Engine, grade
 from workflows.domain.snapshot_manifest import StoredComponent, StoredVolume
 
-CONTENT: Final = "VolumeSnapshotContent"
-GROUP_CONTENT: Final = "VolumeGroupSnapshotContent"
-_CONTENTS: Final = (GROUP_CONTENT, CONTENT)
-_SNAPSHOTS: Final = ("VolumeGroupSnapshot", "VolumeSnapshot")
-_BOUND: Final = {
-    "VolumeSnapshot": ("boundVolumeSnapshotContentName", "volumeSnapshotRef", CONTENT),
-    "VolumeGroupSnapshot": (
-        "boundVolumeGroupSnapshotContentName",
-        "volumeGroupSnapshotRef",
-        GROUP_CONTENT,
-    ),
-}
-"""By kind: where its status names its content, where that points back, and the content's kind."""
 _NANOSECONDS: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited.
+class Asked:
+    """What the storage was asked for. `snapshots`: the VolumeSnapshot of each claim, or the group of all.
 
-    `ready`: until a snapshot can be used; some storages copy it away first. `error`: for an error that the
-    storage tells to pass by, since its controllers try again themselves. `gone`: until what is deleted is
-    gone.
+    `claims`: volume and ordinal by claim. `window`: the number of the quiesce window it was asked for in.
     """
 
-    ready: timedelta = timedelta(hours=4)
-    error: timedelta = timedelta(seconds=60)
-    gone: timedelta = timedelta(minutes=2)
-    look: float = 0.5
-    """Seconds between two looks."""
+    request: CaptureVolumes
+    claims: Mapping[str, tuple[str, int]]
+    snapshots: Mapping[str, ObjectRef]
+    window: int | None
 
-
-PATIENCE: Final = Patience()
+    @property
+    def together(self) -> bool:
+        """Whether it is one group for all claims."""
+        return self.request.component.engine is Engine.CSI_GROUP
 
 
 async def capture_volumes(cluster: Cluster, request: CaptureVolumes, patience: Patience) -> StoredComponent:
     """Have every volume of a service cut, and return what the storage keeps once all of it can be used."""
-    component = request.component
-    assert component.store is not None  # noqa: S101 - what keeps nothing is not captured
+    asked = await ask(cluster, request)
+    await cut(cluster, asked, patience.cut, patience)
+    return await keep(cluster, asked, patience)
+
+
+async def ask(cluster: Cluster, request: CaptureVolumes, window: int | None = None) -> Asked:
+    """Ask the storage to cut every volume of a service, unless an earlier attempt asked for the same."""
     claims = await _claims(cluster, request)
     found = await storage_of(cluster)
-    if component.engine is Engine.CSI_GROUP:
-        names, group = await _cut_together(cluster, request, claims, found, patience)
-    else:
-        names, group = await _cut_each(cluster, request, claims, found), None
-    volumes = await asyncio.gather(
-        *(_kept_volume(cluster, request, (claim, names[claim], group), patience) for claim in claims)
-    )
+    if request.component.engine is Engine.CSI_GROUP:
+        group = await _group(cluster, request, claims, found, window)
+        return Asked(request, claims, dict.fromkeys(claims, group), window)
+    return Asked(request, claims, await _singles(cluster, request, claims, found, window), window)
+
+
+async def cut(cluster: Cluster, asked: Asked, within: timedelta, patience: Patience) -> None:
+    """Wait until all that was asked for has a point; whether it can be used is another matter."""
+    deadline = datetime.now(UTC) + within
+    refs = {ref: "the environment" if asked.together else claim for claim, ref in asked.snapshots.items()}
+    await asyncio.gather(*(_cut(cluster, ref, of, deadline, patience) for ref, of in refs.items()))
+
+
+async def keep(cluster: Cluster, asked: Asked, patience: Patience) -> StoredComponent:
+    """Wait until all of it can be used, see to it that it outlives the environment, and return what it is."""
+    request, component = asked.request, asked.request.component
+    assert component.store is not None  # noqa: S101 - what keeps nothing is not captured
+    group = None
+    snapshots = asked.snapshots
+    if asked.together:
+        snapshots, group = await _kept_group(cluster, asked, patience)
+    wanted = [(claim, snapshots[claim], group) for claim in asked.claims]
+    volumes = await asyncio.gather(*(_kept_volume(cluster, request, each, patience) for each in wanted))
     stored = tuple(
         each.model_copy(update={"volume": volume, "ordinal": ordinal})
-        for each, (volume, ordinal) in zip(volumes, claims.values(), strict=True)
+        for each, (volume, ordinal) in zip(volumes, asked.claims.values(), strict=True)
     )
     moments = [each.captured_at for each in stored if each.captured_at is not None]
     return StoredComponent(
@@ -83,6 +97,7 @@ async def capture_volumes(cluster: Cluster, request: CaptureVolumes, patience: P
         store=component.store,
         engine=component.engine,
         consistency=grade(Captured(component)),
+        window=asked.window,
         captured_at=min(moments, default=None),
         volumes=stored,
     )
@@ -99,11 +114,7 @@ async def check_kept(cluster: Cluster, volumes: Collection[StoredVolume]) -> Non
 async def fault_of(cluster: Cluster, volume: StoredVolume) -> str:
     """Say why what the storage keeps of a volume cannot be relied on; empty: it can, as far as it tells."""
     content = await cluster.get(ObjectRef(CONTENT, volume.content))
-    if (
-        content is None
-        or text(content, "metadata", "deletionTimestamp")
-        or text(content, "status", "snapshotHandle") != volume.handle
-    ):
+    if content is None or is_going(content) or text(content, "status", "snapshotHandle") != volume.handle:
         return f"The storage has no snapshot {volume.handle} any more ({CONTENT}/{volume.content})"
     if at(content, "status", "readyToUse") is not True:
         said = text(content, "status", "error", "message") or "it is not ready"
@@ -111,58 +122,6 @@ async def fault_of(cluster: Cluster, volume: StoredVolume) -> str:
     if text(content, "spec", "deletionPolicy") != "Retain":
         return f"{CONTENT}/{volume.content} would go with the environment: it was changed meanwhile"
     return ""
-
-
-async def release(cluster: Cluster, namespace: str, snapshot_id: str) -> None:
-    """Delete the VolumeSnapshots of single volumes: what they are bound to stays without them.
-
-    Those of a group stay until the namespace goes: its controller wants group and members together.
-    """
-    for snapshot in await listed(cluster, "VolumeSnapshot", {SNAPSHOT: snapshot_id}, namespace):
-        await cluster.delete(
-            ref_of(snapshot), uid=text(snapshot, "metadata", "uid"), propagation=Propagation.BACKGROUND
-        )
-
-
-async def discard(
-    cluster: Cluster, context: EnvironmentContext, snapshot_id: str, patience: Patience
-) -> None:
-    """Remove all that the storage keeps of a snapshot, whether or not its environment is still there."""
-    labels = {SNAPSHOT: snapshot_id}
-    for kind in _SNAPSHOTS:
-        for snapshot in await listed(cluster, kind, labels, context.namespace):
-            await _discard_one(cluster, context, snapshot_id, snapshot)
-    deadline = datetime.now(UTC) + patience.gone
-    while True:
-        left = [each for kind in _CONTENTS for each in await listed(cluster, kind, labels)]
-        for content in left:
-            if text(content, "metadata", "deletionTimestamp"):
-                continue
-            await _let_go(cluster, context, snapshot_id, content)
-            await cluster.delete(
-                ref_of(content), uid=text(content, "metadata", "uid"), propagation=Propagation.BACKGROUND
-            )
-        for kind in _SNAPSHOTS:
-            left += await listed(cluster, kind, labels, context.namespace)
-        if not left:
-            return
-        if datetime.now(UTC) > deadline:
-            held = ", ".join(sorted(ref_of(each).title for each in left))
-            message = f"The storage has not removed {held} yet."
-            fail(failure(FailureKind.TIMEOUT, message), final=True)
-        await asyncio.sleep(patience.look)
-
-
-async def listed(
-    cluster: Cluster, kind: str, labels: Mapping[str, str], namespace: str | None = None
-) -> list[Manifest]:
-    """Return the objects of a kind with these labels; none where the cluster does not know the kind."""
-    if not await cluster.served(kind):
-        return []
-    try:
-        return list((await cluster.list(kind, namespace, labels=labels)).items)
-    except (NotFound, NotServed):
-        return []
 
 
 async def _claims(cluster: Cluster, request: CaptureVolumes) -> dict[str, tuple[str, int]]:
@@ -177,10 +136,14 @@ async def _claims(cluster: Cluster, request: CaptureVolumes) -> dict[str, tuple[
     return claims
 
 
-async def _cut_each(
-    cluster: Cluster, request: CaptureVolumes, claims: Collection[str], found: FoundStorage
-) -> dict[str, str]:
-    """Ask for a snapshot of each claim, all at once; return the names of the VolumeSnapshots by claim."""
+async def _singles(
+    cluster: Cluster,
+    request: CaptureVolumes,
+    claims: Collection[str],
+    found: FoundStorage,
+    window: int | None,
+) -> dict[str, ObjectRef]:
+    """Ask for a snapshot of each claim, all at once; return the VolumeSnapshots by claim."""
     context, service = request.context, request.service
     classes: dict[str, str] = {}
     for claim in claims:
@@ -190,43 +153,31 @@ async def _cut_each(
             fail(failure(FailureKind.CONFIG_MISSING, message))
         classes[claim] = found.snapshot_classes[driver]
     made = [
-        manifests.volume_snapshot(context, service.name, request.snapshot_id, claim, of)
+        manifests.volume_snapshot(context, service.name, request.snapshot_id, claim, of, window)
         for claim, of in classes.items()
     ]
     # A class that was found the first time stays: the spec cannot be changed, nor has it to be.
     await asyncio.gather(*(_made_once(cluster, each) for each in made))
-    return {claim: ref_of(each).name for claim, each in zip(classes, made, strict=True)}
+    return {claim: ref_of(each) for claim, each in zip(classes, made, strict=True)}
 
 
-async def _cut_together(
+async def _group(
     cluster: Cluster,
     request: CaptureVolumes,
     claims: Collection[str],
     found: FoundStorage,
-    patience: Patience,
-) -> tuple[dict[str, str], str]:
-    """Ask for the group, once for all services; return its VolumeSnapshots by claim, and its content."""
+    window: int | None,
+) -> ObjectRef:
+    """Ask for the group, once for all services."""
     context = request.context
     drivers = {await _driver_of(cluster, claim, context.namespace, found) for claim in claims}
     driver = next(iter(drivers))
     if len(drivers) > 1 or driver not in found.group_classes:
         message = f"There is no one VolumeGroupSnapshotClass for {', '.join(sorted(drivers))} any more."
         fail(failure(FailureKind.CONFIG_MISSING, message))
-    manifest = manifests.group_snapshot(context, request.snapshot_id, found.group_classes[driver])
+    manifest = manifests.group_snapshot(context, request.snapshot_id, found.group_classes[driver], window)
     await _made_once(cluster, manifest)
-    group = await _ready(cluster, ref_of(manifest), patience)
-    content = await _keep(cluster, request, group)
-    uid = text(group, "metadata", "uid")
-    members = {
-        text(each, "spec", "source", "persistentVolumeClaimName"): text(each, "metadata", "name")
-        for each in (await cluster.list("VolumeSnapshot", context.namespace)).items
-        if any(text(owner, "uid") == uid for owner in children(each, "metadata", "ownerReferences"))
-    }
-    missing = sorted(set(claims) - set(members))
-    if missing:
-        message = f"The group snapshot {ref_of(manifest).name} has none of {', '.join(missing)}."
-        fail(failure(FailureKind.VOLUME_UNAVAILABLE, message))
-    return members, text(content, "metadata", "name")
+    return ref_of(manifest)
 
 
 async def _driver_of(cluster: Cluster, claim: str, namespace: str, found: FoundStorage) -> str:
@@ -244,15 +195,32 @@ async def _made_once(cluster: Cluster, manifest: Manifest) -> None:
         await cluster.apply(manifest)
 
 
+async def _kept_group(cluster: Cluster, asked: Asked, patience: Patience) -> tuple[dict[str, ObjectRef], str]:
+    """Wait for the group and keep it; return its VolumeSnapshots by claim, and the name of its content."""
+    request = asked.request
+    ref = next(iter(asked.snapshots.values()))
+    group = await _ready(cluster, ref, "the environment", patience)
+    content = await _kept(cluster, request, group)
+    members = {
+        text(each, "spec", "source", "persistentVolumeClaimName"): ref_of(each)
+        for each in members_of(group, (await cluster.list(VOLUME, request.context.namespace)).items)
+    }
+    missing = sorted(set(asked.claims) - set(members))
+    if missing:
+        message = f"The group snapshot {ref.name} has none of {', '.join(missing)}."
+        fail(failure(FailureKind.VOLUME_UNAVAILABLE, message))
+    return members, text(content, "metadata", "name")
+
+
 async def _kept_volume(
-    cluster: Cluster, request: CaptureVolumes, of: tuple[str, str, str | None], patience: Patience
+    cluster: Cluster,
+    request: CaptureVolumes,
+    of: tuple[str, ObjectRef, str | None],
+    patience: Patience,
 ) -> StoredVolume:
     """Wait for a snapshot, see to it that it outlives the environment, and return what it is."""
-    claim, name, group = of
-    snapshot = await _ready(
-        cluster, ObjectRef("VolumeSnapshot", name, request.context.namespace), patience, claim
-    )
-    content = await _keep(cluster, request, snapshot)
+    claim, ref, group = of
+    content = await _kept(cluster, request, await _ready(cluster, ref, claim, patience))
     size = number(content, "status", "restoreSize")
     return StoredVolume(
         volume="",
@@ -267,78 +235,69 @@ async def _kept_volume(
     )
 
 
-async def _ready(
-    cluster: Cluster, ref: ObjectRef, patience: Patience, claim: str = "the environment"
-) -> Manifest:
-    """Wait until a snapshot is bound and can be used. What the storage says of it is told in its words."""
-    deadline = datetime.now(UTC) + patience.ready
-    wrong_since: datetime | None = None
-    content_name, _, _ = _BOUND[ref.kind]
-    while True:
-        live = await cluster.get(ref)
-        now = datetime.now(UTC)
-        if live is None or text(live, "metadata", "deletionTimestamp"):
-            message = f"{ref.title} of {claim} was deleted while it was taken."
+class _Watch:
+    """Looks at a snapshot that is being taken, and ends the wait for it when that is of no use."""
+
+    def __init__(self, ref: ObjectRef, of: str, deadline: datetime, patience: Patience) -> None:
+        self._ref = ref
+        self._of = of
+        self._deadline = deadline
+        self._patience = patience
+        self._wrong_since: datetime | None = None
+
+    async def look(self, cluster: Cluster) -> Manifest:
+        """Return the snapshot as it is; fail when it was deleted."""
+        live = await cluster.get(self._ref)
+        if live is None or is_going(live):
+            message = f"{self._ref.title} of {self._of} was deleted while it was taken."
             fail(failure(FailureKind.CONFLICT, message), final=True)
-        if at(live, "status", "readyToUse") is True and text(live, "status", content_name):
-            return live
-        said = text(live, "status", "error", "message")
-        wrong_since = (wrong_since or now) if said else None
-        if wrong_since is not None and now - wrong_since > patience.error:
-            message = f"The storage does not take a snapshot of {claim}: {said}"
+        return live
+
+    async def pause(self, said: str, missing: str) -> None:
+        """Wait until the next look; `said`: what the storage says is wrong, `missing`: what is not yet so.
+
+        Fails with its words when it has said so for long, or when the time is over.
+        """
+        now = datetime.now(UTC)
+        self._wrong_since = (self._wrong_since or now) if said else None
+        if self._wrong_since is not None and now - self._wrong_since > self._patience.error:
+            message = f"The storage does not take a snapshot of {self._of}: {said}"
             fail(failure(FailureKind.VOLUME_UNAVAILABLE, message), final=True)
-        if now > deadline:
-            message = f"The storage's snapshot of {claim} ({ref.title}) is not ready in time" + (
-                f": {said}" if said else "."
-            )
-            fail(failure(FailureKind.TIMEOUT, message), final=True)
-        await asyncio.sleep(patience.look)
+        if now > self._deadline:
+            message = f"The storage's snapshot of {self._of} ({self._ref.title}) is not {missing} in time"
+            fail(failure(FailureKind.TIMEOUT, f"{message}: {said}" if said else f"{message}."), final=True)
+        await asyncio.sleep(self._patience.look)
 
 
-async def _keep(cluster: Cluster, request: CaptureVolumes, snapshot: Manifest) -> Manifest:
+async def _cut(cluster: Cluster, ref: ObjectRef, of: str, deadline: datetime, patience: Patience) -> None:
+    """Wait until a snapshot has a point: its content says so first, the snapshot follows in its own time."""
+    watch = _Watch(ref, of, deadline, patience)
+    while True:
+        live = await watch.look(cluster)
+        content = await content_of(cluster, live) or {}
+        if is_ready(live) or any(at(each, "status", "creationTime") is not None for each in (content, live)):
+            return
+        said = text(live, "status", "error", "message") or text(content, "status", "error", "message")
+        await watch.pause(said, "cut")
+
+
+async def _ready(cluster: Cluster, ref: ObjectRef, of: str, patience: Patience) -> Manifest:
+    """Wait until a snapshot is bound and can be used. What the storage says of it is told in its words."""
+    watch = _Watch(ref, of, datetime.now(UTC) + patience.ready, patience)
+    while True:
+        live = await watch.look(cluster)
+        if is_ready(live):
+            return live
+        await watch.pause(text(live, "status", "error", "message"), "ready")
+
+
+async def _kept(cluster: Cluster, request: CaptureVolumes, snapshot: Manifest) -> Manifest:
     """Have what a snapshot is bound to outlive it, and return that."""
-    content = await _content_of(cluster, snapshot)
+    content = await content_of(cluster, snapshot)
     if content is None:
         message = f"{ref_of(snapshot).title} is bound to what is not there, or not bound to it."
         fail(failure(FailureKind.VOLUME_UNAVAILABLE, message))
-    said = manifests.kept(request.context, request.snapshot_id, content, retained=True)
-    return (await cluster.apply(said)).live
-
-
-async def _content_of(cluster: Cluster, snapshot: Manifest) -> Manifest | None:
-    """Return the content of a snapshot when each points at the other: one alone could be forged."""
-    kind = text(snapshot, "kind")
-    named, back, content_kind = _BOUND[kind]
-    name = text(snapshot, "status", named)
-    if not name and kind == "VolumeSnapshot":
-        # As the snapshot controller names what it makes, before it has said so.
-        name = f"snapcontent-{text(snapshot, 'metadata', 'uid')}"
-    content = await cluster.get(ObjectRef(content_kind, name)) if name else None
-    if content is None or text(content, "spec", back, "uid") != text(snapshot, "metadata", "uid"):
-        return None
-    return content
-
-
-async def _discard_one(
-    cluster: Cluster, context: EnvironmentContext, snapshot_id: str, snapshot: Manifest
-) -> None:
-    """Delete a snapshot and with it what it is bound to, at the storage as well."""
-    content = await _content_of(cluster, snapshot)
-    if content is not None:
-        await _let_go(cluster, context, snapshot_id, content)
-    await cluster.delete(
-        ref_of(snapshot), uid=text(snapshot, "metadata", "uid"), propagation=Propagation.BACKGROUND
-    )
-
-
-async def _let_go(cluster: Cluster, context: EnvironmentContext, snapshot_id: str, content: Manifest) -> None:
-    """Have a content take along what lies in the storage when it goes; nothing when it is gone."""
-    try:
-        await cluster.apply(manifests.kept(context, snapshot_id, content, retained=False))
-    except (Conflict, NotFound):
-        # With a UID an apply does not make it anew.
-        if await cluster.get(ref_of(content)) is not None:
-            raise
+    return (await cluster.apply(manifests.kept(request.context, request.snapshot_id, content))).live
 
 
 def _moment(content: Manifest) -> datetime | None:

@@ -73,6 +73,12 @@ class SnapshotLedger(SnapshotLedgerActivities):
             masking_key = base64.b64encode(key.masking_key()).decode()
             return found.model_copy(update={"masking_key": sealer.seal(masking_key)})
 
+    @activity.defn(name="snapshot.expect_volumes")
+    async def expect_volumes(self, snapshot_id: str) -> None:
+        """See `SnapshotLedgerActivities`."""
+        async with told_as_failures(), self.database.transaction() as session:
+            await snapshots.expect_volumes(session, snapshot_id)
+
     @activity.defn(name="snapshot.describe")
     async def describe(self, manifest: SnapshotManifest) -> None:
         """See `SnapshotLedgerActivities`."""

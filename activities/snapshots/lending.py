@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from activities._step import fail
-from activities.snapshots.csi import CONTENT, Patience, listed
+from activities.snapshots.csi_objects import CONTENT, Patience, listed
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef, ref_of
 from workflows.contracts.restore import Provide, Release

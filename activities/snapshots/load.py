@@ -16,11 +16,13 @@ from temporalio import activity
 from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, application_error, fail, reports_failures
 from activities.secrets import Opener
-from activities.snapshots import csi, lending
+from activities.snapshots import lending
 from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_failed
+from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
 from activities.snapshots.masking import masked, survey
+from activities.snapshots.meter import Meter
 from activities.snapshots.parts import await_pods, parts_in
 from activities.snapshots.stored import content_of
 from activities.storage.objects import ObjectStore
@@ -33,7 +35,8 @@ from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMask
 from workflows.domain.snapshot_dump import Part, stored_parts
 from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_facts import differences as differences_of
-from workflows.domain.snapshot_manifest import StoredPart
+from workflows.domain.snapshot_manifest import StoredPart, stream_name
+from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(minutes=5)
 """How long a load waits for the pods that it is for: they have just been made."""
@@ -50,6 +53,16 @@ class _Target:
 
 
 @dataclass(frozen=True, slots=True)
+class _Dumped:
+    """What is dumped once more."""
+
+    store: DataStore
+    pod: str
+    ordinal: int
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterRestore(RestoreActivities):
     """The activities of a restore, on one cluster."""
 
@@ -58,7 +71,7 @@ class ClusterRestore(RestoreActivities):
     objects: ObjectStore
     turn: asyncio.Semaphore
     """One stream at a time in a process."""
-    patience: csi.Patience = csi.PATIENCE
+    patience: Patience = PATIENCE
 
     @activity.defn(name="snapshot.provide")
     @reports_failures
@@ -95,11 +108,10 @@ class ClusterRestore(RestoreActivities):
             sizes = [target.stored.plain_bytes for target in targets]
             if request.masking is not None:
                 sizes = await self._masked_sizes(request, request.masking, targets, life)
+            meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
             for target, size in zip(targets, sizes, strict=True):
-                await self._load(request, cluster, life, target, size)
-        return Loaded(
-            parts=len(component.parts), plain_bytes=sum(part.plain_bytes for part in component.parts)
-        )
+                await self._load(request, cluster, meter, target, size)
+        return Loaded(parts=len(component.parts), plain_bytes=component.plain_bytes)
 
     @activity.defn(name="snapshot.prove")
     @reports_failures
@@ -112,10 +124,13 @@ class ClusterRestore(RestoreActivities):
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
             pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
+            # How long the dump of what was loaded is depends on what is there now.
+            meter = Meter(life, TransferKind.PROVE)
             for ordinal, pod in enumerate(pods):
                 for part in await parts_in(cluster, context, pod, request.service, store):
-                    life.progress = f"{component.service}: {part.subject}"
-                    measured[ordinal, part.subject] = await self._measured(request, cluster, pod, part, store)
+                    measured[ordinal, part.subject] = await self._measured(
+                        request, cluster, meter, _Dumped(store, pod, ordinal, part)
+                    )
         differences: list[str] = []
         for stored in component.parts:
             found = measured.get((stored.ordinal, stored.subject))
@@ -125,14 +140,16 @@ class ClusterRestore(RestoreActivities):
                 differences += [f"{stored.subject}: {each}" for each in differences_of(stored.facts, found)]
         return Proof(differences=tuple(differences), compared=len(component.parts))
 
-    async def _measured(
-        self, request: Load, cluster: Cluster, pod: str, part: Part, store: DataStore
-    ) -> Facts:
-        service = request.service.name
+    async def _measured(self, request: Load, cluster: Cluster, meter: Meter, of: _Dumped) -> Facts:
+        service, part = request.service.name, of.part
         evidence = EvidenceCollector(self.cluster, self.objects)
-        async with dump_of(cluster, evidence, request.context, service, pod, part) as output:
+        name = stream_name(service, part.key, of.ordinal)
+        async with (
+            dump_of(cluster, evidence, request.context, service, of.pod, part) as output,
+            contextlib.aclosing(meter.counting(service, name, output)) as counted,
+        ):
             try:
-                return await facts_of(output, observer_of(store, part.key))
+                return await facts_of(counted, observer_of(of.store, part.key))
             except ContentBroken as broken:
                 dump_broken(service, part, broken)
 
@@ -141,20 +158,21 @@ class ClusterRestore(RestoreActivities):
     ) -> list[int]:
         """Return how long each part is masked; ends the activity, with nothing changed, if it cannot be."""
         key = self._masking_key(request)
+        meter = Meter(life, TransferKind.MEASURE, request.stored.component.plain_bytes)
         with _masking_failures(request.service.name):
             surveys = []
             for target in targets:
                 async with (
                     store_failures(),
-                    contextlib.aclosing(self._content(request, target, life)) as content,
+                    contextlib.aclosing(self._content(request, target, meter)) as content,
                 ):
                     surveys.append(await survey(target.store, target.part, rules, key, content))
             check_surveys(rules, surveys)
         return [each.size for each in surveys]
 
-    async def _load(self, request: Load, cluster: Cluster, life: Life, target: _Target, size: int) -> None:
+    async def _load(self, request: Load, cluster: Cluster, meter: Meter, target: _Target, size: int) -> None:
         service = request.service.name
-        content = self._content(request, target, life)
+        content = self._content(request, target, meter)
         source = content
         if request.masking is not None:
             key = self._masking_key(request)
@@ -176,10 +194,10 @@ class ClusterRestore(RestoreActivities):
             what = f"Loading {service} ({target.stored.subject})"
             await tool_failed(evidence, request.context, service, target.pod, what, failed)
 
-    def _content(self, request: Load, target: _Target, life: Life) -> AsyncGenerator[bytes]:
+    def _content(self, request: Load, target: _Target, meter: Meter) -> AsyncGenerator[bytes]:
         """Return a part's content as it was captured."""
         return content_of(
-            self.objects, self.opener, request.snapshot_id, request.stored, target.stored, life=life
+            self.objects, self.opener, request.snapshot_id, request.stored, target.stored, meter=meter
         )
 
     def _masking_key(self, request: Load) -> bytes:

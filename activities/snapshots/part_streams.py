@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from activities._evidence import EvidenceCollector
-from activities._step import Life
 from activities.secrets import Opener
 from activities.snapshots import frames
-from activities.snapshots._transfer import progress_of, store_failures
+from activities.snapshots._transfer import store_failures
 from activities.snapshots.archive import seal_into
 from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, observed, observer_of
 from activities.snapshots.frames import ComponentKey
+from activities.snapshots.meter import Meter
 from activities.storage.objects import ObjectStore
 from clusters.gateway import Cluster
 from workflows.contracts.snapshot import Capture
@@ -47,7 +47,7 @@ class Transfer:
     cluster: Cluster
     opener: Opener
     objects: ObjectStore
-    life: Life
+    meter: Meter
 
     @asynccontextmanager
     async def output_of(self, source: Source) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -76,7 +76,7 @@ class Transfer:
             observed(output, observer),
             key=key,
             component=frames.Component(request.snapshot_id, source.name),
-            progress=progress_of(self.life, source.name),
+            progress=self.meter.stream(request.service.name, source.name),
         )
         try:
             facts = await asyncio.to_thread(observer.facts)

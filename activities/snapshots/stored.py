@@ -3,12 +3,11 @@
 import base64
 from collections.abc import AsyncGenerator
 
-from activities._step import Life
 from activities.secrets import Opener
 from activities.snapshots import frames
-from activities.snapshots._transfer import progress_of
 from activities.snapshots.archive import Archive, opened
 from activities.snapshots.frames import FileKey
+from activities.snapshots.meter import Meter
 from activities.snapshots.sealing import Digests
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StoredStream
@@ -30,18 +29,25 @@ def archive_of(part: StoredPart) -> Archive:
 
 
 def content_of(
-    objects: ObjectStore, opener: Opener, snapshot_id: str, stored: Loadable, part: StoredPart, *, life: Life
+    objects: ObjectStore,
+    opener: Opener,
+    snapshot_id: str,
+    stored: Loadable,
+    part: StoredPart,
+    *,
+    meter: Meter,
 ) -> AsyncGenerator[bytes]:
-    """Yield a part's content as it was captured, and tell how far it has come.
+    """Yield a part's content as it was captured, counted as the next stream.
 
     `part` is one of those of `stored`. Raises what `archive.opened` raises, and LeaseLost.
     """
-    name = stream_name(stored.component.service, part.key, part.ordinal)
+    service = stored.component.service
+    name = stream_name(service, part.key, part.ordinal)
     key = FileKey(base64.b64decode(opener.open(stored.keys[part.prefix])), base64.b64decode(part.header))
     return opened(
         objects,
         archive_of(part),
         key=key,
         component=frames.Component(snapshot_id, name),
-        progress=progress_of(life, name),
+        progress=meter.stream(service, name),
     )

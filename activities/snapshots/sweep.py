@@ -1,8 +1,10 @@
 """The sweep of snapshots on the control worker: rows first, then the store; each step can be repeated."""
 
 import contextlib
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 from temporalio import activity
@@ -15,8 +17,9 @@ from activities.db.ids import made_at
 from activities.db.planning import context_of
 from activities.db.records import SWEEPER, Actor
 from activities.db.repositories import snapshot_policies, snapshots, verifications
+from activities.db.repositories import snapshot_retention as retention
 from activities.db.repositories.environments import get_environment
-from activities.db.repositories.snapshot_policies import PolicyRecord
+from activities.db.repositories.snapshot_retention import Unproved
 from activities.db.snapshot_schedule import take_due
 from activities.db.tables import Role
 from activities.db.types import utc_now
@@ -29,15 +32,29 @@ from workflows.contracts.sweep_snapshots import (
     KeptByStorage,
     SnapshotsSwept,
     SnapshotSweepActivities,
+    Standing,
 )
 from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
-from workflows.domain.verification import VerifyLevel
 
 ORPHAN_AGE: Final = timedelta(hours=1)
 """Younger ones are left alone: somebody may be about to write their row."""
+LISTED_EVERY_SECONDS: Final = 3_600.0
+"""How often a process lists all of the store; orphans are rare, and of that age before they go."""
 START_GRACE: Final = timedelta(seconds=30)
 """A younger verification is being started by whoever accepted it."""
 _BATCH: Final = 100
+
+
+@dataclass(slots=True)
+class Listing:
+    """When this process has listed all of the store: by the monotonic clock, None: not yet."""
+
+    ended: float | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to do so."""
+        return self.ended is None or time.monotonic() - self.ended >= LISTED_EVERY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +65,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     objects: ObjectStore
     server: TemporalServer
     keys: MasterKeys
+    listing: Listing = field(default_factory=Listing)
 
     @activity.defn(name="snapshots.take_due")
     async def take_due(self) -> SnapshotsSwept:
@@ -71,46 +89,30 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
         """See `SnapshotSweepActivities`."""
         expired = 0
         async with alive():
-            for policy in await self._policies():
-                if policy.policy.keep_last is not None:
+            for over in (partial(retention.expire, now=utc_now()), retention.expire_surplus):
+                done = _BATCH
+                while done == _BATCH:
                     async with self.database.transaction() as session:
-                        expired += await snapshots.keep_last(
-                            session, policy.environment_id, policy.policy.keep_last
-                        )
-            while True:
-                async with self.database.transaction() as session:
-                    done = await snapshots.expire(session, utc_now(), limit=_BATCH)
-                expired += done
-                if done < _BATCH:
-                    return SnapshotsSwept(expired=expired)
+                        done = await over(session, limit=_BATCH)
+                    expired += done
+        return SnapshotsSwept(expired=expired)
 
-    async def _policies(self) -> list[PolicyRecord]:
-        found: list[PolicyRecord] = []
-        while True:
-            async with self.database.reading() as session:
-                page = await snapshot_policies.page(session, found[-1].environment_id if found else "")
-            if not page:
-                return found
-            found += page
-
-    async def _ask(self, policy: PolicyRecord, level: VerifyLevel) -> None:
-        """Ask for the verification of a policy's newest snapshot, once."""
+    async def _ask(self, wanted: Unproved) -> None:
+        """Ask for a verification that a policy wants."""
+        actor = Actor(wanted.organization_id, SWEEPER, None, Role.OWNER)
         async with self.database.transaction() as session:
-            found = await snapshots.unproved(session, policy.environment_id, int(level))
-            if found is None:
-                return
-            actor = Actor(policy.organization_id, SWEEPER, None, Role.OWNER)
             with contextlib.suppress(DomainError):  # deleted or taken up meanwhile: the next sweep sees
-                await verifications.ask(session, actor, found, level)
+                await verifications.ask(session, actor, wanted.snapshot_id, wanted.level)
 
     @activity.defn(name="snapshots.start_verifications")
     async def start_verifications(self) -> SnapshotsSwept:
         """See `SnapshotSweepActivities`. One that runs is found running."""
         started = 0
         async with alive():
-            for policy in await self._policies():
-                if policy.policy.verify_level is not None:
-                    await self._ask(policy, policy.policy.verify_level)
+            async with self.database.reading() as session:
+                unproved = await retention.unproved(session)
+            for wanted in unproved:
+                await self._ask(wanted)
             async with self.database.reading() as session:
                 lost = await verifications.unfinished(session, utc_now() - START_GRACE)
                 of = {each.id: await snapshots.environment_of(session, each.snapshot_id) for each in lost}
@@ -132,7 +134,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
                 for each in left:
                     after = life.progress = each.snapshot_id
                     if each.at_storage:
-                        continue  # its cluster could not be reached; the manifest says what to remove there
+                        continue  # its cluster has not removed all of it yet, and is asked again
                     await self.objects.delete_below(snapshot_prefix(each.organization_id, each.snapshot_id))
                     async with self.database.transaction() as session:
                         await snapshots.mark_removed(session, each.snapshot_id, datetime.now(UTC))
@@ -170,9 +172,20 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
         async with self.database.transaction() as session:
             await snapshots.forget_volumes(session, snapshot_id)
 
+    @activity.defn(name="snapshots.note_standing")
+    async def note_standing(self, standing: Standing) -> None:
+        """See `SnapshotSweepActivities`."""
+        async with self.database.transaction() as session:
+            await snapshots.note_standing(session, standing.snapshot_id, standing.message)
+
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:
-        """See `SnapshotSweepActivities`. Names alone are read, not what is below them."""
+        """See `SnapshotSweepActivities`. Names alone are read, not what is below them.
+
+        Once an hour in each process: a list of all names is as long as there are snapshots.
+        """
+        if not self.listing.due:
+            return SnapshotsSwept()
         orphans = 0
         old = datetime.now(UTC) - ORPHAN_AGE
         async with alive() as life:
@@ -189,4 +202,5 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
                         if name not in of_use:
                             await self.objects.delete_below(snapshot_prefix(organization_id, name))
                             orphans += 1
+        self.listing.ended = time.monotonic()
         return SnapshotsSwept(orphans=orphans)

@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from temporalio import activity
 
-from activities._step import Life, alive, reports_failures
+from activities._step import alive, reports_failures
 from activities.secrets import Opener
 from activities.snapshots import csi
-from activities.snapshots._transfer import progress_of, store_failures
+from activities.snapshots._transfer import store_failures
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of, readable
 from activities.snapshots.frames import SealBroken
+from activities.snapshots.meter import Meter
 from activities.snapshots.stored import archive_of, content_of
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StreamDamaged, reading
@@ -20,6 +22,7 @@ from clusters.gateway import Cluster
 from workflows.contracts.verify import Checked, CheckReadable, CheckStored, VerifyActivities
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
+from workflows.domain.transfer import TransferKind
 from workflows.domain.verification import Check, VerifyLevel
 
 
@@ -39,16 +42,12 @@ class ClusterVerify(VerifyActivities):
         """See `VerifyActivities`."""
         service = request.component.service
         async with alive() as life, self.turn, store_failures():
-            checks = [
-                Check(
-                    level=VerifyLevel.STORED,
-                    subject=stream_name(service, part.key, part.ordinal),
-                    ok=not fault,
-                    message=fault,
-                )
-                for part in request.component.parts
-                for fault in (await self._stored(part, life),)
-            ]
+            meter = Meter(life, TransferKind.CHECK, request.component.stored_bytes)
+            checks: list[Check] = []
+            for part in request.component.parts:
+                name = stream_name(service, part.key, part.ordinal)
+                fault = await self._stored(part, meter.stream(service, name))
+                checks.append(Check(level=VerifyLevel.STORED, subject=name, ok=not fault, message=fault))
             for volume in request.component.volumes:
                 fault = await csi.fault_of(self.cluster, volume)
                 checks.append(
@@ -70,15 +69,15 @@ class ClusterVerify(VerifyActivities):
         assert store is not None  # noqa: S101 - what keeps nothing has no streams
         checks: list[Check] = []
         async with alive() as life, self.turn, store_failures():
+            meter = Meter(life, TransferKind.READ, component.plain_bytes)
             for part in component.parts:
                 name = stream_name(component.service, part.key, part.ordinal)
-                fault = await self._unreadable(request, part, store, life)
+                fault = await self._unreadable(request, part, store, meter)
                 checks.append(Check(level=VerifyLevel.READABLE, subject=name, ok=not fault, message=fault))
         return Checked(checks=tuple(checks))
 
-    async def _stored(self, part: StoredPart, life: Life) -> str:
+    async def _stored(self, part: StoredPart, told: Callable[[int], None]) -> str:
         """Say what is wrong with the objects of a stream; empty: nothing."""
-        told = progress_of(life, part.prefix)
         sha256, size = hashlib.sha256(), 0
         try:
             async with contextlib.aclosing(reading(self.objects, archive_of(part).stream)) as stored:
@@ -93,10 +92,12 @@ class ClusterVerify(VerifyActivities):
         return ""
 
     async def _unreadable(
-        self, request: CheckReadable, part: StoredPart, store: DataStore, life: Life
+        self, request: CheckReadable, part: StoredPart, store: DataStore, meter: Meter
     ) -> str:
         """Say why a stream cannot be read, or what it holds that was not recorded; empty: neither."""
-        content = content_of(self.objects, self.opener, request.snapshot_id, request.stored, part, life=life)
+        content = content_of(
+            self.objects, self.opener, request.snapshot_id, request.stored, part, meter=meter
+        )
         try:
             observer = observer_of(store, part.key)
             async with contextlib.aclosing(content):

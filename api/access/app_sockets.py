@@ -19,11 +19,10 @@ from activities.db.errors import Deleting
 from activities.db.records import Actor
 from activities.db.tables import EventType, Role
 from api.access.handshake import PROTOCOL, Handshake
-from api.access.headers import ANSWERED_BY, Headers, request_headers, response_headers
+from api.access.headers import ANSWERED_BY, request_headers, response_headers
 from api.access.paths import service_path, service_query
 from api.access.sockets import socket_problem
 from api.access.target import ServiceTarget
-from api.access.upstream import UpstreamBroke, UpstreamSilent
 from api.access.upstream_socket import Answered, Closed, UpstreamSocket
 from api.auth import BEARER
 from api.middleware import nothing_there
@@ -32,6 +31,7 @@ from api.problems import ProblemError, RequestProblem
 from api.sockets import close_with
 from api.state import AppState
 from clusters.errors import ClusterError
+from clusters.exchange import Headers, UpstreamBroke, UpstreamSilent
 from workflows.domain.operations import OperationKind
 
 DELETED: Final = Ending(4410, "deleted", "the environment is being deleted")

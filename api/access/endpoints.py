@@ -13,12 +13,12 @@ from activities.db.records import EnvironmentRecord
 from activities.db.types import utc_now
 from api.access.schemas import Answers, EndpointOut, EndpointsOut
 from api.access.target import is_up, why_not_ready
-from api.access.upstream import CONNECTION_FAULTS, Exchange
 from api.environments.pods import by_service
 from api.environments.service import known_blueprint
 from api.environments.shapes import context_of
 from api.state import AppState
 from clusters.errors import ClusterError, Forbidden, NotFound
+from clusters.exchange import CONNECTION_FAULTS, Exchange
 from clusters.objects import Manifest
 from workflows.domain.blueprint import Port, Protocol, Service, ServiceKind
 from workflows.domain.json_reading import text

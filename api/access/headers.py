@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import unquote, urljoin, urlsplit
 
-Headers = list[tuple[bytes, bytes]]
-"""Names in lower case."""
+from clusters.exchange import Headers
 
 ANSWERED_BY: Final = b"x-perdure-answered-by"
 """`application`: the service itself answered, whatever the status. `perdure`: this API did."""

@@ -18,20 +18,17 @@ from api.access import waking_page
 from api.access.headers import request_headers, response_headers
 from api.access.paths import service_path, service_query
 from api.access.target import RETRY_SECONDS, ServiceTarget
-from api.access.upstream import Exchange, UpstreamBroke, UpstreamSilent
+from api.leaving import ClientGone
 from api.problems import ProblemError, RequestProblem
 from api.state import AppState
 from clusters.errors import ClusterError, NotFound
+from clusters.exchange import Exchange, UpstreamBroke, UpstreamSilent
 
 if TYPE_CHECKING:
     from clusters.gateway import Cluster
 
 _log = structlog.get_logger("perdure.api.proxy")
 _NOT_READY: Final = "the pod went while it was asked"
-
-
-class _ClientGone(Exception):
-    """The client hung up."""
 
 
 async def forward(
@@ -117,7 +114,7 @@ class Forwarded(Response):
             with self._state.access.admitted():
                 async with asyncio.timeout(self._state.settings.proxy_total_seconds):
                     await self._exchange(scope["method"], receive, send)
-        except _ClientGone:
+        except ClientGone:
             return
         except TimeoutError as error:
             self._fail(RequestProblem.UPSTREAM_TIMEOUT, "the exchange took too long", error)
@@ -157,7 +154,7 @@ class Forwarded(Response):
         while True:
             message: Message = await receive()
             if message["type"] == "http.disconnect":
-                raise _ClientGone
+                raise ClientGone
             if self._uploaded.is_set():
                 continue
             try:

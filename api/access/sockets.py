@@ -19,14 +19,16 @@ from activities.db.repositories import audit
 from activities.db.tables import Role
 from api.access.handshake import Handshake
 from api.access.target import declared_service, is_up, why_not_ready
-from api.access.upstream import UpstreamBroke, UpstreamSilent
 from api.envelope import ApiInput
 from api.environments.documents import problem_field
 from api.environments.service import known_blueprint
+from api.open_streams import DONE, Ending
 from api.problem_handlers import as_problem
 from api.problems import ProblemError, RequestProblem
+from api.sockets import close_with
 from api.state import AppState
 from clusters.errors import Forbidden, NotFound, Unavailable
+from clusters.exchange import UpstreamBroke, UpstreamSilent
 from clusters.objects import Manifest, ObjectRef
 from workflows.domain.json_reading import children, mapping, text
 from workflows.domain.names import ENVIRONMENT, NAME
@@ -37,12 +39,9 @@ if TYPE_CHECKING:
 
 Model = TypeVar("Model", bound=ApiInput)
 
-DONE: Final = 1000
 PROBLEM: Final = 4000
 """Close code of a socket that ended by a problem; the reason is its `code` and detail."""
 _FIRST_MESSAGE_SECONDS: Final = 10.0
-_LONGEST_REASON: Final = 120
-"""A close frame has room for 123 bytes."""
 _STDIN: Final = 0
 
 
@@ -108,7 +107,7 @@ async def _tunnel(
             while data := await tunnel.receive():
                 note()
                 await shake.websocket.send_bytes(data)
-            await _close(shake.websocket, DONE, "")
+            await close_with(shake.websocket, DONE)
 
         await _first_of(inward, outward, shake.state.settings.proxy_total_seconds)
 
@@ -166,7 +165,7 @@ async def _exec(
             if code == 0:
                 await _check_still_there(cluster, namespace, pod)
             await shake.websocket.send_text(json.dumps({"exitCode": code}))
-            await _close(shake.websocket, DONE, "")
+            await close_with(shake.websocket, DONE)
 
         await _first_of(inward, outward, shake.state.settings.proxy_total_seconds)
 
@@ -238,7 +237,7 @@ async def _start_message(websocket: WebSocket) -> Start:
     except TimeoutError as error:
         raise ProblemError(RequestProblem.BAD_REQUEST, "No first message came.") from error
     if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message.get("code", DONE))
+        raise WebSocketDisconnect(message.get("code", DONE.code))
     return _read(Start, message.get("text") or "")
 
 
@@ -289,7 +288,8 @@ async def _end_with(shake: Handshake, error: Exception) -> None:
             await shake.websocket.send_text(json.dumps({"problem": shake.body(problem)}))
         except (RuntimeError, WebSocketDisconnect):
             return
-        await _close(shake.websocket, PROBLEM, f"{problem.kind.value}: {problem.detail}")
+        kind = problem.kind.value
+        await close_with(shake.websocket, Ending(PROBLEM, kind, f"{kind}: {problem.detail}"))
     else:
         await shake.refuse(socket_problem(error))
 
@@ -306,11 +306,3 @@ def socket_problem(error: Exception) -> ProblemError:
     if isinstance(error, NotFound):
         return ProblemError(RequestProblem.SERVICE_NOT_READY, "The pod went while it was asked.")
     return as_problem(error)
-
-
-async def _close(websocket: WebSocket, code: int, reason: str) -> None:
-    shown = reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
-    try:
-        await websocket.close(code, shown)
-    except RuntimeError:
-        return  # the client was first

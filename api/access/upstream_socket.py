@@ -16,10 +16,9 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from api.access.headers import Headers
-from api.access.upstream import UpstreamBroke
 from api.protocol import LARGEST_MESSAGE
 from clusters.errors import ClusterError
+from clusters.exchange import Headers, UpstreamBroke
 
 if TYPE_CHECKING:
     from clusters.tunnel import Tunnel

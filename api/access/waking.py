@@ -17,6 +17,7 @@ from activities.db.acceptance import Accepted, may_be_woken, wake_environment
 from activities.db.records import Actor, JsonObject, OperationRecord
 from activities.db.repositories import operations
 from activities.db.tables import EventType
+from activities.db.types import utc_now
 from api.access.target import ServiceTarget
 from api.deferred import start_workflow
 from api.events import Subscription, ends_operation
@@ -35,6 +36,8 @@ MOST_HELD: Final = 256
 """Requests that wait in one process; what comes on top is answered at once, and wakes all the same."""
 MOST_HELD_OF_ONE: Final = 64
 """As many of them may wait for one environment: others have theirs."""
+UNBEGUN_SECONDS: Final = 10
+"""With a worker an operation begins within a second."""
 _LONGEST_SECONDS: Final = 900.0
 """Longest that a wake is followed; whoever asks after that begins to follow anew."""
 _UP: Final = frozenset({StepState.SUCCEEDED.value, StepState.SKIPPED.value})
@@ -48,6 +51,8 @@ class _Wake:
     def __init__(self) -> None:
         self.operation: OperationRecord | None = None
         """What is waited for: the stop that is under way, then the resume."""
+        self.begun = False
+        """Whether a worker has taken it up."""
         self.up: set[str] = set()
         """Services that the resume has brought up."""
         self.state: str = ""
@@ -159,7 +164,7 @@ class Wakes:
             while not wake.over and service not in wake.up:
                 left = deadline - loop.time() if held else 0.0
                 if wake.operation is not None and left <= 0:
-                    raise still_waking(wake.operation)
+                    raise still_waking(wake.operation, begun=wake.begun)
                 # Until there is an operation, a transaction is waited for.
                 await wake.changed(None if wake.operation is None else left)
 
@@ -178,14 +183,18 @@ class Wakes:
             wake.waiting -= 1
 
 
-def still_waking(operation: OperationRecord) -> ProblemError:
-    """The answer for what cannot wait any longer."""
+def still_waking(operation: OperationRecord, *, begun: bool) -> ProblemError:
+    """The answer for what cannot wait any longer; it says so when nobody takes the operation up."""
     what = (
         "is still going to sleep, and is woken then" if operation.kind is OperationKind.STOP else "wakes up"
     )
+    seconds = int((utc_now() - operation.created_at).total_seconds())
+    late = ""
+    if not begun and seconds >= UNBEGUN_SECONDS:
+        late = f" No worker has begun that for {seconds} s: there may be none, `perdure doctor` shows it."
     return ProblemError(
         RequestProblem.WAKING,
-        f"The environment was asleep, as nobody used it. It {what}: operation {operation.id}.",
+        f"The environment was asleep, as nobody used it. It {what}: operation {operation.id}.{late}",
         headers={"Retry-After": str(RETRY_SECONDS)},
         extensions={"operationId": operation.id, "operationKind": operation.kind.value},
     )
@@ -205,7 +214,7 @@ async def _after(
             raise
         if wake.over and not wake.settled:
             # This process stops, or followed it for too long.
-            raise still_waking(operation) from error
+            raise still_waking(operation, begun=wake.begun) from error
         if wake.unsuccessful:
             raise ProblemError(
                 RequestProblem.SERVICE_NOT_READY,
@@ -228,6 +237,7 @@ async def _step(state: AppState, actor: Actor, environment_id: str, service: str
         _log.info("environment_woken", environment=environment_id, operationId=accepted.operation.id)
         start_workflow(state, accepted)
     wake.operation = accepted.operation
+    wake.begun = accepted.operation.state is not OperationState.ACCEPTED
     wake.tell()
     after = accepted.environment.last_event
     async with state.tail.subscribe(actor.organization_id, environment_id, after) as events:
@@ -253,6 +263,8 @@ async def _follow(state: AppState, events: Subscription, accepted: Accepted, wak
         wake.tell()
     while not events.closed:
         for event in await events.next(_LONGEST_SECONDS):
+            # After the event of its acceptance the next one is that of its begin.
+            wake.begun |= event.operation_id == operation.id
             if ends_operation(event, operation.id):
                 if resuming:
                     wake.state = str(event.data["state"])

@@ -14,6 +14,7 @@ from api.documentation import NOTHING, documented, json_body
 from api.envelope import Envelope, answer
 from api.environments.documents import validated
 from api.idempotency import UnneededKey
+from api.leaving import ClientGone
 from api.middleware import BROKEN_OFF
 from api.problems import RequestProblem
 from api.state import State
@@ -56,5 +57,5 @@ async def discover(request: Request, state: State, actor: Developer, key: Unneed
     wish = validated(DiscoverBlueprint, await read_document(request))
     try:
         return answer(request, await service.find(state, request, wish))
-    except service.ClientGone:
+    except ClientGone:
         return Response(status_code=BROKEN_OFF)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import yaml
 from starlette.requests import Request
@@ -26,18 +26,16 @@ from api.discover.schemas import (
 )
 from api.discover.tree import read_files
 from api.environments.validation import findings
+from api.leaving import unless_left
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.settings import ApiSettings
 from api.state import AppState
 from workflows.domain.discover import ORDER, Discovery, Wish, discover
+from workflows.domain.discover_files import LARGEST_ALL
 from workflows.domain.discover_found import SourceFile
 
 # What a refspec gives a meaning to is left out, and so is what an option begins with.
 _REF: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+#=-]*")
-
-
-class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ async def find(state: AppState, request: Request, wish: DiscoverBlueprint) -> Di
     if faults:
         raise _invalid(faults)
     if wish.repository is not None:
-        read = await _unless_left(request, _fetch(state, wish.repository))
+        read = await unless_left(request.receive, _fetch(state, wish.repository))
     else:
         read = _Read([SourceFile(_tidy(file.path), file.content) for file in wish.files or ()])
     async with state.fetches.taking_apart:
@@ -82,6 +80,16 @@ def _faults(wish: DiscoverBlueprint, settings: ApiSettings) -> list[ProblemField
         )
     if wish.repository is not None:
         faults += _repository_faults(wish.repository, settings)
+    size = sum(len(file.content.encode()) for file in wish.files or ())
+    if size > LARGEST_ALL:
+        # The body's own limit is the operator's, and may be higher.
+        faults.append(
+            ProblemField(
+                path="files",
+                message=f"are larger than {LARGEST_ALL >> 20} MiB together",
+                suggestion="send those that describe services",
+            )
+        )
     seen: set[str] = set()
     for index, file in enumerate(wish.files or ()):
         problem = _path_problem(file.path)
@@ -160,26 +168,6 @@ async def _fetch(state: AppState, wish: RepositoryIn) -> _Read:
 def _name(url: RepositoryUrl, path: str, only: str | None) -> str:
     """What is called after a place in a repository: its directory, else the repository."""
     return posixpath.basename(posixpath.dirname(path) if only else path) or url.name
-
-
-async def _unless_left(request: Request, work: Coroutine[Any, Any, _Read]) -> _Read:
-    """The result of some work, which is cancelled when the client hangs up; ClientGone then."""
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGone
-        return working.result()
-    finally:
-        for task in (working, leaving):
-            task.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _discovered(wish: DiscoverBlueprint, read: _Read) -> DiscoverOut:

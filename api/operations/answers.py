@@ -17,7 +17,8 @@ from api.idempotency import Outcome, Replayed, answer_outcome
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
 from api.state import AppState
-from workflows.domain.operations import WITH_SNAPSHOT
+from api.transfers import TransferOut, by_step
+from workflows.domain.operations import MOVES_DATA, WITH_SNAPSHOT, StepState
 
 _log = structlog.get_logger("perdure.api")
 
@@ -43,7 +44,9 @@ async def read_operation(state: AppState, organization_id: str, operation_id: st
         name = await environments.environment_name(session, organization_id, record.environment_id)
         steps = await operations.steps(session, organization_id, record.id)
         run = await snapshots.run_of(session, record.id) if record.kind in WITH_SNAPSHOT else None
-    evidence = await _evidence(state, record, steps)
+    evidence, transfers = await asyncio.gather(
+        _evidence(state, record, steps), _transfers(state, record, steps)
+    )
     return operation_out(
         state.settings,
         record,
@@ -51,7 +54,18 @@ async def read_operation(state: AppState, organization_id: str, operation_id: st
         steps=steps,
         evidence=evidence,
         snapshot_id=None if run is None else run.snapshot_id,
+        transfers=transfers,
     )
+
+
+async def _transfers(
+    state: AppState, record: OperationRecord, steps: tuple[StepRecord, ...]
+) -> dict[str, TransferOut]:
+    """Return by step how far its data are, which is asked of Temporal only while a step moves some."""
+    moving = any(step.kind in MOVES_DATA and step.state is StepState.RUNNING for step in steps)
+    if record.ended or not moving:
+        return {}
+    return by_step(await state.transfers.of(record.workflow_id), steps)
 
 
 async def _evidence(

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field, JsonValue
 
 from api.envelope import ApiInput, ApiModel
+from api.transfers import TransferOut
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import OperationKind, OperationState, StepKind, StepState
 from workflows.domain.update import Effect
@@ -48,6 +49,9 @@ class StepOut(ApiModel):
     failure: FailureOut | None = None
     blocked_by: list[BlockerOut] | None = Field(
         default=None, description="What holds the running step up; absent when nothing does"
+    )
+    transfer: TransferOut | None = Field(
+        default=None, description="While it moves data, and Temporal can be asked; in `GET /operations/{id}`"
     )
 
 

@@ -11,6 +11,7 @@ from activities.db.records import OperationRecord, StepRecord
 from activities.db.transitions import progress
 from api.operations.schemas import BlockerOut, CleanupOut, FailureOut, OperationOut, ProgressOut, StepOut
 from api.settings import ApiSettings
+from api.transfers import TransferOut
 from workflows.domain.failures import FAILURES, Blocker, Failure
 
 
@@ -22,9 +23,13 @@ def operation_out(
     steps: Sequence[StepRecord] | None = None,
     evidence: Mapping[str, JsonValue] | None = None,
     snapshot_id: str | None = None,
+    transfers: Mapping[str, TransferOut] | None = None,
 ) -> OperationOut:
-    """Shape an operation; with `steps` its graph and progress too, with `evidence` the documents by key."""
-    documents = evidence or {}
+    """Shape an operation; with `steps` its graph and progress too.
+
+    `evidence`: the documents by key; `transfers`: by step how far its data are.
+    """
+    documents, moving = evidence or {}, transfers or {}
     return OperationOut(
         id=record.id,
         kind=record.kind,
@@ -41,7 +46,7 @@ def operation_out(
         started_at=record.started_at,
         finished_at=record.finished_at,
         progress=None if steps is None else ProgressOut.model_validate(progress(steps)),
-        steps=None if steps is None else [_step_out(step, documents) for step in steps],
+        steps=None if steps is None else [_step_out(step, documents, moving) for step in steps],
         failure=failure_out(record.failure, documents),
         cleanup=(
             CleanupOut(
@@ -85,7 +90,9 @@ def blocker_out(blocker: Blocker) -> BlockerOut:
     return BlockerOut(object=blocker.object, finalizers=list(blocker.finalizers))
 
 
-def _step_out(step: StepRecord, evidence: Mapping[str, JsonValue]) -> StepOut:
+def _step_out(
+    step: StepRecord, evidence: Mapping[str, JsonValue], transfers: Mapping[str, TransferOut]
+) -> StepOut:
     return StepOut(
         name=step.name,
         kind=step.kind,
@@ -98,4 +105,5 @@ def _step_out(step: StepRecord, evidence: Mapping[str, JsonValue]) -> StepOut:
         output=step.output,
         failure=failure_out(step.failure, evidence),
         blocked_by=[blocker_out(blocker) for blocker in step.blocked_by] or None,
+        transfer=transfers.get(step.name),
     )

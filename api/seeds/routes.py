@@ -58,8 +58,19 @@ _OWN: Final[dict[str, Any]] = {
     "shell": {
         "type": "shell",
         "service": "web",
-        "script": 'curl --fail -H "Authorization: $TOKEN" -d @/etc/demo.json http://web:8080/import',
+        "script": "./manage import /etc/demo.json",
         "secrets": {"TOKEN": "import-token"},
+    },
+    "http": {
+        "type": "http",
+        "service": "web",
+        "http": {
+            "path": "/import",
+            "headers": {"Authorization": "Bearer ${{ token }}"},
+            "body": {"plan": "trial", "customers": 3},
+            "idempotent": True,
+        },
+        "secrets": {"token": "import-token"},
     },
 }
 _RUN: Final[dict[str, Any]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Response
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -33,11 +33,7 @@ _Shape = TypeVar("_Shape", bound=SeedPackageOut)
 async def publish(caller: Caller, wish: PublishSeed) -> Response:
     """Keep a new version: 201, or 200 when it is there just so. Nothing is written when anything is wrong."""
     content = SeedContent(
-        type=wish.type,
-        script=wish.script,
-        image=wish.image,
-        command=tuple(wish.command),
-        args=tuple(wish.args),
+        **_does(wish),
         service=wish.service,
         parameters=tuple(SeedParameter.model_validate(each.model_dump()) for each in wish.parameters),
     )
@@ -85,11 +81,7 @@ async def get(state: AppState, organization_id: str, name: str, version: str | N
 async def run_own(caller: Caller, environment_id: str, wish: RunSeed) -> Outcome[Accepted] | Replayed:
     """Run a seed that is written in the request."""
     content = SeedContent(
-        type=wish.type,
-        script=wish.script,
-        image=wish.image,
-        command=tuple(wish.command),
-        args=tuple(wish.args),
+        **_does(wish),
         parameters=tuple(SeedParameter(name=name, secret=True) for name in sorted(wish.secrets)),
     )
     asked = SeedWish(seed=content, service=wish.service, given=wish.secrets, force=wish.force)
@@ -115,6 +107,11 @@ async def _run(caller: Caller, environment_id: str, wish: SeedWish) -> Outcome[A
     return await accept(caller, work)
 
 
+def _does(wish: PublishSeed | RunSeed) -> dict[str, Any]:
+    """Return what a wish says of the seed itself."""
+    return wish.model_dump(include={"type", "script", "image", "command", "args", "http"})
+
+
 def _full(record: SeedPackageRecord) -> SeedOut:
     return _shaped(
         SeedOut,
@@ -123,6 +120,7 @@ def _full(record: SeedPackageRecord) -> SeedOut:
         image=record.content.image,
         command=[*record.content.command],
         args=[*record.content.args],
+        http=None if record.content.http is None else record.content.http.model_dump(),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from api.envelope import ApiInput, ApiModel
+from api.transfers import TransferOut
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
@@ -78,6 +79,10 @@ class RestoreSnapshot(ApiInput):
     masking: MaskingRules | None = Field(
         default=None, description="By service, what is hidden on the way; see docs/masking.md"
     )
+    run_init: bool = Field(
+        default=False,
+        description="Run the init of the services whose data are loaded, over these, whether it ever ran",
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -116,6 +121,10 @@ class VerificationOut(ApiModel):
     checks: list[CheckOut]
     environment_id: str | None = Field(default=None, description="Into which it was restored; level 2")
     operation_id: str | None = None
+    transfer: TransferOut | None = Field(
+        default=None,
+        description="While it or its restore moves data, and Temporal can be asked; not in lists",
+    )
     requested_by: str
     created_at: datetime
     finished_at: datetime | None = None
@@ -130,6 +139,10 @@ class ComponentOut(ApiModel):
     consistency: Consistency
     quiesced: bool = Field(description="Its own hook held it still")
     captured_at: datetime | None = None
+    instead_of: Engine | None = Field(
+        default=None, description="The engine that had been chosen, and could not do it"
+    )
+    because: str | None = Field(default=None, description="Why it could not")
     parts: int = Field(description="Streams in the store")
     volumes: int = Field(description="Volumes that the cluster's own storage keeps a snapshot of")
     plain_bytes: int
@@ -159,4 +172,8 @@ class SnapshotOut(ApiModel):
     expires_at: datetime | None = None
     last_verified_at: datetime | None = None
     verified_level: VerifyLevel | None = Field(default=None, description="The highest that has passed")
+    standing: str | None = Field(
+        default=None,
+        description="What a cluster's storage has not removed yet of a snapshot that is of no use, and why",
+    )
     components: list[ComponentOut] | None = None

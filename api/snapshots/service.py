@@ -11,7 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db import acceptance
 from activities.db.acceptance import Accepted, AsNew, SnapshotWish
 from activities.db.errors import SnapshotNotReady
-from activities.db.repositories import environments, snapshots, verifications
+from activities.db.records import OperationRecord
+from activities.db.repositories import environments, operations, snapshots, verifications
 from activities.db.repositories.snapshots import SnapshotRecord
 from activities.db.repositories.verifications import VerificationRecord
 from activities.temporal import TemporalError, VerificationStart
@@ -28,8 +29,9 @@ from api.snapshots.schemas import (
     VerificationOut,
 )
 from api.state import AppState
+from api.transfers import TransferOut, transfer_out
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotState, StoredComponent
-from workflows.domain.verification import VerifyLevel
+from workflows.domain.verification import VerificationState, VerifyLevel, verification_workflow_id
 
 _log = structlog.get_logger("perdure.api")
 
@@ -62,10 +64,11 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
                 wish.environment_id,
                 keys=state.master_keys,
                 masking=wish.masking,
+                init=wish.run_init,
             )
         else:
             site = site_of(state, installation)
-            new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking)
+            new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking, init=wish.run_init)
             accepted = await acceptance.restore_as_new(
                 session, actor, snapshot_id, new, site, keys=state.master_keys
             )
@@ -158,11 +161,19 @@ async def find_verifications(
 async def get_verification(
     state: AppState, organization_id: str, snapshot_id: str, verification_id: str
 ) -> VerificationOut:
-    """Return one verification with all that was found. Raises NotFound."""
+    """Return one verification with all that was found, and how far it is. Raises NotFound."""
     async with state.database.reading() as session:
-        return _verification(
-            await verifications.get_verification(session, organization_id, snapshot_id, verification_id)
-        )
+        record = await verifications.get_verification(session, organization_id, snapshot_id, verification_id)
+        restore: OperationRecord | None = None
+        if record.operation_id is not None:
+            restore = await operations.get_operation(session, organization_id, record.operation_id)
+    if record.state is not VerificationState.RUNNING:
+        return _verification(record)
+    moving = verification_workflow_id(record.snapshot_id, record.id)
+    if restore is not None and not restore.ended:
+        moving = restore.workflow_id
+    readings = await state.transfers.of(moving)
+    return _verification(record, transfer=transfer_out(readings[0]) if readings else None)
 
 
 async def _start(state: AppState, record: VerificationRecord) -> None:
@@ -177,7 +188,7 @@ async def _start(state: AppState, record: VerificationRecord) -> None:
         _log.warning("verification_start_deferred", verificationId=record.id, error=str(error))
 
 
-def _verification(record: VerificationRecord) -> VerificationOut:
+def _verification(record: VerificationRecord, *, transfer: TransferOut | None = None) -> VerificationOut:
     return VerificationOut(
         id=record.id,
         snapshot_id=record.snapshot_id,
@@ -186,6 +197,7 @@ def _verification(record: VerificationRecord) -> VerificationOut:
         checks=[CheckOut.model_validate(check.model_dump()) for check in record.checks],
         environment_id=record.environment_id,
         operation_id=record.operation_id,
+        transfer=transfer,
         requested_by=record.requested_by,
         created_at=record.created_at,
         finished_at=record.finished_at,
@@ -223,6 +235,7 @@ def _shaped(record: SnapshotRecord, *, full: bool = False) -> SnapshotOut:
         expires_at=record.expires_at,
         last_verified_at=record.last_verified_at,
         verified_level=None if record.verified_level is None else VerifyLevel(record.verified_level),
+        standing=record.standing or None,
         components=[_component(each) for each in manifest.components] if full and manifest else None,
     )
 
@@ -235,6 +248,8 @@ def _component(component: StoredComponent) -> ComponentOut:
         consistency=component.consistency,
         quiesced=component.quiesced,
         captured_at=component.captured_at,
+        instead_of=component.instead_of,
+        because=component.because or None,
         parts=len(component.parts),
         volumes=len(component.volumes),
         plain_bytes=sum(part.plain_bytes for part in component.parts),

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completion import service_names
 from cli.errors import CliError, ExitCode, UsageFault
-from cli.options import EnvironmentArgument, OutputOption
+from cli.options import EnvironmentArgument, OutputOption, ServiceArgument
 from cli.output import OutputFormat, emit, tell
 from cli.session import Session, session_of
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cli.models import Endpoint
-
-ServiceArgument = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -98,7 +97,10 @@ def open_service(
     context: typer.Context,
     environment: EnvironmentArgument,
     service: Annotated[
-        str | None, typer.Argument(metavar="[SERVICE]", help="Default: the one that is exposed.")
+        str | None,
+        typer.Argument(
+            metavar="[SERVICE]", help="Default: the one that is exposed.", autocompletion=service_names
+        ),
     ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
 ) -> None:

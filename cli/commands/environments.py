@@ -7,6 +7,7 @@ import typer
 
 from cli.asking import confirm
 from cli.commands import access
+from cli.completion import service_names
 from cli.errors import UsageFault
 from cli.files import read_text
 from cli.options import (
@@ -135,7 +136,9 @@ def status(
 def logs(
     context: typer.Context,
     environment: EnvironmentArgument,
-    service: Annotated[str | None, typer.Option("--service", "-s", help="Only this service.")] = None,
+    service: Annotated[
+        str | None, typer.Option("--service", "-s", help="Only this service.", autocompletion=service_names)
+    ] = None,
     tail: Annotated[int | None, typer.Option("--tail", min=1, help="Last lines of each container.")] = None,
     previous: Annotated[
         bool, typer.Option("--previous", "-p", help="Of the containers before their last restart.")

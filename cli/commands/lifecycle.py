@@ -13,6 +13,7 @@ from cli.options import (
     EnvironmentArgument,
     OutputOption,
     PlanOption,
+    ServiceArgument,
     TimeoutOption,
     WaitOption,
     parse_duration,
@@ -34,7 +35,6 @@ KeepOption = Annotated[
     bool,
     typer.Option("--keep-failed", help="When a service does not become ready, leave all as it is then."),
 ]
-ServiceArgument = Annotated[str, typer.Argument(metavar="SERVICE", help="Name of the service.")]
 
 
 @app.command("up")

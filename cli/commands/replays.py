@@ -7,6 +7,7 @@ import typer
 
 from cli.asking import confirm
 from cli.commands.environments import finish
+from cli.completion import operation_ids
 from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
 from cli.output import OutputFormat, emit
 from cli.session import session_of
@@ -18,7 +19,10 @@ def replay(
     operation: Annotated[
         str | None,
         typer.Option(
-            "--operation", metavar="ID", help="Which operation; the newest that made it what it is if absent."
+            "--operation",
+            metavar="ID",
+            help="Which operation; the newest that made it what it is if absent.",
+            autocompletion=operation_ids,
         ),
     ] = None,
     from_step: Annotated[

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completion import package_names, service_names
 from cli.errors import UsageFault
 from cli.files import read_mapping, read_text
 from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption, assignments
@@ -17,10 +18,18 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-PackageArgument = Annotated[str, typer.Argument(metavar="PACKAGE", help="Name of the seed package.")]
+PackageArgument = Annotated[
+    str,
+    typer.Argument(metavar="PACKAGE", help="Name of the seed package.", autocompletion=package_names),
+]
 VersionOption = Annotated[str | None, typer.Option("--version", help="The newest release if absent.")]
 ServiceOption = Annotated[
-    str | None, typer.Option("--service", help="Against which service; the package's own if absent.")
+    str | None,
+    typer.Option(
+        "--service",
+        help="Against which service; the package's own if absent.",
+        autocompletion=service_names,
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Run it although it has run before.")]
 SecretOption = Annotated[
@@ -144,7 +153,12 @@ def run(
 def once(
     context: typer.Context,
     environment: EnvironmentArgument,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Against which service it runs.")],
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE", help="Against which service it runs.", autocompletion=service_names
+        ),
+    ],
     sql: Annotated[
         Path | None,
         typer.Option("--sql", metavar="FILE", help="SQL, in one transaction; - reads standard input."),
@@ -158,6 +172,14 @@ def once(
     image: Annotated[
         str | None, typer.Option("--image", help="A Job of this image, with the service's environment.")
     ] = None,
+    http: Annotated[
+        Path | None,
+        typer.Option(
+            "--http",
+            metavar="FILE",
+            help="A request to the service in YAML or JSON: `path`, `body` and more.",
+        ),
+    ] = None,
     command: Annotated[
         list[str] | None, typer.Argument(metavar="[-- COMMAND...]", help="Command of the --image.")
     ] = None,
@@ -167,13 +189,13 @@ def once(
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """Run a seed of your own: one of --sql, --shell and --image. The same one runs once, unless forced."""
+    """Run a seed of your own: --sql, --shell, --image or --http. The same one runs once, unless forced."""
     from cli import views_seeds
     from cli.commands.environments import finish
     from cli.lookup import environment_id
 
-    if sum(each is not None for each in (sql, shell, image)) != 1:
-        raise UsageFault("One of --sql, --shell and --image says what is to be run.")
+    if sum(each is not None for each in (sql, shell, image, http)) != 1:
+        raise UsageFault("One of --sql, --shell, --image and --http says what is to be run.")
     if command and image is None:
         raise UsageFault("Only an --image takes a command.")
     body: dict[str, JsonValue] = {
@@ -184,6 +206,9 @@ def once(
     script = sql if sql is not None else shell
     if script is not None:
         body |= {"type": "sql" if sql is not None else "shell", "script": read_text(script)}
+    elif http is not None:
+        request = read_mapping(http, "request", "It has `path`, and as needed `method`, `headers`, `body`.")
+        body |= {"type": "http", "http": request}
     else:
         body |= {"type": "job", "image": image, "command": [*(command or [])]}
     with session_of(context).client() as client:

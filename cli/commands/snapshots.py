@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.asking import confirm
-from cli.completion import environment_names
+from cli.completion import environment_names, snapshot_ids
 from cli.errors import UsageFault
 from cli.options import (
     EnvironmentArgument,
@@ -44,12 +44,15 @@ class SnapshotState(StrEnum):
     DELETING = "deleting"
 
 
+_RULES = "It has `services:` at its top; docs/masking.md tells what may be below."
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 SnapshotArgument = Annotated[
     str,
     typer.Argument(
         metavar="SNAPSHOT",
         help="Id of the snapshot (snap_...), or latest:NAME for an environment's newest that is available.",
+        autocompletion=snapshot_ids,
     ),
 ]
 
@@ -179,6 +182,15 @@ def restore(
             "--storage-class", metavar="OLD=NEW", help="Of a new environment's volumes. May be repeated."
         ),
     ] = None,
+    masking: Annotated[
+        Path | None,
+        typer.Option(
+            "--masking", metavar="FILE", help="Rules by which values are replaced on the way; - for stdin."
+        ),
+    ] = None,
+    run_init: Annotated[
+        bool, typer.Option("--run-init", help="Run init over the data that are loaded, whether it ever ran.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
@@ -186,6 +198,7 @@ def restore(
 ) -> None:
     """Restore a snapshot: --into a new environment, or --in-place of the data of one that is there."""
     from cli.commands.environments import finish
+    from cli.files import read_mapping
     from cli.lookup import environment_id, snapshot_id
 
     classes = assignments("--storage-class", storage_class, "OLD=NEW")
@@ -193,9 +206,14 @@ def restore(
         raise UsageFault("One of --into and --in-place says where to.")
     if in_place is not None and classes:
         raise UsageFault("--storage-class goes with --into: volumes of an environment that is there stay.")
+    body: dict[str, JsonValue] = {}
+    if masking is not None:
+        rules = read_mapping(masking, "file of rules", _RULES)
+        if not rules.get("services"):
+            raise UsageFault("The file of rules names no service: nothing would be masked.", hints=[_RULES])
+        body["masking"] = rules
     with session_of(context).client() as client:
         identifier = snapshot_id(client, snapshot)
-        body: dict[str, JsonValue] = {}
         if in_place is not None:
             body["environmentId"] = environment_id(client, in_place, living=True)
             confirm(f"Replace the data of environment {in_place} by that of {identifier}?", yes=yes)
@@ -203,6 +221,8 @@ def restore(
             body["name"] = into
             if classes:
                 body["storageClasses"] = {**classes}
+        if run_init:
+            body["runInit"] = True
         answer = client.restore_snapshot(identifier, body)
         finish(client, answer, in_place or into or "", wait, timeout, output)
 

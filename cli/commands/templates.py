@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.completion import template_names
 from cli.files import read_mapping
 from cli.options import OutputOption, PlanOption, TimeoutOption, WaitOption, assignments
 from cli.output import OutputFormat, emit, tell, to_yaml
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 _HAS = "It has `name`, `parameters` and `blueprint`."
-TemplateArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="Name or id of the template.")]
+TemplateArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME|ID", help="Name or id of the template.", autocompletion=template_names),
+]
 TemplateFile = Annotated[
     Path,
     typer.Option(

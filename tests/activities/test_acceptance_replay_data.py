@@ -11,7 +11,7 @@ from activities.db.engine import Database
 from activities.db.errors import Busy, NotFound, ReplayInvalid, SnapshotInUse, SnapshotNotReady
 from activities.db.records import Actor
 from activities.db.repositories import audit, snapshots
-from activities.db.transitions import DATA_WHOLE
+from activities.db.restored import DATA_WHOLE
 from tests.activities.test_acceptance_replay import (
     ALL,
     accept,

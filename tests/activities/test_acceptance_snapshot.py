@@ -7,14 +7,20 @@ from pydantic import JsonValue
 from sqlmodel import SQLModel, col, select
 
 from activities.db import tables
-from activities.db.acceptance import cancel_operation, delete_environment
+from activities.db.acceptance import (
+    Accepted,
+    ReplayWish,
+    cancel_operation,
+    delete_environment,
+    replay_environment,
+)
 from activities.db.engine import Database
 from activities.db.errors import NotRetryable, SnapshotInUse, SnapshotNotReady
 from activities.db.records import Actor
 from activities.db.repositories import operations, snapshots
+from activities.db.restored import DATA_WHOLE
 from activities.db.sweeping import forget_history
 from activities.db.tables import Override, SnapshotRun
-from activities.db.transitions import DATA_WHOLE
 from activities.db.types import utc_now
 from tests.activities.test_acceptance_lifecycle import PHASES
 from tests.helpers.changes import (
@@ -26,6 +32,7 @@ from tests.helpers.changes import (
     running,
     scale,
     steps_of,
+    stop,
     update,
     values_of,
 )
@@ -40,7 +47,9 @@ from tests.helpers.snapshots import (
     taken,
 )
 from tests.helpers.tenants import (
+    KEYS,
     PLANTED,
+    Tenant,
     begin,
     degrade,
     environment_of,
@@ -329,6 +338,110 @@ async def test_data_that_came_in_part_are_told_of_until_all_came(database: Datab
     assert await whole() == told
     await ended(database, await restore_in(database, tenant, identifier, environment_id))
     assert await whole() == ("True", "")
+
+
+async def whole_of(database: Database, tenant: Tenant, environment_id: str) -> tuple[str, str, str] | None:
+    """What the environment says of its data."""
+    found = (await environment_of(database, tenant, environment_id)).conditions
+    told = [(each.status, each.reason, each.message) for each in found if each.type == DATA_WHOLE]
+    return told[0] if told else None
+
+
+async def without_volume(database: Database, tenant: Tenant) -> tuple[str, str]:
+    """An environment whose database keeps in its pod alone what was restored, and the snapshot."""
+    bare = edited(db={"volumes": []})
+    environment_id = await running(database, tenant, bare)
+    identifier = await taken(database, tenant, environment_id, DB)
+    await ended(database, await restore_in(database, tenant, identifier, environment_id))
+    return environment_id, identifier
+
+
+async def test_data_without_a_volume_are_told_of(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id, _ = await without_volume(database, tenant)
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[:2] == ("True", "Restored")
+    assert "db: no volume keeps them" in told[2]
+    # What leaves the pod where it is changes nothing about that.
+    await ended(database, await restart(database, tenant, environment_id))
+    await ended(database, (await take(database, tenant, environment_id)).accepted, S.FAILED)
+    await ended(database, await scale(database, tenant, environment_id, 0))
+    assert await whole_of(database, tenant, environment_id) == told
+
+
+@pytest.mark.parametrize("how", ["stop", "restart", "scale", "update", "replay"])
+async def test_data_that_went_with_their_pod_are_not_called_whole(database: Database, how: str) -> None:
+    tenant = await make_tenant(database)
+    environment_id, identifier = await without_volume(database, tenant)
+
+    async def asked() -> Accepted:
+        match how:
+            case "stop":
+                return await stop(database, tenant, environment_id)
+            case "restart":
+                return await restart(database, tenant, environment_id, service="db")
+            case "scale":
+                return await scale(database, tenant, environment_id, 0, service="db")
+            case "update":
+                changed = edited(edited(db={"volumes": []}), db={"env": {"A": "1"}})
+                made = (await update(database, tenant, environment_id, changed)).accepted
+                assert made is not None
+                return made
+            case _:
+                async with database.transaction() as session:
+                    return await replay_environment(
+                        session, tenant.actor, environment_id, ReplayWish(), keys=KEYS
+                    )
+
+    accepted = await asked()
+    step = "stop/db" if how == "stop" else "service/db"
+    await begin(database, accepted.operation.id)
+    for state in (StepState.RUNNING, StepState.SUCCEEDED):
+        await record(database, accepted.operation.id, StepChange(step=step, state=state))
+    await finish(database, accepted.operation.id, S.SUCCEEDED)
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[:2] == ("False", "DataGone")
+    assert "no longer in db" in told[2]
+    # Its init is run again: another pod has nothing.
+    assert (await overrides_of(database, tenant, environment_id)).loaded == {}
+    if how not in ("stop", "scale"):
+        await ended(database, await restore_in(database, tenant, identifier, environment_id))
+        told = await whole_of(database, tenant, environment_id)
+        assert told is not None
+        assert told[0] == "True"
+
+
+async def test_a_stop_that_did_not_get_there_forgets_no_data(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id, identifier = await without_volume(database, tenant)
+    accepted = await stop(database, tenant, environment_id)
+    await begin(database, accepted.operation.id)
+    await finish(database, accepted.operation.id, S.FAILED)
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[0] == "True"
+    again = await stop(database, tenant, environment_id)
+    await begin(database, again.operation.id)
+    await record(database, again.operation.id, StepChange(step="stop/db", state=StepState.RUNNING))
+    await finish(database, again.operation.id, S.FAILED)
+    # Whether the pod is gone is not known: its init is not run over what may be there.
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[:2] == ("False", "DataGone")
+    assert (await overrides_of(database, tenant, environment_id)).loaded == {"db": identifier}
+
+
+async def test_data_on_volumes_outlive_pods(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    await ended(database, await restore_in(database, tenant, identifier, environment_id))
+    await ended(database, await restart(database, tenant, environment_id, service="db"))
+    await ended(database, await stop(database, tenant, environment_id))
+    assert await whole_of(database, tenant, environment_id) == ("True", "Restored", "")
+    assert (await overrides_of(database, tenant, environment_id)).loaded == {"db": identifier}
 
 
 async def test_a_restore_is_not_retried_without_its_snapshot(database: Database) -> None:

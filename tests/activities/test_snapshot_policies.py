@@ -3,18 +3,20 @@
 from datetime import datetime, timedelta
 
 import pytest
+from sqlmodel import update
 
 from activities.db.acceptance import Accepted, SnapshotWish
 from activities.db.engine import Database
 from activities.db.errors import NotFound
 from activities.db.records import SWEEPER
-from activities.db.repositories import snapshot_policies, snapshots, verifications
+from activities.db.repositories import snapshot_policies, snapshot_retention, verifications
 from activities.db.repositories.snapshot_policies import PolicyRecord
 from activities.db.snapshot_schedule import take_due
+from activities.db.tables import Revision
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
-from tests.helpers.tenants import KEYS, Tenant, make_tenant, operation_of
+from tests.helpers.tenants import KEYS, Tenant, make_tenant, operation_of, shop
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.snapshot_policy import SnapshotPolicy
@@ -75,6 +77,19 @@ async def test_a_busy_environment_is_asked_again_and_one_that_rests_at_its_time(
     assert await due(database, environment_id, first + timedelta(minutes=1)) is not None
 
 
+async def test_one_that_cannot_be_read_is_said_and_passed_over(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    first = (await put(database, tenant, environment_id)).next_at
+    assert first is not None
+    async with database.transaction() as session:
+        await session.exec(update(Revision).values(blueprint={"name": 3}))
+    assert await due(database, environment_id, first) is None
+    told = await policy_of(database, tenant, environment_id)
+    assert told.next_at == first + timedelta(hours=1)
+    assert told.last_result == "skipped: its Blueprint cannot be read by this version"
+
+
 async def test_a_policy_that_is_paused_or_gone_takes_none(database: Database) -> None:
     tenant, other = await make_tenant(database), await make_tenant(database)
     environment_id = await running(database, tenant)
@@ -104,21 +119,28 @@ async def test_beyond_the_last_that_are_kept_scheduled_ones_go(database: Databas
     by_hand = await take(database, tenant, environment_id, SnapshotWish())
     await publish(database, by_hand.accepted.operation.id, DB)
     made = [await _scheduled(database, tenant, environment_id) for _ in range(4)]
+    for other, policy in (("kept", SnapshotPolicy(every_minutes=60)), ("without", None)):
+        unlimited = await running(database, tenant, shop(other))
+        if policy is not None:
+            await put(database, tenant, unlimited, policy)
+        made += [await _scheduled(database, tenant, unlimited) for _ in range(3)]
+    await put(database, tenant, environment_id)
     restoring = await restore_new(database, tenant, made[0])
 
     async def keep() -> int:
         async with database.transaction() as session:
-            return await snapshots.keep_last(session, environment_id, 2)
+            return await snapshot_retention.expire_surplus(session, limit=10)
 
     async def states() -> list[SnapshotState]:
         return [(await snapshot_of(database, tenant, each)).state for each in made]
 
     assert await keep() == 1
     a, d = SnapshotState.AVAILABLE, SnapshotState.DELETING
-    assert await states() == [a, d, a, a]  # the first is being restored
+    others = [a] * 6
+    assert await states() == [a, d, a, a, *others]  # the first is being restored
     await ended(database, restoring)
     assert await keep() == 1
-    assert await states() == [d, d, a, a]
+    assert await states() == [d, d, a, a, *others]
     assert (await snapshot_of(database, tenant, by_hand.snapshot.id)).state is a
     assert (await operation_of(database, tenant, restoring.operation.id)).ended
 
@@ -127,14 +149,20 @@ async def test_the_newest_scheduled_one_is_to_be_verified_once(database: Databas
     tenant = await make_tenant(database)
     environment_id = await running(database, tenant)
 
-    async def unproved(level: int = 1) -> str | None:
+    async def unproved(level: VerifyLevel | None = VerifyLevel.READABLE) -> list[tuple[str, VerifyLevel]]:
+        await put(database, tenant, environment_id, HOURLY.model_copy(update={"verify_level": level}))
         async with database.reading() as session:
-            return await snapshots.unproved(session, environment_id, level)
+            found = await snapshot_retention.unproved(session)
+        assert {each.organization_id for each in found} <= {tenant.id}
+        return [(each.snapshot_id, each.level) for each in found]
 
-    assert await unproved() is None
+    assert await unproved() == []
     await _scheduled(database, tenant, environment_id)
     newest = await _scheduled(database, tenant, environment_id)
-    assert await unproved() == newest
+    assert await unproved() == [(newest, VerifyLevel.READABLE)]
+    assert await unproved(None) == []
+    assert await unproved(VerifyLevel.STORED) == [(newest, VerifyLevel.STORED)]
     async with database.transaction() as session:
         await verifications.ask(session, tenant.actor, newest, VerifyLevel.READABLE)
-    assert (await unproved(), await unproved(2)) == (None, newest)
+    assert await unproved() == []
+    assert await unproved(VerifyLevel.RESTORED) == [(newest, VerifyLevel.RESTORED)]

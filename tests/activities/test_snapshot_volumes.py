@@ -6,9 +6,10 @@ from activities.db.engine import Database
 from activities.db.errors import SnapshotUnfit
 from activities.db.repositories import operations, snapshots
 from tests.helpers.changes import running
-from tests.helpers.snapshots import restore_in, restore_new, snapshot_of, stored, taken
-from tests.helpers.tenants import Tenant, make_tenant
+from tests.helpers.snapshots import restore_in, restore_new, snapshot_of, stored, take, taken
+from tests.helpers.tenants import Tenant, begin, finish, make_tenant
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import OperationState
 from workflows.domain.snapshot import Consistency, Engine
 from workflows.domain.snapshot_manifest import SnapshotState, StoredComponent, StoredVolume
 
@@ -60,6 +61,41 @@ async def test_volumes_that_stand_are_not_replaced(database: Database) -> None:
     [fault] = refused.value.errors
     assert fault.path == ("services", "db")
     assert "restore it as a new environment" in fault.message
+
+
+@pytest.mark.parametrize("ends", [OperationState.FAILED, OperationState.CANCELLED])
+async def test_what_a_snapshot_that_failed_left_at_the_storage_is_not_forgotten(
+    database: Database, ends: OperationState
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    accepted = await take(database, tenant, environment_id)
+    snapshot = accepted.snapshot.id
+    async with database.transaction() as session:
+        await snapshots.expect_volumes(session, snapshot)
+    await begin(database, accepted.accepted.operation.id)
+    await finish(database, accepted.accepted.operation.id, ends)
+    async with database.transaction() as session:
+        [left] = await snapshots.left_behind(session, limit=10)
+        assert (left.snapshot_id, left.at_storage) == (snapshot, True)
+        await snapshots.note_standing(session, snapshot, "VolumeSnapshotContent/a stands.")
+    assert (await snapshot_of(database, tenant, snapshot)).standing == "VolumeSnapshotContent/a stands."
+    async with database.transaction() as session:
+        await snapshots.forget_volumes(session, snapshot)
+        [left] = await snapshots.left_behind(session, limit=10)
+        assert not left.at_storage
+    assert (await snapshot_of(database, tenant, snapshot)).standing == ""
+
+
+async def test_what_fell_back_may_have_left_something_at_the_storage(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    snapshot = await taken(database, tenant, environment_id, stored("db", DataStore.POSTGRES))
+    async with database.transaction() as session:
+        await snapshots.expect_volumes(session, snapshot)
+        await snapshots.ask_to_delete(session, tenant.actor, snapshot)
+        [left] = await snapshots.left_behind(session, limit=10)
+    assert left.at_storage
 
 
 async def test_rows_wait_until_the_storage_has_removed_its_volumes(database: Database) -> None:

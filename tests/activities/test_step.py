@@ -1,14 +1,17 @@
-"""An attempt begins only where it is this worker's to make."""
+"""An attempt begins only where it is this worker's to make, and ends with a kind."""
 
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import _step
-from activities._step import alive
+from activities._step import alive, reports_failures
+from activities.secrets import Opener, Sealer, new_private_key
+from workflows.domain.failures import FailureKind
 
 
 def _handed_out(ago: timedelta) -> ActivityEnvironment:
@@ -52,3 +55,19 @@ async def test_an_attempt_just_handed_out_does_not_wait(monkeypatch: pytest.Monk
     environment, body = _handed_out(timedelta()), Body()
     await asyncio.wait_for(environment.run(body), timeout=10)
     assert body.entered
+
+
+class Opens:
+    """An activity that opens what was sealed for another cluster."""
+
+    @reports_failures
+    async def run(self) -> str:
+        """Return what it opened."""
+        sealed = Sealer(Opener(new_private_key()).public_key).seal("a value")
+        return Opener(new_private_key()).open(sealed)
+
+
+async def test_what_no_key_opens_is_not_tried_again() -> None:
+    with pytest.raises(ApplicationError, match="with this cluster's key") as failed:
+        await Opens().run()
+    assert (failed.value.type, failed.value.non_retryable) == (FailureKind.KEY_UNAVAILABLE, True)

@@ -1,12 +1,11 @@
 """The sweeper over the database: what is due is told, accepted once, and costs one query when nothing is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from pydantic import JsonValue
-from sqlalchemy import event, insert
+from sqlalchemy import insert
 from sqlmodel import col, func, select, update
 from temporalio.testing import ActivityEnvironment
 
@@ -18,6 +17,7 @@ from activities.db.repositories import audit, events, operations
 from activities.db.tables import Environment, Event, EventType, Operation, Revision, Step
 from activities.sweep import ControlSweep
 from activities.temporal import OperationStart, TemporalUnavailable
+from tests.helpers.statements import statements_of
 from tests.helpers.tenants import Tenant, accept, begin, environment_of, finish, make_tenant, shop
 from workflows.contracts.operation import CancelRequest
 from workflows.contracts.sweep import SweepPage, Swept
@@ -214,24 +214,35 @@ async def test_a_start_that_temporal_does_not_take_is_left_to_the_reconciler(dat
     assert [each.environment_id for each in lost] == [environment_id]
 
 
+async def test_one_that_cannot_be_read_holds_nobody_up(database: Database) -> None:
+    tenant = await make_tenant(database)
+    broken, *others = [await running(database, tenant, f"shop-{each}", ttlMinutes=60) for each in range(3)]
+    for ago, environment_id in enumerate((others[0], broken, others[1])):
+        await turn_back(database, environment_id, days=3 - ago)
+    async with database.transaction() as session:
+        await session.exec(
+            update(Revision).where(col(Revision.environment_id) == broken).values(blueprint={"name": 3})
+        )
+    swept = await sweep(database)
+    assert (swept.looked_at, swept.warned, swept.unreadable) == (3, 2, 1)
+    assert (await sweep(database)).deleted == 2
+    async with database.transaction() as session:
+        await session.exec(
+            update(Revision)
+            .where(col(Revision.environment_id) == broken)
+            .values(blueprint=shop("shop-0").model_dump(mode="json"))
+        )
+    assert (await sweep(database)).warned == 1
+
+
 async def test_untouched_environments_cost_one_query(database: Database) -> None:
     tenant = await make_tenant(database)
     for number in range(5):
         await running(database, tenant, f"shop-{number}", ttlMinutes=10_000)
     await sweep(database)
-    statements: list[str] = []
-    engine = database._reader.sync_engine
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.lstrip().upper().startswith("SELECT"):
-            statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with statements_of(database) as seen:
         assert (await sweep(database)).looked_at == 0
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-    assert len(statements) == 1, statements
+    assert len([each for each, _ in seen if each.lstrip().upper().startswith("SELECT")]) == 1, seen
 
 
 async def a_thousand(database: Database, tenant: Tenant) -> list[str]:
@@ -251,27 +262,6 @@ async def a_thousand(database: Database, tenant: Tenant) -> list[str]:
     return [made, *(str(row["id"]) for row in rows)]
 
 
-@contextmanager
-def statements_of(database: Database) -> Iterator[list[tuple[str, str]]]:
-    """Note every statement that is run, readers' and writers', with its parameters as text."""
-    seen: list[tuple[str, str]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
-        seen.append((statement, repr(parameters)))
-
-    engines = [database._writer.sync_engine]
-    if database._reader.pool is not database._writer.pool:
-        # On SQLite; on Postgres the reader is the writer with options, and tells it what it does.
-        engines.append(database._reader.sync_engine)
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        for engine in engines:
-            event.remove(engine, "before_cursor_execute", note)
-
-
 async def sweep_all(database: Database) -> list[Swept]:
     """Page after page, as the workflow goes through them."""
     pages = [await sweep(database)]
@@ -280,6 +270,7 @@ async def sweep_all(database: Database) -> list[Swept]:
     return pages
 
 
+@pytest.mark.slow
 async def test_a_thousand_untouched_cost_one_query_and_those_due_one_for_each_page(
     database: Database,
 ) -> None:

@@ -12,18 +12,20 @@ from ulid import ULID
 from activities.db.acceptance import SnapshotWish
 from activities.db.engine import Database
 from activities.db.errors import SnapshotBusy
-from activities.db.repositories import audit, snapshots, verifications
-from activities.snapshots.sweep import ORPHAN_AGE, ControlSnapshotSweep
-from activities.storage.objects import ObjectStore
+from activities.db.repositories import audit, snapshot_policies, snapshots, verifications
+from activities.snapshots.sweep import LISTED_EVERY_SECONDS, ORPHAN_AGE, ControlSnapshotSweep
+from activities.storage.objects import ObjectStore, StoreUnavailable
 from activities.temporal import TemporalServer, VerificationStart
 from tests.helpers.changes import running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
-from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant
+from tests.helpers.statements import statements_of
+from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, shop
 from workflows.contracts.sweep_snapshots import SnapshotsSwept
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
 from workflows.domain.snapshot_manifest import SnapshotState, snapshot_prefix
+from workflows.domain.snapshot_policy import SnapshotPolicy
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
 DB = stored("db", DataStore.POSTGRES, "shop")
@@ -50,9 +52,13 @@ class Place:
     objects: ObjectStore
     starts: Starts = field(default_factory=Starts)
 
-    async def do(self, what: str) -> SnapshotsSwept:
-        """Run one activity of the sweep."""
-        sweep = ControlSnapshotSweep(self.database, self.objects, cast(TemporalServer, self.starts), KEYS)
+    def worker(self) -> ControlSnapshotSweep:
+        """A process that sweeps."""
+        return ControlSnapshotSweep(self.database, self.objects, cast(TemporalServer, self.starts), KEYS)
+
+    async def do(self, what: str, worker: ControlSnapshotSweep | None = None) -> SnapshotsSwept:
+        """Run one activity of the sweep, in a new process unless one is given."""
+        sweep = worker or self.worker()
         environment = ActivityEnvironment()
         environment.info = replace(environment.info, started_time=datetime.now(UTC))
         done: Any = await environment.run(getattr(sweep, what))
@@ -144,6 +150,59 @@ async def test_orphans_go_when_they_are_old_enough(place: Place) -> None:
         await place.put(each)
     assert await place.do("remove_orphans") == SnapshotsSwept(orphans=1)
     assert await place.there() == {known, young, "not-an-id"}
+
+
+async def test_all_of_the_store_is_listed_once_an_hour_in_each_process(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def orphan() -> None:
+        await place.put(f"snap_{ULID.from_datetime(datetime.now(UTC) - 2 * ORPHAN_AGE)}")
+
+    async def away(prefix: str) -> tuple[str, ...]:
+        raise StoreUnavailable("the store is away")
+
+    worker = place.worker()
+    await orphan()
+    with monkeypatch.context() as during:
+        during.setattr(place.objects, "names_below", away)
+        with pytest.raises(StoreUnavailable):
+            await place.do("remove_orphans", worker)
+    assert await place.do("remove_orphans", worker) == SnapshotsSwept(orphans=1), "it was not listed before"
+    await orphan()
+    with monkeypatch.context() as during:
+        during.setattr(place.objects, "names_below", away)
+        assert await place.do("remove_orphans", worker) == SnapshotsSwept()
+    assert worker.listing.ended is not None
+    worker.listing.ended -= LISTED_EVERY_SECONDS
+    assert await place.do("remove_orphans", worker) == SnapshotsSwept(orphans=1)
+
+
+async def test_policies_of_which_nothing_is_due_cost_the_same_however_many_there_are(place: Place) -> None:
+    policy = SnapshotPolicy(every_minutes=60, keep_last=1, verify_level=VerifyLevel.STORED)
+
+    async def add(name: str) -> None:
+        """An environment with a policy, and one snapshot by it that is verified."""
+        environment_id = await running(place.database, place.tenant, shop(name))
+        accepted = await take(place.database, place.tenant, environment_id, SnapshotWish(scheduled=True))
+        await publish(place.database, accepted.accepted.operation.id, DB)
+        verification = await place.ask(accepted.snapshot.id)
+        await place.end(verification, VerificationState.PASSED, datetime.now(UTC))
+        async with place.database.transaction() as session:
+            await snapshot_policies.put(session, place.tenant.actor, environment_id, policy)
+            later = datetime.now(UTC) + timedelta(hours=1)
+            await snapshot_policies.note(session, environment_id, next_at=later, result="")
+
+    async def cost() -> int:
+        with statements_of(place.database) as seen:
+            for what in ("take_due", "expire", "start_verifications"):
+                assert await place.do(what) == SnapshotsSwept()
+        return len(seen)
+
+    await add("first")
+    one = await cost()
+    for number in range(6):
+        await add(f"other-{number}")
+    assert await cost() == one < 20
 
 
 async def test_a_start_that_was_lost_is_made_once_it_is_old_enough(

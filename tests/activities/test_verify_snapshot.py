@@ -6,12 +6,13 @@ import io
 import secrets
 import tarfile
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities import _step
 from activities.secrets import DataKey, Opener, Sealer, new_private_key
 from activities.snapshots import frames
 from activities.snapshots.archive import seal_into
@@ -25,6 +26,7 @@ from workflows.contracts.verify import CheckReadable, CheckStored
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.snapshot import Consistency, Engine
 from workflows.domain.snapshot_manifest import StoredComponent, StoredPart, stream_name
+from workflows.domain.transfer import TransferKind, TransferProgress
 from workflows.domain.verification import Check, VerifyLevel
 
 SNAPSHOT = "snap_1"
@@ -50,6 +52,8 @@ class Kept:
     directory: Path
     component: StoredComponent
     keys: dict[str, str]
+    beats: list[object] = field(default_factory=list)
+    """What was told with heartbeats."""
 
     def objects(self, number: int = 0) -> list[Path]:
         """The objects of one of its streams, in their order."""
@@ -62,14 +66,19 @@ class Kept:
     async def stored(self) -> tuple[Check, ...]:
         """Look at level 0."""
         request = CheckStored(snapshot_id=SNAPSHOT, component=self.component)
-        return (await ActivityEnvironment().run(self._verify().stored, request)).checks
+        return (await self._environment().run(self._verify().stored, request)).checks
 
     async def readable(self) -> tuple[Check, ...]:
         """Look at level 1."""
         request = CheckReadable(
             snapshot_id=SNAPSHOT, stored=Loadable(component=self.component, keys=self.keys)
         )
-        return (await ActivityEnvironment().run(self._verify().readable, request)).checks
+        return (await self._environment().run(self._verify().readable, request)).checks
+
+    def _environment(self) -> ActivityEnvironment:
+        environment = ActivityEnvironment()
+        environment.on_heartbeat = lambda *details: self.beats.extend(details)
+        return environment
 
     def _verify(self) -> ClusterVerify:
         return ClusterVerify(FakeCluster(), OPENER, ObjectStore(str(self.directory)), asyncio.Semaphore())
@@ -140,6 +149,27 @@ async def test_what_is_whole_passes_both_levels(kept: Kept) -> None:
     assert (faults(stored), faults(read)) == ({}, {})
     assert {check.level for check in stored} == {VerifyLevel.STORED}
     assert {check.level for check in read} == {VerifyLevel.READABLE}
+
+
+async def test_what_is_read_is_counted_against_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_step, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setattr(_step, "BEAT_SECONDS", 0.0)
+    content = {name: archive(a=secrets.token_bytes(3_000_000)) for name in ("one", "two")}
+    kept = await keep(tmp_path, **content)
+    for look, kind, total in (
+        (kept.stored, TransferKind.CHECK, kept.component.stored_bytes),
+        (kept.readable, TransferKind.READ, sum(map(len, content.values()))),
+    ):
+        kept.beats.clear()
+        await look()
+        told = [each for each in kept.beats if isinstance(each, TransferProgress)]
+        assert {(each.kind, each.total_bytes) for each in told} == {(kind, total)}
+        counts = [each.done_bytes for each in told]
+        assert counts == sorted(counts)
+        assert 0 < counts[len(counts) // 2] < counts[-1] <= total
+        assert [each.stream for each in told][:: len(told) - 1] == ["files/one", "files/two"]
 
 
 def flip(path: Path) -> None:

@@ -17,9 +17,9 @@ from activities.db.repositories.environments import get_environment
 from activities.db.repositories.installation import installation_id
 from activities.db.tables import Environment, EventType, Operation, Orphan
 from admin.adoption import adopt, read_blueprint
+from admin.errors import AdminError, NotUsable
 from admin.orphans import OrphanNamespace, Survey, chosen, remove, survey
 from admin.purge_rules import check_numbers, objections, sentence
-from cli.errors import CliError, UsageFault
 from clusters.errors import Forbidden, PreconditionFailed
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
@@ -235,14 +235,14 @@ class TestRules:
         many = Survey("local", 19, (ORPHAN,) * 2, (), ())
         assert sentence(many, 1) == "delete 1 of 19 namespaces of local"
         for said in (None, "", "yes", sentence(many, 2)):
-            with pytest.raises(CliError, match="look orphaned"):
+            with pytest.raises(AdminError, match="look orphaned"):
                 check_numbers(many, 1, said)
         check_numbers(many, 1, sentence(many, 1))
 
     def test_only_orphans_can_be_chosen(self) -> None:
         found = Survey("local", 20, (ORPHAN,), (), ())
         assert chosen(found, ["shop-1", "shop-1"]) == [ORPHAN]
-        with pytest.raises(CliError, match="Not an orphan"):
+        with pytest.raises(AdminError, match="Not an orphan"):
             chosen(found, ["shop-1", "kube-system"])
 
 
@@ -266,7 +266,7 @@ class TestRemoval:
         environment = (await accept(database, tenant)).environment
         cluster = Namespaces()
         cluster.add(environment.namespace, installation)
-        with pytest.raises(CliError, match="belongs to an environment by now"):
+        with pytest.raises(AdminError, match="belongs to an environment by now"):
             await remove(database, cluster, replace(ORPHAN, name=environment.namespace))
         assert cluster.deleted == []
 
@@ -286,7 +286,7 @@ class TestRemoval:
         await until(lambda: cluster.looks > 0, "the adoption has looked")
         cluster.before_delete.open.set()
         assert await purging == "gone"
-        with pytest.raises(CliError, match="is gone"):
+        with pytest.raises(AdminError, match="is gone"):
             await adopting
         async with database.reading() as session:
             assert (await session.exec(select(Environment))).all() == []
@@ -298,7 +298,7 @@ class TestRemoval:
         cluster.add("stray", installation, organization=tenant.id)
         [orphan] = (await survey(database, cluster)).orphans
         cluster.live["stray"]["metadata"]["uid"] = "another"  # type: ignore[index,call-overload]
-        with pytest.raises(CliError, match="another namespace by now"):
+        with pytest.raises(AdminError, match="another namespace by now"):
             await remove(database, cluster, orphan)
         assert cluster.deleted == []
         async with database.reading() as session:
@@ -336,7 +336,7 @@ class TestAdoption:
     async def test_a_name_that_is_taken(self, database: Database, installation: str, tenant: Tenant) -> None:
         await accept(database, tenant)
         cluster, orphan = await self.found(database, installation, tenant)
-        with pytest.raises(CliError, match="exists already"):
+        with pytest.raises(AdminError, match="exists already"):
             await adopt(database, cluster, orphan, shop(), keys=KEYS, guard_rails=GuardRails())
 
     async def test_one_that_was_deleted(self, database: Database, installation: str, tenant: Tenant) -> None:
@@ -346,14 +346,14 @@ class TestAdoption:
         cluster = Namespaces()
         cluster.add("stray", installation, environment=environment.id, organization=tenant.id)
         [orphan] = (await survey(database, cluster)).orphans
-        with pytest.raises(CliError, match="was deleted"):
+        with pytest.raises(AdminError, match="was deleted"):
             await adopt(database, cluster, orphan, shop(), keys=KEYS, guard_rails=GuardRails())
 
     async def test_an_organisation_that_is_not_there(self, database: Database, installation: str) -> None:
         cluster = Namespaces()
         cluster.add("stray", installation)
         [orphan] = (await survey(database, cluster)).orphans
-        with pytest.raises(CliError, match="no organization"):
+        with pytest.raises(AdminError, match="no organization"):
             await adopt(database, cluster, orphan, shop(), keys=KEYS, guard_rails=GuardRails())
 
     async def test_one_that_went_meanwhile(
@@ -361,9 +361,9 @@ class TestAdoption:
     ) -> None:
         cluster, orphan = await self.found(database, installation, tenant)
         cluster.live.clear()
-        with pytest.raises(CliError, match="is gone"):
+        with pytest.raises(AdminError, match="is gone"):
             await adopt(database, cluster, orphan, shop(), keys=KEYS, guard_rails=GuardRails())
-        with pytest.raises(CliError, match="being deleted"):
+        with pytest.raises(AdminError, match="being deleted"):
             await adopt(
                 database, cluster, replace(orphan, going=True), shop(), keys=KEYS, guard_rails=GuardRails()
             )
@@ -376,9 +376,9 @@ class TestAdoption:
             ("name: other\nservices: {web: {image: x}}", "is the Blueprint of 'other'"),
         ):
             file.write_text(text)
-            with pytest.raises(UsageFault, match=why):
+            with pytest.raises(NotUsable, match=why):
                 read_blueprint(file, name="shop", plan=None)
-        with pytest.raises(UsageFault, match="cannot be read"):
+        with pytest.raises(NotUsable, match="cannot be read"):
             read_blueprint(tmp_path / "none", name="shop", plan=None)
         file.write_text("name: shop\nservices: {web: {image: x}}")
         assert read_blueprint(file, name="shop", plan=None).name == "shop"

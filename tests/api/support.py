@@ -1,7 +1,7 @@
 """What the API tests stand on."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from activities.temporal import (
     QueueState,
     TemporalSetup,
     TemporalUnavailable,
+    TransferReading,
     VerificationStart,
 )
 from api.app import create_app
@@ -48,6 +49,10 @@ class Recorder:
     verified: list[VerificationStart] = field(default_factory=list)
     signalled: list[tuple[str, str, CancelRequest | None]] = field(default_factory=list)
     """By workflow id: the signal's name and what came with it."""
+    moving: dict[str, Sequence[TransferReading]] = field(default_factory=dict)
+    """By workflow id: how far its data are."""
+    asked: list[str] = field(default_factory=list)
+    """Workflows that this was asked of."""
     away: bool = False
     workers: int = 2
     set_up: TemporalSetup = SET_UP
@@ -76,6 +81,12 @@ class Recorder:
         """Note the start of a verification."""
         self._refuse()
         self.verified.append(verification)
+
+    async def transfers(self, workflow_id: str) -> Sequence[TransferReading]:
+        """Return what was laid ready for a workflow, and note that it was asked."""
+        self.asked.append(workflow_id)
+        self._refuse()
+        return self.moving.get(workflow_id, ())
 
     async def setup(self) -> TemporalSetup:
         """Return how it is set up."""

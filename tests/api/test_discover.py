@@ -21,7 +21,7 @@ from tests.helpers.git_server import GitServer, git_server
 from tests.helpers.tenants import Tenant, make_tenant
 from tests.helpers.waiting import until
 from workflows.domain.blueprint import parse_blueprint
-from workflows.domain.discover_files import LARGEST_FILE
+from workflows.domain.discover_files import LARGEST_ALL, LARGEST_FILE
 
 COMPOSE = """\
 name: The Shop
@@ -97,6 +97,18 @@ async def test_files_become_a_blueprint_with_an_account(api: Api, tenant: Tenant
     assert found["yaml"].startswith("name: the-shop\n")
     assert {warning["code"] for warning in found["warnings"]} >= {"L003"}
     assert await api.row_counts() == before
+
+
+async def test_files_are_bounded_together_whatever_the_bodys_limit_is(settings: ApiSettings) -> None:
+    async with running_api(settings.model_copy(update={"body_limit_bytes": 4 * LARGEST_ALL})) as api:
+        api.use(await make_tenant(api.database))
+        each = LARGEST_FILE - 1
+        sent = [
+            {"path": f"{number}.yaml", "content": "#" * each} for number in range(LARGEST_ALL // each + 1)
+        ]
+        body = problem(await api.client.post(ROUTE, json={"files": sent}), 422, "validation_failed")
+        assert [fault["path"] for fault in body["errors"]] == ["files"]
+        assert (await discover(api, files=sent[:-1]))["valid"] is False
 
 
 async def test_the_kind_of_source_can_be_chosen(api: Api, tenant: Tenant) -> None:
@@ -187,6 +199,7 @@ async def test_what_is_no_text_is_a_fault_of_the_request(api: Api, tenant: Tenan
     assert "surrogate" in problem(await asked("a: \ud800"), 400, "malformed_body")["detail"]
 
 
+@pytest.mark.slow
 async def test_ten_thousand_services_are_one_fault(api: Api, tenant: Tenant) -> None:
     compose = "services:\n" + "".join(f"  s{number}: {{image: x}}\n" for number in range(10_000))
     manifests = "---\n".join(

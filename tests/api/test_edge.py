@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from google.protobuf import json_format
@@ -14,7 +14,7 @@ from temporalio.api.common.v1 import Payload
 from activities.db.engine import Database
 from activities.temporal import EncryptingCodec, PayloadKeys
 from api.openapi import FILE, build, least_roles, rendered
-from api.problems import all_kinds
+from api.problems import EXTENSIONS, ExtensionName, Problem, all_kinds
 from api.settings import ApiSettings
 from tests.api.support import Api, create, problem, running_api
 from tests.helpers.tenants import Tenant, make_tenant
@@ -113,6 +113,15 @@ async def test_every_kind_of_problem_has_a_page(api: Api) -> None:
         page = await api.client.get(f"/problems/{kind.value}")
         assert page.status_code == 200
         assert kind.value in index
+
+
+def test_further_members_of_problems_hide_none_that_all_have() -> None:
+    schema = json.loads(FILE.read_text())["components"]["schemas"]["Problem"]
+    own = {field.alias for field in Problem.model_fields.values()}
+    assert set(EXTENSIONS) == set(get_args(ExtensionName))
+    assert own.isdisjoint(EXTENSIONS)
+    assert set(schema["properties"]) == own | set(EXTENSIONS)
+    assert set(schema["required"]) < own
 
 
 async def test_registry_credentials(api: Api) -> None:

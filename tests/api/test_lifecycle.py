@@ -238,7 +238,8 @@ async def test_stop_resume_scale_and_restart(api: Api, tenant: Tenant) -> None:
     problem(await api.client.post(f"{base}/resume"), 409, "conflict")
     assert (await act("POST", "stop"))["kind"] == "stop"
     assert (await seen(api, environment["id"]))["status"] == "stopped"
-    problem(await api.client.post(f"{base}/stop"), 409, "conflict")
+    again = problem(await api.client.post(f"{base}/stop"), 409, "conflict")
+    assert again["phase"] == "stopped"
     body = problem(
         await api.client.patch(f"{base}/scale", json={"service": "web", "replicas": 1}), 409, "conflict"
     )

@@ -211,6 +211,85 @@ async def test_a_seed_of_its_own_is_looked_at_too(api: Api, tenant: Tenant) -> N
     assert (await api.client.post(path, json=good)).status_code == 202
 
 
+REQUEST: dict[str, Any] = {
+    "path": "/visits/${{ who }}?all=1",
+    "port": 8080,
+    "headers": {"Authorization": "Bearer ${{ token }}"},
+    "body": {"who": "${{ who }}", "nothing": None, "snake_case": {"camelCase": [None]}},
+    "expect": [201],
+    "idempotent": True,
+    "timeoutSeconds": 5,
+}
+BY_HTTP: dict[str, Any] = {
+    "name": "visit",
+    "version": "1.0.0",
+    "type": "http",
+    "service": "web",
+    "http": REQUEST,
+    "parameters": [{"name": "who", "required": True}, {"name": "token", "secret": True, "default": "token"}],
+}
+
+
+async def test_a_seed_over_http_is_kept_and_run_as_it_was_published(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    made = await api.client.post("/v1/seeds/publish", json=BY_HTTP)
+    assert made.status_code == 201, made.text
+    found = (await api.client.get("/v1/seeds/visit")).json()["data"]["http"]
+    assert found == {**REQUEST, "method": "POST"}
+    answer = await api.client.post(
+        f"/v1/seeds/run/visit/{environment['id']}", json={"parameters": {"who": "ada/b"}}
+    )
+    assert answer.status_code == 202, answer.text
+    run = await run_of(api, answer.json()["data"]["id"])
+    assert run["content"]["http"]["body"] == REQUEST["body"]
+    assert (run["values"], run["secrets"]) == ({"who": "ada/b"}, {"token": "token"})
+
+
+async def test_a_seed_over_http_is_refused_with_all_that_is_wrong(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    before = await api.row_counts()
+    wrong = {
+        **REQUEST,
+        "path": "/${{ token }} #",
+        "headers": {"Host": "x", "A": "${{ nobody }}"},
+        "text": "x",
+    }
+    body = problem(
+        await api.client.post("/v1/seeds/publish", json={**BY_HTTP, "http": wrong, "script": "x"}),
+        *(422, "validation_failed"),
+    )
+    assert set(at(body)) == {
+        *("script", "http.path", "http.headers.Host", "http.headers.A", "http.text"),
+    }
+    faulty: dict[str, dict[str, Any]] = {
+        "http.method": {"method": "GET"},
+        "http.expect[0]": {"expect": [500]},
+        "http.timeoutSeconds": {"timeoutSeconds": 0},
+        "http.url": {"url": "http://elsewhere"},
+        "http.body.a": {"body": {"a": "\0"}},
+        "http.path": {"path": "/a/../b"},
+    }
+    for place, changed in faulty.items():
+        body = problem(
+            await api.client.post("/v1/seeds/publish", json={**BY_HTTP, "http": {**REQUEST, **changed}}),
+            *(422, "validation_failed"),
+        )
+        assert set(at(body)) == {place}
+    path = f"/v1/environments/{environment['id']}/seed"
+    own = {"type": "http", "service": "web", "http": {"path": "/"}}
+    misfits: dict[str, dict[str, Any]] = {
+        "http.port": {"http": {"path": "/", "port": 9}},
+        "http": {"http": None},
+        "http.headers.A": {"http": {"path": "/", "headers": {"A": "${{ token }}"}}},
+        "service": {"service": "nobody"},
+    }
+    for place, more in misfits.items():
+        body = problem(await api.client.post(path, json={**own, **more}), 422, "validation_failed")
+        assert set(at(body)) == {place}
+    assert await api.row_counts() == before
+    assert (await api.client.post(path, json=own)).status_code == 202
+
+
 async def test_only_what_runs_and_is_free_is_seeded(api: Api, tenant: Tenant) -> None:
     provisioning = await create(api)
     path = f"/v1/environments/{provisioning['id']}/seed"

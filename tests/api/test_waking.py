@@ -19,8 +19,9 @@ from tests.api.support import Api, pod, problem, running_api
 from tests.api.test_access import token_with
 from tests.api.test_lifecycle import end
 from tests.api.test_service_proxy import OK, Application, application, says
+from tests.helpers.clock import JumpingClock
 from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, record
-from tests.helpers.waiting import until
+from tests.helpers.waiting import eventually_async, until
 from workflows.domain.operations import OperationKind, OperationState, StepChange, StepState
 
 SWEEP = "the sweeper"
@@ -132,7 +133,9 @@ async def test_two_processes_over_one_database_accept_one_resume(
     assert {problem(each, 503, "waking")["operationId"] for each in answers} == {found[-1].id}
 
 
-async def test_what_takes_longer_is_a_503_with_the_operation(settings: ApiSettings) -> None:
+async def test_what_takes_longer_is_a_503_with_the_operation(
+    settings: ApiSettings, clock: JumpingClock
+) -> None:
     async with running_api(settings.model_copy(update={"wake_hold_seconds": 0})) as api:
         tenant = await make_tenant(api.database)
         api.use(tenant)
@@ -150,6 +153,17 @@ async def test_what_takes_longer_is_a_503_with_the_operation(settings: ApiSettin
         assert shown.headers["retry-after"] == str(waking.RETRY_SECONDS)
         assert f'http-equiv="refresh" content="{waking.RETRY_SECONDS}"' in shown.text
         assert resume.id in shown.text
+        assert "worker" not in body["detail"], "it was accepted just now"
+        clock.jump(seconds=waking.UNBEGUN_SECONDS + 1)
+        late = problem(await api.client.get(f"{made.url}/"), 503, "waking")
+        assert "No worker has begun that" in late["detail"]
+        await begin(api.database, resume.id)
+
+        async def taken_up() -> bool:
+            told = problem(await api.client.get(f"{made.url}/"), 503, "waking")
+            return "worker" not in told["detail"]
+
+        await eventually_async(taken_up, "the begin is seen")
         # What must not be repeated by itself gets no page that does.
         problem(await api.client.post(f"{made.url}/", headers=IN_PAGE), 503, "waking")
 

@@ -247,7 +247,7 @@ class LiveOperation:
             "steps": [
                 {
                     "name": name,
-                    "kind": "service" if "/" in name else name,
+                    "kind": name.partition("/")[0],
                     "service": name.partition("/")[2] or None,
                     "dependsOn": [],
                     **fields,

@@ -65,6 +65,34 @@ def test_names_of_environments_are_offered(api: ScriptedApi, on_path: dict[str, 
     assert tab(on_path, "perdure", "env", "delete", "") == ["blog", "shop", "shop-two"]
 
 
+def test_other_names_are_offered(api: ScriptedApi, on_path: dict[str, str]) -> None:
+    shop = environment(services=[{"name": name} for name in ("web", "worker", "db")])
+    api.on("GET", "/v1/environments", data([shop]))
+    api.on("GET", f"/v1/environments/{shop['id']}", data(shop))
+    api.on(
+        "GET",
+        "/v1/operations",
+        data([{"id": each, "kind": "update", "state": "running"} for each in ("op_1", "op_2")]),
+    )
+    api.on("GET", "/v1/templates", data([{"id": "tpl_1", "name": "postgres-api"}]))
+    api.on("GET", "/v1/environments/snapshots", data([{"id": "snap_1", "state": "available"}]))
+    api.on("GET", "/v1/seeds/search", data([{"name": "orders", "version": "1.0.0"}]))
+    assert tab(on_path, "perdure", "env", "restart", "shop", "w") == ["web", "worker"]
+    assert tab(on_path, "perdure", "env", "logs", "shop", "--service", "") == ["db", "web", "worker"]
+    assert tab(on_path, "perdure", "seed", "run", "orders", "shop", "--service", "d") == ["db"]
+    assert tab(on_path, "perdure", "op", "watch", "o") == ["op_1", "op_2"]
+    assert tab(on_path, "perdure", "template", "get", "") == ["postgres-api"]
+    assert tab(on_path, "perdure", "snapshot", "get", "") == ["snap_1"]
+    assert tab(on_path, "perdure", "seed", "show", "") == ["orders"]
+
+
+def test_the_other_program_says_what_it_has(on_path: dict[str, str]) -> None:
+    assert {"backup", "restore", "orphans", "rotate-keys"} <= set(tab(on_path, "perdure", "admin", ""))
+    assert tab(on_path, "perdure", "admin", "re") == ["restore"]
+    assert tab(on_path, "perdure", "admin", "restore", "--k") == ["--keys-to"]
+    assert "--passphrase-file" in tab(on_path, "perdure", "admin", "restore", "here.backup", "--")
+
+
 def test_an_api_that_is_away_gives_no_names_and_no_errors(on_path: dict[str, str]) -> None:
     assert tab({**on_path, "PERDURE_URL": "http://127.0.0.1:9"}, "perdure", "env", "get", "s") == []
     without = {name: value for name, value in on_path.items() if name != "PERDURE_URL"}

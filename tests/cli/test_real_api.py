@@ -16,7 +16,13 @@ from structlog.testing import capture_logs
 from typer.testing import Result
 
 from activities.db.engine import Database
-from activities.temporal import OperationStart, QueueState, TemporalSetup, VerificationStart
+from activities.temporal import (
+    OperationStart,
+    QueueState,
+    TemporalSetup,
+    TransferReading,
+    VerificationStart,
+)
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import Dependencies
@@ -84,6 +90,9 @@ class PlayedWorkflows:
 
     async def verify(self, verification: VerificationStart) -> None:
         return
+
+    async def transfers(self, workflow_id: str) -> tuple[TransferReading, ...]:
+        return ()
 
     async def setup(self) -> TemporalSetup:
         return TemporalSetup("1.30.0", namespace_found=True)

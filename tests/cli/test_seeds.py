@@ -57,6 +57,15 @@ def test_a_package_is_published_found_and_shown(api: ScriptedApi, run: Run, tmp_
     assert run("seed", "publish", "-f", str(file)).exit_code == 2
 
 
+def test_a_request_is_shown_as_it_is_sent(api: ScriptedApi, run: Run) -> None:
+    http = {"method": "POST", "path": "/visits", "headers": {}, "body": {"who": "ada"}, "text": None}
+    api.on("GET", "/v1/seeds/visitor", data({**PACKAGE, "type": "http", "script": None, "http": http}))
+    shown = run("seed", "show", "visitor").stdout
+    assert '"path": "/visits"' in shown
+    assert '"who": "ada"' in shown
+    assert "headers" not in shown
+
+
 @pytest.mark.parametrize(
     ("outcome", "said"), [("applied", "succeeded"), ("already", "nothing was done. --force runs it again")]
 )
@@ -97,6 +106,12 @@ def test_a_seed_of_ones_own_is_sent_as_it_is(api: ScriptedApi, run: Run, tmp_pat
     assert run(*base, "--image", "example/load:1", "--", "load", "--all").exit_code == 0
     sent = api.requests[-1].body
     assert (sent["type"], sent["image"], sent["command"]) == ("job", "example/load:1", ["load", "--all"])
+    request = tmp_path / "request.yaml"
+    request.write_text("path: /visits\nbody: {who: ada}\n")
+    assert run(*base, "--http", str(request), "--secret", "token=t").exit_code == 0
+    sent = api.requests[-1].body
+    assert (sent["type"], sent["http"]) == ("http", {"path": "/visits", "body": {"who": "ada"}})
+    assert run(*base, "--http", str(request), "--", "x").exit_code == 2
     assert run(*base).exit_code == 2
     assert run(*base, "--sql", str(script), "--shell", str(script)).exit_code == 2
     assert run(*base, "--shell", str(script), "--", "x").exit_code == 2

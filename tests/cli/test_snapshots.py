@@ -194,6 +194,23 @@ def test_a_restore_goes_into_a_new_environment(
     assert "Restore of copy succeeded." in result.stderr
 
 
+def test_rules_for_masking_come_from_a_file(api: ScriptedApi, run: Run, tmp_path: Path) -> None:
+    api.on("POST", RESTORING, data({**ACCEPTED, "kind": "restore"}, 202))
+    base = ("snapshot", "restore", SNAPSHOT_ID, "--into", "copy", "--no-wait", "--masking")
+    rules = tmp_path / "masking.yaml"
+    rules.write_text("services:\n  db:\n    columns: [{table: users, column: notes, how: redact}]\n")
+    assert run(*base, str(rules)).exit_code == 0
+    assert run(*base, "-", stdin=rules.read_text()).exit_code == 0
+    wanted = {"services": {"db": {"columns": [{"table": "users", "column": "notes", "how": "redact"}]}}}
+    assert [each.body for each in api.sent("POST", RESTORING)] == [{"name": "copy", "masking": wanted}] * 2
+    for wrong in ("[]", "{", "{}", "services: {}"):
+        rules.write_text(wrong)
+        # Without rules that can be read nothing is restored, least of all unmasked.
+        assert run(*base, str(rules)).exit_code == 2
+    assert run(*base, str(tmp_path / "none")).exit_code == 2
+    assert len(api.sent("POST", RESTORING)) == 2
+
+
 def test_a_restore_in_place_asks_a_terminal_first(
     api: ScriptedApi, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,8 +226,9 @@ def test_a_restore_in_place_asks_a_terminal_first(
     assert f"Replace the data of environment shop by that of {SNAPSHOT_ID}?" in refused.stderr
     assert len(api.sent("POST", RESTORING)) == 1
     assert run(*base, stdin="y\n").exit_code == 0
-    assert run(*base, "--yes").exit_code == 0
+    assert run(*base, "--yes", "--run-init").exit_code == 0
     assert len(api.sent("POST", RESTORING)) == 3
+    assert api.requests[-1].body == {"environmentId": ENVIRONMENT_ID, "runInit": True}
 
 
 def test_what_does_not_fit_is_told_with_all_its_faults(api: ScriptedApi, run: Run) -> None:
@@ -339,3 +357,13 @@ def test_a_snapshot_shows_how_far_it_was_proved(api: ScriptedApi, run: Run) -> N
     proved = {**FOUND, "lastVerifiedAt": "2026-11-22T11:00:00Z", "verifiedLevel": 2}
     api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(proved))
     assert "ago, at best to level 2" in run("snapshot", "get", SNAPSHOT_ID).stdout
+
+
+def test_a_snapshot_shows_what_it_is_instead_of_and_what_stands(api: ScriptedApi, run: Run) -> None:
+    component = {"service": "db", "store": "postgres", "engine": "exec-dump", "consistency": "application"}
+    fallen = {**component, "insteadOf": "csi", "because": "The pool is full."}
+    found = {**FOUND, "components": [fallen], "standing": "The storage has not removed x (held by y)."}
+    api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(found))
+    shown = run("snapshot", "get", SNAPSHOT_ID).stdout
+    assert "db: exec-dump instead of csi. The pool is full." in shown
+    assert "The storage has not removed x (held by y)." in shown

@@ -5,10 +5,7 @@ No driver runs here. What the snapshot controller and the driver's sidecar would
 size and time. The real definitions of the kinds, with their rules, come from the controllers' own Go module.
 """
 
-import json
-import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from clusters.connection import MERGE, Call
@@ -17,20 +14,10 @@ from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef, kind_of
 from workflows.domain.json_reading import strings, text
 
-MODULE: Final = "github.com/kubernetes-csi/external-snapshotter/client/v8@v8.6.0"
 DRIVER: Final = "snapshots.test.perdure.dev"
 PROTECTED: Final = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 CONTENT_PROTECTED: Final = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
 _GROUP_HANDLE: Final = "groupsnapshot.storage.k8s.io/volumeGroupSnapshotHandle"
-
-
-def definitions() -> list[Path]:
-    """Return the files that define the kinds, fetched once by Go's own client."""
-    done = subprocess.run(
-        ["go", "mod", "download", "-json", MODULE], capture_output=True, text=True, check=True, timeout=120
-    )
-    folder = Path(json.loads(done.stdout)["Dir"]) / "config" / "crd"
-    return sorted(folder.glob("*snapshot*.yaml"))
 
 
 @dataclass

@@ -3,23 +3,26 @@
 Not beside `test_volume_snapshots.py`, whose snapshots these controllers would take for theirs.
 """
 
-import subprocess
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.exceptions import ApplicationError
 
-from activities.snapshots import csi, lending
-from activities.snapshots.csi import Patience
+from activities.snapshots import csi, csi_removal, lending
+from activities.snapshots.csi_objects import CONTENT, CONTENTS, GROUP, Patience
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import ObjectRef
-from devstack.csidriver import built, location
+from devstack.csidriver import built
 from tests.clusters.conftest import Environment, kubeconfig, make_environment
-from tests.clusters.test_volume_snapshots import Ground, Target, classes_of
+from tests.clusters.test_volume_snapshots import Ground, Target
+from tests.helpers.csi import Folders, running_folders
 from tests.helpers.waiting import eventually, eventually_async
+from workflows.domain import manifests
 from workflows.domain.json_reading import text
-from workflows.domain.names import ENVIRONMENT
+from workflows.domain.names import ENVIRONMENT, SNAPSHOT
 from workflows.domain.snapshot import Engine
 
 pytestmark = [
@@ -29,42 +32,34 @@ pytestmark = [
     pytest.mark.skipif(not built(), reason="python -m devstack csi has not been run"),
 ]
 
-DRIVER = "folders.test.perdure.dev"
 CALM = Patience(look=0.1)
+BOTH = pytest.mark.parametrize("engine", [Engine.CSI, Engine.CSI_GROUP])
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of the driver, while it and the controllers run."""
-    root = tmp_path_factory.mktemp("csi")
-    socket = root / "s"
-    admin = str(kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin"))
-    groups = "--feature-gates=CSIVolumeGroupSnapshot=true"
-    common = ("--kubeconfig", admin, "--leader-election=false")
-    with ExitStack() as stack:
-        stack.enter_context(classes_of(DRIVER))
-
-        def run(name: str, *arguments: str) -> None:
-            log = stack.enter_context((root / f"{name}.log").open("wb"))
-            process = subprocess.Popen([str(location() / name), *arguments], stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-
-        run("driver", "-socket", str(socket), "-root", str(root), "-name", DRIVER)
-        eventually(socket.exists, "the driver listens")
-        run("snapshot-controller", *common, groups)
-        run("csi-snapshotter", *common, groups, "--csi-address", str(socket))
-        run("csi-provisioner", *common, "--csi-address", str(socket))
-        yield root
+@pytest.fixture(scope="module", params=["Delete", "Retain"])
+def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folders]:
+    """The driver and the controllers, with classes that delete and with classes that retain."""
+    admin = kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin")
+    with running_folders(tmp_path_factory.mktemp("csi"), admin, policy=request.param) as running:
+        yield running
 
 
-async def folders(storage: Path, admin: Cluster, namespace: str) -> dict[str, Path]:
+@pytest.fixture(autouse=True)
+def _all_well_again(storage: Folders) -> Iterator[None]:
+    """After each test: every process runs, and nothing lies in the storage."""
+    yield
+    for each in storage.processes:
+        each.thaw()
+    eventually(lambda: not storage.kept(), "nothing is left in the storage")
+
+
+async def folders(storage: Folders, admin: Cluster, namespace: str) -> dict[str, Path]:
     """Return the folder of each claim, once all are bound."""
 
     async def bound() -> dict[str, Path]:
         claims = (await admin.list("PersistentVolumeClaim", namespace)).items
         return {
-            text(each, "metadata", "name"): storage / "volumes" / text(each, "spec", "volumeName")
+            text(each, "metadata", "name"): storage.volume(text(each, "spec", "volumeName"))
             for each in claims
             if text(each, "status", "phase") == "Bound"
         }
@@ -87,26 +82,39 @@ async def deleted(admin: Cluster, namespace: str) -> None:
     await eventually_async(gone, f"{namespace} is gone", within=90)
 
 
-# Not CSI_GROUP: with the real controllers a group is taken and restored, and not always removed in time.
-@pytest.mark.parametrize("engine", [Engine.CSI])
-async def test_data_outlives_its_environment_and_comes_back_equal(
-    storage: Path, environment: Environment, perdure: Cluster, admin: Cluster, engine: Engine
-) -> None:
-    def kept() -> list[Path]:
-        return list((storage / "snapshots").iterdir())
+async def standing(admin: Cluster, namespace: str) -> list[str]:
+    """What there is of snapshots of a namespace."""
+    contents = [each for kind in CONTENTS for each in (await admin.list(kind)).items]
+    of = ("volumeSnapshotRef", "volumeGroupSnapshotRef")
+    found = [each for each in contents if namespace in [text(each, "spec", ref, "namespace") for ref in of]]
+    for kind in ("VolumeSnapshot", GROUP):
+        found += (await admin.list(kind, namespace)).items
+    return [f"{text(each, 'kind')}/{text(each, 'metadata', 'name')}" for each in found]
 
-    ground = Ground(environment, admin)
-    await ground.prepare()
-    before = await folders(storage, admin, environment.name)
+
+@pytest.fixture
+async def ground(storage: Folders, environment: Environment, admin: Cluster) -> Ground:
+    """An environment with two volumes."""
+    made = Ground(environment, admin)
+    await made.prepare()
+    await folders(storage, admin, environment.name)
+    return made
+
+
+@BOTH
+async def test_data_outlives_its_environment_and_comes_back_equal(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster, engine: Engine
+) -> None:
+    before = await folders(storage, admin, ground.environment.name)
     for claim, folder in before.items():
         (folder / "file").write_text(f"data of {claim}")
     stored = await csi.capture_volumes(perdure, ground.request(engine), CALM)
     assert await csi.capture_volumes(perdure, ground.request(engine), CALM) == stored
-    assert len(kept()) == 2
+    assert len(storage.kept()) == 2
     for folder in before.values():
         (folder / "file").write_text("changed later")
-    await csi.release(perdure, environment.name, ground.snapshot_id)
-    await deleted(admin, environment.name)
+    await ground.release(stored)
+    await deleted(admin, ground.environment.name)
     await csi.check_kept(perdure, stored.volumes)
 
     async with AsyncExitStack() as stack:
@@ -118,19 +126,117 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
         await lending.settle(perdure, target.request, CALM)
 
         async def given_back() -> bool:
-            lent = (await admin.list(csi.CONTENT, labels={ENVIRONMENT: target.name})).items
+            lent = (await admin.list(CONTENT, labels={ENVIRONMENT: target.name})).items
             return not lent and not (await admin.list("VolumeSnapshot", target.name)).items
 
         await eventually_async(given_back, "nothing is lent any more")
-        assert len(kept()) == 2
-        await csi.discard(perdure, ground.context, ground.snapshot_id, CALM)
-        eventually(lambda: not kept(), "nothing is left in the storage")
-
-        # One that is given up before it was published.
-        other = Ground(Environment(target.name, perdure), admin)
-        other.snapshot_id += "-b"
-        await csi.capture_volumes(perdure, other.request(engine), CALM)
-        assert len(kept()) == 2
-        await csi.discard(perdure, other.context, other.snapshot_id, CALM)
-        eventually(lambda: not kept(), "nothing is left in the storage")
+        assert len(storage.kept()) == 2
+        await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+        assert storage.kept() == []
         await deleted(admin, target.name)
+
+
+async def test_what_was_lent_to_an_environment_that_is_gone_goes_with_the_snapshot(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster
+) -> None:
+    stored = await csi.capture_volumes(perdure, ground.request(Engine.CSI), CALM)
+    await ground.release(stored)
+    async with AsyncExitStack() as stack:
+        target = Target(ground, await make_environment(stack, perdure, admin), stored)
+        await lending.provide(perdure, target.request, CALM)
+        await deleted(admin, target.name)
+    assert len(await standing(admin, target.name)) == 2
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+
+    async def gone() -> bool:
+        return not await standing(admin, target.name)
+
+    await eventually_async(gone, "nothing is lent any more")
+
+
+@BOTH
+async def test_what_is_given_up_leaves_nothing(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster, engine: Engine
+) -> None:
+    await csi.capture_volumes(perdure, ground.request(engine), CALM)
+    assert len(storage.kept()) == 2
+    # At once: the controllers may not even be done with what is ready.
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+    assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+    await deleted(admin, ground.environment.name)
+
+
+@BOTH
+async def test_what_is_given_up_while_it_is_cut_leaves_nothing(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster, engine: Engine
+) -> None:
+    storage.driver.freeze()
+    await csi.ask(perdure, ground.request(engine))
+
+    async def under_way() -> bool:
+        return bool(await standing(admin, ground.environment.name))
+
+    await eventually_async(under_way, "it is asked for")
+    storage.driver.thaw()
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+    assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
+    await deleted(admin, ground.environment.name)
+
+
+async def test_a_group_that_went_without_its_controller_is_removed_all_the_same(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster
+) -> None:
+    """As when it is deleted before the controller has put its finalizer on it: what it leaves is unmarked."""
+    await csi.capture_volumes(perdure, ground.request(Engine.CSI_GROUP), CALM)
+    storage.controller.freeze()
+    ref = ObjectRef(GROUP, manifests.group_snapshot_name(ground.snapshot_id), ground.environment.name)
+    group = await admin.get(ref)
+    assert group is not None
+    await admin.delete(ref, propagation=Propagation.BACKGROUND)
+    await ground.controller.patch(group, {"metadata": {"finalizers": None}})
+    storage.controller.thaw()
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+    assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
+    await deleted(admin, ground.environment.name)
+
+
+@BOTH
+async def test_what_the_driver_does_not_remove_is_told_and_removed_by_the_next_look(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster, engine: Engine
+) -> None:
+    stored = await csi.capture_volumes(perdure, ground.request(engine), CALM)
+    await ground.release(stored)
+    storage.driver.freeze()
+    short = Patience(look=0.1, rest=timedelta(seconds=5), gone=timedelta(seconds=10))
+    with pytest.raises(ApplicationError, match=r"has not removed Volume.*Content/.*held by .*protection"):
+        await csi_removal.discard(perdure, ground.context, ground.snapshot_id, short)
+    assert len(storage.kept()) == 2
+    storage.driver.thaw()
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
+    assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
+
+
+@BOTH
+async def test_what_another_window_cut_goes_when_the_manifest_is_written(
+    storage: Folders, ground: Ground, perdure: Cluster, engine: Engine
+) -> None:
+    lost = await csi.ask(perdure, ground.request(engine), 1)
+    await csi.cut(perdure, lost, CALM.cut, CALM)
+    asked = await csi.ask(perdure, ground.request(engine), 2)
+    await csi.cut(perdure, asked, CALM.cut, CALM)
+    stored = await csi.keep(perdure, asked, CALM)
+    await csi.keep(perdure, lost, CALM)
+    assert len(storage.kept()) == 4
+    await ground.release(stored)
+    eventually(lambda: len(storage.kept()) == 2, "what the lost one had cut is gone", within=60)
+    await csi.check_kept(perdure, stored.volumes)
+
+    async def only_what_is_named() -> bool:
+        contents = (await perdure.list(CONTENT, labels={SNAPSHOT: ground.snapshot_id})).items
+        return {text(each, "metadata", "name") for each in contents} == {
+            each.content for each in stored.volumes
+        }
+
+    await eventually_async(only_what_is_named, "nothing else stands", within=60)
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)

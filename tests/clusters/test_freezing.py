@@ -132,11 +132,16 @@ class Held:
 
         await eventually_async(gone, "all processes have ended", within=30)
 
-    def holder(self) -> int:
-        """The process that holds: child of the one that was started."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        (holder,) = (int(child) for child in children if int(child) in self.others())
-        return holder
+    async def holder(self) -> int:
+        """The process that holds: child of the one that was started, once no other is about to end."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+
+        async def only_one() -> int | None:
+            children = [int(child) for child in path.read_text().split()]  # noqa: ASYNC240 - in memory
+            running = set(children) & set(self.others())
+            return running.pop() if len(running) == 1 else None
+
+        return await eventually_async(only_one, "one child is left", within=30)
 
 
 @asynccontextmanager
@@ -215,7 +220,7 @@ class TestScript:
         async with held(shell, tmp_path / "log") as running:
             await running.until("begun", "holding")
             if victim == "the holder":
-                os.kill(running.holder(), signal.SIGKILL)
+                os.kill(await running.holder(), signal.SIGKILL)
                 reason = "killed"
             else:
                 # Its stdin stays open: the runtime waits until nobody has the streams any more.

@@ -1,22 +1,22 @@
 """Snapshots by the storage, on the real API server with the worker's own rights; the driver is played."""
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.snapshots import csi, lending
-from activities.snapshots.csi import Patience
+from activities.snapshots import csi, csi_removal, lending
+from activities.snapshots.csi_objects import CONTENT, Patience
 from clusters.errors import Forbidden
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from clusters.storage import storage_of
 from tests.clusters.conftest import Environment, kubeconfig, make_environment
-from tests.clusters.storage_controller import DRIVER, Controller, definitions
+from tests.clusters.storage_controller import DRIVER, Controller
+from tests.helpers.csi import CLASS, classes_of
 from tests.helpers.waiting import eventually_async
 from workflows.contracts.restore import Provide, Release
 from workflows.contracts.snapshot import CaptureVolumes
@@ -25,73 +25,26 @@ from workflows.domain.blueprint_models import DataStore, Service, Volume, Volume
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.json_reading import mapping, text
 from workflows.domain.names import ENVIRONMENT, NAME
-from workflows.domain.snapshot import Component, Consistency, Engine
-from workflows.domain.snapshot_manifest import StoredComponent
+from workflows.domain.snapshot import Component, Consistency, Engine, Scope
+from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
-CLASS = "csi-test"
 DATA = Volume(name="data", mount_path="/data", type=VolumeType.PVC, size="1Gi", storage_class=CLASS)
 DB = Service(name="db", image="postgres:16", volumes=(DATA,), replicas=2)
 SHORT = Patience(
-    ready=timedelta(seconds=30), error=timedelta(seconds=0.2), gone=timedelta(seconds=30), look=0.02
+    ready=timedelta(seconds=30),
+    error=timedelta(seconds=0.2),
+    rest=timedelta(seconds=1),
+    gone=timedelta(seconds=30),
+    look=0.02,
 )
-_CLASSES = f"""
-apiVersion: storage.k8s.io/v1
-kind: StorageClass
-metadata: {{name: {CLASS}}}
-provisioner: {DRIVER}
----
-apiVersion: snapshot.storage.k8s.io/v1
-kind: VolumeSnapshotClass
-metadata: {{name: {CLASS}}}
-driver: {DRIVER}
-deletionPolicy: Delete
----
-apiVersion: groupsnapshot.storage.k8s.io/v1beta2
-kind: VolumeGroupSnapshotClass
-metadata: {{name: {CLASS}}}
-driver: {DRIVER}
-deletionPolicy: Delete
-"""
-
-
-def _kubectl(*arguments: str, stdin: str = "") -> str:
-    admin = kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin")
-    done = subprocess.run(
-        ["kubectl", "--kubeconfig", str(admin), *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@contextmanager
-def classes_of(driver: str) -> Iterator[None]:
-    """Give the cluster the kinds of volume snapshots, and classes of a driver, for as long as this lasts."""
-    files = [argument for path in definitions() for argument in ("-f", str(path))]
-    made = _CLASSES.replace(DRIVER, driver)
-    _kubectl("apply", "--server-side", "--force-conflicts", *files)
-    _kubectl("wait", "--for=condition=Established", "--timeout=30s", *files)
-    _kubectl("apply", "-f", "-", stdin=made)
-    try:
-        yield
-    finally:
-        _kubectl("delete", "-f", "-", stdin=made)
-        for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
-            for name in _kubectl("get", kind, "-o", "name").split():
-                _kubectl("patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        _kubectl("delete", "--wait=false", *files)
 
 
 @pytest.fixture(scope="module")
 def classes() -> Iterator[None]:
     """The kinds, and classes of the driver that is played."""
-    with classes_of(DRIVER):
+    with classes_of(kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin"), DRIVER):
         yield
 
 
@@ -181,12 +134,29 @@ class Ground:
 
     async def policy(self, content: str) -> str:
         """The deletion policy of a content; empty when it is gone."""
-        live = await self.admin.get(ObjectRef(csi.CONTENT, content))
+        live = await self.admin.get(ObjectRef(CONTENT, content))
         return text(live or {}, "spec", "deletionPolicy")
+
+    async def release(self, *stored: StoredComponent) -> None:
+        """Let go of the VolumeSnapshots, as is done once the manifest names these."""
+        manifest = SnapshotManifest(
+            snapshot_id=self.snapshot_id,
+            organization_id=self.context.organization_id,
+            environment_id=self.context.environment_id,
+            environment_name=self.context.environment_name,
+            revision=1,
+            blueprint={},
+            consistency=Consistency.CRASH_VOLUME,
+            scope=Scope.INDEPENDENT,
+            components=stored,
+        )
+        await csi_removal.release(self.cluster, self.context, manifest, SHORT)
 
     async def discard(self) -> None:
         """Discard all, the driver doing its part."""
-        discarding = asyncio.create_task(csi.discard(self.cluster, self.context, self.snapshot_id, SHORT))
+        discarding = asyncio.create_task(
+            csi_removal.discard(self.cluster, self.context, self.snapshot_id, SHORT)
+        )
         while not discarding.done():
             await self.controller.settle()
             await asyncio.sleep(0.05)
@@ -242,7 +212,7 @@ class Target:
         await self.controller.settle()
         found = [
             *(await self.admin.list("VolumeSnapshot", self.name)).items,
-            *(await self.admin.list(csi.CONTENT, labels={ENVIRONMENT: self.name})).items,
+            *(await self.admin.list(CONTENT, labels={ENVIRONMENT: self.name})).items,
         ]
         return [text(each, "metadata", "name") for each in found]
 
@@ -251,7 +221,7 @@ class Target:
 async def target(ground: Ground, perdure: Cluster, admin: Cluster) -> AsyncIterator[Target]:
     """A new environment, and a snapshot of another one to be restored into it."""
     stored = await ground.captured()
-    await csi.release(ground.cluster, ground.environment.name, ground.snapshot_id)
+    await ground.release(stored)
     await ground.controller.settle()
     async with AsyncExitStack() as stack:
         made = Target(ground, await make_environment(stack, perdure, admin), stored)
@@ -294,7 +264,7 @@ async def test_each_volume_is_cut_and_outlives_its_snapshot(ground: Ground) -> N
     assert stored.captured_at == datetime.fromtimestamp(1_790_000_000, UTC)
     await csi.check_kept(ground.cluster, stored.volumes)
 
-    await csi.release(ground.cluster, ground.environment.name, ground.snapshot_id)
+    await ground.release(stored)
     await ground.controller.settle()
     assert (await ground.admin.list("VolumeSnapshot", ground.environment.name)).items == ()
     await csi.check_kept(ground.cluster, stored.volumes)
@@ -353,7 +323,7 @@ async def test_one_that_is_deleted_meanwhile_is_not_awaited(ground: Ground) -> N
 
 async def test_content_that_is_bound_to_another_is_refused(ground: Ground) -> None:
     stored = await ground.captured()
-    content = await ground.admin.get(ObjectRef(csi.CONTENT, stored.volumes[0].content))
+    content = await ground.admin.get(ObjectRef(CONTENT, stored.volumes[0].content))
     assert content is not None
     await ground.controller.patch(content, {"spec": {"volumeSnapshotRef": {"uid": "another"}}})
     with pytest.raises(ApplicationError, match="bound"):
@@ -364,7 +334,7 @@ async def test_content_that_is_bound_to_another_is_refused(ground: Ground) -> No
 async def test_discarding_leaves_nothing_in_the_storage(ground: Ground, released: bool) -> None:
     stored = await ground.captured()
     if released:
-        await csi.release(ground.cluster, ground.environment.name, ground.snapshot_id)
+        await ground.release(stored)
         await ground.controller.settle()
     await ground.discard()
     assert ground.controller.storage == {}
@@ -375,13 +345,13 @@ async def test_discarding_leaves_nothing_in_the_storage(ground: Ground, released
 
 async def test_what_is_gone_or_would_go_is_not_published(ground: Ground) -> None:
     stored = await ground.captured()
-    content = await ground.admin.get(ObjectRef(csi.CONTENT, stored.volumes[1].content))
+    content = await ground.admin.get(ObjectRef(CONTENT, stored.volumes[1].content))
     assert content is not None
     await ground.controller.patch(content, {"spec": {"deletionPolicy": "Delete"}})
     with pytest.raises(ApplicationError, match="would go with the environment"):
         await csi.check_kept(ground.cluster, stored.volumes)
     await ground.admin.delete(
-        ObjectRef(csi.CONTENT, stored.volumes[1].content), propagation=Propagation.BACKGROUND
+        ObjectRef(CONTENT, stored.volumes[1].content), propagation=Propagation.BACKGROUND
     )
     with pytest.raises(ApplicationError, match="has no snapshot"):
         await csi.check_kept(ground.cluster, stored.volumes)
@@ -390,7 +360,7 @@ async def test_what_is_gone_or_would_go_is_not_published(ground: Ground) -> None
 async def test_content_of_others_is_not_ours_to_write(ground: Ground) -> None:
     foreign: Manifest = {
         "apiVersion": "snapshot.storage.k8s.io/v1",
-        "kind": csi.CONTENT,
+        "kind": CONTENT,
         "metadata": {"name": f"theirs-{ground.environment.name}"},
         "spec": {
             "deletionPolicy": "Retain",
@@ -403,8 +373,8 @@ async def test_content_of_others_is_not_ours_to_write(ground: Ground) -> None:
         await ground.cluster.create(foreign)
     made = (await ground.admin.create(foreign)).live
     with pytest.raises(Forbidden):
-        await ground.cluster.apply(manifests.kept(ground.context, "snp", made, retained=False))
-    ref = ObjectRef(csi.CONTENT, text(made, "metadata", "name"))
+        await ground.cluster.apply(manifests.let_go(ground.context, "snp", made, left_alone=False))
+    ref = ObjectRef(CONTENT, text(made, "metadata", "name"))
     with pytest.raises(Forbidden):
         await ground.cluster.delete(ref, propagation=Propagation.BACKGROUND)
     await ground.admin.delete(ref, propagation=Propagation.BACKGROUND)
@@ -421,7 +391,7 @@ async def test_a_group_is_cut_once_for_all_services(ground: Ground) -> None:
     assert one.consistency is Consistency.CRASH_GROUP
     assert {each.group_content for each in one.volumes} == {content}
     assert {each.handle for each in one.volumes} == set(ground.controller.storage)
-    for kind, kept in (("VolumeGroupSnapshotContent", content), (csi.CONTENT, one.volumes[0].content)):
+    for kind, kept in (("VolumeGroupSnapshotContent", content), (CONTENT, one.volumes[0].content)):
         live = await ground.admin.get(ObjectRef(kind, kept))
         assert text(live or {}, "spec", "deletionPolicy") == "Retain"
 
@@ -437,7 +407,7 @@ async def test_a_new_environment_gets_volumes_from_what_is_kept(ground: Ground, 
             "name": lent,
         }
         assert text(claims[name], "spec", "storageClassName") == CLASS
-        content = await target.admin.get(ObjectRef(csi.CONTENT, lent))
+        content = await target.admin.get(ObjectRef(CONTENT, lent))
         assert text(content or {}, "spec", "source", "snapshotHandle") in ground.controller.storage
     await target.provide()  # a second attempt changes nothing
     assert [text(each, "metadata", "uid") for each in await target.claims()] == [

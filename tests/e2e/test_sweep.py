@@ -1,29 +1,33 @@
-"""The sweeper on the real cluster: what is due happens once, also when the worker is killed in the middle."""
+"""The sweeper on the real cluster: what is due happens once, and nothing is asked about what is not due."""
 
+import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.client import Client, ScheduleActionExecutionStartWorkflow
 
 from tests.e2e.conftest import own_stack
 from tests.e2e.support import idle
 from tests.helpers.stack import Handle, Stack
-from tests.helpers.waiting import eventually
+from tests.helpers.waiting import eventually, eventually_async
+from workflows.contracts.sweep import SWEEP_SCHEDULE, Swept
 
-# A workflow every other second: whoever counts seconds meanwhile counts ours too.
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 ENVIRONMENTS = 3
 """At once, so that a kill falls between two of them."""
+DUE = 450
+"""More than two pages."""
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack whose sweeper looks every other second."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "2"}) as running:
+    """A stack whose sweeper looks when a test asks for it."""
+    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "3600"}) as running:
         yield running
 
 
@@ -75,6 +79,52 @@ def timer_events(stack: Stack, handle: Handle) -> list[str]:
     ]
 
 
+def sweep(stack: Stack) -> Swept:
+    """Let the schedule start a sweep, and return what it did once it has ended."""
+
+    async def run() -> Swept:
+        client = await Client.connect(stack.temporal_address)
+        schedule = client.get_schedule_handle(SWEEP_SCHEDULE)
+        before = (await schedule.describe()).info.num_actions
+        await schedule.trigger()
+
+        async def started() -> str | None:
+            info = (await schedule.describe()).info
+            action = info.recent_actions[-1].action if info.num_actions > before else None
+            return action.workflow_id if isinstance(action, ScheduleActionExecutionStartWorkflow) else None
+
+        sweeping = client.get_workflow_handle(await eventually_async(started, "a sweep is started"))
+        return Swept.model_validate(await sweeping.result())
+
+    return asyncio.run(run())
+
+
+def in_background(stack: Stack) -> None:
+    """Let the schedule start a sweep."""
+
+    async def run() -> None:
+        client = await Client.connect(stack.temporal_address)
+        await client.get_schedule_handle(SWEEP_SCHEDULE).trigger()
+
+    asyncio.run(run())
+
+
+@contextmanager
+def last_refused(stack: Stack, handles: list[Handle], kind: str) -> Iterator[Callable[[], bool]]:
+    """Let the sweep of these not get past the last one, while the body runs; yields whether it has tried."""
+    last = max(handle.environment_id for handle in handles)
+    seen = len(stack.worker.text())
+    stack.execute(
+        f"""CREATE TRIGGER held BEFORE INSERT ON operations
+        WHEN NEW.environment_id = '{last}' AND NEW.kind = '{kind}'
+        BEGIN SELECT RAISE(ABORT, 'the sweep is held'); END"""
+    )
+    try:
+        yield lambda: "the sweep is held" in stack.worker.text()[seen:]
+    finally:
+        stack.execute("DROP TRIGGER held")
+
+
 @pytest.mark.parametrize(
     ("kind", "timers", "phase"),
     [
@@ -82,13 +132,17 @@ def timer_events(stack: Stack, handle: Handle) -> list[str]:
         ("delete", {"ttlMinutes": 30}, "deleted"),
     ],
 )
-def test_what_is_due_happens_once_though_the_worker_is_killed(
+def test_what_is_due_happens_once_though_the_worker_is_killed_within_a_page(
     stack: Stack, kind: str, timers: dict[str, object], phase: str
 ) -> None:
     handles = environments(stack, f"due-{kind}", **timers)
     turn_back(stack, handles, minutes=31)
-    eventually(lambda: operations(stack, handles, kind), f"a {kind} is accepted", within=60)
-    stack.worker.kill()
+    assert sweep(stack).warned == ENVIRONMENTS
+    with last_refused(stack, handles, kind) as tried:
+        in_background(stack)
+        eventually(tried, "the sweep has come to the last of its page", within=60)
+        assert len(operations(stack, handles, kind)) == ENVIRONMENTS - 1
+        stack.worker.kill()
     stack.worker.start()
 
     def all_done() -> bool:
@@ -96,9 +150,57 @@ def test_what_is_due_happens_once_though_the_worker_is_killed(
         return len(found) == ENVIRONMENTS and all(state == "succeeded" for _, state, _ in found)
 
     eventually(all_done, f"each has had its {kind}", within=150)
+    assert sweep(stack).looked_at == 0
     assert {asker for _, _, asker in operations(stack, handles, kind)} == {"schedule:sweep"}
+    assert len(operations(stack, handles, kind)) == ENVIRONMENTS
     for handle in handles:
         assert timer_events(stack, handle) == ["warn", kind]
     ids = {handle.environment_id for handle in handles}
     phases = {each: found for each, found in stack.rows("select id, phase from environments") if each in ids}
     assert set(phases.values()) == {phase}
+
+
+def test_the_cluster_is_not_asked_about_a_thousand_that_are_not_stopped_or_deleted(stack: Stack) -> None:
+    handle = stack.create({"name": "many", "services": {"web": idle()}})
+    assert handle.ended()["state"] == "succeeded"
+    copy(stack, handle, range(DUE), created="-1 day", expires="+30 minutes", look="-1 minute")
+    copy(stack, handle, range(DUE, 1000), created="-1 day", expires="+1 day", look="+22 hours")
+    assert stack.gate.requests(handle.namespace), "what is asked about a namespace is seen"
+    before = len(stack.gate.requests(""))
+    swept = sweep(stack)
+    assert (swept.looked_at, swept.warned) == (DUE, DUE), "more than two pages"
+    assert sweep(stack).looked_at == 0
+    asked = stack.gate.requests("")[before:]
+    assert [each for each in asked if "many" in each] == []
+    assert [each for each in asked if "/namespaces" in each] == []
+
+
+def copy(stack: Stack, handle: Handle, numbers: range, *, created: str, expires: str, look: str) -> None:
+    """Copy an environment's row and its revision, with other times from now."""
+
+    def columns(table: str) -> list[str]:
+        return [name for (name,) in stack.rows(f"select name from pragma_table_info('{table}')")]
+
+    def time(shift: str) -> str:
+        return f"strftime('%Y-%m-%d %H:%M:%f', 'now', '{shift}') || '000'"
+
+    name = "'many-' || n.value"
+    given = {
+        "id": f"'env_' || {name}",
+        "environment_id": f"'env_' || {name}",
+        "name": name,
+        "instance": name,
+        "namespace": name,
+        "created_at": time(created),
+        "expires_at": time(expires),
+        "next_look_at": time(look),
+    }
+    count = f"select {numbers.start} union all select value + 1 from n where value + 1 < {numbers.stop}"
+    for table, key in (("environments", "id"), ("revisions", "environment_id")):
+        named = columns(table)
+        chosen = ", ".join(given.get(column, f"t.{column}") for column in named)
+        stack.execute(
+            f"insert into {table} ({', '.join(named)}) with recursive n(value) as ({count})"
+            f" select {chosen} from {table} t, n where t.{key} = ?",
+            handle.environment_id,
+        )

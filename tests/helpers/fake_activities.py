@@ -39,11 +39,12 @@ from workflows.contracts.provision import (
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
-from workflows.contracts.seed import SeedActivities, SeedByJob, SeedBySql, SeedDone
+from workflows.contracts.seed import SeedActivities, SeedByHttp, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.snapshot import (
     Capture,
     CapturedTogether,
     CaptureTogether,
+    CaptureVolumes,
     ComponentKeys,
     ComponentKeysWanted,
     Discard,
@@ -63,6 +64,7 @@ from workflows.contracts.sweep_snapshots import (
     KeptByStorage,
     SnapshotsSwept,
     SnapshotSweepActivities,
+    Standing,
 )
 from workflows.contracts.update import RemoveService, UpdateActivities
 from workflows.contracts.verify import (
@@ -111,7 +113,16 @@ from workflows.domain.plan import (
 from workflows.domain.readiness import Until
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedOutcome, SeedRun
-from workflows.domain.snapshot import Captured, Component, Consistency, Engine, grade, plan_components
+from workflows.domain.snapshot import (
+    NO_STORAGE,
+    Captured,
+    Component,
+    Consistency,
+    Engine,
+    Storage,
+    grade,
+    plan_components,
+)
 from workflows.domain.snapshot_manifest import (
     SnapshotManifest,
     SnapshotRun,
@@ -226,6 +237,7 @@ def restore_plan(
     standing: bool,
     prove: bool = False,
     claimed: Iterable[str] = (),
+    init: bool = False,
     **changes: object,
 ) -> OperationPlan:
     """Return the plan of a restore of the data of these services among others."""
@@ -235,7 +247,7 @@ def restore_plan(
     return plan.model_copy(
         update={
             "steps": steps,
-            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove),
+            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove, init=init),
             "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
             **changes,
         }
@@ -321,6 +333,7 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
 
     described: list[SnapshotManifest] = field(default_factory=list)
     asked: list[StreamKeysWanted | ComponentKeysWanted] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
     kept: frozenset[str] = frozenset()
     """Services whose volumes the storage keeps."""
 
@@ -340,13 +353,18 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
             stored = stored.model_copy(update={"engine": Engine.CSI, "parts": (), "volumes": (volume,)})
         return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts})
 
+    @activity.defn(name="snapshot.expect_volumes")
+    async def expect_volumes(self, snapshot_id: str) -> None:
+        self.expected.append(snapshot_id)
+
     @activity.defn(name="snapshot.describe")
     async def describe(self, manifest: SnapshotManifest) -> None:
         self.described.append(manifest)
 
 
 def stored_as(component: Component) -> StoredComponent:
-    """Return a component as it was captured, in one stream."""
+    """Return a component as it was captured, in one stream or as one volume."""
+    volume = StoredVolume(volume="data", driver="fast.csi", handle="h-1", content="snapcontent-1")
     part = StoredPart(
         key="all",
         subject="all",
@@ -364,7 +382,8 @@ def stored_as(component: Component) -> StoredComponent:
         engine=component.engine,
         consistency=grade(Captured(component)),
         captured_at=datetime(2026, 1, 1, tzinfo=UTC),
-        parts=(part,),
+        parts=() if component.by_storage else (part,),
+        volumes=(volume,) if component.by_storage else (),
     )
 
 
@@ -447,6 +466,7 @@ class FakeSnapshotSweep(SnapshotSweepActivities):
     kept: tuple[str, ...] = ()
     cluster: str = ""
     forgotten: list[str] = field(default_factory=list)
+    standing: list[Standing] = field(default_factory=list)
 
     @activity.defn(name="snapshots.take_due")
     async def take_due(self) -> SnapshotsSwept:
@@ -473,6 +493,10 @@ class FakeSnapshotSweep(SnapshotSweepActivities):
     async def forget_volumes(self, snapshot_id: str) -> None:
         self.forgotten.append(snapshot_id)
 
+    @activity.defn(name="snapshots.note_standing")
+    async def note_standing(self, standing: Standing) -> None:
+        self.standing.append(standing)
+
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:
         return SnapshotsSwept(removed=3)
@@ -497,12 +521,15 @@ class FakeLedger(LedgerActivities):
     """For which revisions the secrets were sealed."""
     without_secrets: bool = False
     """The values of all secrets are gone."""
+    without_key_at: frozenset[str] = frozenset()
+    """The activities that find no key for what is stored."""
     snapshots: FakeSnapshotLedger = field(default_factory=FakeSnapshotLedger)
     verification: FakeVerification = field(default_factory=FakeVerification)
     snapshot_sweep: FakeSnapshotSweep = field(default_factory=FakeSnapshotSweep)
 
     @activity.defn(name="operation.begin")
     async def begin(self, operation: OperationInput) -> OperationPlan:
+        self._open("begin")
         return self.plan
 
     @activity.defn(name="operation.record")
@@ -515,6 +542,7 @@ class FakeLedger(LedgerActivities):
 
     @activity.defn(name="operation.pre_image")
     async def pre_image(self, operation: OperationInput) -> RecordedPreImage:
+        self._open("pre_image")
         blueprint = self.plan.blueprint
         if self.before is not None:
             blueprint = _parsed(self.before).model_dump(mode="json", by_alias=True)
@@ -522,6 +550,7 @@ class FakeLedger(LedgerActivities):
 
     @activity.defn(name="operation.seal_secrets")
     async def seal_secrets(self, request: SealSecrets) -> SealedSecrets:
+        self._open("seal_secrets")
         self.sealed_for.append(request.revision)
         return SealedSecrets(values={} if self.without_secrets else {"db-password": "c2VhbGVk"})
 
@@ -529,6 +558,10 @@ class FakeLedger(LedgerActivities):
     async def finish(self, result: OperationResult) -> OperationResult:
         self.ended = self.ended or result
         return self.ended
+
+    def _open(self, name: str) -> None:
+        if name in self.without_key_at:
+            raise _scripted(fails(FailureKind.KEY_UNAVAILABLE), final=True)
 
     def states(self, step: str) -> list[StepState]:
         """Return the states that a step went through."""
@@ -572,6 +605,7 @@ class FakeCluster(
     """Answers at once, unless told to fail or to hang until cancelled."""
 
     failing: dict[str, Failure] = field(default_factory=dict)
+    failing_once: dict[str, Failure] = field(default_factory=dict)
     """By service or activity: raised in place of an answer."""
     hanging: set[str] = field(default_factory=set)
     """Services that wait until they are cancelled, or taken out of here."""
@@ -589,6 +623,8 @@ class FakeCluster(
     left: tuple[str, ...] = ()
     manifest_only: frozenset[str] = frozenset()
     """Services of which nothing can be captured but how they are configured."""
+    storage: Storage = NO_STORAGE
+    """What the cluster's storage can do."""
     differences: tuple[str, ...] = ()
     """How what was loaded differs from what was captured."""
     damaged: Mapping[str, str] = field(default_factory=dict)
@@ -642,6 +678,11 @@ class FakeCluster(
         await self._call("seed", request)
         return SeedDone(outcome=SeedOutcome.ALREADY, job="db-seed-1")
 
+    @activity.defn(name="seed.send_http")
+    async def send_http(self, request: SeedByHttp) -> SeedDone:
+        await self._call("seed", request)
+        return SeedDone(outcome=SeedOutcome.APPLIED, status=201, key="6e0c8f0e-key")
+
     @activity.defn(name="seed.stop_job")
     async def stop_job(self, request: SeedByJob) -> None:
         await self._call("stop job", request)
@@ -650,7 +691,7 @@ class FakeCluster(
     async def survey(self, request: Survey) -> Surveyed:
         await self._call("survey", request)
         none = {"engine": Engine.MANIFEST_ONLY}
-        chosen = plan_components(request.services)
+        chosen = plan_components(request.services, self.storage)
         return Surveyed(
             components=tuple(
                 each.model_copy(update=none) if each.service in self.manifest_only else each
@@ -662,6 +703,11 @@ class FakeCluster(
     @activity.defn(name="snapshot.capture")
     async def capture(self, request: Capture) -> StoredComponent:
         await self._call(f"capture {request.component.service}", request)
+        return stored_as(request.component)
+
+    @activity.defn(name="snapshot.capture_volumes")
+    async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:
+        await self._call(f"cut {request.component.service}", request)
         return stored_as(request.component)
 
     @activity.defn(name="snapshot.publish")
@@ -682,7 +728,11 @@ class FakeCluster(
         await self._call("capture together", request)
         return CapturedTogether(
             components=tuple(
-                stored_as(each.component).model_copy(update={"quiesced": True}) for each in request.captures
+                stored_as(each).model_copy(update={"quiesced": True, "window": 1})
+                for each in [
+                    *(wanted.component for wanted in request.captures),
+                    *(wanted.component for wanted in request.volumes),
+                ]
             ),
             frozen_ms={each.name: 120 for each in request.quiesced},
         )
@@ -745,6 +795,8 @@ class FakeCluster(
         self.requests[name] = request
         if name in self.failing:
             raise _scripted(self.failing[name])
+        if name in self.failing_once:
+            raise _scripted(self.failing_once.pop(name))
         if name in self.hanging:
             await self._hang(lambda: name in self.hanging)
 

@@ -21,6 +21,7 @@ import yaml
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, WSMsgType, web
 
 Side = Literal["before", "after"]
+_STDIN, _STDOUT = b"\x00", b"\x01"
 _HOP = {"transfer-encoding", "content-length", "connection", "content-encoding", "host", "date", "server"}
 
 
@@ -38,6 +39,8 @@ class Hold:
     seen: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     dropped: bool = False
+    stream_bytes: int | None = None
+    """Of an exec: so many bytes of its data pass in each direction before it is held. May be raised."""
     matched: int = 0
     """How many requests matched: with `every`, a client that gave up waiting asks again."""
     statuses: list[int] = field(default_factory=list)
@@ -103,7 +106,18 @@ class KubeGate:
     @contextmanager
     def hold(self, pattern: str, side: Side, *, body: str = "", every: bool = False) -> Iterator[Hold]:
         """Hold the first matching request, or every one, while the body runs; what is held then goes on."""
-        hold = Hold(re.compile(pattern), side, body.encode(), every)
+        with self._holding(Hold(re.compile(pattern), side, body.encode(), every)) as hold:
+            yield hold
+
+    @contextmanager
+    def hold_streams(self, pattern: str, stream_bytes: int) -> Iterator[Hold]:
+        """Hold every matching exec after so many bytes of its data, while the body runs."""
+        hold = Hold(re.compile(pattern), "after", every=True, stream_bytes=stream_bytes)
+        with self._holding(hold):
+            yield hold
+
+    @contextmanager
+    def _holding(self, hold: Hold) -> Iterator[Hold]:
         self._holds.append(hold)
         try:
             yield hold
@@ -216,16 +230,27 @@ class KubeGate:
         ) as far:
 
             async def inwards() -> None:
+                passed = 0
                 async for message in near:
                     if message.type is WSMsgType.BINARY:
+                        passed += len(message.data) if message.data[:1] == _STDIN else 0
+                        await self._let_pass(hold, passed)
                         await far.send_bytes(message.data)
                 await far.close()
 
             pump = asyncio.create_task(inwards())
+            passed = 0
             try:
                 async for message in far:
                     if message.type is WSMsgType.BINARY:
-                        if hold is not None and message.data[:1] == b"\x03" and not await self._held(hold):
+                        passed += len(message.data) if message.data[:1] == _STDOUT else 0
+                        await self._let_pass(hold, passed)
+                        if (
+                            hold is not None
+                            and hold.stream_bytes is None
+                            and message.data[:1] == b"\x03"
+                            and not await self._held(hold)
+                        ):
                             # Channel 3 is the exit status: the command has run, nobody was told.
                             break
                         await near.send_bytes(message.data)
@@ -240,6 +265,14 @@ class KubeGate:
                 hold.matched += 1
                 return hold
         return None
+
+    async def _let_pass(self, hold: Hold | None, passed: int) -> None:
+        """Wait until a stream may have this many bytes."""
+        while hold is not None and hold.stream_bytes is not None and not hold.release.is_set():
+            if passed <= hold.stream_bytes:
+                return
+            hold.seen.set()
+            await asyncio.sleep(0.02)
 
     async def _held(self, hold: Hold) -> bool:
         """Wait for the release; return whether to go on."""

@@ -44,7 +44,8 @@ from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure
 from workflows.domain.replay import Replay
 from workflows.domain.seeds import SeedContent, SeedType
-from workflows.domain.snapshot import Consistency
+from workflows.domain.seeds_http import HttpRequest
+from workflows.domain.snapshot import Consistency, Storage
 from workflows.domain.verification import VerifyLevel
 
 Act = Callable[[WorkflowHandle[Any, Any], FakeCluster], Awaitable[None]]
@@ -116,6 +117,8 @@ class Path:
     act: Act = nothing
     before: Mapping[str, Mapping[str, object]] | None = None
     """The services of the revision to go back to; None: those of the plan."""
+    without_key_at: frozenset[str] = frozenset()
+    """The activities of the ledger that find no key for what is stored."""
     snapshots: Callable[[], FakeSnapshotLedger] = field(default=FakeSnapshotLedger)
     verification: Callable[[], FakeVerification] = field(default=FakeVerification)
     snapshot_sweep: Callable[[], FakeSnapshotSweep] = field(default=FakeSnapshotSweep)
@@ -143,6 +146,11 @@ def _resume() -> OperationPlan:
     return change_plan(SHOP, phase=EnvironmentPhase.STOPPED)
 
 
+def _http_seed() -> OperationPlan:
+    seed = SeedContent(type=SeedType.HTTP, http=HttpRequest(path="/visits", body={"who": "ada"}))
+    return seed_plan({"web": {"ports": [{"containerPort": 8080}]}}, seed, "web")
+
+
 def _seed(kind: SeedType) -> Callable[[], OperationPlan]:
     return lambda: seed_plan(SEEDED, SeedContent(type=kind, script="select 1"), "db")
 
@@ -157,6 +165,13 @@ def _held(failing: Mapping[str, FailureKind] | None = None, *hanging: str) -> Ca
     """Return what makes a cluster in which HOOKED are there."""
     scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
     return lambda: FakeCluster(existing=objects_of(HOOKED), failing=dict(scripted), hanging=set(hanging))
+
+
+def _cut(failing: Mapping[str, FailureKind] | None = None) -> Callable[[], FakeCluster]:
+    """Return what makes a cluster whose storage takes snapshots, in which STORES are there."""
+    scripted = {name: fails(kind) for name, kind in (failing or {}).items()}
+    storage = Storage(drivers={None: "fast.csi"}, snapshots=frozenset({"fast.csi"}))
+    return lambda: FakeCluster(existing=objects_of(STORES), failing=dict(scripted), storage=storage)
 
 
 def _verify(level: VerifyLevel, **changes: Any) -> Callable[[], FakeVerification]:
@@ -199,6 +214,18 @@ PATHS = (
     Path("reconcile", RECONCILE_OPERATIONS, delete_plan),
     Path("sweep", SWEEP_ENVIRONMENTS, delete_plan),
     Path("provision_succeeded", PROVISION_ENVIRONMENT, lambda: provision_plan(SHOP)),
+    Path(
+        "provision_without_key",
+        PROVISION_ENVIRONMENT,
+        lambda: provision_plan(SHOP),
+        without_key_at=frozenset({"begin"}),
+    ),
+    Path(
+        "provision_without_key_for_secrets",
+        PROVISION_ENVIRONMENT,
+        lambda: provision_plan(SHOP),
+        without_key_at=frozenset({"seal_secrets"}),
+    ),
     Path(
         "provision_failed",
         PROVISION_ENVIRONMENT,
@@ -428,6 +455,7 @@ PATHS = (
         _running(None, "seed"),
         cancel_in_the_ui,
     ),
+    Path("seed_by_http", SEED_ENVIRONMENT, _http_seed, _running()),
     Path("seed_without_its_namespace", SEED_ENVIRONMENT, _seed(SeedType.SQL)),
     Path("snapshot_succeeded", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(STORES), _standing()),
     Path(
@@ -507,10 +535,29 @@ PATHS = (
         _held(None, "capture together"),
         cancel_in_the_ui,
     ),
+    Path("snapshot_by_the_storage", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(STORES), _cut()),
+    Path(
+        "snapshot_by_the_storage_fallen_back",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _cut({"cut files": FailureKind.VOLUME_UNAVAILABLE}),
+    ),
+    Path(
+        "snapshot_by_the_storage_failed",
+        SNAPSHOT_ENVIRONMENT,
+        lambda: snapshot_plan(STORES),
+        _cut({"cut files": FailureKind.CONFLICT}),
+    ),
+    Path("snapshot_by_the_storage_with_hooks", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(HOOKED), _cut()),
     Path(
         "restore_proved",
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
+    ),
+    Path(
+        "restore_with_init",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, init=True),
     ),
     Path(
         "restore_not_what_was_captured",
@@ -581,6 +628,13 @@ PATHS = (
         SWEEP_SNAPSHOTS,
         delete_plan,
         lambda: FakeCluster(failing={"discard": fails(FailureKind.FORBIDDEN)}),
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
+    ),
+    Path(
+        "sweep_snapshots_told_what_stands",
+        SWEEP_SNAPSHOTS,
+        delete_plan,
+        lambda: FakeCluster(failing={"discard": fails(FailureKind.TIMEOUT)}),
         snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
     ),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),

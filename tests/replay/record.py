@@ -34,6 +34,7 @@ async def record() -> None:
             ledger = FakeLedger(
                 path.plan(),
                 before=path.before,
+                without_key_at=path.without_key_at,
                 snapshots=path.snapshots(),
                 verification=verification,
                 snapshot_sweep=path.snapshot_sweep(),
@@ -54,7 +55,8 @@ def without_machine(value: JsonValue) -> JsonValue:
         return {
             key: without_machine(item)
             for key, item in value.items()
-            if key not in ("stackTrace", "identity", "workerVersion", "sdkMetadata")
+            # Of the SDK's metadata its flags take part: they say how a patch was written down.
+            if key not in ("stackTrace", "identity", "workerVersion", "sdkName", "sdkVersion")
         }
     if isinstance(value, list):
         return [without_machine(item) for item in value]

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from workflows.domain.blueprint import (
     Blueprint,
     BlueprintInvalid,
@@ -628,7 +629,7 @@ def test_paths_are_rendered_as_written() -> None:
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.sampled_from("abcdef"), max_size=3)))
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_a_cycle_is_found_exactly_when_there_is_one(edges: dict[str, list[str]]) -> None:
     cycles = list(find_cycles(edges))
     for cycle in cycles:
@@ -691,7 +692,7 @@ def _mutate(document: Any, path: tuple[int, ...], value: object) -> Any:
 
 
 @given(_ANYTHING)
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_nothing_but_faults_comes_of_any_input(document: object) -> None:
     found = _faults_or_blueprint(document, None)
     if not isinstance(found, Blueprint):
@@ -712,7 +713,7 @@ def _faults_or_blueprint(document: object, plan: str | None) -> Blueprint | tupl
     ),
     st.sampled_from([None, "production", "absent"]),
 )
-@settings(deadline=None, max_examples=150)
+@examples(150)
 def test_a_good_document_with_damage_is_read_or_refused(
     damage: list[tuple[tuple[int, ...], object]], plan: str | None
 ) -> None:

@@ -4,10 +4,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tests.helpers.contexts import CONTEXT
+from tests.helpers.examples import examples
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint, BlueprintInvalid, FieldError, parse_blueprint
 from workflows.domain.blueprint_rules import LONGEST_CREDENTIAL_NAME, LONGEST_SECRET_NAME, MOST_REPLICAS
@@ -144,7 +145,7 @@ def _services(draw: st.DrawFn) -> Document:
 
 
 @given(st.lists(_services(), min_size=2, max_size=6))
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_what_is_accepted_gives_each_object_a_name_of_its_own(services: list[Document]) -> None:
     try:
         blueprint = parse_blueprint({"name": "shop", "services": services})

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from workflows.domain.blueprint import (
     Blueprint,
     Condition,
@@ -398,7 +399,7 @@ _VALID_SERVICES = st.fixed_dictionaries(
     st.lists(_VALID_SERVICES, min_size=1, max_size=4),
     st.sampled_from(["service_started", "service_healthy", "service_completed_successfully"]),
 )
-@settings(deadline=None, max_examples=100)
+@examples(100)
 def test_a_valid_compose_file_gives_a_valid_blueprint(services: list[Document], condition: str) -> None:
     named = {f"svc_{index}": service for index, service in enumerate(services)}
     for index in range(1, len(services)):
@@ -430,7 +431,7 @@ _ANYTHING = st.recursive(
 
 
 @given(st.lists(st.tuples(st.lists(st.integers(0, 40), min_size=1, max_size=6), _ANYTHING), max_size=4))
-@settings(deadline=None, max_examples=120)
+@examples(120)
 def test_no_document_makes_the_import_raise(damage: list[tuple[list[int], object]]) -> None:
     document: Any = copy.deepcopy(PARSED)
     for steps, value in damage:

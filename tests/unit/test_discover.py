@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from api.bodies import YamlReader
+from api.bodies import MAX_NODES, DocumentInvalid, YamlReader
+from tests.helpers.examples import examples
 from workflows.domain.blueprint import Blueprint, ServiceKind, VolumeType, parse_blueprint
 from workflows.domain.discover import Discovery, Wish, discover
 from workflows.domain.discover_files import LARGEST_FILE, compose_rank, kind_by_name, wanted
@@ -703,7 +704,7 @@ def check(discovery: Discovery) -> None:
         assert parse_blueprint(YamlReader()(written)[0]) == discovery.blueprint
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.lists(mangled(), min_size=1, max_size=6), st.booleans())
 def test_any_manifests_give_a_valid_blueprint_or_faults(objects: list[dict[str, Any]], wrapped: bool) -> None:
     secret = thing("Secret", "s", stringData={"k": CANARY, "l": CANARY}, data={"m": CANARY})
@@ -717,13 +718,13 @@ def test_any_manifests_give_a_valid_blueprint_or_faults(objects: list[dict[str, 
     assert all(error.path[-1] == "image" for error in of_the_blueprint), of_the_blueprint
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(ANYTHING, max_size=4), st.sampled_from(("compose.yaml", "a.yaml", "kustomization.yaml")))
 def test_any_documents_give_a_valid_blueprint_or_faults(documents: list[object], path: str) -> None:
     check(discover([SourceFile(path, "")], lambda _: documents, Wish(name="env")))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(
         st.tuples(
@@ -746,7 +747,7 @@ def test_any_dockerfile_gives_a_valid_blueprint_or_faults(lines: list[tuple[str,
     check(found({"Dockerfile": text}, images={"env": "x:1"}))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(mangled(), min_size=1, max_size=4))
 def test_the_same_files_give_the_same_answer_in_any_order(objects: list[dict[str, Any]]) -> None:
     texts = {
@@ -763,3 +764,13 @@ def _finite(value: object) -> bool:
     except ValueError:
         return False
     return True
+
+
+def test_texts_are_bounded_together_and_no_single_one_is_blamed() -> None:
+    read = YamlReader()
+    half = "[" + "0," * (MAX_NODES // 2) + "]"
+    assert len(read(half)) == 1
+    with pytest.raises(DocumentInvalid, match="with what was read before it and all aliases"):
+        read(half)
+    with pytest.raises(DocumentInvalid, match=r"^with all aliases"):
+        YamlReader()("[" + "0," * MAX_NODES + "]")

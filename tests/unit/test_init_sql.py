@@ -1,9 +1,10 @@
 """Reading SQL scripts, and what the commands that run them look like. No server."""
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from workflows.domain.blueprint import BlueprintInvalid, parse_blueprint
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.init_sql import InitOutcome, InitScriptInvalid, Mark, check_sql, outcome, sql_init
@@ -217,7 +218,7 @@ _PIECES = st.sampled_from(
 
 
 @given(st.lists(_PIECES, min_size=1, max_size=4).map(" ".join), st.sampled_from(["postgres:16", "mysql:8"]))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_what_a_blueprint_may_hold_is_not_refused_when_it_runs(script: str, image: str) -> None:
     service = {"name": "db", "image": image, "init": {"type": "sql", "script": script}}
     store = DataStore.POSTGRES if image.startswith("postgres") else DataStore.MYSQL

@@ -1,17 +1,18 @@
 """The graph of steps and the hashes of what they are made from."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from tests.helpers.contexts import CONTEXT
+from tests.helpers.examples import examples
 from workflows.domain.blueprint_models import Blueprint, Dependency, SecretRef, Service
 from workflows.domain.environment import EnvironmentContext, GuardRails, Overrides
 from workflows.domain.operations import PlannedStep, StepKind
 from workflows.domain.plan import digest, input_hashes, plan_delete, plan_provision, provision_inputs
 
-few = settings(max_examples=40, deadline=None)
+few = examples(40)
 """Rendering whole environments takes its time; 40 of up to 12 services show what there is to see."""
 
 

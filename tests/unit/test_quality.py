@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.examples import examples
 from workflows.domain.blueprint import Blueprint, Service, Volume, VolumeType, parse_blueprint
 from workflows.domain.quality import GateCode, hosts_in, names_secret, warnings
 
@@ -119,6 +120,6 @@ def test_names_tell_secrets(key: str, secret: bool) -> None:
 
 
 @given(st.text(max_size=60))
-@settings(deadline=None, max_examples=200)
+@examples(200)
 def test_any_value_can_be_searched_for_hosts(value: str) -> None:
     assert all(isinstance(host, str) for host in hosts_in(value))

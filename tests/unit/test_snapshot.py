@@ -19,7 +19,9 @@ from workflows.domain.snapshot import (
     EngineImpossible,
     Scope,
     Storage,
+    above,
     consistency,
+    fallen_back,
     grade,
     plan_components,
     reaches,
@@ -161,3 +163,46 @@ def test_a_floor() -> None:
     assert reaches(Consistency.LIVE_COPY, Consistency.LIVE_COPY)
     assert not reaches(Consistency.CRASH_VOLUME, Consistency.CRASH_GROUP)
     assert not reaches(Consistency.CONFIG_ONLY, Consistency.LIVE_COPY)
+
+
+def _otherwise(*services: Service, storage: Storage) -> dict[str, tuple[Engine, ...]]:
+    return {each.service: each.otherwise for each in plan_components(services, storage)}
+
+
+def test_what_is_tried_otherwise_is_known_beforehand() -> None:
+    assert _otherwise(DB, FILES, MONGO, API, storage=GROUPS) == {
+        "db": (Engine.CSI, Engine.EXEC_DUMP),
+        "files": (Engine.CSI, Engine.LIVE_COPY),
+        "mongo": (Engine.CSI, Engine.LIVE_COPY),
+        "api": (),
+    }
+    assert _otherwise(DB, REDIS, storage=CSI) == {"db": (Engine.EXEC_DUMP,), "cache": ()}
+    demanded = demanding(DB, SnapshotEngine.CSI)
+    assert _otherwise(demanded, storage=CSI) == {"db": ()}
+    # A class for groups alone cuts nothing singly.
+    groups = Storage(GROUPS.drivers, groups=GROUPS.groups)
+    assert _otherwise(FILES, storage=groups) == {"files": (Engine.LIVE_COPY,)}
+
+
+def test_the_next_engine_is_the_first_that_reaches_the_floor() -> None:
+    [db, files] = plan_components((DB, FILES), GROUPS)
+    assert fallen_back(db, None) == Component(
+        service="db", store=DataStore.POSTGRES, engine=Engine.CSI, otherwise=(Engine.EXEC_DUMP,)
+    )
+    last = fallen_back(db, Consistency.APPLICATION)
+    assert last is not None
+    assert (last.engine, last.otherwise) == (Engine.EXEC_DUMP, ())
+    assert fallen_back(last, None) is None
+    assert fallen_back(files, Consistency.CRASH_GROUP) is None
+    held = fallen_back(files, Consistency.APPLICATION, {"files"})
+    assert held is not None
+    assert held.engine is Engine.CSI
+
+
+def test_a_floor_moves_only_what_can_reach_it() -> None:
+    planned_for = plan_components((DB, FILES, API), CSI)
+    assert above(planned_for, None) == planned_for
+    engines = [each.engine for each in above(planned_for, Consistency.APPLICATION)]
+    assert engines == [Engine.EXEC_DUMP, Engine.CSI, Engine.MANIFEST_ONLY]
+    held = above(planned_for, Consistency.APPLICATION, {"db", "files"})
+    assert [each.engine for each in held] == [Engine.CSI, Engine.CSI, Engine.MANIFEST_ONLY]

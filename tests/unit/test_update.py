@@ -1,11 +1,12 @@
 """What an update changes, what it refuses, and in which order it does it."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from tests.helpers.contexts import CONTEXT
+from tests.helpers.examples import examples
 from workflows.domain import manifests
 from workflows.domain.blueprint import Blueprint, parse_blueprint
 from workflows.domain.environment import GuardRails, ObjectName, Overrides
@@ -20,7 +21,7 @@ from workflows.domain.update import (
     service_changes,
 )
 
-few = settings(max_examples=40, deadline=None)
+few = examples(40)
 RAILS = GuardRails(ingress_class="nginx")
 DATA: dict[str, JsonValue] = {"name": "data", "mountPath": "/data", "type": "pvc", "size": "1Gi"}
 MORE: dict[str, JsonValue] = {"name": "more", "mountPath": "/more", "type": "pvc", "size": "1Gi"}

@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.contexts import CONTEXT
 from workflows.domain import manifests
 from workflows.domain.blueprint_models import Service, Volume, VolumeType
-from workflows.domain.json_reading import text
+from workflows.domain.json_reading import mapping, text
 from workflows.domain.snapshot_manifest import StoredVolume
 
 DATA = Volume(name="data", mount_path="/data", type=VolumeType.PVC, size="1Gi", storage_class="fast")
@@ -28,8 +28,9 @@ def test_names_follow_from_ids_and_differ_between_them() -> None:
         for claim in ("data-db-0", "data-db-1")
     }
     names |= {manifests.lent_name("e1", "s1", "data-db-0"), manifests.lent_name("e2", "s1", "data-db-0")}
-    names |= {manifests.group_snapshot_name("s1")}
-    assert len(names) == 7
+    names |= {manifests.group_snapshot_name("s1"), manifests.group_snapshot_name("s1", 1)}
+    names |= {manifests.volume_snapshot_name("s1", "data-db-0", window) for window in (1, 2)}
+    assert len(names) == 10
     # The admission policy knows ours by it.
     assert all(name.startswith("perdure-") and len(name) <= 63 for name in names)
 
@@ -43,6 +44,27 @@ def test_no_claim_is_smaller_than_what_it_is_made_from(least: int | None, asked:
     claim = manifests.restored_claim(CONTEXT, DB, "s1", "data-db-0", stored, DATA)
     assert text(claim, "spec", "resources", "requests", "storage") == asked
     assert text(claim, "spec", "storageClassName") == "fast"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [
+        ("VolumeSnapshotContent", "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted"),
+        (
+            "VolumeGroupSnapshotContent",
+            "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-being-deleted",
+        ),
+    ],
+)
+def test_a_content_is_marked_only_when_nobody_else_will(kind: str, mark: str) -> None:
+    content: manifests.Manifest = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "c", "uid": "u"}}
+    kept = manifests.kept(CONTEXT, "s1", content)
+    assert (text(kept, "spec", "deletionPolicy"), text(kept, "metadata", "uid")) == ("Retain", "u")
+    going = manifests.let_go(CONTEXT, "s1", content, left_alone=False)
+    assert text(going, "spec", "deletionPolicy") == "Delete"
+    assert mapping(going, "metadata", "annotations") == {}
+    left = manifests.let_go(CONTEXT, "s1", content, left_alone=True)
+    assert mapping(left, "metadata", "annotations") == {mark: "yes"}
 
 
 def test_what_is_lent_stays_when_it_is_given_back() -> None:

@@ -19,7 +19,7 @@ from workflows.contracts.provision import PROVISION_ENVIRONMENT, DeployService, 
 from workflows.contracts.search_attributes import FAILURE_KIND, PHASE
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.failures import FailureKind
-from workflows.domain.operations import Earlier, OnFailure, OperationState, StepState
+from workflows.domain.operations import Cleanup, Earlier, OnFailure, OperationState, StepState
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -174,6 +174,40 @@ async def test_a_cancel_that_was_asked_for_before_the_start_writes_nothing(
         await (await this.start(PROVISION_ENVIRONMENT)).result()
     assert cluster.calls == []
     assert ledger.ended is None
+
+
+@pytest.mark.parametrize(
+    ("activity", "step", "calls"),
+    [("begin", None, []), ("seal_secrets", "secrets", ["namespace"])],
+)
+async def test_what_no_key_opens_ends_the_operation_in_the_ledger(
+    temporal: WorkflowEnvironment, activity: str, step: str | None, calls: list[str]
+) -> None:
+    secret = {"name": "db-password", "envKey": "PASSWORD", "value": "auto-generated"}
+    ledger = FakeLedger(provision_plan({"db": {"secrets": [secret]}}), without_key_at=frozenset({activity}))
+    cluster = FakeCluster()
+    async with bench(temporal, ledger, cluster) as this:
+        handle = await this.start(PROVISION_ENVIRONMENT)
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+    assert ledger.ended is not None
+    assert ledger.ended.state is OperationState.FAILED
+    assert ledger.ended.failure == fails(FailureKind.KEY_UNAVAILABLE).model_copy(update={"step": step})
+    assert cluster.calls == calls
+
+
+async def test_an_undo_without_the_key_says_what_is_left(temporal: WorkflowEnvironment) -> None:
+    plan = provision_plan({"bad": {}}, on_failure=OnFailure.ROLLBACK)
+    ledger = FakeLedger(plan, without_key_at=frozenset({"pre_image"}))
+    cluster = FakeCluster(failing={"bad": fails(FailureKind.CRASH_LOOP)})
+    async with bench(temporal, ledger, cluster) as this:
+        handle = await this.start(PROVISION_ENVIRONMENT)
+        with pytest.raises(WorkflowFailureError):
+            await handle.result()
+    assert ledger.ended is not None
+    assert ledger.ended.state is OperationState.FAILED
+    assert ledger.ended.cleanup == Cleanup(complete=False, left=("as scripted",))
+    assert "undo" not in cluster.calls
 
 
 async def test_a_retry_skips_what_is_unchanged_and_still_there(temporal: WorkflowEnvironment) -> None:

@@ -11,13 +11,14 @@ from tests.helpers.contexts import CONTEXT
 from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, objects_of, seed_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
-from workflows.contracts.seed import SEED_ENVIRONMENT, SeedByJob, SeedBySql
+from workflows.contracts.seed import SEED_ENVIRONMENT, SeedByHttp, SeedByJob, SeedBySql
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import ObjectName
 from workflows.domain.failures import FailureKind
 from workflows.domain.json_reading import text
 from workflows.domain.operations import Cleanup, OperationState, StepState
 from workflows.domain.seeds import SeedContent, SeedType
+from workflows.domain.seeds_http import HttpRequest
 
 # Left out by `make test-fast`, which replays the recorded histories of this workflow instead.
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
@@ -51,6 +52,32 @@ async def test_sql_runs_in_a_pod_of_its_service(temporal: WorkflowEnvironment) -
         if (change.step, change.state) == ("seed", StepState.SUCCEEDED)
     ]
     assert output == {"outcome": "applied", "digest": SQL.digest, "package": "visitor@1.0.0"}
+
+
+async def test_a_request_goes_to_the_port_that_is_meant(temporal: WorkflowEnvironment) -> None:
+    services: dict[str, dict[str, object]] = {
+        "web": {"ports": [{"containerPort": 8080}, {"containerPort": 9090, "name": "admin"}]}
+    }
+    seed = SeedContent(type=SeedType.HTTP, http=HttpRequest(path="/visits", port="admin"))
+    ledger, cluster = FakeLedger(seed_plan(services, seed, "web")), FakeCluster(existing=objects_of(services))
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        result = OperationResult.model_validate(await (await this.start(SEED_ENVIRONMENT)).result())
+    assert result.state is OperationState.SUCCEEDED
+    request = cluster.requests["seed"]
+    assert isinstance(request, SeedByHttp)
+    assert (request.port, request.workload) == (9090, ObjectName(kind="Deployment", name="web"))
+    [output] = [
+        change.output
+        for entry in ledger.entries
+        for change in entry.changes
+        if (change.step, change.state) == ("seed", StepState.SUCCEEDED)
+    ]
+    assert output == {
+        "outcome": "applied",
+        "digest": seed.digest,
+        "idempotencyKey": "6e0c8f0e-key",
+        "status": 201,
+    }
 
 
 async def test_a_retry_of_a_forced_job_begins_with_that_of_the_first(temporal: WorkflowEnvironment) -> None:

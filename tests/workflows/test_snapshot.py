@@ -26,7 +26,8 @@ from workflows.contracts.snapshot import (
 )
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import Cleanup, OperationState, StepState
-from workflows.domain.snapshot import Consistency, Engine, Scope
+from workflows.domain.snapshot import Consistency, Engine, Scope, Storage
+from workflows.domain.snapshot_manifest import SnapshotManifest
 
 # Left out by `make test-fast`, which replays the recorded histories of this workflow instead.
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
@@ -194,6 +195,151 @@ async def test_with_hooks_all_data_is_taken_by_one_call(temporal: WorkflowEnviro
         if change.step.startswith("capture/") and change.state is StepState.SUCCEEDED
     ]
     assert [each["longestFrozenMs"] for each in outputs if each is not None] == [120, 120]
+
+
+CSI = Storage(drivers={None: "fast.csi"}, snapshots=frozenset({"fast.csi"}))
+GROUPS = Storage(drivers=CSI.drivers, snapshots=CSI.snapshots, groups=CSI.snapshots)
+VOLUMES: dict[str, dict[str, object]] = {
+    "db": {"image": "registry.test/postgres:16", "volumes": [VOLUME]},
+    "files": {"volumes": [VOLUME]},
+    "api": {"dependsOn": ["db"]},
+}
+FULL = fails(FailureKind.VOLUME_UNAVAILABLE, "The pool is full.")
+
+
+async def taken(
+    temporal: WorkflowEnvironment,
+    cluster: FakeCluster,
+    services: dict[str, dict[str, object]],
+    *,
+    floor: Consistency | None = None,
+    expected: bool = True,
+) -> SnapshotManifest:
+    """Take a snapshot that is to succeed; return its manifest.
+
+    `expected`: the storage is written down to have something of it.
+    """
+    ledger = FakeLedger(snapshot_plan(services, floor=floor))
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        result = OperationResult.model_validate(await (await this.start(SNAPSHOT_ENVIRONMENT)).result())
+    assert result.state is OperationState.SUCCEEDED
+    assert ledger.snapshots.expected == [SNAPSHOT_ID] * expected
+    [manifest] = ledger.snapshots.described
+    return manifest
+
+
+async def test_what_the_storage_cuts_is_expected_there_before(temporal: WorkflowEnvironment) -> None:
+    cluster = FakeCluster(existing=objects_of(VOLUMES), storage=CSI)
+    manifest = await taken(temporal, cluster, VOLUMES)
+    assert sorted(cluster.calls[2:4]) == ["cut db", "cut files"]
+    assert {each.service: each.engine for each in manifest.components if each.volumes} == {
+        "db": Engine.CSI,
+        "files": Engine.CSI,
+    }
+    assert manifest.consistency is Consistency.CRASH_VOLUME
+
+
+async def test_what_the_storage_cannot_do_is_taken_otherwise_and_said_so(
+    temporal: WorkflowEnvironment,
+) -> None:
+    cluster = FakeCluster(existing=objects_of(VOLUMES), storage=CSI, failing={"cut db": FULL})
+    manifest = await taken(temporal, cluster, VOLUMES)
+    assert {"cut db", "capture db", "cut files"} <= set(cluster.calls)
+    db = manifest.component("db")
+    assert (db.engine, db.instead_of, db.because) == (Engine.EXEC_DUMP, Engine.CSI, "The pool is full.")
+    assert len(db.parts) == 1
+    files = manifest.component("files")
+    assert (files.engine, files.instead_of) == (Engine.CSI, None)
+
+
+async def test_a_group_that_cannot_be_cut_is_cut_singly_by_all(temporal: WorkflowEnvironment) -> None:
+    cluster = FakeCluster(
+        existing=objects_of(VOLUMES), storage=GROUPS, failing={"cut db": FULL, "cut files": FULL}
+    )
+    manifest = await taken(temporal, cluster, VOLUMES)
+    # Whoever came first learnt of the group, and of the single one each for itself.
+    assert sorted(call for call in cluster.calls if call.startswith("cut")) in (
+        ["cut db", "cut db", "cut files"],
+        ["cut db", "cut files", "cut files"],
+    )
+    assert {each.service: each.engine for each in manifest.components if each.parts} == {
+        "db": Engine.EXEC_DUMP,
+        "files": Engine.LIVE_COPY,
+    }
+    assert manifest.component("files").instead_of is Engine.CSI_GROUP
+    assert manifest.component("files").because == "The pool is full. The pool is full."
+
+
+async def test_what_would_be_below_the_floor_is_not_tried_instead(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(snapshot_plan(VOLUMES, floor=Consistency.CRASH_VOLUME))
+    cluster = FakeCluster(existing=objects_of(VOLUMES), storage=CSI, failing={"cut files": FULL})
+    assert await failed(temporal, ledger, cluster) is FailureKind.SNAPSHOT_BELOW_FLOOR
+    assert ledger.ended is not None
+    assert ledger.ended.failure is not None
+    assert ledger.ended.failure.message == (
+        "The pool is full. Taking files by live-copy instead would be below crash-volume, "
+        "which was asked for."
+    )
+    assert "capture files" not in cluster.calls
+    assert cluster.calls[-1] == "discard"
+
+
+async def test_an_engine_that_was_demanded_has_no_other(temporal: WorkflowEnvironment) -> None:
+    demanded = {"db": {**VOLUMES["db"], "snapshot": {"engine": "csi"}}}
+    ledger = FakeLedger(snapshot_plan(demanded))
+    cluster = FakeCluster(existing=objects_of(demanded), storage=CSI, failing={"cut db": FULL})
+    assert await failed(temporal, ledger, cluster) is FailureKind.VOLUME_UNAVAILABLE
+    assert cluster.calls == ["namespace", "survey", "cut db", "discard"]
+
+
+async def test_what_is_no_fault_of_the_storage_ends_it(temporal: WorkflowEnvironment) -> None:
+    db = {"db": VOLUMES["db"]}
+    ledger = FakeLedger(snapshot_plan(db))
+    failing = {"cut db": fails(FailureKind.CONFLICT)}
+    cluster = FakeCluster(existing=objects_of(db), storage=CSI, failing=failing)
+    assert await failed(temporal, ledger, cluster) is FailureKind.CONFLICT
+    assert cluster.calls == ["namespace", "survey", "cut db", "discard"]
+
+
+async def test_a_floor_that_only_a_dump_reaches_has_one_taken(temporal: WorkflowEnvironment) -> None:
+    db = {"db": VOLUMES["db"]}
+    cluster = FakeCluster(existing=objects_of(db), storage=CSI)
+    manifest = await taken(temporal, cluster, db, floor=Consistency.APPLICATION, expected=False)
+    assert (manifest.consistency, manifest.component("db").instead_of) == (Consistency.APPLICATION, None)
+    assert cluster.calls == ["namespace", "survey", "capture db", "publish"]
+
+
+HELD_VOLUMES: dict[str, dict[str, object]] = {
+    "db": {**VOLUMES["db"], "snapshot": {"quiesce": ["hold"], "thaw": ["go"]}},
+    "cache": {"image": "registry.test/redis:7"},
+}
+
+
+async def test_with_hooks_the_storage_cuts_in_the_same_window(temporal: WorkflowEnvironment) -> None:
+    cluster = FakeCluster(existing=objects_of(HELD_VOLUMES), storage=CSI)
+    manifest = await taken(temporal, cluster, HELD_VOLUMES, floor=Consistency.APPLICATION)
+    assert cluster.calls == ["namespace", "survey", "capture together", "publish"]
+    together = cluster.requests["capture together"]
+    assert isinstance(together, CaptureTogether)
+    assert [each.service.name for each in together.captures] == ["cache"]
+    assert [each.service.name for each in together.volumes] == ["db"]
+    assert manifest.component("db").quiesced
+
+
+async def test_with_hooks_what_the_storage_cannot_do_is_taken_in_another_window(
+    temporal: WorkflowEnvironment,
+) -> None:
+    cluster = FakeCluster(
+        existing=objects_of(HELD_VOLUMES), storage=CSI, failing_once={"capture together": FULL}
+    )
+    manifest = await taken(temporal, cluster, HELD_VOLUMES)
+    assert cluster.calls == ["namespace", "survey", "capture together", "capture together", "publish"]
+    together = cluster.requests["capture together"]
+    assert isinstance(together, CaptureTogether)
+    assert {each.service.name for each in together.captures} == {"db", "cache"}
+    assert together.volumes == ()
+    assert manifest.component("db").instead_of is Engine.CSI
+    assert manifest.component("cache").instead_of is None
 
 
 async def test_with_hooks_one_failure_is_that_of_all(temporal: WorkflowEnvironment) -> None:

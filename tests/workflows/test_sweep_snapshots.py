@@ -6,7 +6,7 @@ from temporalio.testing import WorkflowEnvironment
 from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeSnapshotSweep, delete_plan, fails
 from tests.workflows.conftest import bench
 from workflows.contracts.snapshot import Discard
-from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS, SnapshotsSwept
+from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS, SnapshotsSwept, Standing
 from workflows.domain.failures import FailureKind
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -57,6 +57,7 @@ async def test_a_cluster_that_refuses_holds_nothing_else_up(temporal: WorkflowEn
     sweep = FakeSnapshotSweep(kept=("snap_a",))
     cluster = FakeCluster(failing={"discard": fails(FailureKind.FORBIDDEN)})
     done, asked = await swept(temporal, sweep, cluster)
-    # Not forgotten: the next sweep asks again.
+    # Not forgotten: the next sweep asks again, and what stands is told meanwhile.
     assert (done, sweep.forgotten) == (DONE, [])
+    assert sweep.standing == [Standing(snapshot_id="snap_a", message="as scripted")]
     assert asked[-1] == "snapshots.remove_orphans"

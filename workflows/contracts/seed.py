@@ -38,11 +38,28 @@ class SeedByJob(WireModel):
     own: dict[str, JsonValue]
 
 
+class SeedByHttp(WireModel):
+    """Send a seed's request to a ready pod of its service, and keep a record of it in the cluster."""
+
+    context: EnvironmentContext
+    run: SeedRun
+    workload: ObjectName
+    """What the service's pods belong to."""
+    port: int
+    """Of the container."""
+    label: str
+    """That all records of this seed bear."""
+    ready_by: datetime
+    """How long to wait for a pod that is ready; absolute."""
+
+
 class SeedDone(WireModel):
-    """What a run came to; `job`: name of the Job that tells so."""
+    """What a run came to; `job`: name of the Job that tells so; `status` and `key` of a request over HTTP."""
 
     outcome: SeedOutcome
     job: str = ""
+    status: int = 0
+    key: str = ""
 
 
 class SeedActivities:
@@ -56,6 +73,15 @@ class SeedActivities:
     @activity.defn(name="seed.run_job")
     async def run_job(self, request: SeedByJob) -> SeedDone:
         """Create the Job, or find it or another that has succeeded, and wait for its end."""
+        raise NotImplementedError
+
+    @activity.defn(name="seed.send_http")
+    async def send_http(self, request: SeedByHttp) -> SeedDone:
+        """Send the request, unless a record in the cluster says that it has been done.
+
+        It is sent again while nothing says what became of it, with the same key, if the seed says that this
+        does no harm. What may have been done otherwise ends as `hook_failed`, and the record says so.
+        """
         raise NotImplementedError
 
     @activity.defn(name="seed.stop_job")

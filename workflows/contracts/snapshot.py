@@ -92,11 +92,20 @@ class CaptureVolumes(WireModel):
 
 
 class CaptureTogether(WireModel):
-    """Stream the data of several services into the store, their points fixed while others are held still."""
+    """Take the data of several services, their points fixed while others are held still.
+
+    `captures` are streamed into the store, `volumes` are cut by the storage.
+    """
 
     captures: tuple[Capture, ...]
     quiesced: tuple[Service, ...]
     """Those to be held still by their hooks, in this order."""
+    volumes: tuple[CaptureVolumes, ...] = ()
+
+    @property
+    def context(self) -> EnvironmentContext:
+        """The environment that all of it is of."""
+        return self.captures[0].context if self.captures else self.volumes[0].context
 
 
 class CapturedTogether(WireModel):
@@ -133,6 +142,11 @@ class SnapshotLedgerActivities:
         """Open the keys of a stored component, sealed for the cluster."""
         raise NotImplementedError
 
+    @activity.defn(name="snapshot.expect_volumes")
+    async def expect_volumes(self, snapshot_id: str) -> None:
+        """Note that the cluster's storage is about to keep something of a snapshot, however that ends."""
+        raise NotImplementedError
+
     @activity.defn(name="snapshot.describe")
     async def describe(self, manifest: SnapshotManifest) -> None:
         """Write the manifest to the snapshot while its operation runs. The end of that makes it available."""
@@ -159,7 +173,7 @@ class SnapshotActivities:
 
     @activity.defn(name="snapshot.capture_together")
     async def capture_together(self, request: CaptureTogether) -> CapturedTogether:
-        """Hold services still, fix the points of all data, let go, and stream it out."""
+        """Hold services still, fix the points of all data, let go, and take it. Again is another point."""
         raise NotImplementedError
 
     @activity.defn(name="snapshot.publish")
@@ -169,5 +183,5 @@ class SnapshotActivities:
 
     @activity.defn(name="snapshot.discard")
     async def discard(self, request: Discard) -> None:
-        """Remove everything below the snapshot's prefix."""
+        """Remove all objects of a snapshot, and what the storage has of it; fails with what still stands."""
         raise NotImplementedError

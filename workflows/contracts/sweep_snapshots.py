@@ -36,7 +36,7 @@ class SnapshotsSwept(WireModel):
 
 
 class AtStorage(WireModel):
-    """A snapshot that is of no use, of which the storage of a cluster keeps volumes."""
+    """A snapshot that is of no use, of which the storage of a cluster may have something."""
 
     cluster: str
     discard: Discard
@@ -46,6 +46,13 @@ class KeptByStorage(WireModel):
     """Some of them; the next sweep finds the rest."""
 
     snapshots: tuple[AtStorage, ...] = ()
+
+
+class Standing(WireModel):
+    """What a cluster's storage would not remove of a snapshot, and why."""
+
+    snapshot_id: str
+    message: str
 
 
 class SnapshotSweepActivities:
@@ -76,6 +83,11 @@ class SnapshotSweepActivities:
         """Note that a cluster has removed what it kept of a snapshot."""
         raise NotImplementedError
 
+    @activity.defn(name="snapshots.note_standing")
+    async def note_standing(self, standing: Standing) -> None:
+        """Note what it has not; the next sweep asks it again."""
+        raise NotImplementedError
+
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:
         """Remove from the store what is left of snapshots that are of no use."""
@@ -83,5 +95,5 @@ class SnapshotSweepActivities:
 
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:
-        """Remove from the store what belongs to no snapshot, and did so an hour ago already."""
+        """Remove from the store what belongs to no snapshot, and did so an hour ago; not each time."""
         raise NotImplementedError

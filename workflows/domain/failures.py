@@ -36,6 +36,7 @@ class FailureKind(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     SNAPSHOT_BELOW_FLOOR = "snapshot_below_floor"
     SNAPSHOT_CORRUPT = "snapshot_corrupt"
+    KEY_UNAVAILABLE = "key_unavailable"
     POLICY_DENIED = "policy_denied"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
@@ -112,6 +113,11 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     ),
     FailureKind.SNAPSHOT_CORRUPT: FailureTraits(
         False, 409, "What is stored differs from what was written. Use another snapshot."
+    ),
+    FailureKind.KEY_UNAVAILABLE: FailureTraits(
+        False,
+        503,
+        "What sealed this is not among the keys configured. Give API and workers those they had, then retry.",
     ),
     FailureKind.POLICY_DENIED: FailureTraits(False, 403, "A policy of the organisation refuses this."),
     FailureKind.CANCELLED: FailureTraits(

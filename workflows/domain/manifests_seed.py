@@ -1,13 +1,16 @@
-"""The Job of a seed, by which the cluster remembers that it has run."""
+"""What the cluster remembers a seed by: the Job that ran it, or the record of a request over HTTP."""
 
 import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from workflows.domain import names
 from workflows.domain.blueprint_models import SecretRef, Service
 from workflows.domain.environment import EnvironmentContext
-from workflows.domain.manifests_common import Manifest
-from workflows.domain.manifests_workload import beside, once_job
+from workflows.domain.json_reading import text
+from workflows.domain.manifests_common import Manifest, service_object
+from workflows.domain.manifests_workload import COMPONENT, beside, once_job
 from workflows.domain.seeds import SeedRun, SeedType
 from workflows.domain.templates import ParameterValue
 
@@ -17,7 +20,7 @@ SEED_SECONDS: Final = 600
 
 
 def seed_label(run: SeedRun) -> str:
-    """Value of the label that every Job of this seed bears, with these parameters."""
+    """Value of the label that every Job or record of this seed bears, with these parameters."""
     return hashlib.sha256(run.key.encode()).hexdigest()[:40]
 
 
@@ -55,6 +58,63 @@ def seed_job(
     labels = metadata["labels"]
     assert isinstance(labels, dict)  # noqa: S101
     return {**job, "metadata": {**metadata, "labels": {**labels, names.SEED: seed_label(run)}}}
+
+
+class RecordState(StrEnum):
+    """What is known of a request that was sent."""
+
+    SENT = "sent"
+    """It is about to be sent, or was, and no answer has settled what became of it."""
+    DONE = "done"
+    NOT_DONE = "not_done"
+    """It was refused, or nothing of it has come to the service (`status` 0): it may be sent anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeedRecord:
+    """What the cluster remembers of one operation that sent a seed over HTTP."""
+
+    state: RecordState
+    key: str
+    """The Idempotency-Key of its deliveries."""
+    run: str
+    """Id of the operation that began the run: that of the first attempt."""
+    status: int = 0
+    """Of the answer; 0 while there is none that settles it."""
+
+
+def seed_record(context: EnvironmentContext, run: SeedRun, record: SeedRecord) -> Manifest:
+    """The record as an object, one for each operation: nothing that was sent stands in it."""
+    told = hashlib.sha256(f"{run.key}\n{context.operation_id}".encode()).hexdigest()[:10]
+    written = service_object(
+        "v1",
+        "ConfigMap",
+        f"{run.service[:40].rstrip('-')}-seed-{told}",
+        context,
+        run.service,
+        {
+            "data": {
+                "state": str(record.state),
+                "key": record.key,
+                "run": record.run,
+                "status": str(record.status),
+            }
+        },
+    )
+    metadata = written["metadata"]
+    assert isinstance(metadata, dict)  # noqa: S101 - as it was just made
+    labels = metadata["labels"]
+    assert isinstance(labels, dict)  # noqa: S101
+    more = {names.SEED: seed_label(run), COMPONENT: SEED_COMPONENT}
+    return {**written, "metadata": {**metadata, "labels": {**labels, **more}}}
+
+
+def read_seed_record(live: Manifest) -> SeedRecord | None:
+    """The record that an object holds; None of another object with such a label."""
+    state, status = text(live, "data", "state"), text(live, "data", "status")
+    if state not in tuple(RecordState) or not status.isdecimal():
+        return None
+    return SeedRecord(RecordState(state), text(live, "data", "key"), text(live, "data", "run"), int(status))
 
 
 def _text(value: ParameterValue) -> str:

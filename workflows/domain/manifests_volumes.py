@@ -23,21 +23,30 @@ from workflows.domain.snapshot_manifest import StoredVolume
 _SNAPSHOTS: Final = "snapshot.storage.k8s.io"
 _API: Final = f"{_SNAPSHOTS}/v1"
 _GROUPS_API: Final = "groupsnapshot.storage.k8s.io/v1beta2"
+SNAPSHOT_PREFIX: Final = "perdure-"
+"""Of the names of all snapshots of volumes that are ours; the admission policy goes by it."""
+_BEING_DELETED: Final = {
+    "VolumeSnapshotContent": "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted",
+    "VolumeGroupSnapshotContent": "groupsnapshot.storage.kubernetes.io/volumegroupsnapshot-being-deleted",
+}
 
 
-def volume_snapshot_name(snapshot_id: str, claim: str) -> str:
-    """Name of the VolumeSnapshot of a claim: the same for every attempt, so that the first one's is found."""
-    return f"perdure-{_digest(snapshot_id, claim)}"
+def volume_snapshot_name(snapshot_id: str, claim: str, window: int | None = None) -> str:
+    """Name of the VolumeSnapshot of a claim: the same for every attempt, so that the first one's is found.
+
+    `window`: the number of the quiesce window that it is cut in: what was cut in another has another point.
+    """
+    return f"{SNAPSHOT_PREFIX}{_digest(snapshot_id, claim, *_of(window))}"
 
 
-def group_snapshot_name(snapshot_id: str) -> str:
-    """Name of the VolumeGroupSnapshot of all claims."""
-    return f"perdure-{_digest(snapshot_id)}"
+def group_snapshot_name(snapshot_id: str, window: int | None = None) -> str:
+    """Name of the VolumeGroupSnapshot of all claims; `window` as above."""
+    return f"{SNAPSHOT_PREFIX}{_digest(snapshot_id, *_of(window))}"
 
 
 def lent_name(environment_id: str, snapshot_id: str, claim: str) -> str:
     """Name of the pair that lends a snapshot of a volume to a claim of another environment."""
-    return f"perdure-restore-{_digest(environment_id, snapshot_id, claim)}"
+    return f"{SNAPSHOT_PREFIX}restore-{_digest(environment_id, snapshot_id, claim)}"
 
 
 def claims(service: Service, replicas: int) -> tuple[tuple[Volume, int, str], ...]:
@@ -51,19 +60,26 @@ def claims(service: Service, replicas: int) -> tuple[tuple[Volume, int, str], ..
 
 
 def volume_snapshot(
-    context: EnvironmentContext, service_name: str, snapshot_id: str, claim: str, snapshot_class: str
+    context: EnvironmentContext,
+    service_name: str,
+    snapshot_id: str,
+    claim: str,
+    snapshot_class: str,
+    window: int | None = None,
 ) -> Manifest:
     """The VolumeSnapshot of a claim. Its spec is immutable: the same again changes nothing."""
     spec: dict[str, JsonValue] = {
         "volumeSnapshotClassName": snapshot_class,
         "source": {"persistentVolumeClaimName": claim},
     }
-    name = volume_snapshot_name(snapshot_id, claim)
+    name = volume_snapshot_name(snapshot_id, claim, window)
     made = service_object(_API, "VolumeSnapshot", name, context, service_name, {"spec": spec})
     return _labelled(made, {names.SNAPSHOT: snapshot_id})
 
 
-def group_snapshot(context: EnvironmentContext, snapshot_id: str, group_class: str) -> Manifest:
+def group_snapshot(
+    context: EnvironmentContext, snapshot_id: str, group_class: str, window: int | None = None
+) -> Manifest:
     """The VolumeGroupSnapshot of all claims of an environment.
 
     The snapshot controller looks at matchLabels alone, so it cannot be of some services.
@@ -72,28 +88,51 @@ def group_snapshot(context: EnvironmentContext, snapshot_id: str, group_class: s
         "volumeGroupSnapshotClassName": group_class,
         "source": {"selector": {"matchLabels": {names.ENVIRONMENT: context.environment_id}}},
     }
-    name = group_snapshot_name(snapshot_id)
+    name = group_snapshot_name(snapshot_id, window)
     made = environment_object(_GROUPS_API, "VolumeGroupSnapshot", name, context, {"spec": spec})
     return _labelled(made, {names.SNAPSHOT: snapshot_id})
 
 
-def kept(context: EnvironmentContext, snapshot_id: str, content: Manifest, *, retained: bool) -> Manifest:
-    """What we say of a content that the snapshot controller made: whose it is, and whether data stay behind.
+def kept(context: EnvironmentContext, snapshot_id: str, content: Manifest) -> Manifest:
+    """What we say of a content that is to outlive its snapshot: whose it is, and that its data stay behind.
 
-    The one object of which we write a part: the rest is the controller's.
+    The one kind of object of which we write a part: the rest is the controller's.
     """
+    return _said(context, snapshot_id, content, "Retain", {})
+
+
+def let_go(context: EnvironmentContext, snapshot_id: str, content: Manifest, *, left_alone: bool) -> Manifest:
+    """What we say of a content that is to go, and its data with it.
+
+    `left_alone`: its snapshot is gone. The driver's sidecar waits for a mark that the snapshot controller
+    makes while it deletes a snapshot; for this one it does not come any more.
+    """
+    mark = _BEING_DELETED[str(content["kind"])]
+    return _said(context, snapshot_id, content, "Delete", {mark: "yes"} if left_alone else {})
+
+
+def _said(
+    context: EnvironmentContext,
+    snapshot_id: str,
+    content: Manifest,
+    policy: str,
+    annotations: Mapping[str, str],
+) -> Manifest:
     metadata = content["metadata"]
     assert isinstance(metadata, dict)  # noqa: S101 - every object has some
+    written: dict[str, JsonValue] = {
+        # With its UID it is an update or nothing, never a new object.
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "labels": {**environment_labels(context), names.SNAPSHOT: snapshot_id},
+    }
+    if annotations:
+        written["annotations"] = {**annotations}
     return {
         "apiVersion": content["apiVersion"],
         "kind": content["kind"],
-        "metadata": {
-            # With its UID it is an update or nothing, never a new object.
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-            "labels": {**environment_labels(context), names.SNAPSHOT: snapshot_id},
-        },
-        "spec": {"deletionPolicy": "Retain" if retained else "Delete"},
+        "metadata": written,
+        "spec": {"deletionPolicy": policy},
     }
 
 
@@ -172,6 +211,10 @@ def _labelled(manifest: Manifest, more: Mapping[str, str]) -> Manifest:
     labels = metadata["labels"]
     assert isinstance(labels, dict)  # noqa: S101 - as service_object makes it
     return {**manifest, "metadata": {**metadata, "labels": {**labels, **more}}}
+
+
+def _of(window: int | None) -> tuple[str, ...]:
+    return () if window is None else (f"window {window}",)
 
 
 def _digest(*parts: str) -> str:

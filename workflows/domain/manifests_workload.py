@@ -34,7 +34,7 @@ PROVEN_SECONDS: Final = 3
 """A pod without a probe counts when it has run for so long: one that crashes at once is not ready."""
 INIT_COMPONENT: Final = "init"
 _NO_RAILS: Final = GuardRails()
-_COMPONENT: Final = "app.kubernetes.io/component"
+COMPONENT: Final = "app.kubernetes.io/component"
 _NOTHING: Final[Mapping[str, JsonValue]] = {}
 
 
@@ -131,7 +131,7 @@ def once_job(
     Its pods do not carry the service's name label, or the Service would send them traffic. `spec`: more of
     the Job's own spec.
     """
-    labels = {**environment_labels(context), _COMPONENT: component}
+    labels = {**environment_labels(context), COMPONENT: component}
     template: dict[str, JsonValue] = {
         "metadata": {"labels": {**labels}},
         "spec": {**pod_spec(plain, restart_policy="Never"), "containers": [container(plain)]},

@@ -23,7 +23,7 @@ RESTART: Final = "perdure.dev/restart"
 """Annotation on a pod template: id of the operation that last restarted the service. It starts new pods."""
 
 SEED: Final = "perdure.dev/seed"
-"""Label on the Jobs of one seed with one set of parameters, however often it was run."""
+"""Label on the Jobs and records of one seed with one set of parameters, however often it was run."""
 
 SNAPSHOT: Final = "perdure.dev/snapshot"
 """Label on snapshots of volumes and on what they are bound to: id of the snapshot that they are part of."""

@@ -107,6 +107,9 @@ LOADING: Final = frozenset({OperationKind.RESTORE, OperationKind.REPLAY})
 WITH_SNAPSHOT: Final = LOADING | {OperationKind.SNAPSHOT}
 """Operations that take a snapshot or load one."""
 
+MOVES_DATA: Final = frozenset({StepKind.CAPTURE, StepKind.LOAD})
+"""Steps that stream a service's data."""
+
 FENCES_PER_OPERATION: Final = 2
 """An operation writes under its fence; its clean-up writes under fence + 1, so that a worker of the same
 operation that was frozen before the clean-up cannot write after it."""

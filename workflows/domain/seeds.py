@@ -1,8 +1,9 @@
 """Seeds: what puts data into a running environment, once, and the packages that seeds are kept in.
 
 A value never becomes code. In SQL `${{ name }}` becomes a literal of its database, or for a secret a look at
-a variable of the database session, so that no statement holds it; everywhere else a parameter is a variable
-of the process's environment under its own name.
+a variable of the database session, so that no statement holds it; in a request over HTTP it is encoded as its
+place asks for (`seeds_http`); everywhere else a parameter is a variable of the process's environment under
+its own name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.errors import FieldError, Path
 from workflows.domain.failures import WireModel
+from workflows.domain.seeds_http import HttpRequest, request_faults
 from workflows.domain.templates import (
     REFERENCE,
     Parameter,
@@ -49,6 +51,17 @@ class SeedType(StrEnum):
     """As a Job of the service's image, with its environment."""
     JOB = "job"
     """As a Job of an image of its own, with the service's environment."""
+    HTTP = "http"
+    """As a request to the service, with a key by which the service may know it again."""
+
+
+_NEEDED: Final[Mapping[SeedType, str]] = {
+    SeedType.SQL: "script",
+    SeedType.SHELL: "script",
+    SeedType.JOB: "image",
+    SeedType.HTTP: "http",
+}
+"""What a seed of each type has to have."""
 
 
 class SeedOutcome(StrEnum):
@@ -75,6 +88,8 @@ class SeedContent(WireModel):
     """Of `job`."""
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
+    http: HttpRequest | None = None
+    """Of `http`."""
     service: str | None = None
     """Against which service it runs, where a run names none."""
     parameters: tuple[SeedParameter, ...] = ()
@@ -83,6 +98,9 @@ class SeedContent(WireModel):
     def digest(self) -> str:
         """`sha256:<hex>` of what it does: the same seed under another version is the same seed."""
         does = self.model_dump(mode="json", exclude={"parameters": {"__all__": {"description"}}})
+        if self.http is None:
+            # Seeds ran before there were any over HTTP, and are remembered by the digest they had then.
+            del does["http"]
         return f"sha256:{_digest(does)}"
 
 
@@ -109,13 +127,13 @@ class SeedRun(WireModel):
 def content_faults(content: SeedContent, place: Path = ()) -> tuple[FieldError, ...]:
     """All that is wrong with a seed by itself; `place` is where it stands."""
     faults: list[FieldError] = []
-    needed = "image" if content.type is SeedType.JOB else "script"
-    for field in ("script", "image", "command", "args"):
+    needed = _NEEDED[content.type]
+    for field in ("script", "image", "command", "args", "http"):
         given = getattr(content, field)
         allowed = field == needed or (content.type is SeedType.JOB and field in ("command", "args"))
         if given and not allowed:
             faults.append(_fault((*place, field), f"a seed of type {content.type} has none"))
-        if field == needed and not (given or "").strip():
+        if field == needed and not (given.strip() if isinstance(given, str) else given):
             faults.append(_fault((*place, field), f"a seed of type {content.type} has to have one"))
     if content.type is SeedType.JOB and content.image and (wrong := rules.image(content.image)) is not None:
         faults.append(_fault((*place, "image"), *wrong))
@@ -126,6 +144,9 @@ def content_faults(content: SeedContent, place: Path = ()) -> tuple[FieldError, 
         faults.append(_fault((*place, "script"), f"is longer than {LONGEST_SCRIPT} characters"))
     elif content.type is SeedType.SHELL and len(script.encode()) > LONGEST_SHELL:
         faults.append(_fault((*place, "script"), f"is longer than {LONGEST_SHELL} bytes in UTF-8"))
+    if content.http is not None:
+        secrets = {parameter.name: parameter.secret for parameter in content.parameters}
+        faults += request_faults(content.http, secrets, (*place, "http"))
     return (*faults, *_parameters_faults(content, place))
 
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from workflows.domain.blueprint_models import (
+    Blueprint,
     DataStore,
     Service,
     ServiceKind,
@@ -18,6 +19,7 @@ from workflows.domain.blueprint_models import (
     data_store,
 )
 from workflows.domain.failures import WireModel
+from workflows.domain.manifests_common import running_as
 
 
 class Engine(StrEnum):
@@ -103,6 +105,13 @@ class Component(WireModel):
     store: DataStore | None
     """What data it keeps, None when it keeps none."""
     engine: Engine
+    otherwise: tuple[Engine, ...] = ()
+    """What is tried instead, in this order, when that cannot be done; nothing when it was demanded."""
+
+    def instead(self, engine: Engine) -> "Component":
+        """Return the same by another of its engines, with those that come after it."""
+        rest = self.otherwise[self.otherwise.index(engine) + 1 :]
+        return self.model_copy(update={"engine": engine, "otherwise": rest})
 
     @property
     def streams(self) -> bool:
@@ -145,10 +154,26 @@ def plan_components(services: Sequence[Service], storage: Storage = NO_STORAGE) 
         # A group is cut by one driver.
         and len({driver for each in keeping for driver in storage.drivers_of(each)}) <= 1
     )
+    return tuple(_component(each, storage, grouped=grouped) for each in services)
+
+
+def above(
+    components: Sequence[Component], floor: Consistency | None, quiesced: Collection[str] = ()
+) -> tuple[Component, ...]:
+    """Return the components with engines that can reach a floor, where they have one that does.
+
+    The order of engines puts what costs the environment least before what is worth most.
+    """
     return tuple(
-        Component(service=each.name, store=data_store(each), engine=_engine(each, storage, grouped=grouped))
-        for each in services
+        _reaching(each, (each.engine, *each.otherwise), floor, quiesced) or each for each in components
     )
+
+
+def fallen_back(
+    component: Component, floor: Consistency | None, quiesced: Collection[str] = ()
+) -> Component | None:
+    """Return how to capture a component whose engine failed; None: in no way that reaches the floor."""
+    return _reaching(component, component.otherwise, floor, quiesced)
 
 
 def keeps_data(service: Service) -> bool:
@@ -161,6 +186,12 @@ def keeps_data(service: Service) -> bool:
         and service.kind is not ServiceKind.JOB
         and service.snapshot.engine is not SnapshotEngine.MANIFEST_ONLY
     )
+
+
+def in_pods_alone(blueprint: Blueprint, services: Iterable[str]) -> list[str]:
+    """Return those of these services whose data no volume keeps: another pod has none of it."""
+    known = {service.name: running_as(service) for service in blueprint.services}
+    return sorted(name for name in services if name in known and not known[name].stateful)
 
 
 def at_best(components: Iterable[Component], quiesced: Collection[str] = ()) -> Consistency:
@@ -217,6 +248,27 @@ def scope(captured: Iterable[Captured]) -> Scope:
 def reaches(reached: Consistency, floor: Consistency) -> bool:
     """Whether a grade is at least what was asked for."""
     return _RANK[reached] <= _RANK[floor]
+
+
+def _reaching(
+    component: Component, engines: Sequence[Engine], floor: Consistency | None, quiesced: Collection[str]
+) -> Component | None:
+    for engine in engines:
+        by = component if engine is component.engine else component.instead(engine)
+        best = grade(Captured(by, window=1, quiesced=component.service in quiesced))
+        if floor is None or reaches(best, floor):
+            return by
+    return None
+
+
+def _component(service: Service, storage: Storage, *, grouped: bool) -> Component:
+    engine = _engine(service, storage, grouped=grouped)
+    otherwise: tuple[Engine, ...] = ()
+    if engine in (Engine.CSI, Engine.CSI_GROUP) and service.snapshot.engine is SnapshotEngine.AUTO:
+        singly = (Engine.CSI,) if engine is Engine.CSI_GROUP and storage.can_snapshot(service) else ()
+        streamed = _engine(service, NO_STORAGE, grouped=False)
+        otherwise = (*singly, *(() if streamed is Engine.MANIFEST_ONLY else (streamed,)))
+    return Component(service=service.name, store=data_store(service), engine=engine, otherwise=otherwise)
 
 
 _RANK: Final = {each: rank for rank, each in enumerate(Consistency)}

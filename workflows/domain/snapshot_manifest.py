@@ -88,11 +88,19 @@ class StoredComponent(WireModel):
     parts: tuple[StoredPart, ...] = ()
     volumes: tuple[StoredVolume, ...] = ()
     """Without parts: what the storage keeps."""
+    instead_of: Engine | None = None
+    """What had been chosen, and could not be done; `because`: why, in the storage's words."""
+    because: str = ""
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of it in the store."""
         return sum(part.stored_bytes for part in self.parts)
+
+    @property
+    def plain_bytes(self) -> int:
+        """Bytes of it before compression and encryption."""
+        return sum(part.plain_bytes for part in self.parts)
 
 
 class SnapshotManifest(WireModel):
@@ -129,7 +137,7 @@ class SnapshotManifest(WireModel):
     @property
     def plain_bytes(self) -> int:
         """Bytes of the whole before compression and encryption."""
-        return sum(part.plain_bytes for each in self.components for part in each.parts)
+        return sum(each.plain_bytes for each in self.components)
 
 
 class SnapshotRun(WireModel):
@@ -142,6 +150,8 @@ class SnapshotRun(WireModel):
     """Loading only: what is hidden on the way."""
     prove: bool = False
     """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
+    init: bool = False
+    """Loading only: the init of a service whose data were loaded is run over them, whether it ever ran."""
 
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:

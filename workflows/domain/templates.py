@@ -78,7 +78,7 @@ def instantiate(
 ) -> tuple[JsonValue, tuple[FieldError, ...]]:
     """The document with these values, and all faults of the values; with faults it is not to be used."""
     values, faults = values_of(parameters, given)
-    return (None if faults else _filled(blueprint, values)), faults
+    return (None if faults else filled(blueprint, values)), faults
 
 
 def values_of(
@@ -224,20 +224,22 @@ def _secret_faults(known: Mapping[str, Parameter], value: JsonValue, path: Path)
     return faults
 
 
-def _filled(value: JsonValue, values: Mapping[str, ParameterValue]) -> JsonValue:
+def filled(value: JsonValue, values: Mapping[str, ParameterValue]) -> JsonValue:
+    """The document with values in the place of parameters. KeyError for one that has none."""
     if isinstance(value, dict):
-        return {key: _filled(child, values) for key, child in value.items()}
+        return {key: filled(child, values) for key, child in value.items()}
     if isinstance(value, list):
-        return [_filled(item, values) for item in value]
+        return [filled(item, values) for item in value]
     if not isinstance(value, str):
         return value
     whole = REFERENCE.fullmatch(value)
     if whole is not None and not whole[1]:
         return values[whole[2]]
-    return REFERENCE.sub(lambda match: match[0][1:] if match[1] else _text(values[match[2]]), value)
+    return REFERENCE.sub(lambda match: match[0][1:] if match[1] else value_text(values[match[2]]), value)
 
 
-def _text(value: ParameterValue) -> str:
+def value_text(value: ParameterValue) -> str:
+    """A value's text form."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)

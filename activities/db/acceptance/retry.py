@@ -16,7 +16,7 @@ from activities.db.repositories import secrets, snapshots
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.seed_runs import add_run, get_run
-from activities.db.tables import Step
+from activities.db.tables import Environment, Operation, Step
 from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
 from workflows.domain.operations import (
@@ -40,30 +40,8 @@ async def retry_environment(
     Raises NotFound, AlreadyDeleted, Busy, NotRetryable, or SnapshotNotReady when what it loads is gone.
     """
     environment = await locked_environment(session, environment_id, actor.organization_id)
-    if environment.deleted_at is not None:
-        raise AlreadyDeleted(environment.id)
-    for live in await live_rows(session, environment.id):
-        raise Busy(live.id, live.kind)
-    newest = await last_operation(session, environment)
-    last = await last_standing(session, environment)
-    if environment.delete_requested_at is not None:
-        raise NotRetryable(
-            "its deletion was asked for: delete it again", None if newest is None else newest.state
-        )
-    if newest is None or last is None:
-        raise NotRetryable("it has had no operation")
-    # One aside that failed says nothing about what runs: what is degraded is repaired first.
-    repairs = last.state is OperationState.SUCCEEDED or (
-        last.kind in ASIDE and environment.phase is EnvironmentPhase.DEGRADED
-    )
-    if repairs and environment.phase is not EnvironmentPhase.DEGRADED:
-        reason = "its last operation did not fail, and it is not degraded"
-        if newest.id != last.id:
-            reason = f"its last operation was taken back: ask for the {newest.kind} again"
-        raise NotRetryable(reason, newest.state)
+    last, repairs = await _what_to_retry(session, environment)
     again = operation_record(last)
-    if again.kind is OperationKind.SNAPSHOT and not repairs:
-        raise NotRetryable("its last operation took a snapshot: take another one", newest.state)
     key = await secrets.data_key(session, environment.organization_id, keys)
     kind = OperationKind.PROVISION if repairs or again.kind is OperationKind.DELETE else again.kind
     # A replay into a new environment makes what was not there, as a provision does.
@@ -103,6 +81,37 @@ async def retry_environment(
         resumed = run.model_copy(update={"first": run.first or last.id})
         await add_run(session, environment.organization_id, accepted.operation.id, resumed)
     return accepted
+
+
+async def _what_to_retry(session: AsyncSession, environment: Environment) -> tuple[Operation, bool]:
+    """Return the operation that is tried again, and whether that is a repair over what it made.
+
+    Raises AlreadyDeleted, Busy, NotRetryable.
+    """
+    if environment.deleted_at is not None:
+        raise AlreadyDeleted(environment.id)
+    for live in await live_rows(session, environment.id):
+        raise Busy(live.id, live.kind)
+    newest = await last_operation(session, environment)
+    last = await last_standing(session, environment)
+    if environment.delete_requested_at is not None:
+        raise NotRetryable(
+            "its deletion was asked for: delete it again", None if newest is None else newest.state
+        )
+    if newest is None or last is None:
+        raise NotRetryable("it has had no operation")
+    # One aside that failed says nothing about what runs: what is degraded is repaired first.
+    repairs = last.state is OperationState.SUCCEEDED or (
+        last.kind in ASIDE and environment.phase is EnvironmentPhase.DEGRADED
+    )
+    if repairs and environment.phase is not EnvironmentPhase.DEGRADED:
+        reason = "its last operation did not fail, and it is not degraded"
+        if newest.id != last.id:
+            reason = f"its last operation was taken back: ask for the {newest.kind} again"
+        raise NotRetryable(reason, newest.state)
+    if last.kind is OperationKind.SNAPSHOT and not repairs:
+        raise NotRetryable("its last operation took a snapshot: take another one", newest.state)
+    return last, repairs
 
 
 def _again(step: Step, input_hash: str) -> PlannedStep:

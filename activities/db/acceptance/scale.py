@@ -22,7 +22,7 @@ from activities.db.tables import Environment
 from activities.db.usage import count, counted, usage_of
 from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, Service, ServiceKind
-from workflows.domain.environment import GuardRails
+from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.errors import FieldError
 from workflows.domain.operations import (
     EnvironmentPhase,
@@ -31,6 +31,7 @@ from workflows.domain.operations import (
     PlannedStep,
 )
 from workflows.domain.plan import NAMESPACE_STEP, SECRETS_STEP, service_step
+from workflows.domain.snapshot import in_pods_alone
 
 MAX_REPLICAS = 100
 """Most replicas of a service, by a Blueprint as by a scale."""
@@ -56,6 +57,8 @@ async def scale_service(
     before = await environments.overrides(session, environment.organization_id, environment.id)
     change = change_from(environment, before)
     wanted = before.model_copy(update={"replicas": {**before.replicas, service: replicas}})
+    if replicas == 0:
+        wanted = _without_pods(blueprint, wanted, service)
     usage = usage_of(blueprint, GuardRails.model_validate(environment.guard_rails), wanted)
     over = await over_caps(session, organization, usage, counted(environment))
     places = [*_scale_faults(_service(blueprint, service), replicas)]
@@ -88,7 +91,8 @@ async def restart_service(
     if _service(blueprint, service).kind is ServiceKind.JOB:
         refuse([], [FieldError(path=("service",), message=f"{service} is a job: it runs once")])
     before = await environments.overrides(session, environment.organization_id, environment.id)
-    wanted = before.model_copy(update={"restarts": {**before.restarts, service: mark}})
+    marked = before.model_copy(update={"restarts": {**before.restarts, service: mark}})
+    wanted = _without_pods(blueprint, marked, service)
     await environments.replace_overrides(session, environment, wanted)
     return await accept(
         session,
@@ -115,6 +119,14 @@ async def _steps(
         step.model_copy(update={"depends_on": tuple(name for name in step.depends_on if name in wanted)})
         for step in whole
         if step.name in (*wanted, service_step(service))
+    )
+
+
+def _without_pods(blueprint: Blueprint, overrides: Overrides, service: str) -> Overrides:
+    """Return what holds once no pod of now is left: data without a volume are gone, and init runs again."""
+    gone = in_pods_alone(blueprint, [service])
+    return overrides.model_copy(
+        update={"loaded": {name: each for name, each in overrides.loaded.items() if name not in gone}}
     )
 
 

@@ -13,7 +13,7 @@ from activities.db.repositories import secrets, seed_packages
 from activities.db.repositories.revisions import current_blueprint
 from activities.db.repositories.seed_runs import add_run
 from activities.secrets import MasterKeys
-from workflows.domain.blueprint import Blueprint, Service, ServiceKind
+from workflows.domain.blueprint import Blueprint, Protocol, Service, ServiceKind
 from workflows.domain.errors import FieldError
 from workflows.domain.init_sql import sql_fault
 from workflows.domain.manifests import running_as, secret_names
@@ -28,6 +28,7 @@ from workflows.domain.seeds import (
     run_key,
     run_values,
 )
+from workflows.domain.seeds_http import HttpRequest, tcp_port, value_faults
 
 _SEEDABLE = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRADED})
 
@@ -100,6 +101,8 @@ def _run(
         places.append(FieldError(path=("service",), message=message, suggestion=known))
     elif content.type is SeedType.SQL and not places:
         places += _sql_faults(service, content.script or "", values, references)
+    elif content.http is not None and not places:
+        places += _http_faults(service, content.http, values)
     if places:
         raise SeedInvalid(tuple(_as_asked(each, wish) for each in places))
     chosen = {**values, **references}
@@ -127,8 +130,7 @@ def _sql_faults(
 ) -> list[FieldError]:
     running = running_as(service)
     if service.kind is ServiceKind.JOB:
-        message = f"{service.name} is a job: it has no pod that SQL could be run in"
-        return [FieldError(path=("service",), message=message)]
+        return [_is_job(service, "SQL could be run in")]
     filled = fill_sql(running.store, script, values, dict.fromkeys(references, ""))
     fault = sql_fault(running.store, filled.script)
     return (
@@ -136,3 +138,24 @@ def _sql_faults(
         if fault is None
         else [FieldError(path=("script",), message=fault.reason, suggestion=fault.way_out)]
     )
+
+
+def _http_faults(
+    service: Service, request: HttpRequest, values: Mapping[str, str | int | bool]
+) -> list[FieldError]:
+    if service.kind is ServiceKind.JOB:
+        return [_is_job(service, "a request could be sent to")]
+    running = running_as(service)
+    faults = [*value_faults(request, values)]
+    if tcp_port(running, request.port) is None:
+        declared = ", ".join(
+            str(port.container_port) for port in running.ports if port.protocol is Protocol.TCP
+        )
+        message = f"{service.name} declares no such TCP port"
+        place = ("http", "port")
+        faults.append(FieldError(path=place, message=message, suggestion=f"declared: {declared or 'none'}"))
+    return faults
+
+
+def _is_job(service: Service, what: str) -> FieldError:
+    return FieldError(path=("service",), message=f"{service.name} is a job: it has no pod that {what}")

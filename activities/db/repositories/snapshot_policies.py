@@ -98,18 +98,6 @@ async def due(session: AsyncSession, now: datetime) -> tuple[PolicyRecord, ...]:
     return tuple(_record(row) for row in await session.exec(query))
 
 
-async def page(session: AsyncSession, after: str) -> tuple[PolicyRecord, ...]:
-    """Return policies of environments that are there, in the order of their ids, `after` the one given."""
-    query = (
-        select(Row)
-        .join(Environment, col(Environment.id) == col(Row.environment_id))
-        .where(col(Row.environment_id) > after, col(Environment.deleted_at).is_(None))
-        .order_by(col(Row.environment_id))
-        .limit(PAGE)
-    )
-    return tuple(_record(row) for row in await session.exec(query))
-
-
 async def take_up(session: AsyncSession, environment_id: str, now: datetime) -> PolicyRecord | None:
     """Lock a policy that is due and return it; None when somebody else has taken it up meanwhile."""
     query = select(Row).where(col(Row.environment_id) == environment_id, col(Row.next_at) <= now)

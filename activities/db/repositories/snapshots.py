@@ -3,11 +3,10 @@
 A snapshot becomes available in the transaction that ends its operation as succeeded, never before.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -16,11 +15,11 @@ from sqlmodel.sql.expression import SelectOfScalar
 from activities.db.core import table_of
 from activities.db.errors import NotFound, SnapshotBusy, SnapshotInUse, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import SWEEPER, Actor, JsonObject
+from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Role, Snapshot, SnapshotVerification
+from activities.db.tables import Environment, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
@@ -52,6 +51,7 @@ class SnapshotRecord:
     expires_at: datetime | None
     last_verified_at: datetime | None
     verified_level: int | None
+    standing: str
     removed_at: datetime | None
 
 
@@ -235,57 +235,14 @@ async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -
     live = (await session.exec(using.limit(1))).one_or_none()
     if live is not None:
         raise SnapshotInUse(snapshot_id, live.id, live.kind)
-    verification = (await session.exec(_verifying(snapshot_id).limit(1))).one_or_none()
+    verification = (await session.exec(verifying(snapshot_id).limit(1))).one_or_none()
     if verification is not None:
         raise SnapshotBusy(snapshot_id, f"verification {verification}")
-    await _take_out_of_use(session, actor, row, "snapshot.delete")
+    await take_out_of_use(session, actor, row, "snapshot.delete")
     return _record(row)
 
 
-async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
-    """Take snapshots out of use whose time is over, and return how many; not those that are in use."""
-    query = select(Snapshot).where(col(Snapshot.expires_at) <= now, *_unused()).limit(limit)
-    return await _retire(session, (await session.exec(query.with_for_update(skip_locked=True))).all())
-
-
-async def keep_last(session: AsyncSession, environment_id: str, keep: int) -> int:
-    """Take those beyond the newest `keep` of an environment's scheduled snapshots out of use.
-
-    Returns how many; not those that are in use. Those that somebody asked for are not counted, and stay.
-    """
-    scheduled = (
-        col(Snapshot.environment_id) == environment_id,
-        col(Snapshot.scheduled).is_(True),
-        col(Snapshot.state) == SnapshotState.AVAILABLE,
-    )
-    newest = select(Snapshot.id).where(*scheduled).order_by(col(Snapshot.created_at).desc()).limit(keep)
-    kept = (await session.exec(newest)).all()
-    query = select(Snapshot).where(*scheduled, col(Snapshot.id).not_in(kept), *_unused())
-    return await _retire(session, (await session.exec(query.with_for_update(skip_locked=True))).all())
-
-
-def _unused() -> tuple[ColumnElement[bool], ...]:
-    """The conditions of a snapshot that nobody loads or verifies."""
-    loading = (
-        select(RunRow.operation_id)
-        .join(Operation, col(Operation.id) == col(RunRow.operation_id))
-        .where(col(RunRow.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
-    )
-    return (
-        col(Snapshot.state) == SnapshotState.AVAILABLE,
-        ~loading.exists(),
-        ~_verifying(col(Snapshot.id)).exists(),
-    )
-
-
-async def _retire(session: AsyncSession, rows: Sequence[Snapshot]) -> int:
-    for row in rows:
-        actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
-        await _take_out_of_use(session, actor, row, "snapshot.expire")
-    return len(rows)
-
-
-async def _take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, action: str) -> None:
+async def take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, action: str) -> None:
     """Say of a locked snapshot that it cannot be used any more, and forget its secrets."""
     row.state = SnapshotState.DELETING
     row.secrets = {}
@@ -293,30 +250,12 @@ async def _take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, a
     await session.flush()
 
 
-async def unproved(session: AsyncSession, environment_id: str, level: int) -> str | None:
-    """Return an environment's newest scheduled snapshot, unless its verification was asked for already."""
-    newest = (
-        select(Snapshot.id)
-        .where(
-            col(Snapshot.environment_id) == environment_id,
-            col(Snapshot.scheduled).is_(True),
-            col(Snapshot.state) == SnapshotState.AVAILABLE,
-        )
-        .order_by(col(Snapshot.created_at).desc())
-        .limit(1)
-    )
-    found = (await session.exec(newest)).one_or_none()
-    if found is None:
-        return None
-    asked = select(SnapshotVerification.id).where(
-        col(SnapshotVerification.snapshot_id) == found, col(SnapshotVerification.level) >= level
-    )
-    return None if (await session.exec(asked.limit(1))).one_or_none() is not None else found
-
-
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """A snapshot that is of no use, and may have objects; `at_storage`: a cluster keeps volumes of it."""
+    """A snapshot that is of no use, and may have objects.
+
+    `at_storage`: the storage of its environment's cluster may have something of it, too.
+    """
 
     organization_id: str
     snapshot_id: str
@@ -339,17 +278,35 @@ async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> 
 
 
 def _at_storage(row: Snapshot) -> bool:
-    return row.manifest is not None and bool(SnapshotManifest.model_validate(row.manifest).volumes)
+    if row.at_storage or row.manifest is None:
+        return row.at_storage
+    return bool(SnapshotManifest.model_validate(row.manifest).volumes)
+
+
+async def expect_volumes(session: AsyncSession, snapshot_id: str) -> None:
+    """Note that a cluster's storage may have something of a snapshot from now on. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    row.at_storage = True
+    await session.flush()
+
+
+async def note_standing(session: AsyncSession, snapshot_id: str, standing: str) -> None:
+    """Note what a cluster's storage has not removed of a snapshot, and why. Raises NotFound."""
+    row = await locked_snapshot(session, snapshot_id)
+    row.standing = standing
+    await session.flush()
 
 
 async def forget_volumes(session: AsyncSession, snapshot_id: str) -> None:
-    """Note that no cluster keeps volumes of a snapshot any more. Raises NotFound."""
+    """Note that no cluster keeps anything of a snapshot any more. Raises NotFound."""
     row = await locked_snapshot(session, snapshot_id)
-    if row.manifest is None or row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
+    if row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
         return
-    manifest = SnapshotManifest.model_validate(row.manifest)
-    components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
-    row.manifest = manifest.model_copy(update={"components": components}).model_dump(mode="json")
+    row.at_storage, row.standing = False, ""
+    if row.manifest is not None:
+        manifest = SnapshotManifest.model_validate(row.manifest)
+        components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
+        row.manifest = manifest.model_copy(update={"components": components}).model_dump(mode="json")
     await session.flush()
 
 
@@ -391,7 +348,7 @@ async def locked_snapshot(
     return row
 
 
-def _verifying(snapshot_id: str | Mapped[str]) -> SelectOfScalar[str]:
+def verifying(snapshot_id: str | Mapped[str]) -> SelectOfScalar[str]:
     """The verification of a snapshot that is under way."""
     return select(col(SnapshotVerification.id)).where(
         col(SnapshotVerification.snapshot_id) == snapshot_id,
@@ -421,5 +378,6 @@ def _record(row: Snapshot) -> SnapshotRecord:
         expires_at=row.expires_at,
         last_verified_at=row.last_verified_at,
         verified_level=row.verified_level,
+        standing=row.standing,
         removed_at=row.removed_at,
     )

@@ -1,5 +1,6 @@
 // Command driver is a CSI driver for trying snapshots out: volumes are folders, a snapshot is a copy of one.
-// It has no node part, so pods cannot mount its volumes.
+// Its node part mounts a folder into pods of this machine, where -registry says in which folder the kubelet looks
+// for drivers.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
 
 const size = 1 << 30
@@ -27,7 +29,9 @@ type driver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
 	csi.UnimplementedGroupControllerServer
-	name, root string
+	csi.UnimplementedNodeServer
+	registration.UnimplementedRegistrationServer
+	name, root, node, socket string
 }
 
 func (d *driver) at(kind, id string) string { return filepath.Join(d.root, kind, filepath.Base(id)) }
@@ -172,9 +176,69 @@ func (d *driver) DeleteVolumeGroupSnapshot(_ context.Context, r *csi.DeleteVolum
 	return &csi.DeleteVolumeGroupSnapshotResponse{}, nil
 }
 
+func (d *driver) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
+	return &csi.NodeGetInfoResponse{NodeId: d.node}, nil
+}
+
+func (d *driver) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
+	return &csi.NodeGetCapabilitiesResponse{}, nil
+}
+
+func mounted(path string) bool { return exec.Command("mountpoint", "-q", path).Run() == nil }
+
+func (d *driver) NodePublishVolume(_ context.Context, r *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
+	if err := os.MkdirAll(r.TargetPath, 0o750); err != nil {
+		return nil, err
+	}
+	if !mounted(r.TargetPath) {
+		if out, err := exec.Command("mount", "--bind", d.at("volumes", r.VolumeId), r.TargetPath).CombinedOutput(); err != nil {
+			return nil, status.Error(codes.Internal, string(out))
+		}
+	}
+	return &csi.NodePublishVolumeResponse{}, nil
+}
+
+func (d *driver) NodeUnpublishVolume(_ context.Context, r *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
+	if mounted(r.TargetPath) {
+		if out, err := exec.Command("umount", r.TargetPath).CombinedOutput(); err != nil {
+			return nil, status.Error(codes.Internal, string(out))
+		}
+	}
+	if err := os.Remove(r.TargetPath); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+func (d *driver) GetInfo(context.Context, *registration.InfoRequest) (*registration.PluginInfo, error) {
+	return &registration.PluginInfo{Type: registration.CSIPlugin, Name: d.name, Endpoint: d.socket, SupportedVersions: []string{"1.0.0"}}, nil
+}
+
+func (d *driver) NotifyRegistrationStatus(_ context.Context, r *registration.RegistrationStatus) (*registration.RegistrationStatusResponse, error) {
+	log.Print("registered with the kubelet: ", r.PluginRegistered, " ", r.Error)
+	return &registration.RegistrationStatusResponse{}, nil
+}
+
+func listen(path string) net.Listener {
+	os.Remove(path)
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return listener
+}
+
+func (d *driver) register(registry string) {
+	server := grpc.NewServer()
+	registration.RegisterRegistrationServer(server, d)
+	log.Fatal(server.Serve(listen(filepath.Join(registry, d.name+"-reg.sock"))))
+}
+
 func main() {
 	d := &driver{}
-	socket := flag.String("socket", "", "path of the socket to listen on")
+	registry := flag.String("registry", "", "folder in which the kubelet looks for drivers; empty: no pod mounts a volume")
+	flag.StringVar(&d.socket, "socket", "", "path of the socket to listen on")
+	flag.StringVar(&d.node, "node", "", "name of the node that this machine is")
 	flag.StringVar(&d.root, "root", "", "folder of volumes and snapshots")
 	flag.StringVar(&d.name, "name", "folders.test.perdure.dev", "name of the driver")
 	flag.Parse()
@@ -183,14 +247,13 @@ func main() {
 			log.Fatal(err)
 		}
 	}
-	os.Remove(*socket)
-	listener, err := net.Listen("unix", *socket)
-	if err != nil {
-		log.Fatal(err)
-	}
 	server := grpc.NewServer()
 	csi.RegisterIdentityServer(server, d)
 	csi.RegisterControllerServer(server, d)
 	csi.RegisterGroupControllerServer(server, d)
-	log.Fatal(server.Serve(listener))
+	csi.RegisterNodeServer(server, d)
+	if *registry != "" {
+		go d.register(*registry)
+	}
+	log.Fatal(server.Serve(listen(d.socket)))
 }

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import h11
 
-from api.access.headers import Headers
 from clusters.errors import ClusterError
 
 if TYPE_CHECKING:
     from clusters.tunnel import Tunnel
+
+Headers = list[tuple[bytes, bytes]]
+"""Names in lower case."""
 
 _LONGEST_HEAD: Final = 65_536
 """Bytes of an answer's status line and headers; of the body, one piece is held at a time."""

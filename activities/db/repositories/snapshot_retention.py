@@ -1,0 +1,121 @@
+"""Which snapshots are over, and which of those that policies brought about are to be proved.
+
+Each question is one query over all policies, however many there are: a sweep asks it every minute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Subquery
+from sqlmodel import col, func, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.core import table_of
+from activities.db.records import SWEEPER, Actor
+from activities.db.repositories.snapshots import take_out_of_use, verifying
+from activities.db.tables import (
+    Environment,
+    Operation,
+    Role,
+    Snapshot,
+    SnapshotPolicy,
+    SnapshotRun,
+    SnapshotVerification,
+)
+from workflows.domain.operations import LIVE_STATES
+from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import VerifyLevel
+
+_POLICY = table_of(SnapshotPolicy).c.policy
+"""By the names that `workflows.domain.snapshot_policy` has in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unproved:
+    """A snapshot whose verification a policy wants, and nobody has asked for."""
+
+    organization_id: str
+    snapshot_id: str
+    level: VerifyLevel
+
+
+async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
+    """Take snapshots out of use whose time is over, and return how many; not those that are in use."""
+    return await _retire(session, col(Snapshot.expires_at) <= now, limit)
+
+
+async def expire_surplus(session: AsyncSession, *, limit: int) -> int:
+    """Take scheduled snapshots out of use of which their policy keeps newer ones, and return how many.
+
+    Not those that are in use. Those that somebody asked for are not counted, and stay; so do those of
+    environments that were deleted, until their time is over.
+    """
+    ranked = _scheduled()
+    surplus = select(ranked.c.id).where(ranked.c.rank > ranked.c.policy["keepLast"].as_integer())
+    return await _retire(session, col(Snapshot.id).in_(surplus), limit)
+
+
+async def unproved(session: AsyncSession) -> tuple[Unproved, ...]:
+    """Return the newest scheduled snapshot of each policy that wants it verified further than was asked for.
+
+    The order is that of environments. What was asked for counts, whatever came of it.
+    """
+    ranked = _scheduled()
+    wanted = ranked.c.policy["verifyLevel"].as_integer()
+    asked = select(SnapshotVerification.id).where(
+        col(SnapshotVerification.snapshot_id) == col(Snapshot.id), col(SnapshotVerification.level) >= wanted
+    )
+    query = (
+        select(col(Snapshot.organization_id), col(Snapshot.id), wanted)
+        .join(ranked, ranked.c.id == col(Snapshot.id))
+        .where(ranked.c.rank == 1, wanted.is_not(None), ~asked.exists())
+        .order_by(ranked.c.environment_id)
+    )
+    found = await session.exec(query)
+    return tuple(
+        Unproved(organization, snapshot, VerifyLevel(level)) for organization, snapshot, level in found
+    )
+
+
+def _scheduled() -> Subquery:
+    """Usable snapshots that policies brought about, numbered by environment from the newest on, from 1."""
+    newest_first = func.row_number().over(
+        partition_by=col(Snapshot.environment_id),
+        order_by=(col(Snapshot.created_at).desc(), col(Snapshot.id).desc()),
+    )
+    return (
+        select(col(Snapshot.id), col(Snapshot.environment_id), _POLICY, newest_first.label("rank"))
+        .join(SnapshotPolicy, col(SnapshotPolicy.environment_id) == col(Snapshot.environment_id))
+        .join(Environment, col(Environment.id) == col(Snapshot.environment_id))
+        .where(
+            col(Snapshot.scheduled).is_(True),
+            col(Snapshot.state) == SnapshotState.AVAILABLE,
+            col(Environment.deleted_at).is_(None),
+        )
+        .subquery()
+    )
+
+
+async def _retire(session: AsyncSession, over: ColumnElement[bool], limit: int) -> int:
+    """Take those out of use that nobody loads or verifies; one that somebody works on is passed over."""
+    loading = (
+        select(SnapshotRun.operation_id)
+        .join(Operation, col(Operation.id) == col(SnapshotRun.operation_id))
+        .where(col(SnapshotRun.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
+    )
+    query = (
+        select(Snapshot)
+        .where(
+            over,
+            col(Snapshot.state) == SnapshotState.AVAILABLE,
+            ~loading.exists(),
+            ~verifying(col(Snapshot.id)).exists(),
+        )
+        .limit(limit)
+    )
+    rows: Sequence[Snapshot] = (await session.exec(query.with_for_update(skip_locked=True))).all()
+    for row in rows:
+        actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
+        await take_out_of_use(session, actor, row, "snapshot.expire")
+    return len(rows)

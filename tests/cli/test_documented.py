@@ -1,0 +1,56 @@
+"""What the documentation tells people to type is what the command line takes: commands, options, and all."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.core import TyperCommand
+
+from tests.cli.conftest import Run
+
+REPO = Path(__file__).parents[2]
+_COMMAND = re.compile(r"^ *(?:\$ )?perdure (.+)$", re.MULTILINE)
+_NEXT = {"|", "||", "&&", ";", ">", "<", "&"}
+
+
+def commands(line: str) -> list[list[str]]:
+    """The arguments of each `perdure` in a line of a shell; what else is in it is left out."""
+    words = shlex.shlex(f"perdure {line}", posix=True, punctuation_chars=True)
+    words.whitespace_split, words.commenters = True, "#"
+    found: list[list[str]] = []
+    current: list[str] | None = []
+    for word in words:
+        if word in _NEXT:
+            current = None
+        elif word == "perdure":
+            current = []
+            found.append(current)
+        elif current is not None:
+            current.append(word)
+    return found
+
+
+def documented() -> list[tuple[str, list[str]]]:
+    """Every command of every page, and where it stands."""
+    pages = [*sorted(REPO.glob("docs/*.md")), REPO / "README.md"]
+    return [
+        (page.name, arguments)
+        for page in pages
+        for line in _COMMAND.findall(page.read_text())
+        for arguments in commands(line)
+    ]
+
+
+def test_every_documented_command_is_taken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TyperCommand, "invoke", lambda *_: None)  # it is read, and not run
+    assert run("snapshot", "restore", "snap_1", "--no-such-option").exit_code == 2
+    assert run("snapshot", "verify").exit_code == 2
+    found = documented()
+    assert len(found) > 100
+    wrong = [
+        (page, arguments, result.stderr)
+        for page, arguments in found
+        if (result := run(*arguments)).exit_code != 0
+    ]
+    assert wrong == []

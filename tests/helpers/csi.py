@@ -1,0 +1,143 @@
+"""Snapshots by a storage: the kinds and classes for it, and the real controllers with a driver of folders."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from devstack.csidriver import location
+from tests.helpers.stack import Process
+from tests.helpers.waiting import eventually
+
+MODULE: Final = "github.com/kubernetes-csi/external-snapshotter/client/v8@v8.6.0"
+CLASS: Final = "csi-test"
+DRIVER: Final = "folders.test.perdure.dev"
+NODE: Final = "perdure"
+_CLASSES: Final = f"""
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {{name: {CLASS}}}
+provisioner: {DRIVER}
+---
+apiVersion: storage.k8s.io/v1
+kind: CSIDriver
+metadata: {{name: {DRIVER}}}
+spec: {{attachRequired: false}}
+---
+apiVersion: snapshot.storage.k8s.io/v1
+kind: VolumeSnapshotClass
+metadata: {{name: {CLASS}}}
+driver: {DRIVER}
+deletionPolicy: POLICY
+---
+"""
+_GROUP_CLASS: Final = f"""
+apiVersion: groupsnapshot.storage.k8s.io/v1beta2
+kind: VolumeGroupSnapshotClass
+metadata: {{name: {CLASS}}}
+driver: {DRIVER}
+deletionPolicy: POLICY
+"""
+
+
+def definitions() -> list[Path]:
+    """Return the files that define the kinds, fetched once by Go's own client."""
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", MODULE], capture_output=True, text=True, check=True, timeout=120
+    )
+    folder = Path(json.loads(done.stdout)["Dir"]) / "config" / "crd"
+    return sorted(folder.glob("*snapshot*.yaml"))
+
+
+def kubectl(admin: Path, *arguments: str, stdin: str = "") -> str:
+    """Run kubectl as the administrator and return what it prints."""
+    done = subprocess.run(
+        ["kubectl", "--kubeconfig", str(admin), *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def classes_of(admin: Path, driver: str, *, policy: str = "Delete", groups: bool = True) -> Iterator[None]:
+    """Give the cluster the kinds of volume snapshots, and classes of a driver, for as long as this lasts."""
+    files = [argument for path in definitions() for argument in ("-f", str(path))]
+    made = (_CLASSES + (_GROUP_CLASS if groups else "")).replace(DRIVER, driver).replace("POLICY", policy)
+    kubectl(admin, "apply", "--server-side", "--force-conflicts", *files)
+    kubectl(admin, "wait", "--for=condition=Established", "--timeout=30s", *files)
+    kubectl(admin, "apply", "-f", "-", stdin=made)
+    try:
+        yield
+    finally:
+        kubectl(admin, "delete", "--ignore-not-found", "-f", "-", stdin=made)
+        for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
+            for name in kubectl(admin, "get", kind, "-o", "name").split():
+                kubectl(admin, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        kubectl(admin, "delete", "--wait=false", *files)
+
+
+@dataclass
+class Folders:
+    """The driver, whose volumes are folders below `root`, and the controllers."""
+
+    root: Path
+    driver: Process
+    controller: Process
+    sidecar: Process
+    provisioner: Process
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All of them, the driver first."""
+        return (self.driver, self.controller, self.sidecar, self.provisioner)
+
+    def kept(self) -> list[Path]:
+        """The snapshots that lie in the storage."""
+        return sorted((self.root / "snapshots").iterdir())
+
+    def volume(self, name: str) -> Path:
+        """The folder of a persistent volume."""
+        return self.root / "volumes" / name
+
+
+@contextmanager
+def running_folders(
+    root: Path, admin: Path, *, registry: Path | None = None, policy: str = "Delete", groups: bool = True
+) -> Iterator[Folders]:
+    """Run the controllers and the driver; `registry`: where the kubelet looks for drivers, to mount volumes.
+
+    `policy`, `groups`: as `classes_of` takes them.
+    """
+    socket = root / "s"
+    common = ("--kubeconfig", str(admin), "--leader-election=false")
+    gate = "--feature-gates=CSIVolumeGroupSnapshot=true"
+
+    def process(name: str, *arguments: str) -> Process:
+        return Process(name, [str(location() / name), *arguments], os.environ, root / f"{name}.log")
+
+    node = () if registry is None else ("-registry", str(registry), "-node", NODE)
+    folders = Folders(
+        root,
+        process("driver", "-socket", str(socket), "-root", str(root), "-name", DRIVER, *node),
+        process("snapshot-controller", *common, gate),
+        process("csi-snapshotter", *common, gate, "--csi-address", str(socket)),
+        process("csi-provisioner", *common, "--csi-address", str(socket)),
+    )
+    with ExitStack() as stack:
+        stack.enter_context(classes_of(admin, DRIVER, policy=policy, groups=groups))
+        for each in folders.processes:
+            stack.callback(each.kill)
+        folders.driver.start()
+        eventually(socket.exists, "the driver listens")
+        for each in folders.processes[1:]:
+            each.start()
+        yield folders
