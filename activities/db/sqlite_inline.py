@@ -75,6 +75,7 @@ class _InlineCursor(AsyncAdapt_aiosqlite_cursor):
     def executemany(self, operation: Any, seq_of_parameters: Any) -> Any:
         """Run one statement for each of the parameters."""
         try:
+            await_(_nothing())
             return self._cursor.executemany(operation, seq_of_parameters)
         except Exception as error:  # noqa: BLE001 - raised by it, as SQLAlchemy's own cursors do
             self._adapt_connection._handle_exception(error)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import sqlite_inline
+from activities.db.core import table_of
 from activities.db.engine import Database
 from activities.db.records import OrganizationRecord
 from activities.db.repositories.installation import installation_id
@@ -179,3 +181,12 @@ async def test_the_wal_comes_into_the_file_now_and_then(
     assert sizes[-1] == sizes[9], "it starts from its beginning again"
     assert len(await names(opened)) == 40
     await opened.dispose()
+
+
+async def test_rows_are_inserted_by_a_bare_connection_one_or_many(database: Database) -> None:
+    rows = [{"id": f"org_{number}", "name": f"{number}", "created_at": utc_now()} for number in range(3)]
+    async with database.transaction() as session:
+        connection = await session.connection()
+        await connection.execute(insert(table_of(Organization)), rows[:2])
+        await connection.execute(insert(table_of(Organization)), rows[2])
+    assert await names(database) == ["0", "1", "2"]
