@@ -210,12 +210,14 @@ STORED: dict[str, dict[str, object]] = {
 async def test_data_are_loaded_while_what_depends_on_them_is_stopped(temporal: WorkflowEnvironment) -> None:
     ledger, cluster = FakeLedger(loading_replay_plan(STORED, ["db"])), there(STORED)
     assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
-    assert cluster.calls[:5] == ["namespace", "stop web", "stop api", "load db", "api:started"]
-    assert set(cluster.calls[5:]) == {"api", "web"}
+    before = ["namespace", "check db", "stop web", "stop api", "load db", "api:started"]
+    assert cluster.calls[:6] == before
+    assert set(cluster.calls[6:]) == {"api", "web"}
     load = cluster.requests["load db"]
     assert isinstance(load, Load)
     assert (load.snapshot_id, load.service.name) == (SNAPSHOT_ID, "db")
     assert reasons(ledger) == {
+        "check/db": "before anything is replaced",
         "stop/web": "until the data that it depends on are loaded",
         "stop/api": "until the data that it depends on are loaded",
         "service/db": "unchanged and still there",

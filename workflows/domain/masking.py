@@ -140,6 +140,8 @@ def masking_faults(
     """
     known = {each.service: each for each in components}
     faults: list[FieldError] = []
+    if not rules.services:
+        faults.append(_fault((*place, "services"), "names no service", "name one, or leave masking out"))
     for service, asked in rules.services.items():
         where: Path = (*place, "services", service)
         component = known.get(service)

@@ -25,7 +25,7 @@ from activities.db.acceptance._shared import (
 from activities.db.acceptance.clone import CloneSource, written_out
 from activities.db.acceptance.create import Site
 from activities.db.acceptance.snapshot import kept_values
-from activities.db.errors import SnapshotUnfit
+from activities.db.errors import Protected, SnapshotUnfit
 from activities.db.inserts import Asked
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets, snapshots
@@ -74,10 +74,12 @@ async def restore_in_place(
     """Accept that a snapshot's data replaces that of an environment which stands. Its Blueprint stays.
 
     `init`: that of the services whose data are loaded is run over them, whether it ever ran.
-    Raises NotFound, SnapshotNotReady, AlreadyDeleted, Deleting, Busy, NotApplicable, or SnapshotUnfit, which
-    lists each service that the data does not fit.
+    Raises NotFound, SnapshotNotReady, AlreadyDeleted, Deleting, Busy, NotApplicable, Protected, or
+    SnapshotUnfit, which lists each service that the data does not fit.
     """
     environment = await changeable(session, actor, environment_id)
+    if environment.protected:
+        raise Protected(environment.id, environment.name)
     snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
     refuse_phases(
         environment,
