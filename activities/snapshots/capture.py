@@ -143,7 +143,6 @@ class ClusterSnapshot(SnapshotActivities):
                 store=wanted.component.store,
                 engine=wanted.component.engine,
                 consistency=grade(Captured(wanted.component)),
-                window=window,
                 captured_at=held.at,
                 parts=tuple(part for source, part in held.stored if source.request is wanted),
             )
@@ -151,7 +150,10 @@ class ClusterSnapshot(SnapshotActivities):
         ]
         return CapturedTogether(
             components=tuple(
-                _in_window(each, window, quiesced=each.service in quiesced) for each in (*components, *kept)
+                _in_window(each, window, quiesced=each.service in quiesced)
+                if each.service in quiesced or each.engine is not Engine.LIVE_COPY
+                else each
+                for each in (*components, *kept)
             ),
             frozen_ms=held.frozen_ms,
         )
@@ -161,6 +163,7 @@ class ClusterSnapshot(SnapshotActivities):
     ) -> _CapturedHeld:
         """Fix all points while the services are held still, let them go, and store what is streamed."""
         transfer = Transfer(cluster, self.opener, self.objects, Meter(life, TransferKind.CAPTURE))
+        quiesced = {each.name for each in request.quiesced}
         async with AsyncExitStack() as streams:
             holds = await self._holds(cluster, request)
             sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
@@ -176,11 +179,11 @@ class ClusterSnapshot(SnapshotActivities):
                         # Its point is fixed before its first bytes come; the rest can wait.
                         output = await streams.enter_async_context(transfer.output_of(source))
                         under_way.append((source, await begun(output)))
-                for source in sources:
-                    if source.request.component.engine is Engine.LIVE_COPY:
+                copied = [each for each in sources if each.request.component.engine is Engine.LIVE_COPY]
+                for source in copied:
+                    if source.request.service.name in quiesced:
                         # Files have no point but that of their copy.
-                        async with transfer.output_of(source) as output:
-                            stored.append((source, await transfer.store(source, output)))
+                        stored.append(await _copied(transfer, source))
                 within = timedelta(
                     seconds=min((each.hold.holding_seconds for each in freezes), default=BUDGET)
                 )
@@ -189,6 +192,10 @@ class ClusterSnapshot(SnapshotActivities):
             frozen = {each.hold.pod: each.frozen_ms or 0 for each in freezes}
             for source, output in under_way:
                 stored.append((source, await transfer.store(source, output)))
+            for source in copied:
+                if source.request.service.name not in quiesced:
+                    # Nobody holds these still: they are of no point, whenever they are copied.
+                    stored.append(await _copied(transfer, source))
         return _CapturedHeld(at, asked, stored, frozen)
 
     async def _holds(self, cluster: Cluster, request: CaptureTogether) -> list[Hold]:
@@ -286,6 +293,11 @@ class ClusterSnapshot(SnapshotActivities):
                 if "@sha256:" in image:
                     found[text(status, "name")] = image
         return found
+
+
+async def _copied(transfer: Transfer, source: Source) -> tuple[Source, StoredPart]:
+    async with transfer.output_of(source) as output:
+        return source, await transfer.store(source, output)
 
 
 def _in_window(stored: StoredComponent, window: int, *, quiesced: bool) -> StoredComponent:
