@@ -1,13 +1,15 @@
 """`perdure replay`: the steps of an earlier operation once more, and the list of such replays."""
 
 # ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.asking import confirm
 from cli.commands.environments import finish
-from cli.completion import operation_ids
+from cli.completion import operation_ids, snapshot_ids
+from cli.errors import UsageFault
 from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
 from cli.output import OutputFormat, emit
 from cli.session import session_of
@@ -39,7 +41,16 @@ def replay(
         typer.Option(
             "--snapshot",
             metavar="SNAPSHOT",
+            autocompletion=snapshot_ids,
             help="Load this snapshot's data (snap_..., or latest:NAME) before what depends on it starts.",
+        ),
+    ] = None,
+    masking: Annotated[
+        Path | None,
+        typer.Option(
+            "--masking",
+            metavar="FILE",
+            help="With --snapshot: rules by which values are replaced on the way.",
         ),
     ] = None,
     dry_run: Annotated[
@@ -57,12 +68,16 @@ def replay(
     """
     from cli import views_replays
     from cli.lookup import environment_id, snapshot_id
+    from cli.masking import rules_in
     from cli.models_replays import ReplayWish
 
+    if masking is not None and snapshot is None:
+        raise UsageFault("--masking goes with --snapshot: nothing else is loaded.")
+    rules = None if masking is None else rules_in(masking)
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
         data = None if snapshot is None else snapshot_id(client, snapshot)
-        wish = ReplayWish(operation, from_step, into, data)
+        wish = ReplayWish(operation, from_step, into, data, rules)
         if dry_run:
             preview = client.preview_replay(identifier, wish)
             emit(output, preview.raw, views_replays.preview(preview.value))

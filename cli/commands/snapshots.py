@@ -44,8 +44,6 @@ class SnapshotState(StrEnum):
     DELETING = "deleting"
 
 
-_RULES = "It has `services:` at its top; docs/masking.md tells what may be below."
-
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 SnapshotArgument = Annotated[
     str,
@@ -198,8 +196,8 @@ def restore(
 ) -> None:
     """Restore a snapshot: --into a new environment, or --in-place of the data of one that is there."""
     from cli.commands.environments import finish
-    from cli.files import read_mapping
     from cli.lookup import environment_id, snapshot_id
+    from cli.masking import rules_in
 
     classes = assignments("--storage-class", storage_class, "OLD=NEW")
     if (into is None) == (in_place is None):
@@ -208,10 +206,7 @@ def restore(
         raise UsageFault("--storage-class goes with --into: volumes of an environment that is there stay.")
     body: dict[str, JsonValue] = {}
     if masking is not None:
-        rules = read_mapping(masking, "file of rules", _RULES)
-        if not rules.get("services"):
-            raise UsageFault("The file of rules names no service: nothing would be masked.", hints=[_RULES])
-        body["masking"] = rules
+        body["masking"] = rules_in(masking)
     with session_of(context).client() as client:
         identifier = snapshot_id(client, snapshot)
         if in_place is not None:
