@@ -7,7 +7,7 @@ import typer
 
 from cli.asking import confirm
 from cli.commands.environments import finish
-from cli.completion import operation_ids
+from cli.completion import operation_ids, snapshot_ids
 from cli.errors import UsageFault
 from cli.options import EnvironmentArgument, MaskingOption, OutputOption, TimeoutOption, WaitOption
 from cli.output import OutputFormat, emit
@@ -40,6 +40,7 @@ def replay(
         typer.Option(
             "--snapshot",
             metavar="SNAPSHOT",
+            autocompletion=snapshot_ids,
             help="Load this snapshot's data (snap_..., or latest:NAME) before what depends on it starts.",
         ),
     ] = None,

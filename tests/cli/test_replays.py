@@ -183,3 +183,18 @@ def test_what_was_loaded_is_counted_at_the_end(
     )
     result = run("replay", ENVIRONMENT_ID, "--snapshot", "snap_1")
     assert "succeeded: 1 of 2 services run again, data of 1 loaded." in result.output
+
+
+def test_rules_for_masking_go_with_a_snapshot(api: ScriptedApi, run: Run, tmp_path: Path) -> None:
+    api.on("POST", ROUTE, data(ACCEPTED, 202))
+    rules = tmp_path / "masking.yaml"
+    rules.write_text("services:\n  db:\n    columns: [{table: users, column: notes, how: redact}]\n")
+    base = ("replay", ENVIRONMENT_ID, "--into", "shop-2", "--no-wait", "--masking", str(rules))
+    assert run(*base).exit_code == 2
+    assert run(*base, "--snapshot", "snap_1").exit_code == 0
+    [sent] = api.sent("POST", ROUTE)
+    wanted = {"services": {"db": {"columns": [{"table": "users", "column": "notes", "how": "redact"}]}}}
+    assert sent.body["masking"] == wanted
+    rules.write_text("services: {}")
+    assert run(*base, "--snapshot", "snap_1").exit_code == 2
+    assert len(api.requests) == 1
