@@ -233,23 +233,3 @@ def test_what_the_storage_cannot_cut_is_copied_and_said_so(
     restored.delete().succeeded(ENDED_SECONDS)
     _removed(stack, storage, snapshot)
     assert shown(stack, below)["state"] == "failed"
-
-
-def test_what_a_cancelled_one_leaves_at_a_driver_that_is_away_is_told_and_removed_later(
-    stack: Stack, storage: Folders, files: Handle
-) -> None:
-    with stack.gate.hold(r"PATCH .*/volumesnapshotcontents/", "after") as hold:
-        taking, snapshot = take(files)
-        hold.wait_seen()
-        storage.driver.freeze()
-        taking.cancel(cleanup=False)
-    assert taking.ended(ENDED_SECONDS)["state"] == "cancelled"
-    assert shown(stack, snapshot)["state"] == "failed"
-    told = eventually(lambda: shown(stack, snapshot).get("standing"), "what stands is told", within=240)
-    assert "has not removed Volume" in told
-    assert len(storage.kept()) == 1
-    storage.driver.thaw()
-    eventually(
-        lambda: not storage.kept() and not _standing(stack), "the next sweep has it removed", within=240
-    )
-    eventually(lambda: not shown(stack, snapshot).get("standing"), "nothing stands", within=60)
