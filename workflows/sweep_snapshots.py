@@ -61,7 +61,8 @@ class SweepSnapshots:
             )
             workflow.set_current_details(
                 f"{done.taken} snapshots to be taken, {done.expired} expired, "
-                f"{done.removed} removed from the store, {done.orphans} orphans removed."
+                f"{done.removed} removed from the store, {done.orphans} orphans removed"
+                + (f", {done.withheld} left alone: see `perdure doctor`." if done.withheld else ".")
             )
         return done
 

@@ -13,17 +13,18 @@ from activities._state import start_accepted
 from activities._step import alive
 from activities.db.engine import Database
 from activities.db.errors import DomainError
-from activities.db.ids import made_at
 from activities.db.planning import context_of
 from activities.db.records import SWEEPER, Actor
 from activities.db.repositories import snapshot_policies, snapshots, verifications
 from activities.db.repositories import snapshot_retention as retention
 from activities.db.repositories.environments import get_environment
+from activities.db.repositories.installation import note_store
 from activities.db.repositories.snapshot_retention import Unproved
 from activities.db.snapshot_schedule import take_due
 from activities.db.tables import Role
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
+from activities.snapshots.janitor import survey
 from activities.storage.objects import ObjectStore
 from activities.temporal import TemporalServer, VerificationStart
 from workflows.contracts.snapshot import Discard
@@ -34,10 +35,8 @@ from workflows.contracts.sweep_snapshots import (
     SnapshotSweepActivities,
     Standing,
 )
-from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
+from workflows.domain.snapshot_manifest import snapshot_prefix
 
-ORPHAN_AGE: Final = timedelta(hours=1)
-"""Younger ones are left alone: somebody may be about to write their row."""
 LISTED_EVERY_SECONDS: Final = 3_600.0
 """How often a process lists all of the store; orphans are rare, and of that age before they go."""
 START_GRACE: Final = timedelta(seconds=30)
@@ -186,21 +185,18 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
         """
         if not self.listing.due:
             return SnapshotsSwept()
-        orphans = 0
-        old = datetime.now(UTC) - ORPHAN_AGE
         async with alive() as life:
-            for organization_id in await self.objects.names_below(SNAPSHOTS):
-                life.progress = organization_id
-                names = await self.objects.names_below(f"{SNAPSHOTS}/{organization_id}")
-                made = {name: made_at(name) for name in names}
-                aged = [name for name, at in made.items() if at is not None and at < old]
-                for start in range(0, len(aged), _BATCH):
-                    batch = aged[start : start + _BATCH]
-                    async with self.database.reading() as session:
-                        of_use = await snapshots.known(session, batch)
-                    for name in batch:
-                        if name not in of_use:
-                            await self.objects.delete_below(snapshot_prefix(organization_id, name))
-                            orphans += 1
+            found = await survey(self.database, self.objects, datetime.now(UTC))
+            async with self.database.transaction() as session:
+                await note_store(session, found.note)
+            if found.note:
+                activity.logger.warning("%s", found.note)
+            for each in found.removable:
+                life.progress = each.snapshot_id
+                await self.objects.delete_below(snapshot_prefix(each.organization_id, each.snapshot_id))
         self.listing.ended = time.monotonic()
-        return SnapshotsSwept(orphans=orphans)
+        return SnapshotsSwept(
+            orphans=len(found.removable),
+            withheld=found.withheld,
+            foreign=found.foreign,
+        )

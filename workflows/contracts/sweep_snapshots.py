@@ -23,6 +23,10 @@ class SnapshotsSwept(WireModel):
     """Verifications whose workflow was started, or had been already."""
     orphans: int = 0
     """Of which the database knows nothing, or that they are of no use."""
+    withheld: int = 0
+    """Of this installation, and unknown to its database, and left alone: `perdure doctor` says why."""
+    foreign: int = 0
+    """Of other installations, or of nobody that is known."""
 
     def plus(self, other: "SnapshotsSwept") -> "SnapshotsSwept":
         """Return the sums."""
@@ -32,6 +36,8 @@ class SnapshotsSwept(WireModel):
             removed=self.removed + other.removed,
             orphans=self.orphans + other.orphans,
             started=self.started + other.started,
+            withheld=self.withheld + other.withheld,
+            foreign=self.foreign + other.foreign,
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -19,7 +20,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Snapshot, SnapshotVerification
+from activities.db.tables import Environment, Installation, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
@@ -264,11 +265,15 @@ class LeftBehind:
 
 
 async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> tuple[LeftBehind, ...]:
-    """Return snapshots that are of no use, in the order of their ids, `after` the one given."""
+    """Return snapshots that are of no use, in the order of their ids, `after` the one given.
+
+    Not those that got lost in a restore of the database: see `_undecided`.
+    """
     query = select(Snapshot).where(
         col(Snapshot.removed_at).is_(None),
         col(Snapshot.state).in_((SnapshotState.FAILED, SnapshotState.DELETING)),
         col(Snapshot.id) > after,
+        ~_undecided(),
     )
     rows = (await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all()
     return tuple(
@@ -320,13 +325,34 @@ async def mark_removed(session: AsyncSession, snapshot_id: str, now: datetime) -
     await session.flush()
 
 
-async def known(session: AsyncSession, snapshot_ids: Collection[str]) -> frozenset[str]:
-    """Return which of these are, or may yet be, of use."""
-    query = select(col(Snapshot.id)).where(
-        col(Snapshot.id).in_(snapshot_ids),
-        col(Snapshot.state).in_((SnapshotState.CREATING, SnapshotState.AVAILABLE)),
+async def of_use(session: AsyncSession, snapshot_ids: Collection[str]) -> dict[tuple[str, str], bool]:
+    """Return by organisation and id whether these are of use, or may be; unknown ones are left out."""
+    query = select(Snapshot.organization_id, Snapshot.id, Snapshot.state, _undecided()).where(
+        col(Snapshot.id).in_(snapshot_ids)
     )
-    return frozenset((await session.exec(query)).all())
+    useful = (SnapshotState.CREATING, SnapshotState.AVAILABLE)
+    return {
+        (organization, identifier): state in useful or undecided
+        for organization, identifier, state, undecided in await session.exec(query)
+    }
+
+
+def _undecided() -> ColumnElement[bool]:
+    """Whether a snapshot was being taken when a backup was, and got lost when that was restored.
+
+    It may have become available in between: what is stored of it may be all there is.
+    """
+    return and_(
+        col(Snapshot.state) == SnapshotState.FAILED,
+        select(Operation.id)
+        .join(Installation, col(Installation.restored_to) >= col(Snapshot.created_at))
+        .where(
+            col(Operation.id) == col(Snapshot.operation_id),
+            col(Operation.finished_at) >= col(Installation.restored_at),
+        )
+        .correlate(Snapshot)
+        .exists(),
+    )
 
 
 async def locked_snapshot(
