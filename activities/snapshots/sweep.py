@@ -20,6 +20,7 @@ from activities.db.repositories import snapshot_retention as retention
 from activities.db.repositories.environments import get_environment
 from activities.db.repositories.installation import note_store
 from activities.db.repositories.snapshot_retention import Unproved
+from activities.db.repositories.verifications import VerificationRecord
 from activities.db.snapshot_schedule import take_due
 from activities.db.tables import Role
 from activities.db.types import utc_now
@@ -35,13 +36,21 @@ from workflows.contracts.sweep_snapshots import (
     SnapshotSweepActivities,
     Standing,
 )
+from workflows.contracts.verify import VerificationResult
 from workflows.domain.snapshot_manifest import snapshot_prefix
+from workflows.domain.verification import Check, VerificationState, verification_workflow_id
 
 LISTED_EVERY_SECONDS: Final = 3_600.0
 """How often a process lists all of the store; orphans are rare, and of that age before they go."""
 START_GRACE: Final = timedelta(seconds=30)
 """A younger verification is being started by whoever accepted it."""
+LOST_GRACE: Final = timedelta(seconds=30)
+"""A running verification whose workflow has ended gets this long for its own last write."""
 _BATCH: Final = 100
+_LOST: Final = (
+    "The workflow of this verification ended without saying what it found (terminated, or it failed "
+    "unexpectedly). It says nothing about the snapshot: ask again."
+)
 
 
 @dataclass(slots=True)
@@ -107,20 +116,48 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     async def start_verifications(self) -> SnapshotsSwept:
         """See `SnapshotSweepActivities`. One that runs is found running."""
         started = 0
-        async with alive():
+        async with alive() as life:
             async with self.database.reading() as session:
-                unproved = await retention.unproved(session)
+                unproved = await retention.unproved(session, utc_now())
             for wanted in unproved:
                 await self._ask(wanted)
-            async with self.database.reading() as session:
-                lost = await verifications.unfinished(session, utc_now() - START_GRACE)
-                of = {each.id: await snapshots.environment_of(session, each.snapshot_id) for each in lost}
-            for each in lost:
-                await self.server.verify(
-                    VerificationStart(each.id, each.snapshot_id, each.organization_id, of[each.id])
-                )
-                started += 1
+            after, more = "", True
+            while more:
+                async with self.database.reading() as session:
+                    running = await verifications.unfinished(
+                        session, utc_now() - START_GRACE, after=after, limit=_BATCH
+                    )
+                    of = {
+                        each.id: await snapshots.environment_of(session, each.snapshot_id) for each in running
+                    }
+                more = len(running) == _BATCH
+                for each in running:
+                    after = life.progress = each.id
+                    if await self._lost(each):
+                        continue
+                    await self.server.verify(
+                        VerificationStart(each.id, each.snapshot_id, each.organization_id, of[each.id])
+                    )
+                    started += 1
         return SnapshotsSwept(started=started)
+
+    async def _lost(self, verification: VerificationRecord) -> bool:
+        """End a verification whose workflow has ended without saying so; nobody else ever would.
+
+        Not started anew: the same id is never run twice, and asking again is what a person or policy does.
+        """
+        workflow_id = verification_workflow_id(verification.snapshot_id, verification.id)
+        ended = await self.server.ended_at(workflow_id)
+        if ended is None:
+            return False
+        if utc_now() - ended >= LOST_GRACE:
+            check = Check(level=verification.level, subject="verification", ok=False, message=_LOST)
+            result = VerificationResult(
+                verification_id=verification.id, state=VerificationState.ABORTED, checks=(check,)
+            )
+            async with self.database.transaction() as session:
+                await verifications.finish(session, result, utc_now())
+        return True
 
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:

@@ -18,11 +18,11 @@ from activities.db.repositories.installation import Restored, installation_id, n
 from activities.db.tables import Snapshot
 from activities.snapshots.janitor import ORPHAN_AGE
 from activities.snapshots.ownership import sign
-from activities.snapshots.sweep import LISTED_EVERY_SECONDS, ControlSnapshotSweep
+from activities.snapshots.sweep import LISTED_EVERY_SECONDS, LOST_GRACE, ControlSnapshotSweep
 from activities.storage.objects import ObjectStore, StoreUnavailable
 from activities.temporal import TemporalServer, VerificationStart
 from tests.helpers.changes import running
-from tests.helpers.fake_activities import CONTEXT
+from tests.helpers.contexts import CONTEXT
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
 from tests.helpers.statements import statements_of
 from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, shop
@@ -44,6 +44,11 @@ class Starts:
     """Stands in for Temporal."""
 
     verified: list[VerificationStart] = field(default_factory=list)
+    ended: dict[str, datetime] = field(default_factory=dict)
+    """By workflow id."""
+
+    async def ended_at(self, workflow_id: str) -> datetime | None:
+        return self.ended.get(workflow_id)
 
     async def verify(self, verification: VerificationStart) -> None:
         self.verified.append(verification)
@@ -339,6 +344,37 @@ async def test_a_start_that_was_lost_is_made_once_it_is_old_enough(
     ]
     await place.end(verification, VerificationState.PASSED, datetime.now(UTC))
     assert await place.do("start_verifications") == SnapshotsSwept()
+
+
+async def test_one_whose_workflow_ended_without_a_word_is_aborted_and_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.snapshots.sweep.START_GRACE", timedelta(seconds=-1))
+    snapshot = await taken(place.database, place.tenant, place.environment_id, DB)
+    verification = await place.ask(snapshot)
+    # It may still be writing its end.
+    place.starts.ended[f"verify/{snapshot}/{verification}"] = datetime.now(UTC)
+    assert await place.do("start_verifications") == SnapshotsSwept()
+    place.starts.ended[f"verify/{snapshot}/{verification}"] = datetime.now(UTC) - LOST_GRACE
+    assert await place.do("start_verifications") == SnapshotsSwept()
+    assert place.starts.verified == []
+    async with place.database.reading() as session:
+        found = await verifications.get_verification(session, place.tenant.id, snapshot, verification)
+    assert found.state is VerificationState.ABORTED
+    assert found.finished_at is not None
+    assert "ended without saying what it found" in found.checks[0].message
+    # The snapshot can be verified, deleted and expire again.
+    await place.ask(snapshot)
+
+
+async def test_more_verifications_than_one_page_are_all_looked_at(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.snapshots.sweep.START_GRACE", timedelta(seconds=-1))
+    monkeypatch.setattr("activities.snapshots.sweep._BATCH", 2)
+    asked = [await place.ask(each) for each in await place.known(5)]
+    assert await place.do("start_verifications") == SnapshotsSwept(started=5)
+    assert {each.verification_id for each in place.starts.verified} == set(asked)
 
 
 async def test_the_last_that_passed_and_the_highest_level_stay(place: Place) -> None:
