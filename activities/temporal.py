@@ -48,7 +48,7 @@ from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_SCHEDULE
-from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE
+from workflows.contracts.sweep_snapshots import FREE_STORAGE_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.contracts.verify import VERIFY_SNAPSHOT, VerificationInput
 from workflows.domain.operations import OperationKind
@@ -75,7 +75,7 @@ WORKFLOWS: Final[Mapping[OperationKind, str]] = {
 }
 """Which workflow runs an operation of each kind."""
 
-SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE)
+SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE, FREE_STORAGE_SCHEDULE)
 """Those that an installation has."""
 
 _UNAVAILABLE: Final = frozenset(

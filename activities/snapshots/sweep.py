@@ -2,9 +2,11 @@
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import zip_longest
 from typing import Final
 
 from temporalio import activity
@@ -14,12 +16,13 @@ from activities._step import alive
 from activities.db.engine import Database
 from activities.db.errors import DomainError
 from activities.db.planning import context_of
-from activities.db.records import SWEEPER, Actor
+from activities.db.records import SWEEPER, Actor, EnvironmentRecord
 from activities.db.repositories import snapshot_policies, snapshots, verifications
 from activities.db.repositories import snapshot_retention as retention
 from activities.db.repositories.environments import get_environment
 from activities.db.repositories.installation import note_store
 from activities.db.repositories.snapshot_retention import Unproved
+from activities.db.repositories.snapshots import LeftBehind
 from activities.db.repositories.verifications import VerificationRecord
 from activities.db.snapshot_schedule import take_due
 from activities.db.tables import Role
@@ -47,6 +50,7 @@ START_GRACE: Final = timedelta(seconds=30)
 LOST_GRACE: Final = timedelta(seconds=30)
 """A running verification whose workflow has ended gets this long for its own last write."""
 _BATCH: Final = 100
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _LOST: Final = (
     "The workflow of this verification ended without saying what it found (terminated, or it failed "
     "unexpectedly). It says nothing about the snapshot: ask again."
@@ -181,26 +185,24 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     @activity.defn(name="snapshots.at_storage")
     async def at_storage(self) -> KeptByStorage:
         """See `SnapshotSweepActivities`."""
-        found: list[AtStorage] = []
-        after = ""
-        async with alive():
-            while len(found) < _BATCH:
+        kept: list[LeftBehind] = []
+        after, more = "", True
+        async with alive() as life:
+            while more:
                 async with self.database.reading() as session:
                     left = await snapshots.left_behind(session, limit=_BATCH, after=after)
-                    for each in left:
-                        after = each.snapshot_id
-                        if not each.at_storage:
-                            continue
-                        environment = await get_environment(
-                            session, each.organization_id, each.environment_id
-                        )
-                        # What is removed has no fence; the deletion of what is in a namespace needs none.
-                        context = context_of(environment, "", revision=environment.revision, fence=0)
-                        discard = Discard(context=context, snapshot_id=each.snapshot_id)
-                        found.append(AtStorage(cluster=environment.cluster, discard=discard))
-                if len(left) < _BATCH:
-                    break
-        return KeptByStorage(snapshots=tuple(found))
+                more = len(left) == _BATCH
+                kept += [each for each in left if each.at_storage]
+                after = life.progress = left[-1].snapshot_id if left else after
+            async with self.database.reading() as session:
+                found = [
+                    _at_storage(
+                        await get_environment(session, each.organization_id, each.environment_id), each
+                    )
+                    for each in kept
+                ]
+        asked = {each.snapshot_id: each.standing_at for each in kept}
+        return KeptByStorage(snapshots=in_turn(found, asked, limit=_BATCH))
 
     @activity.defn(name="snapshots.forget_volumes")
     async def forget_volumes(self, snapshot_id: str) -> None:
@@ -212,7 +214,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     async def note_standing(self, standing: Standing) -> None:
         """See `SnapshotSweepActivities`."""
         async with self.database.transaction() as session:
-            await snapshots.note_standing(session, standing.snapshot_id, standing.message)
+            await snapshots.note_standing(session, standing.snapshot_id, standing.message, utc_now())
 
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:
@@ -237,3 +239,26 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
             withheld=found.withheld,
             foreign=found.foreign,
         )
+
+
+def _at_storage(environment: EnvironmentRecord, left: LeftBehind) -> AtStorage:
+    # What is removed has no fence; the deletion of what is in a namespace needs none.
+    context = context_of(environment, "", revision=environment.revision, fence=0)
+    discard = Discard(context=context, snapshot_id=left.snapshot_id)
+    return AtStorage(cluster=environment.cluster, discard=discard)
+
+
+def in_turn(
+    found: Sequence[AtStorage], asked: Mapping[str, datetime | None], *, limit: int
+) -> tuple[AtStorage, ...]:
+    """Return so many, as many of each cluster, and of each those first that were asked for the longest ago.
+
+    `asked`: when, by snapshot; None: never.
+    """
+    waiting: dict[str, list[AtStorage]] = {}
+    for each in sorted(
+        found, key=lambda each: (asked[each.discard.snapshot_id] or _NEVER, each.discard.snapshot_id)
+    ):
+        waiting.setdefault(each.cluster, []).append(each)
+    rounds = zip_longest(*(waiting[cluster] for cluster in sorted(waiting)))
+    return tuple(each for turn in rounds for each in turn if each is not None)[:limit]

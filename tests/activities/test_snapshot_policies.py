@@ -14,9 +14,10 @@ from activities.db.snapshot_schedule import take_due
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
-from tests.helpers.tenants import KEYS, Tenant, make_tenant, operation_of, shop
+from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, operation_of, shop
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import OperationState
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.snapshot_policy import SnapshotPolicy
 from workflows.domain.verification import VerificationState, VerifyLevel
@@ -72,8 +73,24 @@ async def test_a_busy_environment_is_asked_again_and_one_that_rests_at_its_time(
     told = await policy_of(database, tenant, environment_id)
     assert told.next_at == first + timedelta(minutes=1)
     assert told.last_result.startswith("skipped: the environment is busy with snapshot")
+    assert (told.result_at, told.last_at, told.last_snapshot_id) == (first, None, None)
     await publish(database, busy.accepted.operation.id, DB)
-    assert await due(database, environment_id, first + timedelta(minutes=1)) is not None
+    again = first + timedelta(minutes=1)
+    accepted = await due(database, environment_id, again)
+    assert accepted is not None
+    told = await policy_of(database, tenant, environment_id)
+    assert (told.result_at, told.last_at, told.last_snapshot_id) == (again, again, told.last_result)
+    assert told.last_snapshot_state is SnapshotState.CREATING
+    taken = told.last_snapshot_id
+    # Another skip tells its own time, and the snapshot what became of it.
+    later = first + timedelta(hours=2)
+    assert await due(database, environment_id, later) is None
+    await begin(database, accepted.operation.id)
+    await finish(database, accepted.operation.id, OperationState.FAILED)
+    told = await policy_of(database, tenant, environment_id)
+    assert (told.result_at, told.last_at, told.last_snapshot_id) == (later, again, taken)
+    assert told.last_result.startswith("skipped: ")
+    assert told.last_snapshot_state is SnapshotState.FAILED
 
 
 async def test_a_policy_that_is_paused_or_gone_takes_none(database: Database) -> None:

@@ -18,7 +18,7 @@ from activities.db.repositories.installation import Restored, installation_id, n
 from activities.db.tables import Snapshot
 from activities.snapshots.janitor import ORPHAN_AGE
 from activities.snapshots.ownership import sign
-from activities.snapshots.sweep import LISTED_EVERY_SECONDS, LOST_GRACE, ControlSnapshotSweep
+from activities.snapshots.sweep import LISTED_EVERY_SECONDS, LOST_GRACE, ControlSnapshotSweep, in_turn
 from activities.storage.objects import ObjectStore, StoreUnavailable
 from activities.temporal import TemporalServer, VerificationStart
 from tests.helpers.changes import running
@@ -26,7 +26,8 @@ from tests.helpers.contexts import CONTEXT
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
 from tests.helpers.statements import statements_of
 from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, shop
-from workflows.contracts.sweep_snapshots import SnapshotsSwept
+from workflows.contracts.snapshot import Discard
+from workflows.contracts.sweep_snapshots import AtStorage, SnapshotsSwept
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import EnvironmentContext
@@ -316,7 +317,7 @@ async def test_policies_of_which_nothing_is_due_cost_the_same_however_many_there
         async with place.database.transaction() as session:
             await snapshot_policies.put(session, place.tenant.actor, environment_id, policy)
             later = datetime.now(UTC) + timedelta(hours=1)
-            await snapshot_policies.note(session, environment_id, next_at=later, result="")
+            await snapshot_policies.note(session, environment_id, now=later, next_at=later, result="")
 
     async def cost() -> int:
         with statements_of(place.database) as seen:
@@ -413,3 +414,20 @@ async def test_the_first_end_holds(place: Place) -> None:
         kept = await verifications.get_verification(session, place.tenant.id, snapshot, verification)
         assert await snapshots.environment_of(session, snapshot) == place.environment_id
     assert [check.ok for check in kept.checks] == [False]
+
+
+def test_every_cluster_has_its_turn_and_in_each_what_waited_longest() -> None:
+    def kept(cluster: str, snapshot_id: str) -> AtStorage:
+        return AtStorage(cluster=cluster, discard=Discard(context=CONTEXT, snapshot_id=snapshot_id))
+
+    now = datetime.now(UTC)
+    found = [kept("gone", f"snap_{number:03}") for number in range(200)] + [kept("well", "snap_900")]
+    asked: dict[str, datetime | None] = {each.discard.snapshot_id: None for each in found}
+    asked["snap_000"] = now
+    asked["snap_001"] = now - timedelta(minutes=1)
+    turn = [each.discard.snapshot_id for each in in_turn(found, asked, limit=100)]
+    assert len(turn) == 100
+    assert turn[:3] == ["snap_002", "snap_900", "snap_003"]
+    assert not {"snap_000", "snap_001"} & set(turn)
+    everything = [each.discard.snapshot_id for each in in_turn(found, asked, limit=300)]
+    assert everything[-2:] == ["snap_001", "snap_000"]

@@ -56,6 +56,7 @@ async def test_all_well(api: Api, tenant: Tenant) -> None:
         "temporal/schedule/reconcile-operations",
         "temporal/schedule/sweep-environments",
         "temporal/schedule/sweep-snapshots",
+        "temporal/schedule/free-storage",
         "temporal/queue/perdure",
         "temporal/queue/perdure-cluster-local",
         "cluster/local",

@@ -1,4 +1,4 @@
-"""SweepSnapshots: what its activities are asked, and what they answer."""
+"""SweepSnapshots and FreeStorage: what their activities are asked, and what they answer."""
 
 from typing import Final
 
@@ -9,6 +9,10 @@ from workflows.domain.failures import WireModel
 
 SWEEP_SNAPSHOTS: Final = "SweepSnapshots"
 SNAPSHOT_SWEEP_SCHEDULE: Final = "sweep-snapshots"
+"""Id of the schedule that starts it."""
+
+FREE_STORAGE: Final = "FreeStorage"
+FREE_STORAGE_SCHEDULE: Final = "free-storage"
 """Id of the schedule that starts it."""
 
 
@@ -49,9 +53,17 @@ class AtStorage(WireModel):
 
 
 class KeptByStorage(WireModel):
-    """Some of them; the next sweep finds the rest."""
+    """Some of them, of each cluster those first that were not asked for or the longest ago."""
 
     snapshots: tuple[AtStorage, ...] = ()
+
+
+class StorageFreed(WireModel):
+    """What FreeStorage did, in numbers of snapshots."""
+
+    asked: int = 0
+    """Those that were found; not all may have been come to."""
+    freed: int = 0
 
 
 class Standing(WireModel):

@@ -255,13 +255,15 @@ async def take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, ac
 class LeftBehind:
     """A snapshot that is of no use, and may have objects.
 
-    `at_storage`: the storage of its environment's cluster may have something of it, too.
+    `at_storage`: the storage of its environment's cluster may have something of it, too. `standing_at`: when
+    that was last asked to remove it, and has not.
     """
 
     organization_id: str
     snapshot_id: str
     environment_id: str
     at_storage: bool
+    standing_at: datetime | None
 
 
 async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> tuple[LeftBehind, ...]:
@@ -277,7 +279,13 @@ async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> 
     )
     rows = (await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all()
     return tuple(
-        LeftBehind(row.organization_id, row.id, row.environment_id, at_storage=_at_storage(row))
+        LeftBehind(
+            row.organization_id,
+            row.id,
+            row.environment_id,
+            at_storage=_at_storage(row),
+            standing_at=row.standing_at,
+        )
         for row in rows
     )
 
@@ -295,10 +303,10 @@ async def expect_volumes(session: AsyncSession, snapshot_id: str) -> None:
     await session.flush()
 
 
-async def note_standing(session: AsyncSession, snapshot_id: str, standing: str) -> None:
+async def note_standing(session: AsyncSession, snapshot_id: str, standing: str, now: datetime) -> None:
     """Note what a cluster's storage has not removed of a snapshot, and why. Raises NotFound."""
     row = await locked_snapshot(session, snapshot_id)
-    row.standing = standing
+    row.standing, row.standing_at = standing, now
     await session.flush()
 
 
@@ -307,7 +315,7 @@ async def forget_volumes(session: AsyncSession, snapshot_id: str) -> None:
     row = await locked_snapshot(session, snapshot_id)
     if row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
         return
-    row.at_storage, row.standing = False, ""
+    row.at_storage, row.standing, row.standing_at = False, "", None
     if row.manifest is not None:
         manifest = SnapshotManifest.model_validate(row.manifest)
         components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
