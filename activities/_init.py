@@ -19,7 +19,8 @@ async def run_init(cluster: Cluster, script: InitScript, workload: Applied, wait
         await await_job(await create_or_find(cluster, script.job), wait, title)
         return
     source = script.sql or ""
-    mark = Mark(script.key, hashlib.sha256(source.encode()).hexdigest())
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    mark = Mark(script.key, digest, run=script.run or None, anew=bool(script.run))
     try:
         command = sql_init(script.store, source, mark)
     except InitScriptInvalid as error:

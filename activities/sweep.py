@@ -48,6 +48,7 @@ class ControlSweep(SweepActivities):
             stopped=done[sweeping.Swept.STOPPED],
             deleted=done[sweeping.Swept.DELETED],
             busy=done[sweeping.Swept.BUSY],
+            unreadable=done[sweeping.Swept.UNREADABLE],
             following=following,
         )
 
@@ -75,6 +76,12 @@ class ControlSweep(SweepActivities):
                 look = await sweeping.look_at(session, environment_id)
         except NotFound:
             return sweeping.Swept.NOTHING
+        except ValueError:
+            # What one row holds is nobody else's matter: it is looked at again, after the others.
+            activity.logger.exception(
+                "an environment's timers cannot be read", extra={"environment": environment_id}
+            )
+            return sweeping.Swept.UNREADABLE
         if look.accepted is not None:
             await start_accepted(self.starter, look.accepted)
         return look.swept

@@ -1,13 +1,16 @@
 """Workflow starts beside the requests: a committed operation is answered at once and started right after.
 
 A start costs the Temporal server more than the whole acceptance costs this process. Waited for, a burst of
-requests would each wait for the starts of all the others; a few at a time, the answers come first.
+requests would each wait for the starts of all the others; a few at a time, the answers come first. And what
+is started works too, on a small machine with the same processors: while a crowd asks, each start steps back
+for a moment.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -22,8 +25,23 @@ MOST_WAITING: Final = 1_000
 """What comes on top is left to the reconciler at once."""
 START_SECONDS: Final = 3.0
 """Longest wait for Temporal to take one; also how long a stopping process goes on starting."""
+STEP_BACK_SECONDS: Final = 2.0
+"""A start that was put so long ago steps back no longer, however many ask."""
+LONG_TURN_SECONDS: Final = 0.02
+"""A turn of the event loop that works longer had several requests in it: one takes four milliseconds."""
+_LOOK_SECONDS: Final = 0.05
 
 _log = structlog.get_logger("perdure.api")
+
+
+async def turn_is_long() -> bool:
+    """Whether the event loop had so much to do in one turn that requests waited for each other.
+
+    By the processor time of its thread: what other processes take says nothing about requests.
+    """
+    began = time.thread_time()
+    await asyncio.sleep(0)
+    return time.thread_time() - began > LONG_TURN_SECONDS
 
 
 class WorkflowStarts:
@@ -32,15 +50,23 @@ class WorkflowStarts:
     Nothing is lost with them: they are rows, and the reconciler starts those that nobody has begun.
     """
 
-    def __init__(self, starter: WorkflowStarter, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        starter: WorkflowStarter,
+        metrics: Metrics,
+        crowded: Callable[[], Awaitable[bool]] = turn_is_long,
+    ) -> None:
+        """`crowded`: whether requests wait for each other now."""
         self._starter = starter
         self._metrics = metrics
-        self._waiting: asyncio.Queue[OperationStart] = asyncio.Queue(MOST_WAITING)
+        self._crowded = crowded
+        self._waiting: asyncio.Queue[tuple[float, OperationStart]] = asyncio.Queue(MOST_WAITING)
+        """With the time until which each may step back."""
 
     def put(self, start: OperationStart) -> None:
         """Start a committed operation's workflow soon. Never fails, never waits."""
         try:
-            self._waiting.put_nowait(start)
+            self._waiting.put_nowait((time.monotonic() + STEP_BACK_SECONDS, start))
         except asyncio.QueueFull:
             self._left_to_the_reconciler(start, "too many are waiting already")
 
@@ -66,8 +92,9 @@ class WorkflowStarts:
 
     async def _send(self) -> None:
         while True:
-            start = await self._waiting.get()
+            until, start = await self._waiting.get()
             try:
+                await self._step_back(until)
                 async with asyncio.timeout(START_SECONDS):
                     await self._starter.start(start)
             except (TemporalError, TimeoutError) as error:
@@ -78,6 +105,10 @@ class WorkflowStarts:
                 self._metrics.starts_deferred.inc()
             finally:
                 self._waiting.task_done()
+
+    async def _step_back(self, until: float) -> None:
+        while time.monotonic() < until and await self._crowded():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _left_to_the_reconciler(self, start: OperationStart, reason: str) -> None:
         self._metrics.starts_deferred.inc()

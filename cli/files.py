@@ -10,6 +10,8 @@ from cli.errors import UsageFault
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+_RULES = "It has `services:` at its top; docs/masking.md tells what may be below."
+
 
 def document_name(text: str) -> str:
     """Return the name that a Blueprint gives itself. Raises UsageFault."""
@@ -39,6 +41,14 @@ def read_mapping(path: Path, what: str, hint: str) -> "dict[str, JsonValue]":
     if not isinstance(document, dict):
         raise UsageFault(f"The {what} is no mapping.", hints=[hint])
     return document
+
+
+def read_masking(path: Path) -> "dict[str, JsonValue]":
+    """Return the rules by which a restore hides values. Raises UsageFault."""
+    rules = read_mapping(path, "file of rules", _RULES)
+    if not rules.get("services"):
+        raise UsageFault("The file of rules names no service: nothing would be masked.", hints=[_RULES])
+    return rules
 
 
 def read_text(path: Path) -> str:

@@ -2,19 +2,22 @@
 
 from dataclasses import dataclass
 
+from pydantic import JsonValue
+
 from cli.models import ApiModel
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayWish:
     """What is to be run again. `into`: name of a new environment; None: in place. `snapshot`: its data are
-    loaded.
+    loaded, hidden by the rules of `masking`.
     """
 
     operation: str | None = None
     from_step: str | None = None
     into: str | None = None
     snapshot: str | None = None
+    masking: dict[str, JsonValue] | None = None
 
 
 class ReplayStep(ApiModel):

@@ -50,6 +50,12 @@ BlueprintFile = Annotated[
     Path,
     typer.Option("--file", "-f", metavar="FILE", help="Blueprint in YAML or JSON; - reads standard input."),
 ]
+MaskingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--masking", metavar="FILE", help="Rules by which values are replaced on the way; - reads stdin."
+    ),
+]
 PlanOption = Annotated[str | None, typer.Option("--plan", help="One of the Blueprint's named plans.")]
 WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until the operation is over.")]
 TimeoutOption = Annotated[

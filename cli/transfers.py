@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LINE_SECONDS: Final = 10.0
-"""Where lines are printed, bytes of one step get one this often."""
+"""Where lines are printed, bytes of one step get one this often, the first after as long."""
 _BAR_WIDTH: Final = 24
 _WORDS: Final = {
     "capture": "captured",
@@ -60,11 +60,12 @@ class Lines:
 
     def due(self, name: str, transfer: Transfer) -> str | None:
         """Return the line for what `name` moves, None when there is none due."""
-        text = told(transfer)
-        at, before = self._said.get(name, (-LINE_SECONDS, ""))
-        if text == before or self._clock() - at < LINE_SECONDS:
+        text, now = told(transfer), self._clock()
+        # What is over sooner than that gets none: it would say nothing but the end of its step.
+        at, before = self._said.setdefault(name, (now, ""))
+        if text == before or now - at < LINE_SECONDS:
             return None
-        self._said[name] = (self._clock(), text)
+        self._said[name] = (now, text)
         return text
 
 

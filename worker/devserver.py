@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from worker.priority import step_back
 from workflows.contracts.search_attributes import ALL
 
 CONFIG: Final = Path("temporal-dev.yaml")
@@ -60,10 +61,6 @@ class DevServer(BaseModel):
         return flags
 
 
-NICE: Final = 5
-"""It shares a machine with the API, which answers people first."""
-
-
 def read(path: Path = CONFIG) -> DevServer:
     """Read the file; raises pydantic's ValidationError with the key at fault."""
     return DevServer.model_validate(yaml.safe_load(path.read_text()))
@@ -90,7 +87,7 @@ def main() -> None:
     config = config.model_copy(update={key: value for key, value in overrides.items() if value is not None})
     given.state.mkdir(parents=True, exist_ok=True)
     binary = executable()
-    os.nice(NICE)
+    step_back()
     os.execv(binary, [binary, "server", "start-dev", *config.flags(given.state)])  # noqa: S606 - on purpose
 
 

@@ -1,12 +1,11 @@
 """The worker process: builds what the activities need, serves its queues, stops in good order."""
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import structlog
 import uvloop
@@ -22,12 +21,10 @@ from clusters.gateway import ClusterConfig, open_cluster
 from worker import schedules, search_attributes
 from worker.connect import connect, identity
 from worker.logs import configure as configure_logs
+from worker.priority import step_back
 from worker.runner import cluster_worker, control_worker
 from worker.settings import Role, WorkerSettings
 from worker.versions import DEPLOYMENT, Deployment, ServerTooOld
-
-NICE: Final = 5
-"""How far the worker steps back: on a machine that it shares with the API, people are answered first."""
 
 _log = structlog.get_logger()
 
@@ -132,7 +129,7 @@ def main() -> None:
     """Read the settings and serve until SIGTERM or SIGINT."""
     settings = WorkerSettings()
     configure_logs(settings.log_level)
-    os.nice(NICE)
+    step_back()
     try:
         uvloop.run(_until_told(settings))
     except ServerTooOld as error:

@@ -1,20 +1,24 @@
 """Bringing a snapshot's data into services: what a restore and a replay from a snapshot share."""
 
 from collections.abc import Callable, Collection, Coroutine
+from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
 
 from workflows._cluster import StepFailed, on_cluster, on_state
 from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL, SHORT_STEP_TOTAL
-from workflows._services import ServicesFrame
-from workflows.contracts.operation import OperationPlan
-from workflows.contracts.restore import Load, Provide, Release, RestoreActivities
+from workflows._services import ServicesFrame, init_script
+from workflows.contracts.operation import OperationInput, OperationPlan
+from workflows.contracts.provision import InitScript
+from workflows.contracts.restore import CheckLoadable, Load, Provide, Release, RestoreActivities
 from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
 from workflows.domain import manifests
+from workflows.domain.blueprint_models import Service
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.masking import ServiceMasking
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
+from workflows.domain.readiness import Until
 from workflows.domain.snapshot_manifest import StoredComponent
 
 
@@ -23,6 +27,11 @@ class LoadingFrame(ServicesFrame):
 
     Data are not taken back.
     """
+
+    def __init__(self, operation: OperationInput) -> None:
+        super().__init__(operation)
+        self._filled: set[str] = set()
+        """The services whose data are there."""
 
     async def undo(self, plan: OperationPlan) -> Cleanup:
         """Take a new environment away; of one that stands say what was loaded, and let it run."""
@@ -60,15 +69,48 @@ class LoadingFrame(ServicesFrame):
 
     async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
         match step.kind:
+            case StepKind.CHECK:
+                await self.noted(step, lambda: self._check(plan, step))
             case StepKind.CLAIM:
                 await self.noted(step, lambda: self._claim(plan, step))
             case StepKind.LOAD:
-                await self.noted(step, lambda: self._load(plan, step))
+                await self.noted(step, lambda: self._fill(plan, step))
             case StepKind.STOP_SERVICE:
                 stopped = plan.overrides.model_copy(update={"stopped": True})
                 await super()._run_step(plan.model_copy(update={"overrides": stopped}), step)
             case _:
                 await super()._run_step(plan, step)
+
+    async def _fill(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        """Load the data; then, if that was asked for, run init over them, before anything depends on them."""
+        output = await self._load(plan, step)
+        service = self._blueprint.service(step.service or "")
+        self._filled.add(service.name)
+        if self._init(plan, manifests.running_as(service)) is None:
+            return output
+        deadline = workflow.now() + timedelta(seconds=service.ready_timeout_seconds)
+        await self._deploy_until(plan, step, Until.READY, deadline)
+        return {**output, "init": True}
+
+    def _init(self, plan: OperationPlan, service: Service) -> InitScript | None:
+        if service.name not in self._filled:
+            return super()._init(plan, service)
+        asked = plan.snapshot is not None and plan.snapshot.init
+        return init_script(plan, service, anew=True) if asked else None
+
+    async def _check(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        stored = await self._stored(plan, step)
+        await on_cluster(
+            RestoreActivities.check,
+            CheckLoadable(snapshot_id=plan.snapshot.snapshot_id, stored=stored),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{step.service}: can all of it be read?",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        return {"plainBytes": stored.component.plain_bytes}
 
     async def _claim(self, plan: OperationPlan, step: PlannedStep) -> Output:
         stored = await self._stored(plan, step)

@@ -145,6 +145,7 @@ class ServicesFrame(OperationFrame):
                 | StepKind.SURVEY
                 | StepKind.CAPTURE
                 | StepKind.PUBLISH
+                | StepKind.CHECK
                 | StepKind.CLAIM
                 | StepKind.LOAD
             ):
@@ -266,7 +267,7 @@ class ServicesFrame(OperationFrame):
         self, plan: OperationPlan, step: PlannedStep, until: Until, deadline: datetime
     ) -> ServiceDeployed:
         service = self._blueprint.service(step.service or "")
-        init = None if until is Until.STARTED else _init(plan, manifests.running_as(service))
+        init = None if until is Until.STARTED else self._init(plan, manifests.running_as(service))
         return await on_cluster(
             ProvisionActivities.deploy_service,
             DeployService(
@@ -292,6 +293,12 @@ class ServicesFrame(OperationFrame):
             # The activity keeps the deadline itself, with the reason at hand; this bounds one that hangs.
             attempt_limit=timedelta(seconds=service.ready_timeout_seconds) + INIT_BUDGET,
         )
+
+    def _init(self, plan: OperationPlan, service: Service) -> InitScript | None:
+        """What is run when a service is ready, once; nothing of it ran before its data were captured."""
+        if service.name in plan.overrides.loaded:
+            return None
+        return init_script(plan, service)
 
     def _overrides(self, plan: OperationPlan) -> Overrides:
         """What is laid over the Blueprint when a service is deployed."""
@@ -508,20 +515,21 @@ def _sealed(
     )
 
 
-def _init(plan: OperationPlan, service: Service) -> InitScript | None:
-    """Return a service's init as the cluster's worker takes it."""
-    if service.init is None or service.name in plan.overrides.loaded:
+def init_script(plan: OperationPlan, service: Service, *, anew: bool = False) -> InitScript | None:
+    """Return a service's init as the cluster's worker takes it; `anew`: once more, once in this operation."""
+    if service.init is None:
         return None
     key = f"{plan.context.environment_id}/{service.name}"
+    run = f"{key}/{plan.context.operation_id}" if anew else ""
     match service.init.type:
         case InitType.SQL if manifests.desired_replicas(service, plan.overrides) == 0:
             # There is no pod to run it in; it runs when there is one again.
             return None
         case InitType.SQL:
-            return InitScript(key=key, sql=service.init.script, store=service.store)
+            return InitScript(key=key, sql=service.init.script, store=service.store, run=run)
         case InitType.SHELL:
             return InitScript(
-                key=key, job=manifests.shell_job(plan.context, service, service.init.script, key)
+                key=key, job=manifests.shell_job(plan.context, service, service.init.script, run or key)
             )
         case _:
             assert_never(service.init.type)

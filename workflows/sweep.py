@@ -47,7 +47,8 @@ class SweepEnvironments:
     def _show(self, done: Swept) -> None:
         workflow.set_current_details(
             f"{done.looked_at} environments were due: {done.warned} warned, {done.stopped} stopped, "
-            f"{done.deleted} deleted, {done.busy} skipped as busy. {done.forgotten} old rows forgotten."
+            f"{done.deleted} deleted, {done.busy} skipped as busy, {done.unreadable} unreadable. "
+            f"{done.forgotten} old rows forgotten."
         )
 
 

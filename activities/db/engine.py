@@ -21,8 +21,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import sqlite_inline
 
-BUSY_TIMEOUT_SECONDS: Final = 10
-"""How long a SQLite writer waits for another process to finish writing."""
 _POOL_SIZE: Final = 10
 _SQLITE_READERS: Final = 4
 _DRIVERS: Final = {
@@ -55,7 +53,7 @@ class Database:
         self.is_sqlite: Final = address.startswith("sqlite")
         self._writing = asyncio.Lock()
         if self.is_sqlite:
-            self._writer = _sqlite_engine(address, "BEGIN IMMEDIATE", pool_size=1)
+            self._writer = _sqlite_engine(address, sqlite_inline.BEGIN_WRITING, pool_size=1)
             self._reader = _sqlite_engine(address, "BEGIN", pool_size=_SQLITE_READERS)
         else:
             self._writer = create_async_engine(
@@ -136,7 +134,7 @@ def migration_engine(url: str) -> AsyncEngine:
     """
     address = async_url(url)
     if address.startswith("sqlite"):
-        return _sqlite_engine(address, "BEGIN IMMEDIATE", pool_size=1, foreign_keys=False)
+        return _sqlite_engine(address, sqlite_inline.BEGIN_WRITING, pool_size=1, foreign_keys=False)
     return create_async_engine(address, poolclass=NullPool, hide_parameters=True)
 
 
@@ -150,7 +148,7 @@ def _sqlite_engine(address: str, begin: str, *, pool_size: int, foreign_keys: bo
         pool_size=pool_size,
         max_overflow=0,
         hide_parameters=True,
-        connect_args={"async_creator_fn": sqlite_inline.connect},
+        module=sqlite_inline.driver(),
     )
 
     def connected(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -158,9 +156,10 @@ def _sqlite_engine(address: str, begin: str, *, pool_size: int, foreign_keys: bo
         connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout = {BUSY_TIMEOUT_SECONDS * 1000}",
+            f"busy_timeout = {sqlite_inline.BUSY_TIMEOUT_SECONDS * 1000}",
             "journal_mode = WAL",
             "synchronous = NORMAL",
+            "wal_autocheckpoint = 0",
             f"foreign_keys = {'ON' if foreign_keys else 'OFF'}",
         ):
             cursor.execute(f"PRAGMA {pragma}")

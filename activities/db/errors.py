@@ -138,7 +138,7 @@ class AlreadyDeleted(DomainError):
 
 
 class Protected(DomainError):
-    """The environment is protected against delete and stop."""
+    """The environment is protected against delete, stop and another's data in place of its own."""
 
     kind = FailureKind.POLICY_DENIED
 

@@ -16,6 +16,7 @@ from workflows.domain.snapshot import in_pods_alone
 
 DATA_WHOLE: Final = "DataWhole"
 """Condition of an environment into which a snapshot was loaded: whether its data all came, and stayed."""
+_FAILED: Final = "RestoreFailed"
 
 
 async def say_what_became_of_data(
@@ -83,12 +84,23 @@ def _after_load(
     message = f"Not loaded to the end: {half}" if half else "Loaded, and something else failed"
     if reason is not None:
         message += f" ({reason.message})"
-    return Condition(type=DATA_WHOLE, status="False", reason="RestoreFailed", message=message, since=now)
+    return Condition(type=DATA_WHOLE, status="False", reason=_FAILED, message=message, since=now)
+
+
+def lacks_data(environment: Environment) -> bool:
+    """Whether a snapshot's data were loaded in part, and nothing has loaded all of them since."""
+    known = _known(environment)
+    return known is not None and known.status == "False" and known.reason == _FAILED
 
 
 def _whole(environment: Environment) -> bool:
-    known = (Condition.model_validate(each) for each in environment.conditions)
-    return any(each.type == DATA_WHOLE and each.status == "True" for each in known)
+    known = _known(environment)
+    return known is not None and known.status == "True"
+
+
+def _known(environment: Environment) -> Condition | None:
+    conditions = (Condition.model_validate(each) for each in environment.conditions)
+    return next((each for each in conditions if each.type == DATA_WHOLE), None)
 
 
 def _pods_ended(operation: Operation, steps: Sequence[Step]) -> set[str | None]:

@@ -1,5 +1,6 @@
 """What policies bring about: snapshots whose time has come, by the same door as a request."""
 
+import logging
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,6 +15,7 @@ from activities.db.tables import Role
 from activities.secrets import MasterKeys
 from workflows.domain.snapshot_policy import BUSY_AGAIN, next_time
 
+_log = logging.getLogger(__name__)
 NAME: Final = "scheduled"
 """What such a snapshot is called."""
 
@@ -56,6 +58,12 @@ async def take_due(
         await snapshot_policies.note(
             session, environment_id, now=now, next_at=following, result=f"skipped: {refused}"
         )
+        return None
+    except ValueError:
+        # What one row holds is nobody else's matter: the other policies have their turn.
+        _log.exception("an environment cannot be read, and is not taken a snapshot of: %s", environment_id)
+        unreadable = "skipped: its Blueprint cannot be read by this version"
+        await snapshot_policies.note(session, environment_id, next_at=following, result=unreadable)
         return None
     await snapshot_policies.note(
         session, environment_id, now=now, next_at=following, result=taken.snapshot.id, at=record.next_at

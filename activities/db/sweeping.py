@@ -51,6 +51,8 @@ class Swept(StrEnum):
     STOPPED = "stopped"
     DELETED = "deleted"
     BUSY = "skipped: busy"
+    UNREADABLE = "skipped: unreadable"
+    """Its row or its Blueprint is not as this version writes it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,7 +258,8 @@ class ClusterSnapshot(SnapshotActivities):
             key = manifest_key(manifest.organization_id, manifest.snapshot_id)
             await self.objects.put_json(key, manifest.model_dump(mode="json"))
             if manifest.volumes or any(each.instead_of for each in manifest.components):
-                await csi_removal.release(self.cluster.fenced(life.lease), request.context, manifest)
+                cluster = self.cluster.fenced(life.lease)
+                await csi_removal.release(cluster, request.context, manifest, self.patience)
 
     @activity.defn(name="snapshot.discard")
     @reports_failures

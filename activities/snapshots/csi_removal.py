@@ -7,7 +7,7 @@ snapshot is gone without having been marked is marked by us: nobody else comes b
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -55,7 +55,9 @@ class _Found:
         return [*self.groups, *self.singles, *self.members, *self.contents]
 
 
-async def release(cluster: Cluster, context: EnvironmentContext, manifest: SnapshotManifest) -> None:
+async def release(
+    cluster: Cluster, context: EnvironmentContext, manifest: SnapshotManifest, patience: Patience
+) -> None:
     """Let go of the VolumeSnapshots once the manifest names what they are bound to: that stays without them.
 
     What it does not name goes as a whole: another attempt had it cut. Those of the group that it names stay
@@ -63,7 +65,13 @@ async def release(cluster: Cluster, context: EnvironmentContext, manifest: Snaps
     """
     named = {each.content for each in manifest.volumes}
     named |= {each.group_content for each in manifest.volumes if each.group_content}
-    found = await _found(cluster, context, manifest.snapshot_id)
+    began = datetime.now(UTC)
+    while True:
+        found = await _found(cluster, context, manifest.snapshot_id)
+        rest = all(_is_at_rest(group, members_of(group, found.members)) for group in found.groups)
+        if rest or datetime.now(UTC) > began + patience.rest:
+            break
+        await asyncio.sleep(patience.look)
     removal = _Removal(cluster, context, manifest.snapshot_id)
     for snapshot in (*found.groups, *found.singles):
         content = await content_of(cluster, snapshot)
@@ -86,8 +94,11 @@ async def discard(
     """
     began = datetime.now(UTC)
     removal = _Removal(cluster, context, snapshot_id)
+    gone: list[Manifest] = []
     while True:
-        found = await _found(cluster, context, snapshot_id)
+        found = await _found(cluster, context, snapshot_id, gone)
+        # Members are let go one after the other, when their group is gone already.
+        gone = found.groups or gone
         now = datetime.now(UTC)
         for group in found.groups:
             members = members_of(group, found.members)
@@ -154,16 +165,20 @@ class _Removal:
                 raise
 
 
-async def _found(cluster: Cluster, context: EnvironmentContext, snapshot_id: str) -> _Found:
+async def _found(
+    cluster: Cluster, context: EnvironmentContext, snapshot_id: str, gone: Sequence[Manifest] = ()
+) -> _Found:
+    """Look for all there is; `gone`: groups that there were, whose members may be there still."""
     labels = {SNAPSHOT: snapshot_id}
     groups = await listed(cluster, GROUP, labels, context.namespace)
     singles = await listed(cluster, VOLUME, labels, context.namespace)
     # The controller gives members no labels of ours.
-    others = await listed(cluster, VOLUME, None, context.namespace) if groups else []
+    of = [*groups, *gone]
+    others = await listed(cluster, VOLUME, None, context.namespace) if of else []
     return _Found(
         groups=groups,
         singles=singles,
-        members=[each for group in groups for each in members_of(group, others)],
+        members=[each for each in others if any(members_of(group, [each]) for group in of)],
         contents=[each for kind in CONTENTS for each in await listed(cluster, kind, labels)],
     )
 

@@ -83,11 +83,21 @@ async def _provided(
         # Its volume may be there, and what was lent for it gone.
         return
     content = manifests.lent_content(context, service.name, request.snapshot_id, claim, stored)
-    await cluster.apply(content)
+    await _made_once(cluster, content)
     snapshot = manifests.lent_snapshot(context, service.name, request.snapshot_id, claim)
-    await cluster.apply(snapshot)
+    await _made_once(cluster, snapshot)
     await _usable(cluster, ref_of(snapshot), claim, patience)
     await cluster.apply(manifest)
+
+
+async def _made_once(cluster: Cluster, manifest: Manifest) -> None:
+    """Make what lends a snapshot, unless an attempt before did.
+
+    Applied again it would lose what the controller wrote: `volumeSnapshotRef` is replaced as a whole, and a
+    content without the UID of its snapshot is bound to nothing.
+    """
+    if await cluster.get(ref_of(manifest)) is None:
+        await cluster.apply(manifest)
 
 
 def _check_source(live: Manifest, wanted: Manifest) -> None:

@@ -23,16 +23,24 @@ from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
 from activities.snapshots.masking import masked, survey
 from activities.snapshots.meter import Meter
-from activities.snapshots.parts import await_pods, parts_in
+from activities.snapshots.parts import await_pods, parts_in, start_anew
 from activities.snapshots.stored import content_of
 from activities.storage.objects import ObjectStore
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
-from workflows.contracts.restore import Load, Loaded, Proof, Provide, Release, RestoreActivities
+from workflows.contracts.restore import (
+    CheckLoadable,
+    Load,
+    Loaded,
+    Proof,
+    Provide,
+    Release,
+    RestoreActivities,
+)
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMasking, check_surveys
-from workflows.domain.snapshot_dump import Part, stored_parts
+from workflows.domain.snapshot_dump import KEPT_AS_FILES, Part, stored_parts
 from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_facts import differences as differences_of
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
@@ -94,6 +102,20 @@ class ClusterRestore(RestoreActivities):
         async with alive() as life:
             await lending.release(self.cluster.fenced(life.lease), request)
 
+    @activity.defn(name="snapshot.check")
+    @reports_failures
+    async def check(self, request: CheckLoadable) -> None:
+        """See `RestoreActivities`."""
+        async with alive() as life, self.turn, store_failures():
+            meter = Meter(life, TransferKind.READ, request.stored.component.plain_bytes)
+            for part in request.stored.component.parts:
+                content = content_of(
+                    self.objects, self.opener, request.snapshot_id, request.stored, part, meter=meter
+                )
+                async with contextlib.aclosing(content):
+                    async for _ in content:
+                        pass
+
     @activity.defn(name="snapshot.load")
     @reports_failures
     async def load(self, request: Load) -> Loaded:
@@ -111,6 +133,9 @@ class ClusterRestore(RestoreActivities):
             meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
             for target, size in zip(targets, sizes, strict=True):
                 await self._load(request, cluster, meter, target, size)
+            if store in KEPT_AS_FILES:
+                # Its processes hold files open that are there no more.
+                await start_anew(cluster, context, request.service, pods, datetime.now(UTC) + _READY)
         return Loaded(parts=len(component.parts), plain_bytes=component.plain_bytes)
 
     @activity.defn(name="snapshot.prove")

@@ -1,11 +1,12 @@
 """Which pods a service's data is in, and which streams it is made of there."""
 
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from activities._readiness import LOOK_SECONDS
 from activities._step import fail
-from clusters.gateway import Cluster
+from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from clusters.view import NamespaceView
 from workflows.domain import manifests
@@ -50,11 +51,13 @@ async def await_pods(
     deadline: datetime,
     *,
     each: bool = False,
+    besides: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Wait until every pod that keeps a part of the service's data is ready; return their names in order.
 
     A time-out at the deadline when one is not. Several pods of a Deployment keep data that nobody can tell
-    apart, which is refused, unless `each` pod is meant whatever it keeps.
+    apart, which is refused, unless `each` pod is meant whatever it keeps. Pods with the UIDs `besides` are
+    not counted.
     """
     workload = ObjectRef(manifests.workload_kind(service), service.name, context.namespace)
     async with cluster.view(context.namespace) as view:
@@ -62,7 +65,7 @@ async def await_pods(
         while True:
             version = view.version
             live = await cluster.get(workload)
-            pods = None if live is None else _pods(view, service, live, each=each)
+            pods = None if live is None else _pods(view, service, live, each=each, besides=besides)
             if pods is not None:
                 return pods
             remaining = (deadline - datetime.now(UTC)).total_seconds()
@@ -74,13 +77,36 @@ async def await_pods(
             )
 
 
-def _pods(view: NamespaceView, service: Service, workload: Manifest, *, each: bool) -> tuple[str, ...] | None:
+async def start_anew(
+    cluster: Cluster, context: EnvironmentContext, service: Service, pods: Sequence[str], deadline: datetime
+) -> None:
+    """Delete pods of a service and wait until others are ready in their place; a time-out at the deadline."""
+    deleted: list[str] = []
+    for name in pods:
+        ref = ObjectRef("Pod", name, context.namespace)
+        live = await cluster.get(ref)
+        if live is not None:
+            deleted.append(text(live, "metadata", "uid"))
+            await cluster.delete(ref, uid=deleted[-1], propagation=Propagation.BACKGROUND)
+    await await_pods(cluster, context, service, deadline, besides=deleted)
+
+
+def _pods(
+    view: NamespaceView, service: Service, workload: Manifest, *, each: bool, besides: Collection[str]
+) -> tuple[str, ...] | None:
     """Return the names of the pods that keep data, or of each; None while one of them is not ready."""
     wanted = number(workload, "spec", "replicas") or 0
+    if not wanted and each:
+        return ()
+    if not wanted:
+        message = f"{service.name} is scaled to no pods, and its data are reached through one. Scale it up."
+        fail(failure(FailureKind.CONFLICT, message), final=True)
     ready = sorted(
         text(pod, "metadata", "name")
         for pod in view.objects("Pod", labels=_labels(workload))
-        if holds(pod, "Ready") and not text(pod, "metadata", "deletionTimestamp")
+        if holds(pod, "Ready")
+        and not text(pod, "metadata", "deletionTimestamp")
+        and text(pod, "metadata", "uid") not in besides
     )
     if workload["kind"] == "StatefulSet":
         names = tuple(f"{service.name}-{ordinal}" for ordinal in range(int(wanted)))

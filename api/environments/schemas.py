@@ -162,7 +162,9 @@ class ChangeEnvironment(ApiInput):
         default_factory=dict, description="All labels: those that are not named go"
     )
     protected: bool = Field(
-        default_factory=bool, strict=True, description="Whether delete and stop are refused"
+        default_factory=bool,
+        strict=True,
+        description="Whether delete, stop, and restoring over its data are refused",
     )
 
 

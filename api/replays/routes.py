@@ -29,7 +29,7 @@ _EXAMPLES: Final[dict[str, Any]] = {
     "what changed": {},
     "from a step": {"operationId": "op_01JZX5Q1ABCDEFGHJKMNPQRSTV", "fromStep": "service/api"},
     "new environment": {"target": "new", "name": "shop-2"},
-    "with data": {"snapshotId": "snap_01JZX5Q1ABCDEFGHJKMNPQRSTV", "target": "new", "name": "shop-2"},
+    "with data": {"snapshotId": "snap_01JZX5Q1ABCDEFGHJKMNPQRSTV", "target": "new", "name": "shop-yesterday"},
 }
 
 

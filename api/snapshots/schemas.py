@@ -86,6 +86,10 @@ class RestoreSnapshot(ApiInput):
     masking: MaskingRules | None = Field(
         default=None, description="By service, what is hidden on the way; see docs/masking.md"
     )
+    run_init: bool = Field(
+        default=False,
+        description="Run the init of the services whose data are loaded, over these, whether it ever ran",
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

@@ -64,10 +64,11 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
                 wish.environment_id,
                 keys=state.master_keys,
                 masking=wish.masking,
+                init=wish.run_init,
             )
         else:
             site = site_of(state, installation)
-            new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking)
+            new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking, init=wish.run_init)
             accepted = await acceptance.restore_as_new(
                 session, actor, snapshot_id, new, site, keys=state.master_keys
             )

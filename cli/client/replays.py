@@ -34,6 +34,7 @@ def _body(wish: ReplayWish) -> JsonObject:
             "operationId": wish.operation,
             "fromStep": wish.from_step,
             "snapshotId": wish.snapshot,
+            "masking": wish.masking,
             "target": None if wish.into is None else "new",
             "name": wish.into,
         }

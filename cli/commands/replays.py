@@ -8,7 +8,8 @@ import typer
 from cli.asking import confirm
 from cli.commands.environments import finish
 from cli.completion import operation_ids
-from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption
+from cli.errors import UsageFault
+from cli.options import EnvironmentArgument, MaskingOption, OutputOption, TimeoutOption, WaitOption
 from cli.output import OutputFormat, emit
 from cli.session import session_of
 
@@ -42,6 +43,7 @@ def replay(
             help="Load this snapshot's data (snap_..., or latest:NAME) before what depends on it starts.",
         ),
     ] = None,
+    masking: MaskingOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which steps would run, which not, and why.")
     ] = False,
@@ -56,13 +58,17 @@ def replay(
     volumes stays, unless --snapshot replaces it.
     """
     from cli import views_replays
+    from cli.files import read_masking
     from cli.lookup import environment_id, snapshot_id
     from cli.models_replays import ReplayWish
 
+    if masking is not None and snapshot is None:
+        raise UsageFault("--masking goes with --snapshot: without one no data are loaded.")
+    rules = None if masking is None else read_masking(masking)
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
         data = None if snapshot is None else snapshot_id(client, snapshot)
-        wish = ReplayWish(operation, from_step, into, data)
+        wish = ReplayWish(operation, from_step, into, data, rules)
         if dry_run:
             preview = client.preview_replay(identifier, wish)
             emit(output, preview.raw, views_replays.preview(preview.value))

@@ -12,6 +12,7 @@ from cli.completion import environment_names, snapshot_ids
 from cli.errors import UsageFault
 from cli.options import (
     EnvironmentArgument,
+    MaskingOption,
     OutputOption,
     TimeoutOption,
     WaitOption,
@@ -43,8 +44,6 @@ class SnapshotState(StrEnum):
     FAILED = "failed"
     DELETING = "deleting"
 
-
-_RULES = "It has `services:` at its top; docs/masking.md tells what may be below."
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 SnapshotArgument = Annotated[
@@ -182,12 +181,10 @@ def restore(
             "--storage-class", metavar="OLD=NEW", help="Of a new environment's volumes. May be repeated."
         ),
     ] = None,
-    masking: Annotated[
-        Path | None,
-        typer.Option(
-            "--masking", metavar="FILE", help="Rules by which values are replaced on the way; - for stdin."
-        ),
-    ] = None,
+    masking: MaskingOption = None,
+    run_init: Annotated[
+        bool, typer.Option("--run-init", help="Run init over the data that are loaded, whether it ever ran.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
@@ -195,7 +192,7 @@ def restore(
 ) -> None:
     """Restore a snapshot: --into a new environment, or --in-place of the data of one that is there."""
     from cli.commands.environments import finish
-    from cli.files import read_mapping
+    from cli.files import read_masking
     from cli.lookup import environment_id, snapshot_id
 
     classes = assignments("--storage-class", storage_class, "OLD=NEW")
@@ -205,10 +202,7 @@ def restore(
         raise UsageFault("--storage-class goes with --into: volumes of an environment that is there stay.")
     body: dict[str, JsonValue] = {}
     if masking is not None:
-        rules = read_mapping(masking, "file of rules", _RULES)
-        if not rules.get("services"):
-            raise UsageFault("The file of rules names no service: nothing would be masked.", hints=[_RULES])
-        body["masking"] = rules
+        body["masking"] = read_masking(masking)
     with session_of(context).client() as client:
         identifier = snapshot_id(client, snapshot)
         if in_place is not None:
@@ -218,6 +212,8 @@ def restore(
             body["name"] = into
             if classes:
                 body["storageClasses"] = {**classes}
+        if run_init:
+            body["runInit"] = True
         answer = client.restore_snapshot(identifier, body)
         finish(client, answer, in_place or into or "", wait, timeout, output)
 

@@ -108,7 +108,7 @@ async def test_accepting_writes_all_that_belongs_to_it(database: Database) -> No
     assert list(services[0]["env"]) == ["Z_FIRST", "A_SECOND"]  # type: ignore[arg-type]
 
 
-async def test_a_planted_secret_is_not_in_the_database_files(sqlite_url: str, tmp_path: Path) -> None:
+async def test_a_planted_secret_is_not_in_the_database_files(sqlite_url: str) -> None:
     opened = Database(sqlite_url)
     tenant = await make_tenant(opened)
     accepted = await accept(opened, tenant)
@@ -123,7 +123,7 @@ async def test_a_planted_secret_is_not_in_the_database_files(sqlite_url: str, tm
             password=PLANTED,
             keys=KEYS,
         )
-    contents = contents_of(tmp_path)
+    contents = contents_of(Path(sqlite_url.removeprefix("sqlite:///")).parent)
     assert {".db", ".db-wal"} <= contents.keys()
     content = b"".join(contents.values())
     assert b"api-token" in content

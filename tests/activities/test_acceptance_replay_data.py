@@ -64,7 +64,9 @@ KEPT = StoredComponent(
     consistency=Consistency.CRASH_VOLUME,
     volumes=(StoredVolume(volume="data", driver="csi.test", handle="h", content="c"),),
 )
-GRAPH = ["namespace", "stop/api", "secrets", "service/db", "load/db", "service/api"]
+GRAPH = ["namespace", "check/db", "stop/api", "secrets", "service/db", "load/db", "service/api"]
+BEFORE = {"check/db", "stop/api"}
+"""What is done in place, before anything is replaced."""
 
 
 async def prepared(database: Database, tenant: Tenant) -> tuple[str, str, str]:
@@ -95,6 +97,7 @@ async def test_in_place_its_data_are_loaded_and_what_depends_on_them_is_run(data
     wish = ReplayWish(snapshot_id=snapshot)
     found = await preview(database, tenant, environment_id, wish)
     assert decisions(found, ALL) == {
+        "check/db": Why.SNAPSHOT,
         "stop/api": Why.SNAPSHOT,
         "service/db": Why.UNCHANGED,
         "load/db": Why.SNAPSHOT,
@@ -177,7 +180,7 @@ async def test_a_new_environment_has_the_snapshots_data_and_the_present_blueprin
     new = accepted.environment.id
     assert changed is not None
     assert (accepted.operation.replay_of, accepted.operation.change) == (changed.operation.id, None)
-    assert await steps_of(database, tenant, accepted) == [each for each in GRAPH if each != "stop/api"]
+    assert await steps_of(database, tenant, accepted) == [each for each in GRAPH if each not in BEFORE]
     values = await values_of(database, tenant, new)
     # What was generated is a password in the data; what was written out is what it is now.
     assert values == {"db-password": before["db-password"], "api-token": "rewritten"}
@@ -321,9 +324,9 @@ async def test_another_attempt_loads_what_was_not_loaded(database: Database, new
         found = decide(told.steps, told.replay, told.earlier, {"db-2"})
         return {each.step: each.why for each in found if each.why is not Why.ALWAYS}
 
-    stops = {} if new else {"stop/api": Why.SNAPSHOT}
+    before = {} if new else dict.fromkeys(BEFORE, Why.SNAPSHOT)
     owed = {"service/db": Why.UNCHANGED, "load/db": Why.SNAPSHOT, "service/api": Why.NEVER_SUCCEEDED}
-    assert await decided(second.operation.id) == owed | stops
+    assert await decided(second.operation.id) == owed | before
     skipped = StepChange(step="service/db", state=StepState.SKIPPED, output={"uid": "db-2"})
     loading = StepChange(step="load/db", state=StepState.SUCCEEDED, output={"parts": 1})
     running = StepChange(step="load/db", state=StepState.RUNNING)
@@ -336,8 +339,8 @@ async def test_another_attempt_loads_what_was_not_loaded(database: Database, new
     await begin(database, third.operation.id)
     await finish(database, third.operation.id, S.FAILED)
     fourth = await retry(database, tenant, target)
-    stops = {} if new else {"stop/api": Why.UNCHANGED}
-    assert await decided(fourth.operation.id) == owed | stops | {"load/db": Why.UNCHANGED}
+    before = {} if new else dict.fromkeys(BEFORE, Why.UNCHANGED)
+    assert await decided(fourth.operation.id) == owed | before | {"load/db": Why.UNCHANGED}
     await finish(database, fourth.operation.id, S.SUCCEEDED)
     assert await whole() == ("True", "")
     assert (await environment_of(database, tenant, target)).phase is P.RUNNING

@@ -15,7 +15,7 @@ from activities.db.acceptance import (
     replay_environment,
 )
 from activities.db.engine import Database
-from activities.db.errors import NotRetryable, SnapshotInUse, SnapshotNotReady
+from activities.db.errors import NotReplayable, NotRetryable, Protected, SnapshotInUse, SnapshotNotReady
 from activities.db.records import Actor
 from activities.db.repositories import operations, snapshots
 from activities.db.restored import DATA_WHOLE
@@ -267,13 +267,45 @@ async def test_in_place_the_blueprint_and_secrets_stay(database: Database) -> No
     accepted = await restore_in(database, tenant, identifier, other)
     assert (await environment_of(database, tenant, other)).phase is P.PROVISIONING
     assert await steps_of(database, tenant, accepted) == [
-        *("namespace", "stop/api", "secrets", "service/db", "load/db", "service/api"),
+        *("namespace", "check/db", "stop/api", "secrets", "service/db", "load/db", "service/api"),
     ]
     await ended(database, accepted)
     after = await environment_of(database, tenant, other)
     assert (after.phase, after.revision) == (P.RUNNING, 1)
     assert await values_of(database, tenant, other) == before
     assert (await overrides_of(database, tenant, other)).loaded == {"db": identifier}
+
+
+async def test_what_is_protected_keeps_its_data(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    async with database.transaction() as session:
+        (await session.get_one(tables.Environment, environment_id)).protected = True
+    with pytest.raises(Protected):
+        await restore_in(database, tenant, identifier, environment_id)
+    async with database.transaction() as session:
+        with pytest.raises(Protected):
+            await replay_environment(
+                session, tenant.actor, environment_id, ReplayWish(snapshot_id=identifier), keys=KEYS
+            )
+
+
+async def test_data_that_came_in_part_are_not_replayed_over(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    accepted = await restore_in(database, tenant, identifier, environment_id)
+    await begin(database, accepted.operation.id)
+    await record(database, accepted.operation.id, StepChange(step="load/db", state=StepState.RUNNING))
+    await finish(database, accepted.operation.id, S.FAILED)
+    async with database.transaction() as session:
+        with pytest.raises(NotReplayable, match="in part"):
+            await replay_environment(session, tenant.actor, environment_id, ReplayWish(), keys=KEYS)
+    async with database.transaction() as session:
+        await replay_environment(
+            session, tenant.actor, environment_id, ReplayWish(snapshot_id=identifier), keys=KEYS
+        )
 
 
 async def test_a_restore_that_never_began_leaves_no_trace(database: Database) -> None:

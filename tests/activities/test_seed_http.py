@@ -325,6 +325,21 @@ async def test_a_refused_repetition_says_nothing_about_the_first() -> None:
     assert cluster.states == [("sent", 0)]
 
 
+@pytest.mark.parametrize("operation", [1, 2])
+async def test_a_refusal_after_a_death_says_nothing_about_what_was_sent_before(operation: int) -> None:
+    def dies() -> Answer:
+        raise Died
+
+    cluster = space(dies, (422, b"the key is used"))
+    with pytest.raises(Died):
+        await attempt(cluster, by_http(**REPEATABLE))
+    # The same operation's next attempt, or somebody's retry of it.
+    again = by_http(operation, **REPEATABLE, first=None if operation == 1 else "op_1")
+    told = await failing(cluster, again)
+    assert "status 422. It may have been done." in told.message
+    assert {state for state, _ in cluster.states} == {"sent"}
+
+
 async def test_repetitions_have_an_end() -> None:
     cluster = space((500, b"broken on purpose"))
     told = await failing(cluster, by_http(**REPEATABLE))

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 import pytest
+from sqlmodel import update
 
 from activities.db.acceptance import Accepted, SnapshotWish
 from activities.db.engine import Database
@@ -11,6 +12,7 @@ from activities.db.records import SWEEPER
 from activities.db.repositories import snapshot_policies, snapshot_retention, verifications
 from activities.db.repositories.snapshot_policies import PolicyRecord
 from activities.db.snapshot_schedule import take_due
+from activities.db.tables import Revision
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
@@ -91,6 +93,19 @@ async def test_a_busy_environment_is_asked_again_and_one_that_rests_at_its_time(
     assert (told.result_at, told.last_at, told.last_snapshot_id) == (later, again, taken)
     assert told.last_result.startswith("skipped: ")
     assert told.last_snapshot_state is SnapshotState.FAILED
+
+
+async def test_one_that_cannot_be_read_is_said_and_passed_over(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    first = (await put(database, tenant, environment_id)).next_at
+    assert first is not None
+    async with database.transaction() as session:
+        await session.exec(update(Revision).values(blueprint={"name": 3}))
+    assert await due(database, environment_id, first) is None
+    told = await policy_of(database, tenant, environment_id)
+    assert told.next_at == first + timedelta(hours=1)
+    assert told.last_result == "skipped: its Blueprint cannot be read by this version"
 
 
 async def test_a_policy_that_is_paused_or_gone_takes_none(database: Database) -> None:

@@ -214,6 +214,27 @@ async def test_a_start_that_temporal_does_not_take_is_left_to_the_reconciler(dat
     assert [each.environment_id for each in lost] == [environment_id]
 
 
+async def test_one_that_cannot_be_read_holds_nobody_up(database: Database) -> None:
+    tenant = await make_tenant(database)
+    broken, *others = [await running(database, tenant, f"shop-{each}", ttlMinutes=60) for each in range(3)]
+    for ago, environment_id in enumerate((others[0], broken, others[1])):
+        await turn_back(database, environment_id, days=3 - ago)
+    async with database.transaction() as session:
+        await session.exec(
+            update(Revision).where(col(Revision.environment_id) == broken).values(blueprint={"name": 3})
+        )
+    swept = await sweep(database)
+    assert (swept.looked_at, swept.warned, swept.unreadable) == (3, 2, 1)
+    assert (await sweep(database)).deleted == 2
+    async with database.transaction() as session:
+        await session.exec(
+            update(Revision)
+            .where(col(Revision.environment_id) == broken)
+            .values(blueprint=shop("shop-0").model_dump(mode="json"))
+        )
+    assert (await sweep(database)).warned == 1
+
+
 async def test_untouched_environments_cost_one_query(database: Database) -> None:
     tenant = await make_tenant(database)
     for number in range(5):

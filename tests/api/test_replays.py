@@ -172,6 +172,7 @@ async def test_a_dry_run_from_a_snapshot_has_the_steps_that_load_its_data(api: A
     answer = await api.client.post(path, json=body, params={"dry_run": "true"})
     assert told(answer) == {
         "namespace": ("run", "always"),
+        "check/db": ("run", "snapshot"),
         "stop/web": ("run", "snapshot"),
         "secrets": ("run", "always"),
         "service/db": ("skip", "unchanged"),
@@ -183,7 +184,7 @@ async def test_a_dry_run_from_a_snapshot_has_the_steps_that_load_its_data(api: A
     new = await api.client.post(
         path, json={**body, "target": "new", "name": "two"}, params={"dry_run": "true"}
     )
-    assert told(new).keys() == told(answer).keys() - {"stop/web"}
+    assert told(new).keys() == told(answer).keys() - {"check/db", "stop/web"}
     assert new.json()["data"]["target"] == "new"
     assert await api.row_counts() == before
 

@@ -275,6 +275,13 @@ async def test_a_seed_over_http_is_refused_with_all_that_is_wrong(api: Api, tena
             *(422, "validation_failed"),
         )
         assert set(at(body)) == {place}
+    for kind, number in {"json": "1e400", "yaml": ".nan"}.items():
+        http = f'{{"path": "/", "body": [{number}]}}'
+        raw = f'{{"name": "n", "version": "1.0.0", "type": "http", "http": {http}}}'
+        answer = await api.client.post(
+            "/v1/seeds/publish", content=raw, headers={"Content-Type": f"application/{kind}"}
+        )
+        assert set(at(problem(answer, 422, "validation_failed"))) == {"http.body[0]"}
     path = f"/v1/environments/{environment['id']}/seed"
     own = {"type": "http", "service": "web", "http": {"path": "/"}}
     misfits: dict[str, dict[str, Any]] = {

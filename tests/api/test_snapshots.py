@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from activities.db.records import Caps
-from activities.db.repositories import verifications
+from activities.db.repositories import snapshots, verifications
+from activities.db.repositories.snapshots import run_of
 from activities.temporal import VerificationStart
 from tests.api.support import Api, create, problem, shop_document
 from tests.api.test_lifecycle import end, running, seen
@@ -15,6 +16,7 @@ from tests.helpers.tenants import Tenant, begin, finish, make_tenant
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
+from workflows.domain.snapshot import Engine
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
 DB = stored("db", DataStore.POSTGRES, "shop")
@@ -240,7 +242,7 @@ async def test_a_restore_makes_an_environment_of_its_own(api: Api, tenant: Tenan
     assert steps["load/db"] == ["service/db"]
     # What depends on the data waits for it, not only for the database.
     assert set(steps["service/web"]) >= {"service/db", "load/db"}
-    assert not any(name.startswith("stop/") for name in steps)
+    assert not any(name.startswith(("check/", "stop/")) for name in steps)
     await end(api, operation["id"])
     copy = await seen(api, operation["environmentId"])
     assert (copy["name"], copy["status"], copy["revision"]) == ("copy", "running", 1)
@@ -321,7 +323,7 @@ async def test_a_restore_in_place_stops_what_depends_on_the_data(api: Api, tenan
     operation = answer.json()["data"]
     found = (await api.client.get(f"/v1/operations/{operation['id']}")).json()["data"]
     steps = {step["name"]: step["dependsOn"] for step in found["steps"]}
-    assert steps["stop/web"] == ["namespace"]
+    assert steps["stop/web"] == ["namespace", "check/db"]
     assert "stop/web" in steps["service/db"]
     assert steps["load/db"] == ["service/db"]
     assert "load/db" in steps["service/web"]
@@ -329,6 +331,32 @@ async def test_a_restore_in_place_stops_what_depends_on_the_data(api: Api, tenan
     taking = await api.client.post(f"/v1/environments/{environment['id']}/snapshots")
     busy = problem(taking, 409, "conflict")
     assert (busy["operationId"], busy["operationKind"]) == (operation["id"], "restore")
+
+
+async def test_init_over_what_is_loaded_is_kept_with_the_operation(api: Api, tenant: Tenant) -> None:
+    document = shop_document("ready")
+    document["services"]["db"]["init"] = {"type": "sql", "script": "create table t (id int);"}
+    made = await api.client.post("/v1/environments", json={"blueprint": document})
+    assert made.status_code == 202, made.text
+    environment = made.json()["data"]
+    await end(api, environment["operation"]["id"])
+    snapshot = await taken(api, environment["id"])
+    for target in ({"environmentId": environment["id"]}, {"name": "copy"}):
+        for wanted in (True, False):
+            named = {**target, **({"name": f"copy-{wanted}".lower()} if "name" in target else {})}
+            answer = await restore(api, snapshot, **named, runInit=wanted)
+            assert answer.status_code == 202, answer.text
+            operation = answer.json()["data"]["id"]
+            async with api.database.reading() as session:
+                run = await run_of(session, operation)
+            assert run is not None
+            assert run.init is wanted
+            await end(api, operation)
+    bare = await running(api, "bare")
+    lean = await taken(api, bare["id"])
+    for target in ({"environmentId": bare["id"]}, {"name": "lean"}):
+        body = problem(await restore(api, lean, **target, runInit=True), 422, "validation_failed")
+        assert at(body) == {"runInit": "no service whose data are loaded (db) has an init"}
 
 
 async def test_one_thing_at_a_time(api: Api, tenant: Tenant) -> None:
@@ -548,3 +576,20 @@ async def test_the_same_key_verifies_once_and_a_lost_start_is_left_to_the_sweep(
     assert left.id == answers[0].json()["data"]["id"]
     entries = (await api.client.get("/v1/audit")).json()["data"]
     assert [each["action"] for each in entries].count("snapshot.verify") == 1
+
+
+async def test_a_snapshot_says_what_was_taken_otherwise_and_what_still_stands(
+    api: Api, tenant: Tenant
+) -> None:
+    environment = await running(api)
+    fallen = DB.model_copy(update={"instead_of": Engine.CSI, "because": "The pool is full."})
+    identifier = await taken(api, environment["id"], fallen)
+    found = await shown(api, identifier)
+    assert "standing" not in found
+    [component] = found["components"]
+    assert (component["insteadOf"], component["because"]) == ("csi", "The pool is full.")
+    manifest = (await api.client.get(f"/v1/snapshots/{identifier}/manifest")).json()["data"]
+    assert manifest["components"][0]["insteadOf"] == "csi"
+    async with api.database.transaction() as session:
+        await snapshots.note_standing(session, identifier, "VolumeSnapshotContent/a stands.")
+    assert (await shown(api, identifier))["standing"] == "VolumeSnapshotContent/a stands."

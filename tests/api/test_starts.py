@@ -1,13 +1,21 @@
 """Workflow starts beside the requests: never waited for, never lost silently."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 import pytest
 
 from activities.temporal import OperationStart
 from api.metrics import Metrics
-from api.starts import AT_ONCE, MOST_WAITING, START_SECONDS, WorkflowStarts
+from api.starts import (
+    AT_ONCE,
+    LONG_TURN_SECONDS,
+    MOST_WAITING,
+    START_SECONDS,
+    WorkflowStarts,
+    turn_is_long,
+)
 from tests.api.support import Api, Recorder, create
 from tests.helpers.waiting import until
 from workflows.domain.operations import OperationKind
@@ -101,3 +109,50 @@ async def test_more_than_can_wait_is_left_to_the_reconciler() -> None:
     async with starts.running():
         await starts.idle()
     assert deferred(metrics) == 3
+
+
+@dataclass
+class Crowd:
+    """Whether requests wait for each other: as long as it is there."""
+
+    there: bool = True
+    asked: int = 0
+
+    async def crowded(self) -> bool:
+        """Count, and say."""
+        self.asked += 1
+        return self.there
+
+
+async def test_starts_step_back_while_a_crowd_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.starts.STEP_BACK_SECONDS", 3600)
+    monkeypatch.setattr("api.starts._LOOK_SECONDS", 0)
+    recorder, crowd = Recorder(), Crowd()
+    starts = WorkflowStarts(recorder, Metrics(), crowd.crowded)
+    async with starts.running():
+        starts.put(start(1))
+        await until(lambda: crowd.asked > 10, "it was looked at again and again")
+        assert recorder.started == []
+        crowd.there = False
+        await starts.idle()
+    assert [each.operation_id for each in recorder.started] == ["op_1"]
+
+
+async def test_a_crowd_that_stays_does_not_hold_a_start_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.starts.STEP_BACK_SECONDS", 0)
+    recorder = Recorder()
+    starts = WorkflowStarts(recorder, Metrics(), Crowd().crowded)
+    async with starts.running():
+        starts.put(start(1))
+        await starts.idle()
+    assert [each.operation_id for each in recorder.started] == ["op_1"]
+
+
+async def test_a_turn_is_long_when_others_work_in_it() -> None:
+    def work() -> None:
+        began = time.thread_time()
+        while time.thread_time() - began < 2 * LONG_TURN_SECONDS:
+            pass
+
+    asyncio.get_running_loop().call_soon(work)
+    assert await turn_is_long()

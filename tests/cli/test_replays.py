@@ -1,6 +1,7 @@
 """`perdure replay` against the scripted API."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,6 +108,20 @@ def test_it_is_followed_to_its_end(
     assert "succeeded: 1 of 2 services run again" in result.output
     if "--into" in options:
         assert "shop-2" in result.output
+
+
+def test_data_are_masked_by_the_rules_of_a_file(api: ScriptedApi, run: Run, tmp_path: Path) -> None:
+    api.on("POST", ROUTE, data(ACCEPTED, 202))
+    rules = tmp_path / "masking.yaml"
+    rules.write_text("services: {cache: {keys: [{keys: 'session:*', how: delete}]}}")
+    base = ("replay", ENVIRONMENT_ID, "--no-wait", "--masking", str(rules))
+    assert run(*base, "--snapshot", "snap_1").exit_code == 0
+    wanted = {"services": {"cache": {"keys": [{"keys": "session:*", "how": "delete"}]}}}
+    assert [each.body for each in api.sent("POST", ROUTE)] == [{"snapshotId": "snap_1", "masking": wanted}]
+    assert run(*base).exit_code == 2
+    rules.write_text("service: {}")
+    assert run(*base, "--snapshot", "snap_1").exit_code == 2
+    assert len(api.sent("POST", ROUTE)) == 1
 
 
 def test_replays_are_listed(api: ScriptedApi, run: Run) -> None:

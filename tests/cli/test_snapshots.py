@@ -226,8 +226,9 @@ def test_a_restore_in_place_asks_a_terminal_first(
     assert f"Replace the data of environment shop by that of {SNAPSHOT_ID}?" in refused.stderr
     assert len(api.sent("POST", RESTORING)) == 1
     assert run(*base, stdin="y\n").exit_code == 0
-    assert run(*base, "--yes").exit_code == 0
+    assert run(*base, "--yes", "--run-init").exit_code == 0
     assert len(api.sent("POST", RESTORING)) == 3
+    assert api.requests[-1].body == {"environmentId": ENVIRONMENT_ID, "runInit": True}
 
 
 def test_what_does_not_fit_is_told_with_all_its_faults(api: ScriptedApi, run: Run) -> None:

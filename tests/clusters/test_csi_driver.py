@@ -231,9 +231,12 @@ async def test_what_another_window_cut_goes_when_the_manifest_is_written(
     await ground.release(stored)
     eventually(lambda: len(storage.kept()) == 2, "what the lost one had cut is gone", within=60)
     await csi.check_kept(perdure, stored.volumes)
-    labelled = [
-        text(each, "metadata", "name")
-        for each in (await perdure.list(CONTENT, labels={SNAPSHOT: ground.snapshot_id})).items
-    ]
-    assert sorted(labelled) == sorted(each.content for each in stored.volumes)
+
+    async def only_what_is_named() -> bool:
+        contents = (await perdure.list(CONTENT, labels={SNAPSHOT: ground.snapshot_id})).items
+        return {text(each, "metadata", "name") for each in contents} == {
+            each.content for each in stored.volumes
+        }
+
+    await eventually_async(only_what_is_named, "nothing else stands", within=60)
     await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)

@@ -150,7 +150,7 @@ class Ground:
             scope=Scope.INDEPENDENT,
             components=stored,
         )
-        await csi_removal.release(self.cluster, self.context, manifest)
+        await csi_removal.release(self.cluster, self.context, manifest, SHORT)
 
     async def discard(self) -> None:
         """Discard all, the driver doing its part."""
@@ -422,6 +422,27 @@ async def test_a_new_environment_gets_volumes_from_what_is_kept(ground: Ground, 
     assert await target.left() == []
     await csi.check_kept(ground.cluster, target.request.volumes)
     assert len(ground.controller.storage) == 2
+
+
+async def test_a_second_attempt_leaves_what_is_lent_bound(target: Target) -> None:
+    first = asyncio.create_task(lending.provide(target.cluster, target.request, SHORT))
+    for name in target.lent:
+
+        async def there(name: str = name) -> bool:
+            return await target.admin.get(ObjectRef("VolumeSnapshot", name, target.name)) is not None
+
+        await eventually_async(there, f"{name} is asked for")
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    for name in target.lent:
+        await target.controller.lend(name)
+    await lending.provide(target.cluster, target.request, SHORT)
+    for name in target.lent:
+        content = await target.admin.get(ObjectRef(CONTENT, name))
+        snapshot = await target.admin.get(ObjectRef("VolumeSnapshot", name, target.name))
+        uid = text(content or {}, "spec", "volumeSnapshotRef", "uid")
+        assert uid == text(snapshot or {}, "metadata", "uid") != ""
 
 
 async def test_claims_are_of_the_names_that_the_controller_looks_for(target: Target) -> None:

@@ -90,11 +90,11 @@ def small(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "services": {"web": service}}
 
 
-def psql(stack: Stack, namespace: str, query: str, *, check: bool = True) -> str:
+def psql(stack: Stack, namespace: str, query: str, *, check: bool = True, workload: str = "db-0") -> str:
     """Run one statement in the environment's database and return its answer."""
     command = f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{query}"'
     return stack.kubectl(
-        "-n", namespace, "exec", "db-0", "-c", "db", "--", "sh", "-c", command, check=check
+        "-n", namespace, "exec", workload, "-c", "db", "--", "sh", "-c", command, check=check
     ).strip()
 
 

@@ -21,7 +21,15 @@ from tests.e2e.lifecycle import (
     serving,
     update,
 )
-from tests.e2e.replays import ENDED_SECONDS, done, preview, told
+from tests.e2e.replays import (
+    ENDED_SECONDS,
+    assert_told_once,
+    done,
+    elsewhere,
+    preview,
+    templates_of,
+    told,
+)
 from tests.e2e.support import CLEANED_UP, idle, uids
 from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
@@ -139,7 +147,7 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
             else:
                 reached[case] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
             if moment.new:
-                killed.handles[case] = _elsewhere(origin, name)
+                killed.handles[case] = elsewhere(origin, name)
                 continue
             killed.handles[case] = change(origin, "replay", operationId=origin.operation_id)
             if moment.undo:
@@ -157,15 +165,6 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
     return killed
 
 
-def _elsewhere(origin: Handle, name: str) -> Handle:
-    path = f"/v1/environments/{origin.environment_id}/replay"
-    answer = origin.stack.client.post(path, json={"target": "new", "name": name})
-    assert answer.status_code == 202, answer.text
-    asked = answer.json()["data"]
-    there = origin.stack.client.get(f"/v1/environments/{asked['environmentId']}").json()["data"]
-    return Handle(origin.stack, there["id"], there["namespace"], asked["id"])
-
-
 @pytest.mark.parametrize("case", MOMENTS)
 def test_killed(stack: Stack, killed: Killed, case: str) -> None:
     handle, moment = killed.handles[case], MOMENTS[case]
@@ -177,11 +176,11 @@ def test_killed(stack: Stack, killed: Killed, case: str) -> None:
         assert environment(handle)["status"] == "running"
         return
     assert operation["state"] == "succeeded", json.dumps(operation["failure"])
-    _assert_told_once(stack, operation)
+    assert_told_once(stack, operation)
     now = {service: pods_settle(handle, service) for service in SERVICES}
     [load] = stack.objects(handle.namespace, "jobs")
     assert load["status"]["succeeded"] == 1
-    templates = {service: _templates(handle, service) for service in SERVICES}
+    templates = {service: templates_of(handle, service) for service in SERVICES}
     if moment.new:
         assert {step["state"] for step in operation["steps"]} == {"succeeded"}
         assert set(templates.values()) == {1}
@@ -200,24 +199,3 @@ def test_killed(stack: Stack, killed: Killed, case: str) -> None:
     if case == "Job made anew":
         # The second attempt leaves alone what the first one made.
         assert len(stack.gate.requests(f"DELETE .*/{handle.namespace}/jobs/load")) == 1
-
-
-def _templates(handle: Handle, deployment: str) -> int:
-    """How many pod templates a Deployment has had: one ReplicaSet each."""
-    sets = handle.stack.objects(handle.namespace, "replicasets", f"app.kubernetes.io/name={deployment}")
-    return len(sets)
-
-
-def _assert_told_once(stack: Stack, operation: dict[str, Any]) -> None:
-    """The operation and each of its steps went through their states once."""
-    told: dict[str, list[str]] = {}
-    for kind, data in stack.rows(
-        "select type, data from events where operation_id = ? order by number", operation["id"]
-    ):
-        event = json.loads(data)
-        told.setdefault(event["step"] if kind == "step" else "operation", []).append(event["state"])
-    assert told.pop("operation") == ["accepted", "running", "succeeded"]
-    assert told == {
-        step["name"]: ["skipped"] if step["state"] == "skipped" else ["running", "succeeded"]
-        for step in operation["steps"]
-    }

@@ -165,6 +165,7 @@ def test_the_cluster_is_not_asked_about_a_thousand_that_are_not_stopped_or_delet
     assert handle.ended()["state"] == "succeeded"
     copy(stack, handle, range(DUE), created="-1 day", expires="+30 minutes", look="-1 minute")
     copy(stack, handle, range(DUE, 1000), created="-1 day", expires="+1 day", look="+22 hours")
+    assert stack.gate.requests(handle.namespace), "what is asked about a namespace is seen"
     before = len(stack.gate.requests(""))
     swept = sweep(stack)
     assert (swept.looked_at, swept.warned) == (DUE, DUE), "more than two pages"

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 MIB = 1 << 20
 BLOB_MIB = 192
 AHEAD = 16 * MIB
-"""What may be on its way behind the gate: buffers of sockets and of the worker."""
+"""What may be on its way behind the gate: the worker's own buffers."""
 _STREAM = r"/pods/files-0/exec"
 EXTRA = {
     "PERDURE_PAYLOAD_KEYS": f"p1:{base64.b64encode(os.urandom(32)).decode()}",
@@ -130,17 +130,31 @@ def test_bytes_of_a_held_dump_grow_stand_still_and_end_with_their_attempt(
     assert all("capture/files  files/volume-data: " in line and " of " not in line for line in lines)
 
 
-def test_a_restore_is_told_against_the_whole(stack: Stack, files: Handle) -> None:
+def replay(stack: Stack, environment_id: str, snapshot: str) -> Handle:
+    """Replay an environment in place with the data of a snapshot."""
+    path = f"/v1/environments/{environment_id}"
+    answer = stack.client.post(f"{path}/replay", json={"snapshotId": snapshot})
+    assert answer.status_code == 202, answer.text
+    namespace = stack.client.get(path).json()["data"]["namespace"]
+    return Handle(stack, environment_id, namespace, answer.json()["data"]["id"])
+
+
+@pytest.mark.parametrize("way", ["restore", "replay"])
+def test_what_is_loaded_is_told_against_the_whole(stack: Stack, files: Handle, way: str) -> None:
     snapshot = taken(files)
     [component] = shown(stack, snapshot)["components"]
     whole = component["plainBytes"]
     assert whole > BLOB_MIB * MIB
     with stack.gate.hold_streams(_STREAM, 64 * MIB) as hold:
-        restored = restore(stack, snapshot, name=new_name())
+        if way == "restore":
+            restored = restore(stack, snapshot, name=new_name())
+        else:
+            restored = replay(stack, files.environment_id, snapshot)
         hold.wait_seen(120)
         now = moved(restored, "load/files", lambda now: now.get("bytesPerSecond") == 0, "it stands still")
         assert (now["kind"], now["totalBytes"]) == ("load", whole)
-        assert 64 * MIB - AHEAD <= now["doneBytes"] <= 64 * MIB + AHEAD
+        # Sent is sent: what sockets hold of it has not reached the pod yet, and they may hold much.
+        assert 64 * MIB <= now["doneBytes"] < whole
         out, err = perdure(stack, "op", "get", restored.operation_id).communicate(timeout=60)
         [line] = [line for line in out.splitlines() if line.startswith("Data:")]
         assert f" of {whole / MIB:.0f} MiB loaded, 0 B/s" in line, (line, err)

@@ -30,6 +30,8 @@ from tests.helpers.waiting import eventually
 
 _TEMPLATE = "perdure_template"
 _START_SECONDS = 30.0
+_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 512 * 2**20
 
 
 @dataclass
@@ -115,11 +117,12 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """A migrated SQLite database of this test."""
-    file = tmp_path / "perdure.db"
-    shutil.copy(sqlite_template, file)
-    return f"sqlite:///{file}"
+def sqlite_url(sqlite_template: Path) -> Iterator[str]:
+    """A migrated SQLite database of this test, in memory where there is room: a disk is waited for."""
+    with tempfile.TemporaryDirectory(prefix="perdure-", dir=_room_in_memory()) as directory:
+        file = Path(directory) / "perdure.db"
+        shutil.copy(sqlite_template, file)
+        yield f"sqlite:///{file}"
 
 
 @pytest.fixture
@@ -173,6 +176,13 @@ def _binaries(directory: Path, *, copy: bool) -> Path:
             shutil.copytree(part, directory / "program" / part.relative_to(place.parent))
         place = directory / "program" / place.name
     return place / "pginstall" / "bin"
+
+
+def _room_in_memory() -> Path | None:
+    """Return a directory in memory, None where there is none with room enough."""
+    if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM_BYTES:
+        return _MEMORY
+    return None
 
 
 def _run(command: list[str]) -> None:

@@ -38,7 +38,15 @@ from workflows.contracts.provision import (
     VerifyEndpoints,
 )
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
-from workflows.contracts.restore import Load, Loaded, Proof, RestoreActivities
+from workflows.contracts.restore import (
+    CheckLoadable,
+    Load,
+    Loaded,
+    Proof,
+    Provide,
+    Release,
+    RestoreActivities,
+)
 from workflows.contracts.seed import SeedActivities, SeedByHttp, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.snapshot import (
     Capture,
@@ -236,16 +244,18 @@ def restore_plan(
     *,
     standing: bool,
     prove: bool = False,
+    claimed: Iterable[str] = (),
+    init: bool = False,
     **changes: object,
 ) -> OperationPlan:
     """Return the plan of a restore of the data of these services among others."""
     of = set(loaded)
     plan = change_plan(services) if standing else provision_plan(services)
-    steps = plan_restore(plan.steps, _parsed(services), of, standing=standing)
+    steps = plan_restore(plan.steps, _parsed(services), of, standing=standing, claimed=frozenset(claimed))
     return plan.model_copy(
         update={
             "steps": steps,
-            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove),
+            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove, init=init),
             "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
             **changes,
         }
@@ -257,6 +267,7 @@ def loading_replay_plan(
     loaded: Iterable[str],
     *done: str,
     attempted: Iterable[str] = (),
+    claimed: Iterable[str] = (),
     new: bool = False,
 ) -> OperationPlan:
     """Return the plan of a replay in place of a provision, since when nothing changed, from a snapshot.
@@ -264,7 +275,7 @@ def loading_replay_plan(
     With `attempted` it is another attempt: these loads were begun before, and the steps `done` are over.
     `new`: into a new environment.
     """
-    plan = restore_plan(services, loaded, standing=not new)
+    plan = restore_plan(services, loaded, standing=not new, claimed=claimed)
     again = tuple(attempted)
     uids = {each.name: each.uid for each in objects_of(services) if each.kind in _WORKLOADS}
     earlier = {
@@ -331,6 +342,8 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
     described: list[SnapshotManifest] = field(default_factory=list)
     asked: list[StreamKeysWanted | ComponentKeysWanted] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
+    kept: frozenset[str] = frozenset()
+    """Services whose volumes the storage keeps."""
 
     @activity.defn(name="snapshot.component_keys")
     async def component_keys(self, request: ComponentKeysWanted) -> ComponentKeys:
@@ -343,6 +356,9 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
         self.asked.append(request)
         component = Component(service=request.service, store=DataStore.POSTGRES, engine=Engine.EXEC_DUMP)
         stored = stored_as(component)
+        if request.service in self.kept:
+            volume = StoredVolume(volume="data", driver="csi.test", handle="handle", content="content")
+            stored = stored.model_copy(update={"engine": Engine.CSI, "parts": (), "volumes": (volume,)})
         return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts})
 
     @activity.defn(name="snapshot.expect_volumes")
@@ -710,6 +726,10 @@ class FakeCluster(
     async def discard(self, request: Discard) -> None:
         await self._call("discard", request)
 
+    @activity.defn(name="snapshot.check")
+    async def check(self, request: CheckLoadable) -> None:
+        await self._call(f"check {request.stored.component.service}", request)
+
     @activity.defn(name="snapshot.load")
     async def load(self, request: Load) -> Loaded:
         await self._call(f"load {request.service.name}", request)
@@ -728,6 +748,18 @@ class FakeCluster(
             ),
             frozen_ms={each.name: 120 for each in request.quiesced},
         )
+
+    @activity.defn(name="snapshot.provide")
+    async def provide(self, request: Provide) -> None:
+        await self._call(f"provide {request.service.name}", request)
+
+    @activity.defn(name="snapshot.settle")
+    async def settle(self, request: Provide) -> None:
+        await self._call(f"settle {request.service.name}", request)
+
+    @activity.defn(name="snapshot.release")
+    async def release(self, request: Release) -> None:
+        await self._call("release", request)
 
     @activity.defn(name="snapshot.prove")
     async def prove(self, request: Load) -> Proof:

@@ -8,6 +8,7 @@ from temporalio.client import WorkflowHandle
 
 from tests.helpers.fake_activities import (
     FakeCluster,
+    FakeSnapshotLedger,
     FakeSnapshotSweep,
     FakeVerification,
     change_plan,
@@ -118,6 +119,7 @@ class Path:
     """The services of the revision to go back to; None: those of the plan."""
     without_key_at: frozenset[str] = frozenset()
     """The activities of the ledger that find no key for what is stored."""
+    snapshots: Callable[[], FakeSnapshotLedger] = field(default=FakeSnapshotLedger)
     verification: Callable[[], FakeVerification] = field(default=FakeVerification)
     snapshot_sweep: Callable[[], FakeSnapshotSweep] = field(default=FakeSnapshotSweep)
 
@@ -411,6 +413,20 @@ PATHS = (
         lambda: loading_replay_plan(STORES, LOADED, *_HALF, attempted=("load/db", "load/files"), new=True),
         _standing(),
     ),
+    Path(
+        "replay_from_a_snapshot_that_the_storage_keeps",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, claimed=LOADED, new=True),
+        snapshots=lambda: FakeSnapshotLedger(kept=frozenset(LOADED)),
+    ),
+    Path(
+        "replay_from_a_snapshot_that_the_storage_keeps_cancelled_with_cleanup",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, claimed=LOADED, new=True),
+        lambda: FakeCluster(hanging={"settle db"}),
+        cancel_with_cleanup,
+        snapshots=lambda: FakeSnapshotLedger(kept=frozenset(LOADED)),
+    ),
     Path("seed_by_sql", SEED_ENVIRONMENT, _seed(SeedType.SQL), _running()),
     Path(
         "seed_by_sql_failed",
@@ -484,6 +500,18 @@ PATHS = (
         before=STORES,
     ),
     Path(
+        "restore_in_place_of_what_cannot_be_read",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True),
+        _standing({"check db": FailureKind.SNAPSHOT_CORRUPT}),
+    ),
+    Path(
+        "restore_in_place_checked",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True),
+        _standing(),
+    ),
+    Path(
         "restore_failed_in_a_load",
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=False),
@@ -537,6 +565,11 @@ PATHS = (
         "restore_proved",
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
+    ),
+    Path(
+        "restore_with_init",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, init=True),
     ),
     Path(
         "restore_not_what_was_captured",

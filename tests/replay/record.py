@@ -35,6 +35,7 @@ async def record() -> None:
                 path.plan(),
                 before=path.before,
                 without_key_at=path.without_key_at,
+                snapshots=path.snapshots(),
                 verification=verification,
                 snapshot_sweep=path.snapshot_sweep(),
             )

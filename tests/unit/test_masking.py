@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -329,7 +330,20 @@ INHERITS (public.base);"""
         ("a\\*", "ab", False),
         ("a.b", "axb", False),
         ("*", "", True),
+        ("a*b*a", "abbba", True),
+        ("a*b*a", "aa", False),
+        ("a**b", "ab", True),
+        ("*ab*ab", "ab-ab", True),
+        ("*ab*ab", "ab", False),
+        ("*a?*", "xa", False),
+        ("a*\\**b", "a--*--b", True),
+        ("*a*a*a*a*a*a*a*a*a*a*a*a*b", "a" * 500, False),
     ],
 )
 def test_patterns_of_keys(glob: str, key: str, matches: bool) -> None:
     assert (key_pattern(glob).fullmatch(key.encode()) is not None) is matches
+
+
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=10))
+def test_patterns_match_what_shell_patterns_match(glob: str, key: str) -> None:
+    assert (key_pattern(glob).fullmatch(key.encode()) is not None) is fnmatchcase(key, glob)

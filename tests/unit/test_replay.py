@@ -164,6 +164,8 @@ RUN, SKIP = (True, Why.SNAPSHOT), (False, Why.UNCHANGED)
 def test_a_snapshot_runs_what_depends_on_its_data_and_leaves_what_it_fills() -> None:
     decisions = decide(loading(), replayed(), LEFT, THERE)
     assert told(decisions) == {
+        "check/db": RUN,
+        "check/other": RUN,
         "stop/web": RUN,
         "stop/api": RUN,
         "service/db": SKIP,
@@ -185,6 +187,8 @@ def test_another_attempt_does_not_load_again_under_what_has_started_on_it() -> N
     done = done.model_copy(update={"done": (*done.done, "load/db"), "touched": ("load/db", "load/other")})
     left = {name: LEFT[name] for name in ("service/db", "service/api", "service/other")}
     assert told(decide(loading(), done, left, THERE)) == {
+        "check/db": SKIP,
+        "check/other": RUN,
         "stop/web": SKIP,
         "stop/api": SKIP,
         "service/db": SKIP,

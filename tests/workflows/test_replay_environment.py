@@ -9,6 +9,7 @@ from tests.helpers.fake_activities import (
     SNAPSHOT_ID,
     FakeCluster,
     FakeLedger,
+    FakeSnapshotLedger,
     change_plan,
     fails,
     loading_replay_plan,
@@ -209,12 +210,14 @@ STORED: dict[str, dict[str, object]] = {
 async def test_data_are_loaded_while_what_depends_on_them_is_stopped(temporal: WorkflowEnvironment) -> None:
     ledger, cluster = FakeLedger(loading_replay_plan(STORED, ["db"])), there(STORED)
     assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
-    assert cluster.calls[:5] == ["namespace", "stop web", "stop api", "load db", "api:started"]
-    assert set(cluster.calls[5:]) == {"api", "web"}
+    before = ["namespace", "check db", "stop web", "stop api", "load db", "api:started"]
+    assert cluster.calls[:6] == before
+    assert set(cluster.calls[6:]) == {"api", "web"}
     load = cluster.requests["load db"]
     assert isinstance(load, Load)
     assert (load.snapshot_id, load.service.name) == (SNAPSHOT_ID, "db")
     assert reasons(ledger) == {
+        "check/db": "before anything is replaced",
         "stop/web": "until the data that it depends on are loaded",
         "stop/api": "until the data that it depends on are loaded",
         "service/db": "unchanged and still there",
@@ -287,3 +290,21 @@ async def test_a_cancel_with_cleanup_says_whose_data_are_replaced(
     assert not result.cleanup.complete
     assert result.cleanup.not_undone == ("load/db: its data may be replaced, in part or whole",)
     assert {"back to api", "back to web"} <= {name.partition(":")[0] for name in cluster.calls}
+
+
+async def test_volumes_that_the_storage_keeps_are_there_before_their_service(
+    temporal: WorkflowEnvironment,
+) -> None:
+    """And not made once more by another attempt, when they were filled."""
+    kept = FakeSnapshotLedger(kept=frozenset({"db"}))
+    plan = loading_replay_plan(STORED, ["db"], claimed=["db"], new=True)
+    ledger, cluster = FakeLedger(plan, snapshots=kept), FakeCluster()
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name in ("provide db", "db", "settle db", "api:started")]
+    assert order == ["provide db", "db", "settle db", "api:started"]
+    done = ("service/db", "load/db", "service/other")
+    again = loading_replay_plan(STORED, ["db"], *done, attempted=["load/db"], claimed=["db"], new=True)
+    ledger, cluster = FakeLedger(again, snapshots=kept), there(STORED)
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    assert set(cluster.calls) == {"namespace", "api", "api:started", "web"}
+    assert ledger.states("claim/db") == ledger.states("load/db") == [StepState.SKIPPED]

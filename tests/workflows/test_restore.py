@@ -63,15 +63,54 @@ async def test_data_is_there_before_what_depends_on_it_starts(temporal: Workflow
     assert not any(name.startswith("stop ") for name in cluster.calls)
 
 
+async def test_init_runs_over_the_data_when_that_is_asked_for(temporal: WorkflowEnvironment) -> None:
+    ledger, cluster = FakeLedger(restore_plan(SHOP, ["db"], standing=False, init=True)), FakeCluster()
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name in ("db", "load db", "api", "api:started", "web")]
+    assert order[:3] == ["db", "load db", "db"]
+    assert "db" not in order[3:]
+    # The last time that it was asked for: once more, once in this operation.
+    deployed = cluster.requests["db"]
+    assert isinstance(deployed, DeployService)
+    assert deployed.init is not None
+    assert deployed.init.sql == "create table t(id int)"
+    assert deployed.init.run == f"{deployed.init.key}/{deployed.context.operation_id}"
+    [output] = [
+        change.output
+        for entry in ledger.entries
+        for change in entry.changes
+        if (change.step, change.state) == ("load/db", StepState.SUCCEEDED)
+    ]
+    assert output is not None
+    assert output["init"] is True
+
+
 async def test_in_place_what_depends_on_the_data_is_stopped_first(temporal: WorkflowEnvironment) -> None:
     ledger = FakeLedger(planned(standing=True), before=SHOP)
     cluster = FakeCluster(existing=objects_of(SHOP))
     assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
-    order = [name for name in cluster.calls if name.startswith(("stop ", "load ")) or name == "db"]
-    assert order == ["stop web", "stop api", "db", "load db"]
+    order = [name for name in cluster.calls if name.startswith(("check ", "stop ", "load ")) or name == "db"]
+    assert order == ["check db", "stop web", "stop api", "db", "load db"]
     stopped = cluster.requests["stop api"]
     assert isinstance(stopped, StopService)
     assert "stop aside" not in cluster.calls
+
+
+async def test_in_place_nothing_is_stopped_or_replaced_for_what_cannot_be_read(
+    temporal: WorkflowEnvironment,
+) -> None:
+    ledger = FakeLedger(planned(standing=True), before=SHOP)
+    cluster = FakeCluster(
+        existing=objects_of(SHOP), failing={"check db": fails(FailureKind.SNAPSHOT_CORRUPT)}
+    )
+    async with bench(temporal, ledger, cluster) as this:
+        with pytest.raises(WorkflowFailureError):
+            await (await this.start(RESTORE_ENVIRONMENT)).result()
+    assert ledger.ended is not None
+    assert ledger.ended.failure is not None
+    assert ledger.ended.failure.step == "check/db"
+    # What has nothing to do with it is looked at as ever.
+    assert set(cluster.calls) == {"namespace", "check db", "aside"}
 
 
 @pytest.mark.parametrize("standing", [True, False])

@@ -53,6 +53,8 @@ class InitScript(WireModel):
     store: DataStore | None = None
     """Which database `sql` is for."""
     job: dict[str, JsonValue] | None = None
+    run: str = ""
+    """Of `sql`: a marker of this run alone, which runs it although it has run before; empty: it runs once."""
 
 
 class Replacement(WireModel):

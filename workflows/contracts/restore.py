@@ -32,6 +32,13 @@ class Loaded(WireModel):
     plain_bytes: int
 
 
+class CheckLoadable(WireModel):
+    """See whether all that is stored of one service can be opened and read."""
+
+    snapshot_id: str
+    stored: Loadable
+
+
 class Provide(WireModel):
     """Make the claims of one service, filled from what the storage keeps."""
 
@@ -73,6 +80,11 @@ class RestoreActivities:
     @activity.defn(name="snapshot.release")
     async def release(self, request: Release) -> None:
         """Remove what lends snapshots to an environment that is given up; twice does no harm."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.check")
+    async def check(self, request: CheckLoadable) -> None:
+        """Read a stored component to its end, and nothing else; a failure when that cannot be done."""
         raise NotImplementedError
 
     @activity.defn(name="snapshot.load")

@@ -33,6 +33,8 @@ class Swept(WireModel):
     stopped: int = 0
     deleted: int = 0
     busy: int = 0
+    unreadable: int = 0
+    """Of which this version cannot read the row or the Blueprint; the log says why."""
     forgotten: int = 0
     following: SweepPosition | None = None
     """Where the next page begins; None: this was the last."""
@@ -45,6 +47,7 @@ class Swept(WireModel):
             stopped=self.stopped + other.stopped,
             deleted=self.deleted + other.deleted,
             busy=self.busy + other.busy,
+            unreadable=self.unreadable + other.unreadable,
             forgotten=self.forgotten + other.forgotten,
             following=other.following,
         )

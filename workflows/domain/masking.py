@@ -140,6 +140,8 @@ def masking_faults(
     """
     known = {each.service: each for each in components}
     faults: list[FieldError] = []
+    if not rules.services:
+        faults.append(_fault((*place, "services"), "names no service", "name one, or leave masking out"))
     for service, asked in rules.services.items():
         where: Path = (*place, "services", service)
         component = known.get(service)
@@ -383,30 +385,42 @@ _SAME: Final = "give both the same rule"
 
 
 def key_pattern(glob: str) -> re.Pattern[bytes]:
-    """What Redis's own glob means, over bytes. Raises re.error for a range that ends before it begins."""
-    out, position = b"", 0
-    data = glob.encode()
-    while position < len(data):
-        each = data[position : position + 1]
+    """What Redis's own glob means, over bytes. Raises re.error for a range that ends before it begins.
+
+    What stands between two `*` is taken where it fits first, for good: another place could not fit better,
+    and trying all of them for a dozen `*` takes longer than the universe has.
+    """
+    first, *rest = _between_stars(glob.encode())
+    if not rest:
+        return re.compile(first, re.DOTALL)
+    middle = b"".join(b"(?>.*?" + each + b")" for each in rest[:-1] if each)
+    return re.compile(first + middle + b".*" + rest[-1], re.DOTALL)
+
+
+def _between_stars(glob: bytes) -> list[bytes]:
+    """The pieces of a glob between its `*`, each as a regular expression."""
+    pieces, position = [b""], 0
+    while position < len(glob):
+        each = glob[position : position + 1]
         position += 1
-        end = data.find(b"]", position + 1) if each == b"[" else -1
+        end = glob.find(b"]", position + 1) if each == b"[" else -1
         if each == b"*":
-            out += b".*"
+            pieces.append(b"")
         elif each == b"?":
-            out += b"."
+            pieces[-1] += b"."
         elif end > 0:
-            inside = data[position:end]
+            inside = glob[position:end]
             no = inside.startswith(b"^")
             # Ranges stay ranges, all else stands for itself.
             letters = re.sub(rb"([\\\[\]&~|^])", rb"\\\1", inside[no:])
-            out += b"[" + b"^" * no + letters + b"]"
+            pieces[-1] += b"[" + b"^" * no + letters + b"]"
             position = end + 1
         else:
-            if each == b"\\" and position < len(data):
-                each = data[position : position + 1]
+            if each == b"\\" and position < len(glob):
+                each = glob[position : position + 1]
                 position += 1
-            out += re.escape(each)
-    return re.compile(out, re.DOTALL)
+            pieces[-1] += re.escape(each)
+    return pieces
 
 
 def _fault(path: Path, message: str, suggestion: str | None = None) -> FieldError:

@@ -59,6 +59,7 @@ class StepKind(StrEnum):
     SURVEY = "survey"
     CAPTURE = "capture"
     PUBLISH = "publish"
+    CHECK = "check"
     CLAIM = "claim"
     LOAD = "load"
     CANCEL_RUNNING = "cancel_running"
@@ -107,7 +108,7 @@ LOADING: Final = frozenset({OperationKind.RESTORE, OperationKind.REPLAY})
 WITH_SNAPSHOT: Final = LOADING | {OperationKind.SNAPSHOT}
 """Operations that take a snapshot or load one."""
 
-MOVES_DATA: Final = frozenset({StepKind.CAPTURE, StepKind.LOAD})
+MOVES_DATA: Final = frozenset({StepKind.CAPTURE, StepKind.CHECK, StepKind.LOAD})
 """Steps that stream a service's data."""
 
 FENCES_PER_OPERATION: Final = 2

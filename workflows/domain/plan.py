@@ -41,6 +41,11 @@ def capture_step(service_name: str) -> str:
     return f"capture/{service_name}"
 
 
+def check_step(service_name: str) -> str:
+    """Name of the step that looks whether all that is stored of a service can be read."""
+    return f"check/{service_name}"
+
+
 def claim_step(service_name: str) -> str:
     """Name of the step that makes a service's claims from what the storage keeps."""
     return f"claim/{service_name}"
@@ -198,15 +203,18 @@ def plan_restore(
     """The steps of a restore: those of a provision, with the data of the services `loaded` in between.
 
     What depends on such a service starts once its data is there. In an environment that stands (`standing`)
-    it is stopped before. Of those, the volumes of the services `claimed` are made from what the storage keeps
-    before they are there; loading them is to wait for that.
+    it is stopped before, and nothing is stopped or replaced before all that is stored has been read: what is
+    there may be all that its owner has. Of the services loaded, the volumes of those `claimed` are made from
+    what the storage keeps before they are there; loading them is to wait for that.
     """
-    stops = _stops_before(blueprint, loaded) if standing else ()
+    checks = _checks_before(provision, loaded) if standing else ()
+    stops = _stops_before(blueprint, loaded, checks) if standing else ()
+    before = [step.name for step in (*checks, *stops)]
     steps: list[PlannedStep] = []
     for step in provision:
         waits = [load_step(name) for name in sorted(loaded) if service_step(name) in step.depends_on]
         if step.service in loaded:
-            waits += [stop.name for stop in stops]
+            waits += before
         if step.service is not None and step.service in claimed:
             claim = claim_step(step.service)
             steps.append(
@@ -217,7 +225,7 @@ def plan_restore(
             waits.append(claim)
         steps.append(step.model_copy(update={"depends_on": (*step.depends_on, *waits)}))
         if step.name == NAMESPACE_STEP:
-            steps += stops
+            steps += (*checks, *stops)
         if step.service is not None and step.service in loaded:
             steps.append(
                 PlannedStep(
@@ -230,14 +238,31 @@ def plan_restore(
     return tuple(steps)
 
 
-def _stops_before(blueprint: Blueprint, loaded: Collection[str]) -> tuple[PlannedStep, ...]:
+def _checks_before(provision: Sequence[PlannedStep], loaded: Collection[str]) -> tuple[PlannedStep, ...]:
+    """A look at what is stored of each of these services."""
+    return tuple(
+        PlannedStep(
+            name=check_step(step.service),
+            kind=StepKind.CHECK,
+            service=step.service,
+            depends_on=(NAMESPACE_STEP,),
+        )
+        for step in provision
+        if step.service is not None and step.service in loaded
+    )
+
+
+def _stops_before(
+    blueprint: Blueprint, loaded: Collection[str], checks: Sequence[PlannedStep]
+) -> tuple[PlannedStep, ...]:
     """The stops of all that depends on these services, directly or not, but of none of these themselves."""
     affected = with_dependants(blueprint, loaded)
     return tuple(
         step.model_copy(
             update={
-                "depends_on": tuple(
-                    name for name in step.depends_on if name == NAMESPACE_STEP or name in stopped
+                "depends_on": (
+                    *(name for name in step.depends_on if name == NAMESPACE_STEP or name in stopped),
+                    *(check.name for check in checks),
                 )
             }
         )

@@ -8,7 +8,7 @@ from workflows.domain.failures import WireModel
 from workflows.domain.operations import Earlier, PlannedStep, StepKind
 from workflows.domain.plan import load_step, service_step
 
-_FOR_A_LOAD: Final = frozenset({StepKind.CLAIM, StepKind.STOP_SERVICE})
+_FOR_A_LOAD: Final = frozenset({StepKind.CHECK, StepKind.CLAIM, StepKind.STOP_SERVICE})
 """What comes before a load, for its sake."""
 _LOADED: Final = "loaded by an attempt before this one"
 
@@ -106,7 +106,9 @@ def _following(steps: Sequence[PlannedStep], first: Collection[str]) -> set[str]
 def _for_a_load(step: PlannedStep, loads: Collection[str], fed: Collection[str]) -> Decision:
     """Decide over what is done only so that data can be loaded. `fed`: the steps behind those loads."""
     service = step.service or ""
-    if step.kind is StepKind.CLAIM:
+    if step.kind is StepKind.CHECK:
+        run, text = load_step(service) in loads, "before anything is replaced"
+    elif step.kind is StepKind.CLAIM:
         run, text = load_step(service) in loads, "its volumes are made from the snapshot"
     else:
         run, text = service_step(service) in fed, "until the data that it depends on are loaded"

@@ -7,6 +7,7 @@ and in the body it is put into the document's strings before that is written as 
 from __future__ import annotations
 
 import json
+import math
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -36,6 +37,8 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _TARGET: Final = re.compile(r"/[\x21\x22\x24-\x7e]*")
 """A path with its query: printable ASCII from the root on, without a fragment."""
+_MOST_BITS: Final = 4_096
+"""Of a whole number: one of many thousand digits takes its time to be written, or is refused."""
 _PORT_NAME: Final = re.compile(r"[a-z0-9-]{1,15}")
 _OURS: Final = frozenset(
     {
@@ -124,7 +127,9 @@ def request_faults(
             faults.append(_fault((*place, field), "cannot contain a NUL character"))
     if not _is_port(request.port):
         faults.append(_fault((*place, "port"), "is the number or the name of a port"))
-    if len(_written(request)) > LONGEST_BODY:
+    unwritable = [*_unwritable(request.body, (*place, "body"))]
+    faults += [_fault(where, "is a number that JSON cannot hold") for where in unwritable]
+    if not unwritable and len(_written(request)) > LONGEST_BODY:
         which = "body" if request.text is None else "text"
         faults.append(_fault((*place, which), f"is longer than {LONGEST_BODY} bytes"))
     if any(not 200 <= status <= 499 for status in request.expect):
@@ -334,6 +339,22 @@ def _texts(value: JsonValue, place: Path) -> Iterator[tuple[Path, str]]:
             yield from _texts(item, (*place, index))
     elif isinstance(value, str):
         yield place, value
+
+
+def _unwritable(value: JsonValue, place: Path) -> Iterator[Path]:
+    """Where numbers stand that are read (`1e400`, YAML's `.nan`) and cannot be written again."""
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _unwritable(child, (*place, key[:100]))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unwritable(item, (*place, index))
+    elif not (math.isfinite(value) if isinstance(value, float) else _is_short(value)):
+        yield place
+
+
+def _is_short(value: JsonValue) -> bool:
+    return not isinstance(value, int) or value.bit_length() <= _MOST_BITS
 
 
 def _holds_nul(value: JsonValue) -> bool:

@@ -100,6 +100,10 @@ def redis_parts() -> tuple[Part, ...]:
     )
 
 
+KEPT_AS_FILES: Final = frozenset({DataStore.FILES, DataStore.MONGODB})
+"""Stores that are taken and brought back as the files that they are, below the processes that use them."""
+
+
 def file_parts(service: Service) -> tuple[Part, ...]:
     """The parts of a service that keeps files: each volume of it that lasts."""
     return tuple(
@@ -233,13 +237,22 @@ port=16379
 dir="$(mktemp -d)"
 source=
 auth="$(redis-cli config get masterauth | tail -n 1)"
+# A replica of a server that is gone refuses every write: no end of this script leaves one, and the next takes
+# back what an attempt left that nothing could end in good order.
+release() {
+  if redis-cli info replication | tr -d '\r' | grep -qx "master_port:$port"; then
+    redis-cli replicaof no one >/dev/null
+  fi
+}
 finish() {
+  release || true
   if [ -n "$source" ]; then kill "$source" 2>/dev/null || true; wait "$source" || true; fi
   redis-cli config set masterauth "$auth" >/dev/null || true
   rm -rf "$dir"
 }
 trap finish EXIT
 trap 'exit 143' TERM
+release
 cat >"$dir/dump.rdb"
 redis-server --port "$port" --bind 127.0.0.1 --dir "$dir" --dbfilename dump.rdb --save '' --appendonly no \
   --repl-diskless-sync-delay 0 --daemonize no >"$dir/log" 2>&1 &
@@ -255,7 +268,7 @@ until redis-cli info replication | grep -q '^master_link_status:up'; do
   kill -0 "$source"
   sleep 0.2
 done
-[ "$(redis-cli replicaof no one)" = OK ]
+release
 """
 
 # GNU tar says 1 when a file changed while it was read, which is what a live copy is; others say it of faults.

@@ -150,6 +150,8 @@ class SnapshotRun(WireModel):
     """Loading only: what is hidden on the way."""
     prove: bool = False
     """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
+    init: bool = False
+    """Loading only: the init of a service whose data were loaded is run over them, whether it ever ran."""
 
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:

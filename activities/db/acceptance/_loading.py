@@ -102,6 +102,16 @@ async def load_in_place(
     await snapshots.add_run(session, environment.organization_id, accepted.operation.id, run)
 
 
+def init_faults(blueprint: Blueprint, components: Iterable[str], *, init: bool) -> list[FieldError]:
+    """Return why init cannot be run over the data of these services."""
+    names = set(components)
+    if not init or any(running_as(each).init for each in blueprint.services if each.name in names):
+        return []
+    listed = ", ".join(sorted(names)) or "none"
+    message = f"no service whose data are loaded ({listed}) has an init"
+    return [FieldError(path=("runInit",), message=message, suggestion="leave it out")]
+
+
 def rule_faults(manifest: SnapshotManifest, masking: MaskingRules | None) -> tuple[FieldError, ...]:
     """Return what can be seen to be wrong with the rules before the data are looked at."""
     if masking is None:

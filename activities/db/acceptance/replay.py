@@ -27,7 +27,7 @@ from activities.db.acceptance._shared import (
 from activities.db.acceptance.clone import blueprint_for_clone
 from activities.db.acceptance.create import Site, create_environment
 from activities.db.acceptance.snapshot import kept_values
-from activities.db.errors import AlreadyDeleted, NotFound, NotReplayable, ReplayInvalid
+from activities.db.errors import AlreadyDeleted, NotFound, NotReplayable, Protected, ReplayInvalid
 from activities.db.inserts import Asked
 from activities.db.records import (
     Actor,
@@ -40,6 +40,7 @@ from activities.db.replays import replay_basis
 from activities.db.repositories import environments, secrets, snapshots
 from activities.db.repositories._rows import locked_environment, locked_organization
 from activities.db.repositories.revisions import current_blueprint
+from activities.db.restored import lacks_data
 from activities.db.tables import Environment, Operation, Revision
 from activities.db.transitions import step_rows
 from activities.secrets import MasterKeys
@@ -141,7 +142,8 @@ async def replay_environment(
 
     Which of them are skipped is decided as it begins, by what is in the cluster then. Raises NotFound,
     AlreadyDeleted, Deleting, Busy, NotApplicable while it is stopped, NotReplayable for an operation that has
-    no such graph, SnapshotNotReady, or ReplayInvalid for a step that is not in it and data that do not fit.
+    no such graph or data that came in part, Protected, SnapshotNotReady, or ReplayInvalid for a step that is
+    not in it and data that do not fit.
     """
     environment = await changeable(session, actor, environment_id)
     graph = await _graph(session, environment, wish, keys)
@@ -232,6 +234,12 @@ async def _graph(
     faults: list[FieldError] = []
     loads: frozenset[str] = frozenset()
     run = wish.run()
+    if run is not None and environment.protected:
+        raise Protected(environment.id, environment.name)
+    if run is None and lacks_data(environment):
+        raise NotReplayable(
+            "its data were loaded in part: retry what loads them, or replay it with a snapshot (`snapshotId`)"
+        )
     if run is not None:
         _, manifest = await snapshots.usable_snapshot(session, environment.organization_id, run.snapshot_id)
         overrides = await environments.overrides(session, environment.organization_id, environment.id)

@@ -8,6 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.acceptance._loading import (
     Loading,
     create_loaded,
+    init_faults,
     load_in_place,
     loaded_of,
     misfits,
@@ -24,7 +25,7 @@ from activities.db.acceptance._shared import (
 from activities.db.acceptance.clone import CloneSource, written_out
 from activities.db.acceptance.create import Site
 from activities.db.acceptance.snapshot import kept_values
-from activities.db.errors import SnapshotUnfit
+from activities.db.errors import Protected, SnapshotUnfit
 from activities.db.inserts import Asked
 from activities.db.records import Actor
 from activities.db.repositories import environments, secrets, snapshots
@@ -49,7 +50,7 @@ class AsNew:
 
     `storage_classes`: by the class in the snapshot, the one to use; "" is a volume that names none. `prove`:
     what was loaded has to be what was captured. `ttl_minutes`: after which it goes by itself; None: as the
-    Blueprint says.
+    Blueprint says. `init`: that of services with data is run over these.
     """
 
     name: str
@@ -57,6 +58,7 @@ class AsNew:
     prove: bool = False
     ttl_minutes: int | None = None
     masking: MaskingRules | None = None
+    init: bool = False
 
 
 async def restore_in_place(
@@ -67,13 +69,17 @@ async def restore_in_place(
     *,
     keys: MasterKeys,
     masking: MaskingRules | None = None,
+    init: bool = False,
 ) -> Accepted:
     """Accept that a snapshot's data replaces that of an environment which stands. Its Blueprint stays.
 
-    Raises NotFound, SnapshotNotReady, AlreadyDeleted, Deleting, Busy, NotApplicable, or SnapshotUnfit, which
-    lists each service that the data does not fit.
+    `init`: that of the services whose data are loaded is run over them, whether it ever ran.
+    Raises NotFound, SnapshotNotReady, AlreadyDeleted, Deleting, Busy, NotApplicable, Protected, or
+    SnapshotUnfit, which lists each service that the data does not fit.
     """
     environment = await changeable(session, actor, environment_id)
+    if environment.protected:
+        raise Protected(environment.id, environment.name)
     snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
     refuse_phases(
         environment,
@@ -86,6 +92,7 @@ async def restore_in_place(
     faults = [
         *misfits(blueprint, before.replicas, loads.values(), standing=True),
         *rule_faults(manifest, masking),
+        *init_faults(blueprint, loads, init=init),
     ]
     if faults:
         raise SnapshotUnfit(tuple(faults))
@@ -97,9 +104,9 @@ async def restore_in_place(
         environment,
         Asked(OperationKind.RESTORE, change=change_from(environment, before)),
         plan_restore(provision, blueprint, loads, standing=True),
-        audit=("environment.restore", {"snapshot": snapshot.id}),
+        audit=("environment.restore", {"snapshot": snapshot.id, "init": init}),
     )
-    run = SnapshotRun(snapshot_id=snapshot.id, masking=masking)
+    run = SnapshotRun(snapshot_id=snapshot.id, masking=masking, init=init)
     await load_in_place(session, environment, accepted, before, loads, run)
     return accepted
 
@@ -125,7 +132,7 @@ async def restore_as_new(
         Loading(
             components=loaded_of(manifest),
             values=values,
-            run=SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove, masking=wish.masking),
+            run=SnapshotRun(snapshot_id=snapshot.id, prove=wish.prove, masking=wish.masking, init=wish.init),
         ),
         keys=keys,
         asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
@@ -136,7 +143,11 @@ async def restore_as_new(
 def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
     """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
     kept = Blueprint.model_validate(manifest.blueprint)
-    faults = [*_class_faults(kept, wish.storage_classes), *rule_faults(manifest, wish.masking)]
+    faults = [
+        *_class_faults(kept, wish.storage_classes),
+        *rule_faults(manifest, wish.masking),
+        *init_faults(kept, loaded_of(manifest), init=wish.init),
+    ]
     # Those that are named already are not to be found again in what is made of them.
     classes = {} if faults else wish.storage_classes
     replicas = manifest.overrides.replicas
