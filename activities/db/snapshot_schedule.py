@@ -63,7 +63,7 @@ async def take_due(
         # What one row holds is nobody else's matter: the other policies have their turn.
         _log.exception("an environment cannot be read, and is not taken a snapshot of: %s", environment_id)
         unreadable = "skipped: its Blueprint cannot be read by this version"
-        await snapshot_policies.note(session, environment_id, next_at=following, result=unreadable)
+        await snapshot_policies.note(session, environment_id, now=now, next_at=following, result=unreadable)
         return None
     await snapshot_policies.note(
         session, environment_id, now=now, next_at=following, result=taken.snapshot.id, at=record.next_at
