@@ -48,7 +48,7 @@ from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_SCHEDULE
-from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE
+from workflows.contracts.sweep_snapshots import FREE_STORAGE_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.contracts.verify import VERIFY_SNAPSHOT, VerificationInput
 from workflows.domain.operations import OperationKind
@@ -75,7 +75,7 @@ WORKFLOWS: Final[Mapping[OperationKind, str]] = {
 }
 """Which workflow runs an operation of each kind."""
 
-SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE)
+SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE, FREE_STORAGE_SCHEDULE)
 """Those that an installation has."""
 
 _UNAVAILABLE: Final = frozenset(
@@ -294,6 +294,10 @@ class TemporalServer(WorkflowStarter, Protocol):
         """Start a verification's workflow; one that was started already is success. Raises TemporalError."""
         ...
 
+    async def ended_at(self, workflow_id: str) -> datetime | None:
+        """Return when a workflow ended; None: it runs, or is not known (any more). Raises TemporalError."""
+        ...
+
     async def transfers(self, workflow_id: str) -> Sequence[TransferReading]:
         """Return how far the attempts are that move a workflow's data right now. Raises TemporalError."""
         ...
@@ -412,6 +416,18 @@ class TemporalStarter:
         except RuntimeError as error:
             raise TemporalUnavailable("Temporal cannot be reached") from error
         return QueueState(name, len(identities), sum(waiting) if waiting else None)
+
+    async def ended_at(self, workflow_id: str) -> datetime | None:
+        """Return when a workflow ended; None: it runs, or is not known (any more). Raises TemporalError."""
+        try:
+            described = await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise _translate(error) from error
+        except RuntimeError as error:
+            raise TemporalUnavailable("Temporal cannot be reached") from error
+        return described.close_time
 
     async def transfers(self, workflow_id: str) -> Sequence[TransferReading]:
         """Read the last heartbeats of a workflow's activities; none when there is no such workflow.

@@ -27,11 +27,11 @@ from activities.db.migrate import alembic_config, applied_revision, known_revisi
 from activities.db.records import OPERATOR, Actor
 from activities.db.recovery import EVENTS_AHEAD, FENCES_AHEAD
 from activities.db.repositories.audit import add_entry
+from activities.db.repositories.installation import Restored, note_restore
 from activities.db.repositories.secrets import wrapped_keys
 from activities.db.tables import (
     Environment,
     IdempotencyRecord,
-    Installation,
     Operation,
     Organization,
     Orphan,
@@ -195,7 +195,7 @@ async def _go_on_from_here(session: AsyncSession, head: Head, rows: dict[str, in
     await session.exec(delete(Orphan))
     # Answers that were promised for a time long over by now.
     await session.exec(delete(IdempotencyRecord).where(col(IdempotencyRecord.expires_at) < now))
-    await session.exec(update(Installation).values(restored_at=now, restored_to=head.taken_at))
+    await note_restore(session, Restored(now, head.taken_at))
     for organization_id in (await session.exec(select(Organization.id))).all():
         operator = Actor(organization_id, OPERATOR, None, Role.OWNER)
         data = {"takenAt": head.taken_at.isoformat()}

@@ -32,6 +32,9 @@ class SnapshotPolicy(ApiModel):
     next_at: datetime | None = None
     last_at: datetime | None = None
     last_result: str = ""
+    last_result_at: datetime | None = None
+    last_snapshot_id: str | None = None
+    last_snapshot_state: str | None = None
 
 
 class Snapshot(ApiModel):

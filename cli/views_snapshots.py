@@ -76,7 +76,11 @@ def snapshot(found: Snapshot) -> list[str]:
 def policy(found: SnapshotPolicy) -> list[str]:
     """Return a policy as lines."""
     expires = "never" if found.expires_in_days is None else f"{found.expires_in_days} days"
-    last = None if found.last_at is None else f"{age(found.last_at)} ago: {found.last_result}"
+    when = "" if found.last_result_at is None else f"{age(found.last_result_at)} ago: "
+    snapshot = None
+    if found.last_snapshot_id is not None:
+        planned = "" if found.last_at is None else f", of {age(found.last_at)} ago"
+        snapshot = f"{found.last_snapshot_id}: {found.last_snapshot_state or 'unknown'}{planned}"
     return pairs(
         [
             ("Every", duration(found.every_minutes * 60)),
@@ -85,7 +89,8 @@ def policy(found: SnapshotPolicy) -> list[str]:
             ("Floor", found.consistency_floor),
             ("Verified to level", None if found.verify_level is None else str(found.verify_level)),
             ("Next", "paused" if found.next_at is None else _left(found.next_at)),
-            ("Last", last if last is not None else found.last_result or None),
+            ("Last", f"{when}{found.last_result}" if found.last_result else None),
+            ("Last snapshot", snapshot),
         ]
     )
 

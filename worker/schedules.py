@@ -21,7 +21,12 @@ from temporalio.client import (
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS, RECONCILE_SCHEDULE
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS, SWEEP_SCHEDULE
-from workflows.contracts.sweep_snapshots import SNAPSHOT_SWEEP_SCHEDULE, SWEEP_SNAPSHOTS
+from workflows.contracts.sweep_snapshots import (
+    FREE_STORAGE,
+    FREE_STORAGE_SCHEDULE,
+    SNAPSHOT_SWEEP_SCHEDULE,
+    SWEEP_SNAPSHOTS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,14 @@ def declared(reconcile_every: timedelta, sweep_every: timedelta) -> Sequence[Dec
             schedule_id=SNAPSHOT_SWEEP_SCHEDULE,
             workflow=SWEEP_SNAPSHOTS,
             every=sweep_every,
-            note="Deletes snapshots whose time is over; removes what the object store has of no use",
+            note="Takes and verifies snapshots as policies ask; deletes those whose time is over; removes "
+            "what the object store has of no use; ends verifications that were lost",
+        ),
+        Declared(
+            schedule_id=FREE_STORAGE_SCHEDULE,
+            workflow=FREE_STORAGE,
+            every=sweep_every,
+            note="Has clusters remove what their storage keeps of snapshots of no use",
         ),
     )
 

@@ -42,6 +42,9 @@ SWEEP_STEP: Final = timedelta(minutes=10)
 STORE_SWEEP_TOTAL: Final = timedelta(minutes=30)
 """All attempts at a look through the object store: when it is away, the next sweep tries again."""
 
+FREE_STORAGE_BUDGET: Final = timedelta(minutes=5)
+"""After this long a cluster is asked to remove no further snapshot this time: others wait for the next."""
+
 SHORT_STEP_TOTAL: Final = timedelta(minutes=10)
 """All attempts at such a step: a cluster may be away for that long."""
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from workflows.delete import DeleteEnvironment
+from workflows.free_storage import FreeStorage
 from workflows.provision import ProvisionEnvironment
 from workflows.reconcile import ReconcileOperations
 from workflows.replay import ReplayEnvironment
@@ -33,5 +34,6 @@ WORKFLOWS: Final[tuple[type, ...]] = (
     ReconcileOperations,
     SweepEnvironments,
     SweepSnapshots,
+    FreeStorage,
     VerifySnapshot,
 )

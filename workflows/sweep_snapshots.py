@@ -28,6 +28,8 @@ from workflows.contracts.sweep_snapshots import (
 
 NOTES_STANDING: Final = "notes-standing"
 """Patch: a cluster that has not removed all is written down. Sweeps that began before it did not."""
+STORAGE_BY_ITSELF: Final = "storage-by-itself"
+"""Patch: storages of clusters are freed by FreeStorage. Sweeps that began before it did so first."""
 
 
 @workflow.defn(name=SWEEP_SNAPSHOTS, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -37,7 +39,8 @@ class SweepSnapshots:
     @workflow.run
     async def run(self) -> SnapshotsSwept:
         """Run once and say what was done."""
-        await self._free_storage()
+        if not workflow.patched(STORAGE_BY_ITSELF):
+            await self._free_storage()
         done = SnapshotsSwept()
         for step, summary in (
             (SnapshotSweepActivities.take_due, "snapshots that policies ask for"),
@@ -61,7 +64,8 @@ class SweepSnapshots:
             )
             workflow.set_current_details(
                 f"{done.taken} snapshots to be taken, {done.expired} expired, "
-                f"{done.removed} removed from the store, {done.orphans} orphans removed."
+                f"{done.removed} removed from the store, {done.orphans} orphans removed"
+                + (f", {done.withheld} left alone: see `perdure doctor`." if done.withheld else ".")
             )
         return done
 

@@ -47,19 +47,25 @@ async def take_due(
             taken = await snapshot_environment(session, actor, environment_id, wish, keys=keys)
     except Busy as busy:
         await snapshot_policies.note(
-            session, environment_id, next_at=min(now + BUSY_AGAIN, following), result=f"skipped: {busy}"
+            session,
+            environment_id,
+            now=now,
+            next_at=min(now + BUSY_AGAIN, following),
+            result=f"skipped: {busy}",
         )
         return None
     except DomainError as refused:
-        await snapshot_policies.note(session, environment_id, next_at=following, result=f"skipped: {refused}")
+        await snapshot_policies.note(
+            session, environment_id, now=now, next_at=following, result=f"skipped: {refused}"
+        )
         return None
     except ValueError:
         # What one row holds is nobody else's matter: the other policies have their turn.
         _log.exception("an environment cannot be read, and is not taken a snapshot of: %s", environment_id)
         unreadable = "skipped: its Blueprint cannot be read by this version"
-        await snapshot_policies.note(session, environment_id, next_at=following, result=unreadable)
+        await snapshot_policies.note(session, environment_id, now=now, next_at=following, result=unreadable)
         return None
     await snapshot_policies.note(
-        session, environment_id, next_at=following, result=taken.snapshot.id, at=record.next_at
+        session, environment_id, now=now, next_at=following, result=taken.snapshot.id, at=record.next_at
     )
     return taken.accepted

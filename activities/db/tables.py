@@ -86,6 +86,10 @@ class Installation(Table, table=True):
     restored_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     restored_to: datetime | None = Field(default=None, sa_type=UtcDateTime)
     """When the backup was taken that this database was last restored from, and when that was done."""
+    unknown_since: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    """The earliest `restored_to` there has been: snapshots made since may be good, and not known here."""
+    store_note: str = ""
+    """What the last look through the object store left alone, and why; empty: nothing."""
 
 
 class Orphan(Table, table=True):
@@ -444,7 +448,7 @@ class Snapshot(Table, table=True):
     `secrets`: the environment's own values by name, base64 of what the organisation's data key encrypted,
     with the id of that key. The operation that takes it may be forgotten earlier than it. `at_storage`: a
     cluster's storage may have something of it; `standing`: what that had not removed when it was last asked
-    to. `removed_at`: when nothing was left of it, there and in the store.
+    to, `standing_at`. `removed_at`: when nothing was left of it, there and in the store.
     """
 
     __tablename__ = "snapshots"
@@ -477,13 +481,15 @@ class Snapshot(Table, table=True):
     verified_level: int | None = None
     at_storage: bool = False
     standing: str = ""
+    standing_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     removed_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class SnapshotPolicy(Table, table=True):
     """When an environment is taken a snapshot of by itself: `workflows.domain.snapshot_policy`.
 
-    `next_at` NULL: it is paused. `last_result`: what came of the last time, in words.
+    `next_at` NULL: it is paused. `last_result`: what came of the last time, in words, and `result_at`: when.
+    `last_at`: the planned time of the last snapshot that it brought about, `last_snapshot_id`.
     """
 
     __tablename__ = "snapshot_policies"
@@ -494,6 +500,8 @@ class SnapshotPolicy(Table, table=True):
     next_at: datetime | None = Field(default=None, sa_type=UtcDateTime, index=True)
     last_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
     last_result: str = ""
+    result_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+    last_snapshot_id: str | None = None
     updated_by: str
     updated_at: datetime = Field(sa_type=UtcDateTime)
 

@@ -20,6 +20,7 @@ from activities.snapshots import csi, csi_removal
 from activities.snapshots._transfer import store_failures
 from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.meter import Meter
+from activities.snapshots.ownership import sign
 from activities.snapshots.part_streams import Source, Transfer, begun
 from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
@@ -259,6 +260,8 @@ class ClusterSnapshot(SnapshotActivities):
                 if there[of] != part.stored_bytes:
                     message = f"{there[of]} bytes of {of} are in the store, {part.stored_bytes} were written."
                     fail(failure(FailureKind.SNAPSHOT_CORRUPT, message))
+            # What has no streams has not been signed yet.
+            await sign(self.objects, request.context, manifest.snapshot_id)
             key = manifest_key(manifest.organization_id, manifest.snapshot_id)
             await self.objects.put_json(key, manifest.model_dump(mode="json"))
             if manifest.volumes or any(each.instead_of for each in manifest.components):

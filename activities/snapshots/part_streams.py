@@ -16,6 +16,7 @@ from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, observed, observer_of
 from activities.snapshots.frames import ComponentKey
 from activities.snapshots.meter import Meter
+from activities.snapshots.ownership import sign
 from activities.storage.objects import ObjectStore
 from clusters.gateway import Cluster
 from workflows.contracts.snapshot import Capture
@@ -68,6 +69,7 @@ class Transfer:
         key = ComponentKey(
             base64.b64decode(self.opener.open(request.key.key)), base64.b64decode(request.key.body)
         ).stream_key()
+        await sign(self.objects, request.context, request.snapshot_id)
         prefix = snapshot_prefix(request.context.organization_id, request.snapshot_id)
         observer = observer_of(source.store, part.key)
         archive = await seal_into(

@@ -2,9 +2,11 @@
 
 import contextlib
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import zip_longest
 from typing import Final
 
 from temporalio import activity
@@ -13,17 +15,20 @@ from activities._state import start_accepted
 from activities._step import alive
 from activities.db.engine import Database
 from activities.db.errors import DomainError
-from activities.db.ids import made_at
 from activities.db.planning import context_of
-from activities.db.records import SWEEPER, Actor
+from activities.db.records import SWEEPER, Actor, EnvironmentRecord
 from activities.db.repositories import snapshot_policies, snapshots, verifications
 from activities.db.repositories import snapshot_retention as retention
 from activities.db.repositories.environments import get_environment
+from activities.db.repositories.installation import note_store
 from activities.db.repositories.snapshot_retention import Unproved
+from activities.db.repositories.snapshots import LeftBehind
+from activities.db.repositories.verifications import VerificationRecord
 from activities.db.snapshot_schedule import take_due
 from activities.db.tables import Role
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
+from activities.snapshots.janitor import survey
 from activities.storage.objects import ObjectStore
 from activities.temporal import TemporalServer, VerificationStart
 from workflows.contracts.snapshot import Discard
@@ -34,15 +39,22 @@ from workflows.contracts.sweep_snapshots import (
     SnapshotSweepActivities,
     Standing,
 )
-from workflows.domain.snapshot_manifest import SNAPSHOTS, snapshot_prefix
+from workflows.contracts.verify import VerificationResult
+from workflows.domain.snapshot_manifest import snapshot_prefix
+from workflows.domain.verification import Check, VerificationState, verification_workflow_id
 
-ORPHAN_AGE: Final = timedelta(hours=1)
-"""Younger ones are left alone: somebody may be about to write their row."""
 LISTED_EVERY_SECONDS: Final = 3_600.0
 """How often a process lists all of the store; orphans are rare, and of that age before they go."""
 START_GRACE: Final = timedelta(seconds=30)
 """A younger verification is being started by whoever accepted it."""
+LOST_GRACE: Final = timedelta(seconds=30)
+"""A running verification whose workflow has ended gets this long for its own last write."""
 _BATCH: Final = 100
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+_LOST: Final = (
+    "The workflow of this verification ended without saying what it found (terminated, or it failed "
+    "unexpectedly). It says nothing about the snapshot: ask again."
+)
 
 
 @dataclass(slots=True)
@@ -108,20 +120,48 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     async def start_verifications(self) -> SnapshotsSwept:
         """See `SnapshotSweepActivities`. One that runs is found running."""
         started = 0
-        async with alive():
+        async with alive() as life:
             async with self.database.reading() as session:
-                unproved = await retention.unproved(session)
+                unproved = await retention.unproved(session, utc_now())
             for wanted in unproved:
                 await self._ask(wanted)
-            async with self.database.reading() as session:
-                lost = await verifications.unfinished(session, utc_now() - START_GRACE)
-                of = {each.id: await snapshots.environment_of(session, each.snapshot_id) for each in lost}
-            for each in lost:
-                await self.server.verify(
-                    VerificationStart(each.id, each.snapshot_id, each.organization_id, of[each.id])
-                )
-                started += 1
+            after, more = "", True
+            while more:
+                async with self.database.reading() as session:
+                    running = await verifications.unfinished(
+                        session, utc_now() - START_GRACE, after=after, limit=_BATCH
+                    )
+                    of = {
+                        each.id: await snapshots.environment_of(session, each.snapshot_id) for each in running
+                    }
+                more = len(running) == _BATCH
+                for each in running:
+                    after = life.progress = each.id
+                    if await self._lost(each):
+                        continue
+                    await self.server.verify(
+                        VerificationStart(each.id, each.snapshot_id, each.organization_id, of[each.id])
+                    )
+                    started += 1
         return SnapshotsSwept(started=started)
+
+    async def _lost(self, verification: VerificationRecord) -> bool:
+        """End a verification whose workflow has ended without saying so; nobody else ever would.
+
+        Not started anew: the same id is never run twice, and asking again is what a person or policy does.
+        """
+        workflow_id = verification_workflow_id(verification.snapshot_id, verification.id)
+        ended = await self.server.ended_at(workflow_id)
+        if ended is None:
+            return False
+        if utc_now() - ended >= LOST_GRACE:
+            check = Check(level=verification.level, subject="verification", ok=False, message=_LOST)
+            result = VerificationResult(
+                verification_id=verification.id, state=VerificationState.ABORTED, checks=(check,)
+            )
+            async with self.database.transaction() as session:
+                await verifications.finish(session, result, utc_now())
+        return True
 
     @activity.defn(name="snapshots.remove")
     async def remove(self) -> SnapshotsSwept:
@@ -145,26 +185,24 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     @activity.defn(name="snapshots.at_storage")
     async def at_storage(self) -> KeptByStorage:
         """See `SnapshotSweepActivities`."""
-        found: list[AtStorage] = []
-        after = ""
-        async with alive():
-            while len(found) < _BATCH:
+        kept: list[LeftBehind] = []
+        after, more = "", True
+        async with alive() as life:
+            while more:
                 async with self.database.reading() as session:
                     left = await snapshots.left_behind(session, limit=_BATCH, after=after)
-                    for each in left:
-                        after = each.snapshot_id
-                        if not each.at_storage:
-                            continue
-                        environment = await get_environment(
-                            session, each.organization_id, each.environment_id
-                        )
-                        # What is removed has no fence; the deletion of what is in a namespace needs none.
-                        context = context_of(environment, "", revision=environment.revision, fence=0)
-                        discard = Discard(context=context, snapshot_id=each.snapshot_id)
-                        found.append(AtStorage(cluster=environment.cluster, discard=discard))
-                if len(left) < _BATCH:
-                    break
-        return KeptByStorage(snapshots=tuple(found))
+                more = len(left) == _BATCH
+                kept += [each for each in left if each.at_storage]
+                after = life.progress = left[-1].snapshot_id if left else after
+            async with self.database.reading() as session:
+                found = [
+                    _at_storage(
+                        await get_environment(session, each.organization_id, each.environment_id), each
+                    )
+                    for each in kept
+                ]
+        asked = {each.snapshot_id: each.standing_at for each in kept}
+        return KeptByStorage(snapshots=in_turn(found, asked, limit=_BATCH))
 
     @activity.defn(name="snapshots.forget_volumes")
     async def forget_volumes(self, snapshot_id: str) -> None:
@@ -176,7 +214,7 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
     async def note_standing(self, standing: Standing) -> None:
         """See `SnapshotSweepActivities`."""
         async with self.database.transaction() as session:
-            await snapshots.note_standing(session, standing.snapshot_id, standing.message)
+            await snapshots.note_standing(session, standing.snapshot_id, standing.message, utc_now())
 
     @activity.defn(name="snapshots.remove_orphans")
     async def remove_orphans(self) -> SnapshotsSwept:
@@ -186,21 +224,41 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
         """
         if not self.listing.due:
             return SnapshotsSwept()
-        orphans = 0
-        old = datetime.now(UTC) - ORPHAN_AGE
         async with alive() as life:
-            for organization_id in await self.objects.names_below(SNAPSHOTS):
-                life.progress = organization_id
-                names = await self.objects.names_below(f"{SNAPSHOTS}/{organization_id}")
-                made = {name: made_at(name) for name in names}
-                aged = [name for name, at in made.items() if at is not None and at < old]
-                for start in range(0, len(aged), _BATCH):
-                    batch = aged[start : start + _BATCH]
-                    async with self.database.reading() as session:
-                        of_use = await snapshots.known(session, batch)
-                    for name in batch:
-                        if name not in of_use:
-                            await self.objects.delete_below(snapshot_prefix(organization_id, name))
-                            orphans += 1
+            found = await survey(self.database, self.objects, datetime.now(UTC))
+            async with self.database.transaction() as session:
+                await note_store(session, found.note)
+            if found.note:
+                activity.logger.warning("%s", found.note)
+            for each in found.removable:
+                life.progress = each.snapshot_id
+                await self.objects.delete_below(snapshot_prefix(each.organization_id, each.snapshot_id))
         self.listing.ended = time.monotonic()
-        return SnapshotsSwept(orphans=orphans)
+        return SnapshotsSwept(
+            orphans=len(found.removable),
+            withheld=found.withheld,
+            foreign=found.foreign,
+        )
+
+
+def _at_storage(environment: EnvironmentRecord, left: LeftBehind) -> AtStorage:
+    # What is removed has no fence; the deletion of what is in a namespace needs none.
+    context = context_of(environment, "", revision=environment.revision, fence=0)
+    discard = Discard(context=context, snapshot_id=left.snapshot_id)
+    return AtStorage(cluster=environment.cluster, discard=discard)
+
+
+def in_turn(
+    found: Sequence[AtStorage], asked: Mapping[str, datetime | None], *, limit: int
+) -> tuple[AtStorage, ...]:
+    """Return so many, as many of each cluster, and of each those first that were asked for the longest ago.
+
+    `asked`: when, by snapshot; None: never.
+    """
+    waiting: dict[str, list[AtStorage]] = {}
+    for each in sorted(
+        found, key=lambda each: (asked[each.discard.snapshot_id] or _NEVER, each.discard.snapshot_id)
+    ):
+        waiting.setdefault(each.cluster, []).append(each)
+    rounds = zip_longest(*(waiting[cluster] for cluster in sorted(waiting)))
+    return tuple(each for turn in rounds for each in turn if each is not None)[:limit]

@@ -38,6 +38,7 @@ async def check_all(state: AppState, role: Role) -> ChecksOut:
             for name in sorted(state.settings.all_clusters)
         ),
         ("object-store", _OBJECTS, partial(stores.objects, state)),
+        ("object-store/snapshots", _DATABASE, partial(stores.snapshots, state)),
     ]
     found = await asyncio.gather(*(_part(*part) for part in parts))
     return ChecksOut(

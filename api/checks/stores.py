@@ -15,6 +15,7 @@ from sqlalchemy import func
 from sqlmodel import select
 
 from activities.db.migrate import applied_revision, newest_revision
+from activities.db.repositories.installation import store_note
 from activities.db.repositories.secrets import wrapped_keys
 from activities.secrets import MasterKeys, SecretsError, WrappedKey
 from api.checks.schemas import CheckOut, fail, ok, warn
@@ -104,6 +105,24 @@ async def objects(state: AppState) -> list[CheckOut]:
             await state.objects.get_json("doctor/nothing")
         return [ok(name, "the bucket answers")]
     return await asyncio.to_thread(_directory, name, directory)
+
+
+async def snapshots(state: AppState) -> list[CheckOut]:
+    """Whether the sweep of snapshots leaves something in the object store that it cannot place."""
+    async with state.database.reading() as session:
+        note = await store_note(session)
+    name = "object-store/snapshots"
+    if not note:
+        return [ok(name, "the database knows all of this installation")]
+    return [
+        warn(
+            name,
+            note,
+            "See whether this database is the right one, and whether the backup it was restored from was the "
+            "newest. What you are sure of you may delete by hand: snapshots/ORGANISATION/SNAPSHOT "
+            "(docs/snapshots.md).",
+        )
+    ]
 
 
 def _directory(name: str, directory: Path) -> list[CheckOut]:

@@ -52,6 +52,9 @@ def _shaped(record: PolicyRecord) -> SnapshotPolicyOut:
         next_at=record.next_at,
         last_at=record.last_at,
         last_result=record.last_result,
+        last_result_at=record.result_at,
+        last_snapshot_id=record.last_snapshot_id,
+        last_snapshot_state=record.last_snapshot_state,
         updated_by=record.updated_by,
         updated_at=record.updated_at,
     )

@@ -57,8 +57,15 @@ class SnapshotPolicyOut(ApiModel):
     verify_level: VerifyLevel | None = None
     paused: bool
     next_at: datetime | None = Field(default=None, description="Absent: it is paused")
-    last_at: datetime | None = None
     last_result: str = Field(description="The snapshot's id, or `skipped: ` and why")
+    last_result_at: datetime | None = Field(default=None, description="When `lastResult` came about")
+    last_at: datetime | None = Field(
+        default=None, description="The planned time of the last snapshot that it brought about"
+    )
+    last_snapshot_id: str | None = Field(default=None, description="That snapshot")
+    last_snapshot_state: SnapshotState | None = Field(
+        default=None, description="What has become of it: accepted is not taken"
+    )
     updated_by: str
     updated_at: datetime
 

@@ -16,11 +16,13 @@ from activities.db.tables import Revision
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
-from tests.helpers.tenants import KEYS, Tenant, make_tenant, operation_of, shop
+from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, operation_of, shop
+from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import OperationState
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.snapshot_policy import SnapshotPolicy
-from workflows.domain.verification import VerifyLevel
+from workflows.domain.verification import VerificationState, VerifyLevel
 
 DB = stored("db", DataStore.POSTGRES, "shop")
 HOURLY = SnapshotPolicy(every_minutes=60, keep_last=2, verify_level=VerifyLevel.READABLE)
@@ -73,8 +75,24 @@ async def test_a_busy_environment_is_asked_again_and_one_that_rests_at_its_time(
     told = await policy_of(database, tenant, environment_id)
     assert told.next_at == first + timedelta(minutes=1)
     assert told.last_result.startswith("skipped: the environment is busy with snapshot")
+    assert (told.result_at, told.last_at, told.last_snapshot_id) == (first, None, None)
     await publish(database, busy.accepted.operation.id, DB)
-    assert await due(database, environment_id, first + timedelta(minutes=1)) is not None
+    again = first + timedelta(minutes=1)
+    accepted = await due(database, environment_id, again)
+    assert accepted is not None
+    told = await policy_of(database, tenant, environment_id)
+    assert (told.result_at, told.last_at, told.last_snapshot_id) == (again, again, told.last_result)
+    assert told.last_snapshot_state is SnapshotState.CREATING
+    taken = told.last_snapshot_id
+    # Another skip tells its own time, and the snapshot what became of it.
+    later = first + timedelta(hours=2)
+    assert await due(database, environment_id, later) is None
+    await begin(database, accepted.operation.id)
+    await finish(database, accepted.operation.id, OperationState.FAILED)
+    told = await policy_of(database, tenant, environment_id)
+    assert (told.result_at, told.last_at, told.last_snapshot_id) == (later, again, taken)
+    assert told.last_result.startswith("skipped: ")
+    assert told.last_snapshot_state is SnapshotState.FAILED
 
 
 async def test_one_that_cannot_be_read_is_said_and_passed_over(database: Database) -> None:
@@ -152,7 +170,7 @@ async def test_the_newest_scheduled_one_is_to_be_verified_once(database: Databas
     async def unproved(level: VerifyLevel | None = VerifyLevel.READABLE) -> list[tuple[str, VerifyLevel]]:
         await put(database, tenant, environment_id, HOURLY.model_copy(update={"verify_level": level}))
         async with database.reading() as session:
-            found = await snapshot_retention.unproved(session)
+            found = await snapshot_retention.unproved(session, utc_now())
         assert {each.organization_id for each in found} <= {tenant.id}
         return [(each.snapshot_id, each.level) for each in found]
 
@@ -166,3 +184,81 @@ async def test_the_newest_scheduled_one_is_to_be_verified_once(database: Databas
         await verifications.ask(session, tenant.actor, newest, VerifyLevel.READABLE)
     assert await unproved() == []
     assert await unproved(VerifyLevel.RESTORED) == [(newest, VerifyLevel.RESTORED)]
+
+
+async def _verify(
+    database: Database, tenant: Tenant, snapshot_id: str, state: VerificationState, at: datetime | None = None
+) -> None:
+    async with database.transaction() as session:
+        asked = await verifications.ask(session, tenant.actor, snapshot_id, VerifyLevel.READABLE)
+        result = VerificationResult(verification_id=asked.id, state=state, checks=())
+        await verifications.finish(session, result, at or utc_now())
+
+
+async def test_an_unproved_snapshot_does_not_replace_the_last_proved_one(
+    database: Database,
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    first, second, third, fourth = [await _scheduled(database, tenant, environment_id) for _ in range(4)]
+    for each in (first, second):
+        await _verify(database, tenant, each, VerificationState.PASSED)
+    await _verify(database, tenant, third, VerificationState.FAILED)
+
+    async def keep(level: VerifyLevel | None) -> list[SnapshotState]:
+        policy = SnapshotPolicy(every_minutes=60, keep_last=1, verify_level=level)
+        await put(database, tenant, environment_id, policy)
+        async with database.transaction() as session:
+            await snapshot_retention.expire_surplus(session, limit=10)
+        return [(await snapshot_of(database, tenant, each)).state for each in (first, second, third, fourth)]
+
+    a, d = SnapshotState.AVAILABLE, SnapshotState.DELETING
+    assert await keep(VerifyLevel.READABLE) == [d, a, d, a]
+    await _verify(database, tenant, fourth, VerificationState.PASSED)
+    assert await keep(VerifyLevel.READABLE) == [d, d, d, a]
+
+
+async def test_without_a_wish_for_proofs_they_go_by_age(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    first, second = [await _scheduled(database, tenant, environment_id) for _ in range(2)]
+    await _verify(database, tenant, first, VerificationState.PASSED)
+    await put(database, tenant, environment_id, SnapshotPolicy(every_minutes=60, keep_last=1))
+    async with database.transaction() as session:
+        assert await snapshot_retention.expire_surplus(session, limit=10) == 1
+    assert (await snapshot_of(database, tenant, first)).state is SnapshotState.DELETING
+    assert (await snapshot_of(database, tenant, second)).state is SnapshotState.AVAILABLE
+
+
+async def test_an_aborted_verification_is_asked_for_again_later_each_time(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    await put(database, tenant, environment_id)
+    snapshot = await _scheduled(database, tenant, environment_id)
+    now = utc_now()
+
+    async def wanted(after: timedelta) -> bool:
+        async with database.reading() as session:
+            return bool(await snapshot_retention.unproved(session, now + after))
+
+    for minutes in (10, 20, 40):
+        await _verify(database, tenant, snapshot, VerificationState.ABORTED, now)
+        assert not await wanted(timedelta(minutes=minutes - 1))
+        assert await wanted(timedelta(minutes=minutes))
+    for _ in range(snapshot_retention.ASKED_AT_MOST - 4):
+        await _verify(database, tenant, snapshot, VerificationState.ABORTED, now)
+    assert not await wanted(timedelta(hours=23))
+    assert await wanted(timedelta(days=1))
+    await _verify(database, tenant, snapshot, VerificationState.ABORTED, now)
+    assert not await wanted(timedelta(days=30)), "not for ever"
+
+
+async def test_a_failed_verification_has_told_what_the_snapshot_is(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    await put(database, tenant, environment_id)
+    snapshot = await _scheduled(database, tenant, environment_id)
+    await _verify(database, tenant, snapshot, VerificationState.ABORTED)
+    await _verify(database, tenant, snapshot, VerificationState.FAILED)
+    async with database.reading() as session:
+        assert await snapshot_retention.unproved(session, utc_now() + timedelta(days=2)) == ()

@@ -5,6 +5,7 @@ import pytest
 from activities.db.engine import Database
 from activities.db.errors import SnapshotUnfit
 from activities.db.repositories import operations, snapshots
+from activities.db.types import utc_now
 from tests.helpers.changes import running
 from tests.helpers.snapshots import restore_in, restore_new, snapshot_of, stored, take, taken
 from tests.helpers.tenants import Tenant, begin, finish, make_tenant
@@ -78,7 +79,7 @@ async def test_what_a_snapshot_that_failed_left_at_the_storage_is_not_forgotten(
     async with database.transaction() as session:
         [left] = await snapshots.left_behind(session, limit=10)
         assert (left.snapshot_id, left.at_storage) == (snapshot, True)
-        await snapshots.note_standing(session, snapshot, "VolumeSnapshotContent/a stands.")
+        await snapshots.note_standing(session, snapshot, "VolumeSnapshotContent/a stands.", utc_now())
     assert (await snapshot_of(database, tenant, snapshot)).standing == "VolumeSnapshotContent/a stands."
     async with database.transaction() as session:
         await snapshots.forget_volumes(session, snapshot)

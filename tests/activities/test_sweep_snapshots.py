@@ -1,5 +1,6 @@
 """Retention of snapshots, on both databases and a directory; and how a verification ends in its row."""
 
+import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,16 +14,23 @@ from activities.db.acceptance import SnapshotWish
 from activities.db.engine import Database
 from activities.db.errors import SnapshotBusy
 from activities.db.repositories import audit, snapshot_policies, snapshots, verifications
-from activities.snapshots.sweep import LISTED_EVERY_SECONDS, ORPHAN_AGE, ControlSnapshotSweep
+from activities.db.repositories.installation import Restored, installation_id, note_restore, store_note
+from activities.db.tables import Snapshot
+from activities.snapshots.janitor import ORPHAN_AGE
+from activities.snapshots.ownership import sign
+from activities.snapshots.sweep import LISTED_EVERY_SECONDS, LOST_GRACE, ControlSnapshotSweep, in_turn
 from activities.storage.objects import ObjectStore, StoreUnavailable
 from activities.temporal import TemporalServer, VerificationStart
 from tests.helpers.changes import running
+from tests.helpers.contexts import CONTEXT
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
 from tests.helpers.statements import statements_of
 from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, shop
-from workflows.contracts.sweep_snapshots import SnapshotsSwept
+from workflows.contracts.snapshot import Discard
+from workflows.contracts.sweep_snapshots import AtStorage, SnapshotsSwept
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.environment import EnvironmentContext
 from workflows.domain.operations import OperationState
 from workflows.domain.snapshot_manifest import SnapshotState, snapshot_prefix
 from workflows.domain.snapshot_policy import SnapshotPolicy
@@ -37,6 +45,11 @@ class Starts:
     """Stands in for Temporal."""
 
     verified: list[VerificationStart] = field(default_factory=list)
+    ended: dict[str, datetime] = field(default_factory=dict)
+    """By workflow id."""
+
+    async def ended_at(self, workflow_id: str) -> datetime | None:
+        return self.ended.get(workflow_id)
 
     async def verify(self, verification: VerificationStart) -> None:
         self.verified.append(verification)
@@ -73,8 +86,14 @@ class Place:
     async def state(self, snapshot_id: str) -> SnapshotState:
         return (await snapshot_of(self.database, self.tenant, snapshot_id)).state
 
-    async def put(self, snapshot_id: str) -> None:
-        """Store something of a snapshot."""
+    async def put(self, snapshot_id: str, installation: str | None = None) -> None:
+        """Store something of a snapshot: of this installation, another one, or ("") nobody."""
+        if installation is None:
+            async with self.database.transaction() as session:
+                installation = await installation_id(session)
+        if installation:
+            signed = context_of_tenant(self.tenant.id, installation)
+            await sign(self.objects, signed, snapshot_id)
         await self.objects.put_bytes(f"{snapshot_prefix(self.tenant.id, snapshot_id)}/db/all/1/0", b"data")
 
     async def there(self) -> set[str]:
@@ -90,6 +109,42 @@ class Place:
         result = VerificationResult(verification_id=verification_id, state=state, checks=(check,))
         async with self.database.transaction() as session:
             return (await verifications.finish(session, result, at)).state
+
+    async def known(self, count: int, age: timedelta = timedelta(days=9)) -> list[str]:
+        """Snapshots of that age that are of use, in the database and in the store."""
+        found = [made(age) for _ in range(count)]
+        async with self.database.transaction() as session:
+            session.add_all(
+                Snapshot(
+                    id=each,
+                    organization_id=self.tenant.id,
+                    environment_id=self.environment_id,
+                    environment_name="shop",
+                    operation_id=f"op_of_{each}",
+                    state=SnapshotState.AVAILABLE,
+                    created_by=self.tenant.actor.principal_id,
+                    created_at=datetime.now(UTC) - age,
+                )
+                for each in found
+            )
+        for each in found:
+            await self.put(each)
+        return found
+
+    async def note(self) -> str:
+        """What the last look through the store left alone."""
+        async with self.database.reading() as session:
+            return await store_note(session)
+
+
+def made(age: timedelta) -> str:
+    """The id of a snapshot of that age."""
+    return f"snap_{ULID.from_datetime(datetime.now(UTC) - age)}"
+
+
+def context_of_tenant(organization_id: str, installation: str) -> EnvironmentContext:
+    """The context of some environment."""
+    return CONTEXT.model_copy(update={"organization_id": organization_id, "installation_id": installation})
 
 
 @pytest.fixture
@@ -141,22 +196,94 @@ async def test_what_a_failed_snapshot_left_is_removed_and_its_row_stays(place: P
 
 
 async def test_orphans_go_when_they_are_old_enough(place: Place) -> None:
-    def made(age: timedelta) -> str:
-        return f"snap_{ULID.from_datetime(datetime.now(UTC) - age)}"
-
-    known = await taken(place.database, place.tenant, place.environment_id, DB)
+    known = await place.known(9)
     old, young = made(ORPHAN_AGE + timedelta(minutes=1)), made(ORPHAN_AGE - timedelta(minutes=1))
-    for each in (known, old, young, "not-an-id"):
+    for each in (old, young, "not-an-id"):
         await place.put(each)
     assert await place.do("remove_orphans") == SnapshotsSwept(orphans=1)
-    assert await place.there() == {known, young, "not-an-id"}
+    assert await place.there() == {*known, young, "not-an-id"}
+
+
+async def test_what_this_installation_has_not_stored_is_never_an_orphan(place: Place) -> None:
+    """Two installations on one store, or a new database; and what was stored before we signed."""
+    known = await place.known(9)
+    others, unsigned, ours = (made(2 * ORPHAN_AGE) for _ in range(3))
+    await place.put(others, installation=str(uuid.uuid4()))
+    await place.put(unsigned, installation="")
+    await place.put(ours)
+    assert await place.do("remove_orphans") == SnapshotsSwept(orphans=1, foreign=2)
+    assert await place.there() == {*known, others, unsigned}
+    assert await place.note() == ""
+
+
+async def test_when_many_look_orphaned_none_goes_and_it_is_told(place: Place) -> None:
+    known = await place.known(8)
+    orphan = made(2 * ORPHAN_AGE)
+    await place.put(orphan)
+    late = await place.known(1, age=2 * ORPHAN_AGE)
+    async with place.database.transaction() as session:
+        for each in late:
+            (await session.get_one(Snapshot, each)).state = SnapshotState.FAILED
+    # What a row says that it is of no use goes all the same.
+    assert await place.do("remove_orphans") == SnapshotsSwept(orphans=2), "one of ten is no more than a tenth"
+    assert await place.there() == {*known}
+    await place.put(orphan)
+    assert await place.do("remove_orphans") == SnapshotsSwept(withheld=1)
+    assert await place.there() == {*known, orphan}
+    assert await place.note() == (
+        "1 of 9 snapshots of this installation in the object store are not in the database, more than 10%: "
+        f"none of them is removed ({orphan})"
+    )
+    await place.objects.delete_below(snapshot_prefix(place.tenant.id, orphan))
+    assert await place.do("remove_orphans") == SnapshotsSwept()
+    assert await place.note() == ""
+
+
+async def test_what_was_made_since_a_backup_that_was_restored_is_kept(place: Place) -> None:
+    now = datetime.now(UTC)
+    known = await place.known(9)
+    before, since = made(timedelta(days=9)), made(timedelta(days=1))
+    for each in (before, since):
+        await place.put(each)
+    async with place.database.transaction() as session:
+        await note_restore(session, Restored(now, now - timedelta(days=2)))
+        # And once more, from a backup that was taken after that: what was unknown stays so.
+        await note_restore(session, Restored(now, now - timedelta(hours=3)))
+    assert await place.do("remove_orphans") == SnapshotsSwept(orphans=1, withheld=1)
+    assert await place.there() == {*known, since}
+    assert await place.note() == (
+        f"1 were made since the backup that the database was restored from, and are kept ({since})"
+    )
+
+
+async def test_what_was_being_taken_when_the_backup_was_made_is_kept(place: Place) -> None:
+    """It may have become available after the backup: the reconciler ends it as failed for all that."""
+    accepted = await take(place.database, place.tenant, place.environment_id)
+    await begin(place.database, accepted.accepted.operation.id)
+    lost = accepted.snapshot.id
+    await place.put(lost)
+    async with place.database.transaction() as session:
+        now = datetime.now(UTC)
+        await note_restore(session, Restored(now, now))
+    await finish(place.database, accepted.accepted.operation.id, OperationState.FAILED)
+    assert await place.do("remove") == SnapshotsSwept()
+    assert await place.there() == {lost}
+    # One that fails after that is like any other.
+    after = await take(place.database, place.tenant, place.environment_id)
+    await begin(place.database, after.accepted.operation.id)
+    await place.put(after.snapshot.id)
+    await finish(place.database, after.accepted.operation.id, OperationState.FAILED)
+    assert await place.do("remove") == SnapshotsSwept(removed=1)
+    assert await place.there() == {lost}
 
 
 async def test_all_of_the_store_is_listed_once_an_hour_in_each_process(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await place.known(9)
+
     async def orphan() -> None:
-        await place.put(f"snap_{ULID.from_datetime(datetime.now(UTC) - 2 * ORPHAN_AGE)}")
+        await place.put(made(2 * ORPHAN_AGE))
 
     async def away(prefix: str) -> tuple[str, ...]:
         raise StoreUnavailable("the store is away")
@@ -190,7 +317,7 @@ async def test_policies_of_which_nothing_is_due_cost_the_same_however_many_there
         async with place.database.transaction() as session:
             await snapshot_policies.put(session, place.tenant.actor, environment_id, policy)
             later = datetime.now(UTC) + timedelta(hours=1)
-            await snapshot_policies.note(session, environment_id, next_at=later, result="")
+            await snapshot_policies.note(session, environment_id, now=later, next_at=later, result="")
 
     async def cost() -> int:
         with statements_of(place.database) as seen:
@@ -218,6 +345,37 @@ async def test_a_start_that_was_lost_is_made_once_it_is_old_enough(
     ]
     await place.end(verification, VerificationState.PASSED, datetime.now(UTC))
     assert await place.do("start_verifications") == SnapshotsSwept()
+
+
+async def test_one_whose_workflow_ended_without_a_word_is_aborted_and_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.snapshots.sweep.START_GRACE", timedelta(seconds=-1))
+    snapshot = await taken(place.database, place.tenant, place.environment_id, DB)
+    verification = await place.ask(snapshot)
+    # It may still be writing its end.
+    place.starts.ended[f"verify/{snapshot}/{verification}"] = datetime.now(UTC)
+    assert await place.do("start_verifications") == SnapshotsSwept()
+    place.starts.ended[f"verify/{snapshot}/{verification}"] = datetime.now(UTC) - LOST_GRACE
+    assert await place.do("start_verifications") == SnapshotsSwept()
+    assert place.starts.verified == []
+    async with place.database.reading() as session:
+        found = await verifications.get_verification(session, place.tenant.id, snapshot, verification)
+    assert found.state is VerificationState.ABORTED
+    assert found.finished_at is not None
+    assert "ended without saying what it found" in found.checks[0].message
+    # The snapshot can be verified, deleted and expire again.
+    await place.ask(snapshot)
+
+
+async def test_more_verifications_than_one_page_are_all_looked_at(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.snapshots.sweep.START_GRACE", timedelta(seconds=-1))
+    monkeypatch.setattr("activities.snapshots.sweep._BATCH", 2)
+    asked = [await place.ask(each) for each in await place.known(5)]
+    assert await place.do("start_verifications") == SnapshotsSwept(started=5)
+    assert {each.verification_id for each in place.starts.verified} == set(asked)
 
 
 async def test_the_last_that_passed_and_the_highest_level_stay(place: Place) -> None:
@@ -256,3 +414,20 @@ async def test_the_first_end_holds(place: Place) -> None:
         kept = await verifications.get_verification(session, place.tenant.id, snapshot, verification)
         assert await snapshots.environment_of(session, snapshot) == place.environment_id
     assert [check.ok for check in kept.checks] == [False]
+
+
+def test_every_cluster_has_its_turn_and_in_each_what_waited_longest() -> None:
+    def kept(cluster: str, snapshot_id: str) -> AtStorage:
+        return AtStorage(cluster=cluster, discard=Discard(context=CONTEXT, snapshot_id=snapshot_id))
+
+    now = datetime.now(UTC)
+    found = [kept("gone", f"snap_{number:03}") for number in range(200)] + [kept("well", "snap_900")]
+    asked: dict[str, datetime | None] = {each.discard.snapshot_id: None for each in found}
+    asked["snap_000"] = now
+    asked["snap_001"] = now - timedelta(minutes=1)
+    turn = [each.discard.snapshot_id for each in in_turn(found, asked, limit=100)]
+    assert len(turn) == 100
+    assert turn[:3] == ["snap_002", "snap_900", "snap_003"]
+    assert not {"snap_000", "snap_001"} & set(turn)
+    everything = [each.discard.snapshot_id for each in in_turn(found, asked, limit=300)]
+    assert everything[-2:] == ["snap_001", "snap_000"]

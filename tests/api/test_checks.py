@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlmodel import text
 
+from activities.db.repositories.installation import installation_id, note_store
 from activities.db.repositories.secrets import data_key
 from activities.db.tables import Role
 from activities.secrets import MasterKeys
@@ -55,6 +56,7 @@ async def test_all_well(api: Api, tenant: Tenant) -> None:
         "temporal/schedule/reconcile-operations",
         "temporal/schedule/sweep-environments",
         "temporal/schedule/sweep-snapshots",
+        "temporal/schedule/free-storage",
         "temporal/queue/perdure",
         "temporal/queue/perdure-cluster-local",
         "cluster/local",
@@ -64,6 +66,7 @@ async def test_all_well(api: Api, tenant: Tenant) -> None:
         "cluster/local/fencing",
         "cluster/local/metrics",
         "object-store",
+        "object-store/snapshots",
     ]
     data = (await api.client.get("/v1/status/checks")).json()["data"]
     assert data["role"] == "owner"
@@ -237,6 +240,15 @@ async def test_room_of_the_object_store(
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(100, 100 - free, free))
     assert (await checks_of(api))["object-store"]["status"] == status
+
+
+async def test_snapshots_in_the_store_that_the_database_cannot_place(api: Api, tenant: Tenant) -> None:
+    async with api.database.transaction() as session:
+        await installation_id(session)
+        await note_store(session, "3 of 9 snapshots look orphaned")
+    found = (await checks_of(api))["object-store/snapshots"]
+    assert (found["status"], found["message"]) == ("warn", "3 of 9 snapshots look orphaned")
+    assert found["remedy"]
 
 
 async def test_a_bucket(api: Api, tenant: Tenant) -> None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -90,6 +91,9 @@ class PlayedWorkflows:
 
     async def verify(self, verification: VerificationStart) -> None:
         return
+
+    async def ended_at(self, workflow_id: str) -> datetime | None:
+        return None
 
     async def transfers(self, workflow_id: str) -> tuple[TransferReading, ...]:
         return ()

@@ -36,7 +36,7 @@ from workflows.contracts.seed import SEED_ENVIRONMENT
 from workflows.contracts.snapshot import SNAPSHOT_ENVIRONMENT
 from workflows.contracts.stop import STOP_ENVIRONMENT
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
-from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS
+from workflows.contracts.sweep_snapshots import FREE_STORAGE, SWEEP_SNAPSHOTS
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.contracts.verify import VERIFY_SNAPSHOT
 from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
@@ -648,6 +648,27 @@ PATHS = (
         delete_plan,
         lambda: FakeCluster(failing={"discard": fails(FailureKind.TIMEOUT)}),
         snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a",)),
+    ),
+    Path("sweep_snapshots_without_storage", SWEEP_SNAPSHOTS, delete_plan),
+    Path(
+        "free_storage",
+        FREE_STORAGE,
+        delete_plan,
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a", "snap_b")),
+    ),
+    Path(
+        "free_storage_refused",
+        FREE_STORAGE,
+        delete_plan,
+        lambda: FakeCluster(failing={"discard": fails(FailureKind.FORBIDDEN)}),
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a", "snap_b")),
+    ),
+    Path(
+        "free_storage_of_a_cluster_that_is_away",
+        FREE_STORAGE,
+        delete_plan,
+        lambda: FakeCluster(failing={"discard": fails(FailureKind.TIMEOUT)}),
+        snapshot_sweep=lambda: FakeSnapshotSweep(kept=("snap_a", "snap_b")),
     ),
     Path("delete_succeeded", DELETE_ENVIRONMENT, delete_plan),
     Path(

@@ -30,7 +30,7 @@ from workflows.contracts.operation import OperationInput
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS
 from workflows.contracts.search_attributes import ALL
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS
-from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS
+from workflows.contracts.sweep_snapshots import FREE_STORAGE, SWEEP_SNAPSHOTS
 from workflows.contracts.verify import VERIFY_SNAPSHOT, VerificationInput
 from workflows.domain.failures import WireModel
 
@@ -83,7 +83,7 @@ class Bench:
 
 
 def _input(workflow: str) -> list[WireModel]:
-    if workflow in (RECONCILE_OPERATIONS, SWEEP_ENVIRONMENTS, SWEEP_SNAPSHOTS):
+    if workflow in (RECONCILE_OPERATIONS, SWEEP_ENVIRONMENTS, SWEEP_SNAPSHOTS, FREE_STORAGE):
         return []
     if workflow == VERIFY_SNAPSHOT:
         return [VerificationInput(verification_id=VERIFICATION_ID)]

@@ -1,4 +1,4 @@
-"""SweepSnapshots: what its activities are asked, and what they answer."""
+"""SweepSnapshots and FreeStorage: what their activities are asked, and what they answer."""
 
 from typing import Final
 
@@ -9,6 +9,10 @@ from workflows.domain.failures import WireModel
 
 SWEEP_SNAPSHOTS: Final = "SweepSnapshots"
 SNAPSHOT_SWEEP_SCHEDULE: Final = "sweep-snapshots"
+"""Id of the schedule that starts it."""
+
+FREE_STORAGE: Final = "FreeStorage"
+FREE_STORAGE_SCHEDULE: Final = "free-storage"
 """Id of the schedule that starts it."""
 
 
@@ -23,6 +27,10 @@ class SnapshotsSwept(WireModel):
     """Verifications whose workflow was started, or had been already."""
     orphans: int = 0
     """Of which the database knows nothing, or that they are of no use."""
+    withheld: int = 0
+    """Of this installation, and unknown to its database, and left alone: `perdure doctor` says why."""
+    foreign: int = 0
+    """Of other installations, or of nobody that is known."""
 
     def plus(self, other: "SnapshotsSwept") -> "SnapshotsSwept":
         """Return the sums."""
@@ -32,6 +40,8 @@ class SnapshotsSwept(WireModel):
             removed=self.removed + other.removed,
             orphans=self.orphans + other.orphans,
             started=self.started + other.started,
+            withheld=self.withheld + other.withheld,
+            foreign=self.foreign + other.foreign,
         )
 
 
@@ -43,9 +53,17 @@ class AtStorage(WireModel):
 
 
 class KeptByStorage(WireModel):
-    """Some of them; the next sweep finds the rest."""
+    """Some of them, of each cluster those first that were not asked for or the longest ago."""
 
     snapshots: tuple[AtStorage, ...] = ()
+
+
+class StorageFreed(WireModel):
+    """What FreeStorage did, in numbers of snapshots."""
+
+    asked: int = 0
+    """Those that were found; not all may have been come to."""
+    freed: int = 0
 
 
 class Standing(WireModel):

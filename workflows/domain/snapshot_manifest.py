@@ -159,6 +159,16 @@ def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:
     return f"{SNAPSHOTS}/{organization_id}/{snapshot_id}"
 
 
+def owner_key(organization_id: str, snapshot_id: str) -> str:
+    """Where it is written which installation stores a snapshot, first of all: `owner_document`."""
+    return f"{snapshot_prefix(organization_id, snapshot_id)}/installation.json"
+
+
+def owner_document(installation_id: str) -> dict[str, JsonValue]:
+    """What is written there."""
+    return {"installation": installation_id}
+
+
 def manifest_key(organization_id: str, snapshot_id: str) -> str:
     """Where the store's copy of the manifest lies."""
     return f"{snapshot_prefix(organization_id, snapshot_id)}/manifest.json"

@@ -28,6 +28,46 @@ async def last_restore(session: AsyncSession) -> Restored | None:
     return Restored(row.restored_at, row.restored_to)
 
 
+async def note_restore(session: AsyncSession, restored: Restored) -> None:
+    """Note that this database was restored; what was unknown after an earlier restore stays so."""
+    for row in await session.exec(select(Installation)):
+        row.restored_at, row.restored_to = restored.at, restored.to
+        row.unknown_since = min(restored.to, row.unknown_since or restored.to)
+        row.store_note = ""
+    await session.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What this database may take for its own in an object store.
+
+    Snapshots that were made since `unknown_since` may be good ones that it does not know; None: it knows all.
+    """
+
+    installation_id: str
+    unknown_since: datetime | None
+
+
+async def claim(session: AsyncSession) -> Claim:
+    """Return what this database may take for its own. Needs a writing transaction."""
+    identifier = await installation_id(session)
+    row = (await session.exec(select(Installation))).one()
+    return Claim(identifier, row.unknown_since)
+
+
+async def store_note(session: AsyncSession) -> str:
+    """Return what the last look through the object store left alone, and why; empty: nothing."""
+    row = (await session.exec(select(Installation))).one_or_none()
+    return "" if row is None else row.store_note
+
+
+async def note_store(session: AsyncSession, note: str) -> None:
+    """Note what a look through the object store left alone."""
+    for row in await session.exec(select(Installation)):
+        row.store_note = note
+    await session.flush()
+
+
 async def installation_id(session: AsyncSession) -> str:
     """Return the installation's UUID; made at the first call, for good. Needs a writing transaction."""
     known = (await session.exec(select(Installation))).one_or_none()

@@ -11,9 +11,10 @@ from activities.db.errors import AlreadyDeleted, NotFound
 from activities.db.records import Actor
 from activities.db.repositories._rows import FRESH, locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.tables import Environment
+from activities.db.tables import Environment, Snapshot
 from activities.db.tables import SnapshotPolicy as Row
 from activities.db.types import utc_now
+from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.snapshot_policy import SnapshotPolicy, next_time
 
 PAGE: Final = 200
@@ -21,7 +22,11 @@ PAGE: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """A policy of an environment; `next_at` None: it is paused."""
+    """A policy of an environment; `next_at` None: it is paused.
+
+    `result_at` is when `last_result` came about. `last_at`: the planned time of the last snapshot that it
+    brought about, which is `last_snapshot_id`; `last_snapshot_state`: what has become of that.
+    """
 
     environment_id: str
     organization_id: str
@@ -29,6 +34,9 @@ class PolicyRecord:
     next_at: datetime | None
     last_at: datetime | None
     last_result: str
+    result_at: datetime | None
+    last_snapshot_id: str | None
+    last_snapshot_state: SnapshotState | None
     updated_by: str
     updated_at: datetime
 
@@ -64,7 +72,7 @@ async def put(
         row.next_at = next_time(row.last_at, policy.every_minutes, now)
     await add_entry(session, actor, "environment.snapshot_policy", environment_id, {**row.policy})
     await session.flush()
-    return _record(row)
+    return await _whole(session, row)
 
 
 async def get(session: AsyncSession, organization_id: str, environment_id: str) -> PolicyRecord:
@@ -72,7 +80,7 @@ async def get(session: AsyncSession, organization_id: str, environment_id: str) 
     row = await session.get(Row, environment_id)
     if row is None or row.organization_id != organization_id:
         raise NotFound("snapshot policy", environment_id)
-    return _record(row)
+    return await _whole(session, row)
 
 
 async def remove(session: AsyncSession, actor: Actor, environment_id: str) -> None:
@@ -106,17 +114,32 @@ async def take_up(session: AsyncSession, environment_id: str, now: datetime) -> 
 
 
 async def note(
-    session: AsyncSession, environment_id: str, *, next_at: datetime, result: str, at: datetime | None = None
+    session: AsyncSession,
+    environment_id: str,
+    *,
+    now: datetime,
+    next_at: datetime,
+    result: str,
+    at: datetime | None = None,
 ) -> None:
-    """Note what came of a policy's time, and when it is due again; `at`: when it brought about a snapshot."""
+    """Note what came of a policy's time, and when it is due again.
+
+    `at`: the planned time of the snapshot that it brought about, which is the result then.
+    """
     row = await session.get_one(Row, environment_id)
-    row.next_at, row.last_result = next_at, result
+    row.next_at, row.last_result, row.result_at = next_at, result, now
     if at is not None:
-        row.last_at = at
+        row.last_at, row.last_snapshot_id = at, result
     await session.flush()
 
 
-def _record(row: Row) -> PolicyRecord:
+async def _whole(session: AsyncSession, row: Row) -> PolicyRecord:
+    """Return a policy, and what has become of its last snapshot."""
+    last = None if row.last_snapshot_id is None else await session.get(Snapshot, row.last_snapshot_id)
+    return _record(row, None if last is None else last.state)
+
+
+def _record(row: Row, state: SnapshotState | None = None) -> PolicyRecord:
     return PolicyRecord(
         environment_id=row.environment_id,
         organization_id=row.organization_id,
@@ -124,6 +147,9 @@ def _record(row: Row) -> PolicyRecord:
         next_at=row.next_at,
         last_at=row.last_at,
         last_result=row.last_result,
+        result_at=row.result_at,
+        last_snapshot_id=row.last_snapshot_id,
+        last_snapshot_state=state,
         updated_by=row.updated_by,
         updated_at=row.updated_at,
     )

@@ -5,9 +5,10 @@ Each question is one query over all policies, however many there are: a sweep as
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
-from sqlalchemy import ColumnElement, Subquery
+from sqlalchemy import ColumnElement, Subquery, and_
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -25,10 +26,16 @@ from activities.db.tables import (
 )
 from workflows.domain.operations import LIVE_STATES
 from workflows.domain.snapshot_manifest import SnapshotState
-from workflows.domain.verification import VerifyLevel
+from workflows.domain.verification import VerificationState, VerifyLevel
 
 _POLICY = table_of(SnapshotPolicy).c.policy
 """By the names that `workflows.domain.snapshot_policy` has in JSON."""
+
+
+ASK_AGAIN: Final = timedelta(minutes=10)
+"""After the first aborted verification; twice as long after each further one, at most a day."""
+ASKED_AT_MOST: Final = 12
+"""Times that a policy asks for one verification of one snapshot: about five days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +55,66 @@ async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
 async def expire_surplus(session: AsyncSession, *, limit: int) -> int:
     """Take scheduled snapshots out of use of which their policy keeps newer ones, and return how many.
 
-    Not those that are in use. Those that somebody asked for are not counted, and stay; so do those of
-    environments that were deleted, until their time is over.
+    Not those that are in use, and where the policy has them verified not the newest that passed: no unproved
+    one takes the place of the last proved one. Those that somebody asked for are not counted, and stay; so do
+    those of environments that were deleted, until their time is over.
     """
     ranked = _scheduled()
-    surplus = select(ranked.c.id).where(ranked.c.rank > ranked.c.policy["keepLast"].as_integer())
+    proved = _scheduled(col(Snapshot.verified_level) >= _POLICY["verifyLevel"].as_integer())
+    surplus = select(ranked.c.id).where(
+        ranked.c.rank > ranked.c.policy["keepLast"].as_integer(),
+        ranked.c.id.not_in(select(proved.c.id).where(proved.c.rank == 1)),
+    )
     return await _retire(session, col(Snapshot.id).in_(surplus), limit)
 
 
-async def unproved(session: AsyncSession) -> tuple[Unproved, ...]:
+async def unproved(session: AsyncSession, now: datetime) -> tuple[Unproved, ...]:
     """Return the newest scheduled snapshot of each policy that wants it verified further than was asked for.
 
-    The order is that of environments. What was asked for counts, whatever came of it.
+    The order is that of environments. What was asked for counts when it runs, or has told what the snapshot
+    is. One that was aborted tells nothing: it is asked for again, later each time (`ask_again`).
     """
     ranked = _scheduled()
     wanted = ranked.c.policy["verifyLevel"].as_integer()
-    asked = select(SnapshotVerification.id).where(
-        col(SnapshotVerification.snapshot_id) == col(Snapshot.id), col(SnapshotVerification.level) >= wanted
+    far_enough = (
+        col(SnapshotVerification.snapshot_id) == col(Snapshot.id),
+        col(SnapshotVerification.level) >= wanted,
+    )
+    told = select(SnapshotVerification.id).where(
+        *far_enough, col(SnapshotVerification.state) != VerificationState.ABORTED
     )
     query = (
         select(col(Snapshot.organization_id), col(Snapshot.id), wanted)
         .join(ranked, ranked.c.id == col(Snapshot.id))
-        .where(ranked.c.rank == 1, wanted.is_not(None), ~asked.exists())
+        .where(ranked.c.rank == 1, wanted.is_not(None), ~told.exists())
         .order_by(ranked.c.environment_id)
     )
-    found = await session.exec(query)
+    aborted = (
+        select(col(Snapshot.id), func.count(), func.max(col(SnapshotVerification.finished_at)))
+        .join(ranked, ranked.c.id == col(Snapshot.id))
+        .join(SnapshotVerification, and_(*far_enough))
+        .where(ranked.c.rank == 1, col(SnapshotVerification.state) == VerificationState.ABORTED)
+        .group_by(col(Snapshot.id))
+    )
+    tried = {snapshot: (times, last) for snapshot, times, last in await session.exec(aborted)}
     return tuple(
-        Unproved(organization, snapshot, VerifyLevel(level)) for organization, snapshot, level in found
+        Unproved(organization, snapshot, VerifyLevel(level))
+        for organization, snapshot, level in await session.exec(query)
+        if snapshot not in tried or _again(*tried[snapshot], now)
     )
 
 
-def _scheduled() -> Subquery:
+def _again(aborted: int, last: datetime | None, now: datetime) -> bool:
+    """Whether it is time to ask for what was aborted so often, and at `last` for the last time."""
+    return aborted < ASKED_AT_MOST and last is not None and last + ask_again(aborted) <= now
+
+
+def ask_again(aborted: int) -> timedelta:
+    """Return how long after the last of so many aborted verifications the next one is asked for."""
+    return min(ASK_AGAIN * (1 << (aborted - 1)), timedelta(days=1))
+
+
+def _scheduled(*such: ColumnElement[bool]) -> Subquery:
     """Usable snapshots that policies brought about, numbered by environment from the newest on, from 1."""
     newest_first = func.row_number().over(
         partition_by=col(Snapshot.environment_id),
@@ -92,6 +128,7 @@ def _scheduled() -> Subquery:
             col(Snapshot.scheduled).is_(True),
             col(Snapshot.state) == SnapshotState.AVAILABLE,
             col(Environment.deleted_at).is_(None),
+            *such,
         )
         .subquery()
     )

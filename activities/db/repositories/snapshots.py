@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Mapped
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -19,7 +20,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Order, Page, page, scope_of
-from activities.db.tables import Environment, Operation, Snapshot, SnapshotVerification
+from activities.db.tables import Environment, Installation, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
 from workflows.domain.snapshot import Consistency, Scope
@@ -254,25 +255,37 @@ async def take_out_of_use(session: AsyncSession, actor: Actor, row: Snapshot, ac
 class LeftBehind:
     """A snapshot that is of no use, and may have objects.
 
-    `at_storage`: the storage of its environment's cluster may have something of it, too.
+    `at_storage`: the storage of its environment's cluster may have something of it, too. `standing_at`: when
+    that was last asked to remove it, and has not.
     """
 
     organization_id: str
     snapshot_id: str
     environment_id: str
     at_storage: bool
+    standing_at: datetime | None
 
 
 async def left_behind(session: AsyncSession, *, limit: int, after: str = "") -> tuple[LeftBehind, ...]:
-    """Return snapshots that are of no use, in the order of their ids, `after` the one given."""
+    """Return snapshots that are of no use, in the order of their ids, `after` the one given.
+
+    Not those that got lost in a restore of the database: see `_undecided`.
+    """
     query = select(Snapshot).where(
         col(Snapshot.removed_at).is_(None),
         col(Snapshot.state).in_((SnapshotState.FAILED, SnapshotState.DELETING)),
         col(Snapshot.id) > after,
+        ~_undecided(),
     )
     rows = (await session.exec(query.order_by(col(Snapshot.id)).limit(limit))).all()
     return tuple(
-        LeftBehind(row.organization_id, row.id, row.environment_id, at_storage=_at_storage(row))
+        LeftBehind(
+            row.organization_id,
+            row.id,
+            row.environment_id,
+            at_storage=_at_storage(row),
+            standing_at=row.standing_at,
+        )
         for row in rows
     )
 
@@ -290,10 +303,10 @@ async def expect_volumes(session: AsyncSession, snapshot_id: str) -> None:
     await session.flush()
 
 
-async def note_standing(session: AsyncSession, snapshot_id: str, standing: str) -> None:
+async def note_standing(session: AsyncSession, snapshot_id: str, standing: str, now: datetime) -> None:
     """Note what a cluster's storage has not removed of a snapshot, and why. Raises NotFound."""
     row = await locked_snapshot(session, snapshot_id)
-    row.standing = standing
+    row.standing, row.standing_at = standing, now
     await session.flush()
 
 
@@ -302,7 +315,7 @@ async def forget_volumes(session: AsyncSession, snapshot_id: str) -> None:
     row = await locked_snapshot(session, snapshot_id)
     if row.state not in (SnapshotState.FAILED, SnapshotState.DELETING):
         return
-    row.at_storage, row.standing = False, ""
+    row.at_storage, row.standing, row.standing_at = False, "", None
     if row.manifest is not None:
         manifest = SnapshotManifest.model_validate(row.manifest)
         components = tuple(each.model_copy(update={"volumes": ()}) for each in manifest.components)
@@ -320,13 +333,34 @@ async def mark_removed(session: AsyncSession, snapshot_id: str, now: datetime) -
     await session.flush()
 
 
-async def known(session: AsyncSession, snapshot_ids: Collection[str]) -> frozenset[str]:
-    """Return which of these are, or may yet be, of use."""
-    query = select(col(Snapshot.id)).where(
-        col(Snapshot.id).in_(snapshot_ids),
-        col(Snapshot.state).in_((SnapshotState.CREATING, SnapshotState.AVAILABLE)),
+async def of_use(session: AsyncSession, snapshot_ids: Collection[str]) -> dict[tuple[str, str], bool]:
+    """Return by organisation and id whether these are of use, or may be; unknown ones are left out."""
+    query = select(Snapshot.organization_id, Snapshot.id, Snapshot.state, _undecided()).where(
+        col(Snapshot.id).in_(snapshot_ids)
     )
-    return frozenset((await session.exec(query)).all())
+    useful = (SnapshotState.CREATING, SnapshotState.AVAILABLE)
+    return {
+        (organization, identifier): state in useful or undecided
+        for organization, identifier, state, undecided in await session.exec(query)
+    }
+
+
+def _undecided() -> ColumnElement[bool]:
+    """Whether a snapshot was being taken when a backup was, and got lost when that was restored.
+
+    It may have become available in between: what is stored of it may be all there is.
+    """
+    return and_(
+        col(Snapshot.state) == SnapshotState.FAILED,
+        select(Operation.id)
+        .join(Installation, col(Installation.restored_to) >= col(Snapshot.created_at))
+        .where(
+            col(Operation.id) == col(Snapshot.operation_id),
+            col(Operation.finished_at) >= col(Installation.restored_at),
+        )
+        .correlate(Snapshot)
+        .exists(),
+    )
 
 
 async def locked_snapshot(

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -20,8 +19,6 @@ from activities.db.types import utc_now
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
-
-_START_BATCH: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +141,16 @@ async def get_verification(
     return _record(row)
 
 
-async def unfinished(session: AsyncSession, older_than: datetime) -> Sequence[VerificationRecord]:
-    """Return verifications that have not ended, asked for before that: to be started, if they are not."""
+async def unfinished(
+    session: AsyncSession, older_than: datetime, *, after: str = "", limit: int
+) -> Sequence[VerificationRecord]:
+    """Return verifications that have not ended, asked for before that, by id; `after` the one given."""
     query = select(SnapshotVerification).where(
         col(SnapshotVerification.state) == VerificationState.RUNNING,
         col(SnapshotVerification.created_at) < older_than,
+        col(SnapshotVerification.id) > after,
     )
-    rows = await session.exec(query.order_by(col(SnapshotVerification.id)).limit(_START_BATCH))
+    rows = await session.exec(query.order_by(col(SnapshotVerification.id)).limit(limit))
     return [_record(row) for row in rows]
 
 

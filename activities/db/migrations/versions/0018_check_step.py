@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0018_check_step"
-down_revision = "0016_at_storage"
+down_revision = "0017_janitor"
 branch_labels = None
 depends_on = None
 
