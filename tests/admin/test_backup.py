@@ -129,7 +129,7 @@ async def test_everything_comes_back(
     assert set(after) == set(before)
     differing = {table: changed(before, after, table) for table in before if table != "audit_entries"}
     assert {table: columns for table, columns in differing.items() if columns} == {
-        "installation": {"restored_at", "restored_to"},
+        "installation": {"restored_at", "restored_to", "unknown_since"},
         "environments": {
             *("last_fence", "last_event", "version", "last_active_at", "expires_at", "next_look_at"),
         },

@@ -591,5 +591,7 @@ async def test_a_snapshot_says_what_was_taken_otherwise_and_what_still_stands(
     manifest = (await api.client.get(f"/v1/snapshots/{identifier}/manifest")).json()["data"]
     assert manifest["components"][0]["insteadOf"] == "csi"
     async with api.database.transaction() as session:
-        await snapshots.note_standing(session, identifier, "VolumeSnapshotContent/a stands.")
+        await snapshots.note_standing(
+            session, identifier, "VolumeSnapshotContent/a stands.", datetime.now(UTC)
+        )
     assert (await shown(api, identifier))["standing"] == "VolumeSnapshotContent/a stands."
