@@ -193,7 +193,7 @@ def objects(stack: Stack, snapshot: str) -> list[Path]:
 
 
 def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
-    """The store has what the manifest names and the manifest itself, and nothing of other attempts."""
+    """The store has what the manifest names the manifest itself and whose it is, and nothing of other attempts."""
     manifest = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]
     parts = [part for component in manifest["components"] for part in component["parts"]]
     named = {part["prefix"]: part["storedBytes"] for part in parts}
@@ -201,7 +201,7 @@ def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
     root = stack.directory / "objects"
     for path in objects(stack, snapshot):
         key = str(path.relative_to(root))
-        if key.endswith(f"{snapshot}/manifest.json"):
+        if key.endswith((f"{snapshot}/manifest.json", f"{snapshot}/installation.json")):
             continue
         assert path.parent.relative_to(root).as_posix() in there, key
         there[path.parent.relative_to(root).as_posix()] += path.stat().st_size

@@ -1,7 +1,9 @@
 """A worker that is killed while a snapshot is taken or restored, a pod that goes, a store that is away."""
 
+import json
 import resource
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -234,17 +236,21 @@ def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(
         assert sh(restored, "files-0", _DIGEST) == before
 
 
-def test_what_belongs_to_no_snapshot_is_removed_once_it_is_old(stack: Stack, files: Handle) -> None:
-    """The janitor: a name whose time is an hour ago goes, a young one stays."""
+def test_what_the_database_does_not_know_is_told_before_it_is_removed(stack: Stack, files: Handle) -> None:
+    """Among so few, one that is unknown looks like a database that is the wrong one."""
     snapshot = taken(files)
-    [organization] = [
-        row[0] for row in stack.rows("select organization_id from snapshots where id = ?", snapshot)
-    ]
+    [(organization,)] = stack.rows("select organization_id from snapshots where id = ?", snapshot)
+    [(installation,)] = stack.rows("select uuid from installation")
     below = stack.directory / "objects" / "snapshots" / organization
-    old, young = below / "snap_01J9Z7Q0000000000000000000", below / f"snap_{snapshot[5:-3]}ZZZ"
-    for each in (old, young):
+    ours, others = below / "snap_01J9Z7Q0000000000000000000", below / "snap_01J9Z7Q0000000000000000001"
+    for each, owner in ((ours, installation), (others, str(uuid.uuid4()))):
         (each / "files" / "x").mkdir(parents=True)
         (each / "files" / "x" / "00000000").write_bytes(b"left")
-    eventually(lambda: not old.exists(), "the old one is gone", within=90)
-    assert (young / "files" / "x" / "00000000").exists()
+        (each / "installation.json").write_text(json.dumps({"installation": owner}))
+    # A worker looks through the store as it starts, and then once an hour.
+    stack.worker.stop()
+    stack.worker.start()
+    eventually(lambda: ours.name in stack.worker.text(), "it is told", within=90)
+    assert others.name not in stack.worker.text()
+    assert all((each / "files" / "x" / "00000000").exists() for each in (ours, others))
     assert objects(stack, snapshot)

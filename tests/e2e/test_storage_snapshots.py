@@ -123,7 +123,7 @@ def test_killed_at_any_moment_it_is_cut_once_and_published_once(
     assert (found["state"], found["consistency"]) == ("available", "crash-volume")
     volume = _kept(stack, snapshot)
     assert [each.name for each in storage.kept()] == [volume["handle"]]
-    assert [path.name for path in objects(stack, snapshot)] == ["manifest.json"]
+    assert [path.name for path in objects(stack, snapshot)] == ["installation.json", "manifest.json"]
     _removed(stack, storage, snapshot)
 
 
