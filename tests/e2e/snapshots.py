@@ -193,7 +193,7 @@ def objects(stack: Stack, snapshot: str) -> list[Path]:
 
 
 def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
-    """The store has what the manifest names the manifest itself and whose it is, and nothing of other attempts."""
+    """The store has what the manifest names, itself and whose it is, and nothing of other attempts."""
     manifest = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]
     parts = [part for component in manifest["components"] for part in component["parts"]]
     named = {part["prefix"]: part["storedBytes"] for part in parts}
