@@ -11,6 +11,13 @@ from cli.text import plain
 
 LOG_LINES: Final = 20
 EVENTS: Final = 8
+_AGAIN: Final = {
+    "delete": ("env delete", ""),
+    "snapshot": ("snapshot create", "nothing of this one is kept"),
+    "seed": ("env retry", ""),
+    "restore": ("env retry", "all data are loaded again"),
+}
+"""What goes on after an operation of a kind, where that is not a retry which skips what is done."""
 
 
 def failure_report(operation: Operation, environment: str) -> list[str]:
@@ -80,15 +87,12 @@ def _cleanup(operation: Operation) -> list[str]:
 
 def _next(operation: Operation, failure: Failure | None, environment: str) -> Iterator[str]:
     service = _service(operation, failure)
-    if operation.kind == "delete":
-        yield f"  perdure env delete {environment}   once the cause is gone"
-    else:
-        if service and operation.state == "failed":
-            yield f"  perdure env logs {environment} --service {service}"
-        cause = (
-            "" if operation.state == "cancelled" else "   once the cause is gone; done steps are not repeated"
-        )
-        yield f"  perdure env retry {environment}{cause}"
+    if service and operation.state == "failed" and operation.kind != "delete":
+        yield f"  perdure env logs {environment} --service {service}"
+    command, then = _AGAIN.get(operation.kind, ("env retry", "done steps are not repeated"))
+    cause = f"   once the cause is gone{then and f'; {then}'}"
+    yield f"  perdure {command} {environment}{'' if operation.state == 'cancelled' else cause}"
+    if operation.kind == "provision":
         yield f"  perdure env delete {environment}"
     yield f"  perdure op get {operation.id}"
     if operation.temporal_url:

@@ -241,6 +241,24 @@ def test_a_blocked_delete_names_object_and_finalizer(api: ScriptedApi, run: Run,
     assert "perdure env delete shop" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "says", "not_said"),
+    [
+        ("provision", ["env retry shop   once the cause is gone; done steps", "env delete shop"], []),
+        ("snapshot", ["snapshot create shop   once the cause is gone"], ["env retry", "env delete"]),
+        ("seed", ["env retry shop   once the cause is gone"], ["done steps", "env delete"]),
+        ("restore", ["env retry shop   once the cause is gone; all data are loaded again"], ["env delete"]),
+    ],
+)
+def test_what_to_do_next_goes_by_what_failed(
+    run: Run, live: Live, kind: str, says: list[str], not_said: list[str]
+) -> None:
+    live(operation("failed"), kind=kind, at_end={"failure": {"kind": "timeout", "message": "Too late."}})
+    told = run("op", "watch", OPERATION_ID).stderr
+    assert [each for each in says if each not in told] == []
+    assert [each for each in not_said if each in told] == []
+
+
 def test_what_holds_a_step_up_is_told_when_it_changes(run: Run, live: Live) -> None:
     held = {"object": "ConfigMap/held", "finalizers": ["example.com/hold"]}
     live(
