@@ -169,6 +169,7 @@ class LoadingFrame(ServicesFrame):
             service=manifests.running_as(self._blueprint.service(name)),
             stored=stored,
             masking=_rules(plan, name),
+            proved=plan.snapshot.prove,
         )
         loaded = await on_cluster(
             RestoreActivities.load,
@@ -203,6 +204,10 @@ class LoadingFrame(ServicesFrame):
             told = "; ".join(proof.differences)
             message = f"{request.service.name} is not what was captured: {told}"
             raise StepFailed(failure(FailureKind.SNAPSHOT_CORRUPT, message, step=step.name))
+        if proof.untold:
+            told = "; ".join(proof.untold)
+            message = f"Whether {request.service.name} is what was captured cannot be told: {told}"
+            raise StepFailed(failure(FailureKind.CONFLICT, message, step=step.name))
         return proof.compared
 
 

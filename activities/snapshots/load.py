@@ -41,13 +41,15 @@ from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMasking, check_surveys
 from workflows.domain.snapshot_dump import KEPT_AS_FILES, Part, stored_parts
-from workflows.domain.snapshot_facts import Facts
+from workflows.domain.snapshot_facts import Facts, incomparable
 from workflows.domain.snapshot_facts import differences as differences_of
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
 from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(minutes=5)
 """How long a load waits for the pods that it is for: they have just been made."""
+
+_Measured = dict[tuple[int, str], Facts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class ClusterRestore(RestoreActivities):
             meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
             for target, size in zip(targets, sizes, strict=True):
                 await self._load(request, cluster, meter, target, size)
-            if store in KEPT_AS_FILES:
+            if store in KEPT_AS_FILES and not request.proved:
                 # Its processes hold files open that are there no more.
                 await start_anew(cluster, context, request.service, pods, datetime.now(UTC) + _READY)
         return Loaded(parts=len(component.parts), plain_bytes=component.plain_bytes)
@@ -145,27 +147,35 @@ class ClusterRestore(RestoreActivities):
         component, context = request.stored.component, request.context
         store = component.store
         assert store is not None  # noqa: S101 - what keeps nothing is not loaded
-        measured: dict[tuple[int, str], Facts] = {}
         async with alive() as life, self.turn:
             cluster = self.cluster.fenced(life.lease)
             pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
             # How long the dump of what was loaded is depends on what is there now.
             meter = Meter(life, TransferKind.PROVE)
-            for ordinal, pod in enumerate(pods):
-                for part in await parts_in(cluster, context, pod, request.service, store):
-                    measured[ordinal, part.subject] = await self._measured(
-                        request, cluster, meter, _Dumped(store, pod, ordinal, part)
-                    )
-        differences: list[str] = []
-        for stored in component.parts:
-            found = measured.get((stored.ordinal, stored.subject))
-            if stored.facts is None or found is None:
-                differences.append(f"{stored.subject} is not there, or nothing was recorded of it")
-            else:
-                differences += [f"{stored.subject}: {each}" for each in differences_of(stored.facts, found)]
-        return Proof(differences=tuple(differences), compared=len(component.parts))
+            measured = await self._measured(request, cluster, meter, store, pods)
+            proof = _compared(component.parts, measured)
+            if (
+                proof.differences
+                and store in KEPT_AS_FILES
+                and measured != await self._measured(request, cluster, meter, store, pods)
+            ):
+                written = f"{component.service} writes to its files meanwhile"
+                return proof.model_copy(update={"differences": (), "untold": (*proof.untold, written)})
+        return proof
 
-    async def _measured(self, request: Load, cluster: Cluster, meter: Meter, of: _Dumped) -> Facts:
+    async def _measured(
+        self, request: Load, cluster: Cluster, meter: Meter, store: DataStore, pods: Sequence[str]
+    ) -> _Measured:
+        """Read all that is there now, by ordinal and subject."""
+        measured: _Measured = {}
+        for ordinal, pod in enumerate(pods):
+            for part in await parts_in(cluster, request.context, pod, request.service, store):
+                measured[ordinal, part.subject] = await self._facts(
+                    request, cluster, meter, _Dumped(store, pod, ordinal, part)
+                )
+        return measured
+
+    async def _facts(self, request: Load, cluster: Cluster, meter: Meter, of: _Dumped) -> Facts:
         service, part = request.service.name, of.part
         evidence = EvidenceCollector(self.cluster, self.objects)
         name = stream_name(service, part.key, of.ordinal)
@@ -227,6 +237,21 @@ class ClusterRestore(RestoreActivities):
 
     def _masking_key(self, request: Load) -> bytes:
         return base64.b64decode(self.opener.open(request.stored.masking_key))
+
+
+def _compared(parts: Sequence[StoredPart], measured: _Measured) -> Proof:
+    """Compare what was recorded with what was measured."""
+    differences: list[str] = []
+    untold: list[str] = []
+    for stored in parts:
+        found = measured.get((stored.ordinal, stored.subject))
+        if stored.facts is None or found is None:
+            differences.append(f"{stored.subject} is not there, or nothing was recorded of it")
+        elif reason := incomparable(stored.facts, found):
+            untold.append(f"{stored.subject}: {reason}")
+        else:
+            differences += [f"{stored.subject}: {each}" for each in differences_of(stored.facts, found)]
+    return Proof(differences=tuple(differences), untold=tuple(untold), compared=len(parts))
 
 
 def _targets(request: Load, store: DataStore, pods: Sequence[str]) -> list[_Target]:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import own_stack
+from tests.e2e.lifecycle import VOLUME
 from tests.e2e.snapshots import ENDED_SECONDS, fill, new_name, objects, restore, sh, shown, stores_of, taken
+from tests.e2e.support import POSTGRES, idle
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -147,6 +149,19 @@ def test_facts_that_are_not_the_data_s_are_found_at_level_1_and_2(stack: Stack, 
     [fault] = faults(verified(stack, snapshot, 1))
     assert "parents" in fault["message"]
     assert "2001" in fault["message"]
+
+
+def test_of_files_that_are_written_meanwhile_it_is_told_that_nothing_can_be(stack: Stack) -> None:
+    log = ["sh", "-c", "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.2 & wait $!; done"]
+    writer = idle(image=POSTGRES, command=log, snapshot={"store": "files"}, volumes=[VOLUME])
+    handle = stack.create({"name": new_name(), "services": {"writer": writer}})
+    handle.succeeded(ENDED_SECONDS)
+    snapshot = taken(handle)
+    assert verified(stack, snapshot, 1)["state"] == "passed"
+    found = verified(stack, snapshot, 2)
+    assert found["state"] == "aborted", found
+    [fault] = faults(found)
+    assert "writer writes to its files meanwhile" in fault["message"]
 
 
 def test_killed_while_it_verifies_it_goes_on_and_leaves_nothing(stack: Stack, stores: Handle) -> None:

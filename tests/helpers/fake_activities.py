@@ -635,6 +635,8 @@ class FakeCluster(
     """What the cluster's storage can do."""
     differences: tuple[str, ...] = ()
     """How what was loaded differs from what was captured."""
+    untold: tuple[str, ...] = ()
+    """Why that cannot be told of some of it."""
     damaged: Mapping[str, str] = field(default_factory=dict)
     """What looks at the store find, by call."""
 
@@ -764,7 +766,7 @@ class FakeCluster(
     @activity.defn(name="snapshot.prove")
     async def prove(self, request: Load) -> Proof:
         await self._call(f"prove {request.service.name}", request)
-        return Proof(differences=self.differences, compared=1)
+        return Proof(differences=self.differences, untold=self.untold, compared=1)
 
     @activity.defn(name="verify.stored")
     async def stored(self, request: CheckStored) -> Checked:

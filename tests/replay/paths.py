@@ -572,6 +572,12 @@ PATHS = (
         lambda: restore_plan(STORES, LOADED, standing=False, init=True),
     ),
     Path(
+        "restore_that_cannot_be_told",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, prove=True),
+        lambda: FakeCluster(untold=("files writes to its files meanwhile",)),
+    ),
+    Path(
         "restore_not_what_was_captured",
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=False, prove=True),

@@ -163,14 +163,19 @@ async def test_what_was_loaded_is_proved_before_anything_starts_on_it(temporal: 
     assert order[:2] == ["load db", "prove db"]
 
 
-async def test_what_differs_from_what_was_captured_fails_the_restore(temporal: WorkflowEnvironment) -> None:
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_differs_from_what_was_captured_fails_the_restore(
+    temporal: WorkflowEnvironment, told: bool
+) -> None:
+    """What cannot be told fails it too, and says nothing against the snapshot."""
     ledger = FakeLedger(restore_plan(SHOP, ["db"], standing=False, prove=True))
-    cluster = FakeCluster(differences=("table t: 2 rows recorded, 1 found",))
+    found = ("table t: 2 rows recorded, 1 found",)
+    cluster = FakeCluster(differences=found) if told else FakeCluster(untold=found)
     async with bench(temporal, ledger, cluster) as this:
         with pytest.raises(WorkflowFailureError):
             await (await this.start(RESTORE_ENVIRONMENT)).result()
     assert ledger.ended is not None
     assert ledger.ended.failure is not None
-    assert ledger.ended.failure.kind is FailureKind.SNAPSHOT_CORRUPT
+    assert ledger.ended.failure.kind is (FailureKind.SNAPSHOT_CORRUPT if told else FailureKind.CONFLICT)
     assert "table t: 2 rows recorded, 1 found" in ledger.ended.failure.message
     assert not {"api", "api:started", "web"} & set(cluster.calls)

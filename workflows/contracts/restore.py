@@ -23,6 +23,8 @@ class Load(WireModel):
     stored: Loadable
     masking: ServiceMasking | None = None
     """What is hidden on the way."""
+    proved: bool = False
+    """What was loaded is compared next: its service is to change nothing by starting anew."""
 
 
 class Loaded(WireModel):
@@ -60,6 +62,8 @@ class Proof(WireModel):
     """How what was loaded differs from what was captured, in words; empty: it is the same."""
 
     differences: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    """Why it cannot be told of some of it whether it is the same."""
     compared: int = 0
     """Streams that were read again."""
 

@@ -103,6 +103,21 @@ def listed(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], bool]:
     return tuple(kept), True
 
 
+def incomparable(recorded: Facts, measured: Facts) -> str:
+    """Say why nothing can be told of two streams of one kind, good or bad; empty: they can be compared."""
+    return "" if recorded.format is not measured.format else "; ".join(_unlike(recorded, measured))
+
+
+def _unlike(recorded: Facts, measured: Facts) -> tuple[str, ...]:
+    if recorded.version != measured.version:
+        return (f"facts of version {recorded.version} cannot be compared with those of {measured.version}",)
+    return tuple(
+        f"what was {when} cannot be compared: {facts.unread}"
+        for when, facts in (("recorded", recorded), ("found", measured))
+        if facts.unread
+    )
+
+
 def differences(recorded: Facts, measured: Facts) -> tuple[str, ...]:
     """Say in words what was recorded and is not what is there now; empty when all is equal.
 
@@ -111,15 +126,8 @@ def differences(recorded: Facts, measured: Facts) -> tuple[str, ...]:
     """
     if recorded.format is not measured.format:
         return (f"a stream of kind {recorded.format} was recorded, one of {measured.format} found",)
-    if recorded.version != measured.version:
-        return (f"facts of version {recorded.version} cannot be compared with those of {measured.version}",)
-    unread = [
-        f"what was {when} cannot be compared: {facts.unread}"
-        for when, facts in (("recorded", recorded), ("found", measured))
-        if facts.unread
-    ]
-    if unread:
-        return tuple(unread)
+    if unlike := _unlike(recorded, measured):
+        return unlike
     before, now = _by_kind(recorded), _by_kind(measured)
     if (Kind.CONTENTS in before) is not (Kind.CONTENTS in now):
         which = ("recorded, none found", "found, none recorded")[Kind.CONTENTS in now]
