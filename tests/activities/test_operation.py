@@ -106,8 +106,8 @@ async def test_what_cannot_get_better_is_not_tried_again(ledger: Ledger) -> None
     for attempt, kind in (
         (ledger.begin(unknown), FailureKind.CONFLICT),
         (ledger.seal_secrets(SealSecrets(operation_id=unknown.operation_id)), FailureKind.CONFLICT),
-        (replace(ledger, sealers={}).seal_secrets(sealing), FailureKind.CLUSTER_UNAVAILABLE),
-        (no_keys.seal_secrets(sealing), FailureKind.INTERNAL),
+        (replace(ledger, sealers={}).seal_secrets(sealing), FailureKind.KEY_UNAVAILABLE),
+        (no_keys.seal_secrets(sealing), FailureKind.KEY_UNAVAILABLE),
     ):
         with pytest.raises(ApplicationError) as error:
             await attempt
