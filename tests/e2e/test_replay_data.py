@@ -92,7 +92,8 @@ def test_the_data_are_equal_in_a_new_environment_and_in_place_after_a_replay_of_
     assert digests(made) == before
     now = _pods(made)
     assert now["api"].isdisjoint(pods["api"])
-    assert all(now[store] == pods[store] for store in STORES)
+    # What keeps files begins anew with those that were put beneath it; servers were given their data.
+    assert {store for store in STORES if now[store] != pods[store]} == {"files"}
 
     # And into yet another environment.
     third = elsewhere(made, new_name(), snapshotId=snapshot)
