@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.e2e.kills import REACHED_SECONDS, await_moments, kill_worker
 from tests.e2e.shop import assert_ledger_tells_a_success, small
 from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
-from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-REACHED_SECONDS = 120.0
 ENDED_SECONDS = 240.0
 FINALIZER = "example.test/hold"
 
@@ -100,16 +99,10 @@ def killed(stack: Stack) -> Killed:
         reached[CANCELLING] = until_dead.enter_context(stack.end_refused(name, "cancelled"))
         killed.deletions[CANCELLING] = killed.cancelled.delete()
 
-        for case, look in reached.items():
-            try:
-                killed.reached[case] = eventually(look, case, within=REACHED_SECONDS)
-            except AssertionError:
-                killed.reached[case] = False
+        killed.reached = await_moments(reached)
         step = killed.deletions[CANCELLING].step("cancel_running")
         killed.reached[CANCELLING] &= step["state"] == "running"
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        kill_worker(stack, holds)
     _set_finalizers(stack, made[BLOCKED], [])
     stack.worker.start()
     return killed

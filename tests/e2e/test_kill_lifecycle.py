@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.kills import REACHED_SECONDS, await_moments, kill_worker
 from tests.e2e.lifecycle import (
     answers,
     asked_for,
@@ -38,7 +39,6 @@ from tests.helpers.waiting import eventually
 # Some thirty environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
-REACHED_SECONDS = 120.0
 ENDED_SECONDS = 240.0
 REFUSED = (403, 409)
 """By the fence of a later operation, or by a precondition that no longer holds."""
@@ -318,14 +318,8 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
             else:
                 reached[case] = until_dead.enter_context(stack.end_refused(name, moment.operation.state))
             killed.handles[case] = clone(origin, name) if there is None else moment.operation.ask(there)
-        for case, look in reached.items():
-            try:
-                killed.reached[case] = eventually(look, case, within=REACHED_SECONDS)
-            except AssertionError:
-                killed.reached[case] = False
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        killed.reached = await_moments(reached)
+        kill_worker(stack, holds)
     stack.worker.start()
     return killed
 

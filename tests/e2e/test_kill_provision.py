@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.e2e.kills import REACHED_SECONDS, kill_worker
 from tests.e2e.shop import (
     assert_exactly_one_shop,
     assert_ledger_tells_a_success,
@@ -24,7 +25,6 @@ from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-REACHED_SECONDS = 120.0
 ENDED_SECONDS = 240.0
 
 
@@ -124,9 +124,7 @@ def killed(stack: Stack) -> Iterator[Killed]:
 
         for case, look in reached.items():
             killed.reached[case] = _eventually(look, case)
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        kill_worker(stack, holds)
         until_dead.close()
         # What is under way stays so; what the next worker sends passes.
         killed.late.every = False

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.kills import await_moments, kill_worker
 from tests.e2e.lifecycle import (
     asked_for,
     blueprint,
@@ -33,12 +34,10 @@ from tests.e2e.replays import (
 from tests.e2e.support import CLEANED_UP, idle, uids
 from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
-from tests.helpers.waiting import eventually
 
 # Some dozen environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
-REACHED_SECONDS = 120.0
 SERVICES = ("other", "api", "web")
 _FENCE = r"PATCH /api/v1/namespaces/{namespace}\?"
 _API = r"PATCH .*/namespaces/{namespace}/deployments/api\?"
@@ -153,14 +152,8 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
             if moment.undo:
                 killed.handles[case].step_reaches("service/api", "running")
                 killed.handles[case].cancel(cleanup=True)
-        for case, look in reached.items():
-            try:
-                killed.reached[case] = eventually(look, case, within=REACHED_SECONDS)
-            except AssertionError:
-                killed.reached[case] = False
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        killed.reached = await_moments(reached)
+        kill_worker(stack, holds)
     stack.worker.start()
     return killed
 

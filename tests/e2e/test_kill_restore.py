@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.kills import await_moments, kill_worker
 from tests.e2e.lifecycle import asked_for, environment
 from tests.e2e.shop import assert_exactly_one_shop, assert_ledger_tells_a_success, psql, shop
 from tests.e2e.snapshots import ENDED_SECONDS, new_name, restore, take, taken
@@ -20,7 +21,6 @@ from tests.helpers.waiting import eventually
 # Some dozen environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
-REACHED_SECONDS = 120.0
 _NAMESPACE = r"POST /api/v1/namespaces\?"
 _DB = r"PATCH .*/namespaces/{namespace}/statefulsets/db\?"
 _API = r"PATCH .*/namespaces/{namespace}/deployments/api\?"
@@ -117,14 +117,8 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
         for case, snapshot in proofs.items():
             killed.verifications[case], name = _verify(stack, snapshot)
             watch(case, VERIFIED[case], name, f"{name}-[0-9a-f]{{8}}")
-        for case, look in reached.items():
-            try:
-                killed.reached[case] = eventually(look, case, within=REACHED_SECONDS)
-            except AssertionError:
-                killed.reached[case] = False
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        killed.reached = await_moments(reached)
+        kill_worker(stack, holds)
     stack.worker.start()
     return killed
 

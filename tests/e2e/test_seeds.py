@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.kills import REACHED_SECONDS, await_moments, kill_worker
 from tests.e2e.lifecycle import accepted, ask, asked_for, change
 from tests.e2e.shop import assert_ledger_tells_a_success, psql, shop
 from tests.e2e.support import POSTGRES, states
@@ -19,7 +20,6 @@ from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-REACHED_SECONDS = 120.0
 ENDED_SECONDS = 240.0
 TOKEN = "planted-token-4711"
 _PSQL = 'PGPASSWORD="$POSTGRES_PASSWORD" psql -h db -U postgres -X -v ON_ERROR_STOP=1'
@@ -308,14 +308,8 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
                 [(name,)] = stack.rows("select name from environments where id = ?", handle.environment_id)
                 reached[case] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
             killed.handles[case] = _seed(handle, moment.seed)
-        for case, look in reached.items():
-            try:
-                killed.reached[case] = eventually(look, case, within=REACHED_SECONDS)
-            except AssertionError:
-                killed.reached[case] = False
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        killed.reached = await_moments(reached)
+        kill_worker(stack, holds)
     if IN_THE_SCRIPT in made:
         cut = made[IN_THE_SCRIPT]
         eventually(lambda: _scripts(cut) == "0", "the script of the dead worker is over", within=60)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.kills import await_moments, kill_worker
 from tests.e2e.lifecycle import change
 from tests.e2e.shop import assert_ledger_tells_a_success
 from tests.e2e.support import SHOP_API, states
-from tests.e2e.test_seeds import ENDED_SECONDS, REACHED_SECONDS, TOKEN, Moment, _name
+from tests.e2e.test_seeds import ENDED_SECONDS, TOKEN, Moment, _name
 from tests.helpers.kube_gate import Hold
 from tests.helpers.stack import Handle, Stack
-from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -247,14 +247,8 @@ def killed(stack: Stack) -> Killed:
                 [(name,)] = stack.rows("select name from environments where id = ?", handle.environment_id)
                 reached[case] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
             killed.handles[case] = _seed(handle, "killed", **moment.seed)
-        for case, look in reached.items():
-            try:
-                killed.reached[case] = eventually(look, case, within=REACHED_SECONDS)
-            except AssertionError:
-                killed.reached[case] = False
-        stack.worker.kill()
-        for hold in holds:
-            hold.drop()
+        killed.reached = await_moments(reached)
+        kill_worker(stack, holds)
     for case in WAITING:
         _rows(made[case], "/go")
     stack.worker.start()

@@ -1,0 +1,28 @@
+"""A worker that is killed under several cases at once, each at a moment of its own."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from tests.helpers.kube_gate import Hold
+from tests.helpers.stack import Stack
+from tests.helpers.waiting import eventually
+
+REACHED_SECONDS: Final = 120.0
+
+
+def await_moments(looks: Mapping[str, Callable[[], Any]]) -> dict[str, bool]:
+    """Wait until each case is at its moment; return which were. A test says so of its own case."""
+    reached: dict[str, bool] = {}
+    for case, look in looks.items():
+        try:
+            reached[case] = bool(eventually(look, case, within=REACHED_SECONDS))
+        except AssertionError:
+            reached[case] = False
+    return reached
+
+
+def kill_worker(stack: Stack, holds: Iterable[Hold]) -> None:
+    """Kill the worker under all that is held, which then vanishes with it."""
+    stack.worker.kill()
+    for hold in holds:
+        hold.drop()
