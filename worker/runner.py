@@ -33,6 +33,7 @@ PASSED_THROUGH: Final = (
     "workflows._operation",
     "workflows._options",
     "workflows._services",
+    "workflows._storage",
 )
 """Modules that workflows share with the process instead of importing them anew for each run."""
 

@@ -9,22 +9,9 @@ from typing import Final
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
 
-from workflows._cluster import StepFailed, on_cluster
-from workflows._options import (
-    HEARTBEAT_TIMEOUT,
-    LEDGER_RETRY,
-    LEDGER_TIMEOUT,
-    SHORT_STEP_TOTAL,
-    STORE_SWEEP_TOTAL,
-    SWEEP_STEP,
-)
-from workflows.contracts.snapshot import SnapshotActivities
-from workflows.contracts.sweep_snapshots import (
-    SWEEP_SNAPSHOTS,
-    SnapshotsSwept,
-    SnapshotSweepActivities,
-    Standing,
-)
+from workflows._options import HEARTBEAT_TIMEOUT, LEDGER_RETRY, STORE_SWEEP_TOTAL, SWEEP_STEP
+from workflows._storage import free, kept_at_storage
+from workflows.contracts.sweep_snapshots import SWEEP_SNAPSHOTS, SnapshotsSwept, SnapshotSweepActivities
 
 NOTES_STANDING: Final = "notes-standing"
 """Patch: a cluster that has not removed all is written down. Sweeps that began before it did not."""
@@ -40,7 +27,8 @@ class SweepSnapshots:
     async def run(self) -> SnapshotsSwept:
         """Run once and say what was done."""
         if not workflow.patched(STORAGE_BY_ITSELF):
-            await self._free_storage()
+            for each in (await kept_at_storage()).snapshots:
+                await free(each, noted=lambda: workflow.patched(NOTES_STANDING))
         done = SnapshotsSwept()
         for step, summary in (
             (SnapshotSweepActivities.take_due, "snapshots that policies ask for"),
@@ -68,44 +56,3 @@ class SweepSnapshots:
                 + (f", {done.withheld} left alone: see `perdure doctor`." if done.withheld else ".")
             )
         return done
-
-    async def _free_storage(self) -> None:
-        """Have clusters remove the volumes that they keep; one that is away is asked again next time."""
-        kept = await workflow.execute_activity_method(
-            SnapshotSweepActivities.at_storage,
-            start_to_close_timeout=SWEEP_STEP,
-            schedule_to_close_timeout=STORE_SWEEP_TOTAL,
-            heartbeat_timeout=HEARTBEAT_TIMEOUT,
-            retry_policy=LEDGER_RETRY,
-            summary="snapshots that a cluster's storage keeps",
-        )
-        for each in kept.snapshots:
-            snapshot_id = each.discard.snapshot_id
-            try:
-                await on_cluster(
-                    SnapshotActivities.discard,
-                    each.discard,
-                    cluster=each.cluster,
-                    step="discard",
-                    summary=f"{snapshot_id}: volumes that {each.cluster} keeps",
-                    attempt_limit=SHORT_STEP_TOTAL,
-                    total_limit=SHORT_STEP_TOTAL,
-                )
-            except StepFailed as failed:
-                workflow.logger.warning("volumes of %s stay: %s", snapshot_id, failed.failure.message)
-                if workflow.patched(NOTES_STANDING):
-                    await workflow.execute_activity_method(
-                        SnapshotSweepActivities.note_standing,
-                        Standing(snapshot_id=snapshot_id, message=failed.failure.message),
-                        start_to_close_timeout=LEDGER_TIMEOUT,
-                        retry_policy=LEDGER_RETRY,
-                        summary=f"{snapshot_id} stands",
-                    )
-                continue
-            await workflow.execute_activity_method(
-                SnapshotSweepActivities.forget_volumes,
-                snapshot_id,
-                start_to_close_timeout=LEDGER_TIMEOUT,
-                retry_policy=LEDGER_RETRY,
-                summary=f"{snapshot_id} has no volumes any more",
-            )
