@@ -245,6 +245,10 @@ class HttpSeed:
         return application_error(failure(FailureKind.HOOK_FAILED, message, evidence=keys), final=True)
 
 
+_REFUSAL_SECONDS: Final = 0.2
+"""A node says within milliseconds that nothing listens."""
+
+
 async def deliver(
     cluster: Cluster,
     where: tuple[str, str, int],
@@ -261,6 +265,7 @@ async def deliver(
     begun = False
     try:
         async with cluster.tunnel(*where) as tunnel:
+            await tunnel.await_refusal(_REFUSAL_SECONDS)
             await before()
             begun = True
             async with asyncio.timeout(seconds):

@@ -5,6 +5,7 @@ it rewrites links in pages and `Location` to addresses of its own, and its 502 a
 application's.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -43,6 +44,7 @@ class Tunnel:
         self._socket = socket
         self._what = what
         self._greeted: set[int] = set()
+        self._early: bytes | None = None
 
     async def send(self, data: bytes) -> None:
         """Send bytes; returns when there is room for more.
@@ -55,11 +57,24 @@ class Tunnel:
             for start in range(0, len(view), _CHUNK):
                 await self._socket.send_bytes(_DATA + view[start : start + _CHUNK])
 
+    async def await_refusal(self, seconds: float) -> None:
+        """Give the node so long to say that nothing listens; for those to whom it matters that nothing came.
+
+        What is sent to a connection that is being closed resets it, and its last words are lost. Raises like
+        `receive`, which goes on to return whatever came meanwhile.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                self._early = await self.receive()
+
     async def receive(self) -> bytes:
         """Return the next bytes; empty at the end. One message is held at a time: who does not read, slows.
 
         Raises `Refused` when the node could not connect.
         """
+        if self._early is not None:
+            early, self._early = self._early, None
+            return early
         while True:
             try:
                 message = await self._socket.receive()
