@@ -78,6 +78,9 @@ class Pipe:
                 self._whole.set()
                 return
 
+    async def await_refusal(self, _seconds: float) -> None:
+        """Somebody listens."""
+
     async def receive(self) -> bytes:
         await self._whole.wait()
         if self._answered:
