@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 from pydantic import JsonValue
-from temporalio.testing import ActivityEnvironment
 
 from activities._evidence import EvidenceCollector
 from activities.storage.objects import ObjectStore
@@ -14,6 +13,7 @@ from clusters.errors import Forbidden
 from clusters.gateway import Cluster
 from clusters.objects import Manifest
 from clusters.values import Listing
+from tests.helpers.attempts import handed_out
 from tests.helpers.contexts import CONTEXT
 from workflows.domain.redaction import REPLACEMENT, WITHHELD
 
@@ -56,7 +56,7 @@ async def collected(cluster: FakeCluster) -> dict[str, Any]:
     async def collect() -> None:
         await collector.of_pod(CONTEXT, "api", pod="api-0", uid="u", container="api")
 
-    await ActivityEnvironment().run(collect)
+    await handed_out().run(collect)
     [document] = objects.documents.values()
     return cast(dict[str, Any], document)
 
@@ -80,7 +80,7 @@ async def test_output_of_a_script_is_withheld_alike() -> None:
         text, _ = await collector.of_output(CONTEXT, "db", pod="db-0", container="db", output=PLANTED)
         return text
 
-    assert await ActivityEnvironment().run(said) == WITHHELD
+    assert await handed_out().run(said) == WITHHELD
 
 
 @pytest.mark.parametrize("previous", ["unable to retrieve container logs for containerd://1f2e"])

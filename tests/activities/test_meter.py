@@ -2,18 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from activities import _step
 from activities._step import Life, alive
 from activities.snapshots.meter import Meter
 from clusters.errors import LeaseLost
 from clusters.lease import Lease
+from tests.helpers.attempts import handed_out
 from workflows.domain.operations import StepKind
 from workflows.domain.transfer import TransferKind, TransferProgress, step_of
 
@@ -45,9 +44,7 @@ class Attempt:
         async def tell() -> Any:
             return self.life.told()
 
-        environment = ActivityEnvironment()
-        environment.info = replace(environment.info, attempt=2)
-        return environment.run(tell)
+        return handed_out(2).run(tell)
 
 
 async def test_bytes_are_those_of_all_streams_of_the_attempt() -> None:
@@ -125,8 +122,7 @@ async def test_every_heartbeat_says_how_far_it_is(monkeypatch: pytest.MonkeyPatc
             flow(2)
             await grown.wait()
 
-    environment = ActivityEnvironment()
-    environment.info = replace(environment.info, started_time=datetime.now(UTC))
+    environment = handed_out()
     environment.on_heartbeat = heard
     await asyncio.wait_for(environment.run(body), timeout=10)
     assert beats[-1] == TransferProgress(

@@ -1,13 +1,12 @@
 """The reconciler tells running workflows what they were not told when it was asked."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 from sqlmodel import update
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.testing import ActivityEnvironment
 
 from activities.db.acceptance import cancel_operation, delete_environment
 from activities.db.engine import Database
@@ -15,6 +14,7 @@ from activities.db.repositories.installation import installation_id
 from activities.db.repositories.operations import get_operation
 from activities.db.tables import Installation
 from activities.reconcile import ControlReconcile
+from tests.helpers.attempts import handed_out
 from tests.helpers.tenants import Tenant, accept, begin, make_tenant, shop
 from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest
@@ -63,10 +63,7 @@ class Handle:
 
 async def reconcile(database: Database, temporal: FakeTemporal) -> Reconciled:
     activity = ControlReconcile(database, cast(Client, temporal))
-    environment = ActivityEnvironment()
-    # The default is long ago: an attempt that begins so late first waits for news of its own time-out.
-    environment.info = replace(environment.info, started_time=datetime.now(UTC))
-    return await environment.run(activity.reconcile)
+    return await handed_out().run(activity.reconcile)
 
 
 async def asked(database: Database, tenant: Tenant) -> tuple[str, str]:

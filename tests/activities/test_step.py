@@ -1,23 +1,16 @@
 """An attempt begins only where it is this worker's to make, and ends with a kind."""
 
 import asyncio
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities import _step
 from activities._step import alive, reports_failures
 from activities.secrets import Opener, Sealer, new_private_key
+from tests.helpers.attempts import handed_out
 from workflows.domain.failures import FailureKind
-
-
-def _handed_out(ago: timedelta) -> ActivityEnvironment:
-    environment = ActivityEnvironment()
-    environment.info = replace(environment.info, started_time=datetime.now(UTC) - ago)
-    return environment
 
 
 class Body:
@@ -32,7 +25,7 @@ class Body:
 
 
 async def test_an_attempt_that_was_given_away_before_it_began_does_nothing() -> None:
-    environment, body = _handed_out(timedelta(minutes=1)), Body()
+    environment, body = handed_out(ago=timedelta(minutes=1)), Body()
     # What Temporal answers to the heartbeat of an attempt that it has given to somebody else.
     environment.on_heartbeat = lambda *_: environment.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -43,7 +36,7 @@ async def test_an_attempt_that_was_given_away_before_it_began_does_nothing() -> 
 async def test_a_late_attempt_that_is_still_ours_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_step, "ANSWER_SECONDS", 0.01)
     beats: list[object] = []
-    environment, body = _handed_out(timedelta(minutes=1)), Body()
+    environment, body = handed_out(ago=timedelta(minutes=1)), Body()
     environment.on_heartbeat = lambda *details: beats.append(details)
     await environment.run(body)
     assert body.entered
@@ -52,7 +45,7 @@ async def test_a_late_attempt_that_is_still_ours_is_made(monkeypatch: pytest.Mon
 
 async def test_an_attempt_just_handed_out_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_step, "ANSWER_SECONDS", 3600.0)
-    environment, body = _handed_out(timedelta()), Body()
+    environment, body = handed_out(), Body()
     await asyncio.wait_for(environment.run(body), timeout=10)
     assert body.entered
 

@@ -1,13 +1,12 @@
 """The sweeper over the database: what is due is told, accepted once, and costs one query when nothing is."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import JsonValue
 from sqlalchemy import insert
 from sqlmodel import col, func, select, update
-from temporalio.testing import ActivityEnvironment
 
 from activities.db import sweeping
 from activities.db.acceptance import extend_environment, stop_environment
@@ -17,6 +16,7 @@ from activities.db.repositories import audit, events, operations
 from activities.db.tables import Environment, Event, EventType, Operation, Revision, Step
 from activities.sweep import ControlSweep
 from activities.temporal import OperationStart, TemporalUnavailable
+from tests.helpers.attempts import handed_out
 from tests.helpers.statements import statements_of
 from tests.helpers.tenants import Tenant, accept, begin, environment_of, finish, make_tenant, shop
 from workflows.contracts.operation import CancelRequest
@@ -50,15 +50,11 @@ def sweeper(database: Database, starts: Starts | None = None) -> ControlSweep:
 
 async def sweep(database: Database, starts: Starts | None = None, page: SweepPage | None = None) -> Swept:
     """One page, the first if not told otherwise, as the workflow asks for it."""
-    environment = ActivityEnvironment()
-    environment.info = replace(environment.info, started_time=datetime.now(UTC))
-    return await environment.run(sweeper(database, starts).sweep_page, page or SweepPage())
+    return await handed_out().run(sweeper(database, starts).sweep_page, page or SweepPage())
 
 
 async def forget(database: Database) -> Swept:
-    environment = ActivityEnvironment()
-    environment.info = replace(environment.info, started_time=datetime.now(UTC))
-    return await environment.run(sweeper(database).forget_history)
+    return await handed_out().run(sweeper(database).forget_history)
 
 
 async def running(database: Database, tenant: Tenant, name: str = "shop", **changes: object) -> str:

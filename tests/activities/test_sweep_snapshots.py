@@ -1,13 +1,12 @@
 """Retention of snapshots, on both databases and a directory; and how a verification ends in its row."""
 
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from temporalio.testing import ActivityEnvironment
 from ulid import ULID
 
 from activities.db.acceptance import SnapshotWish
@@ -21,6 +20,7 @@ from activities.snapshots.ownership import sign
 from activities.snapshots.sweep import LISTED_EVERY_SECONDS, LOST_GRACE, ControlSnapshotSweep, in_turn
 from activities.storage.objects import ObjectStore, StoreUnavailable
 from activities.temporal import TemporalServer, VerificationStart
+from tests.helpers.attempts import handed_out
 from tests.helpers.changes import running
 from tests.helpers.contexts import CONTEXT
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take, taken
@@ -72,9 +72,7 @@ class Place:
     async def do(self, what: str, worker: ControlSnapshotSweep | None = None) -> SnapshotsSwept:
         """Run one activity of the sweep, in a new process unless one is given."""
         sweep = worker or self.worker()
-        environment = ActivityEnvironment()
-        environment.info = replace(environment.info, started_time=datetime.now(UTC))
-        done: Any = await environment.run(getattr(sweep, what))
+        done: Any = await handed_out().run(getattr(sweep, what))
         return SnapshotsSwept.model_validate(done)
 
     async def old(self) -> str:

@@ -21,6 +21,7 @@ from activities.snapshots.frames import ComponentKey
 from activities.snapshots.verify import ClusterVerify
 from activities.storage.objects import ObjectStore
 from tests.api.support import FakeCluster
+from tests.helpers.attempts import handed_out
 from workflows.contracts.snapshot import Loadable
 from workflows.contracts.verify import CheckReadable, CheckStored
 from workflows.domain.blueprint_models import DataStore
@@ -76,7 +77,7 @@ class Kept:
         return (await self._environment().run(self._verify().readable, request)).checks
 
     def _environment(self) -> ActivityEnvironment:
-        environment = ActivityEnvironment()
+        environment = handed_out()
         environment.on_heartbeat = lambda *details: self.beats.extend(details)
         return environment
 

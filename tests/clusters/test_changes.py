@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities._replacement import make_way
 from activities.provision import ClusterProvision
@@ -17,6 +16,7 @@ from activities.update import ClusterUpdate
 from clusters.gateway import Cluster
 from clusters.objects import Manifest, ObjectRef, ref_of
 from tests.clusters.conftest import IMAGE, Environment
+from tests.helpers.attempts import handed_out
 from tests.helpers.waiting import eventually_async
 from workflows.contracts.operation import PreImage
 from workflows.contracts.provision import DeployService, Replacement, Undo
@@ -130,7 +130,7 @@ class TestStop:
         made = await with_a_pod(perdure, environment)
         request = self.request(environment)
         for _ in range(2):
-            await ActivityEnvironment().run(ClusterStop(perdure).stop_service, request)
+            await handed_out().run(ClusterStop(perdure).stop_service, request)
             assert await pods(perdure, environment) == []
         for each in made:
             live = await perdure.get(ref_of(each))
@@ -140,9 +140,7 @@ class TestStop:
     async def test_names_the_pods_that_do_not_end(self, perdure: Cluster, environment: Environment) -> None:
         await with_a_pod(perdure, environment)
         with pytest.raises(ApplicationError) as raised:
-            await ActivityEnvironment().run(
-                ClusterStop(perdure).stop_service, self.request(environment, seconds=0)
-            )
+            await handed_out().run(ClusterStop(perdure).stop_service, self.request(environment, seconds=0))
         reason = reason_of(raised.value)
         assert reason.kind is FailureKind.TIMEOUT
         assert raised.value.non_retryable
@@ -159,7 +157,7 @@ class TestRemove:
         await perdure.apply(environment.config_map("other"))
         request = removal(environment, "Deployment/api", "Service/api")
         for _ in range(2):
-            await ActivityEnvironment().run(ClusterUpdate(perdure).remove_service, request)
+            await handed_out().run(ClusterUpdate(perdure).remove_service, request)
         assert await pods(perdure, environment) == []
         for ref in (environment.ref("Deployment", "api"), environment.ref("Service", "api"), ref_of(job)):
             assert await perdure.get(ref) is None
@@ -171,7 +169,7 @@ class TestRemove:
     ) -> None:
         await perdure.apply(environment.config_map("theirs"))
         with pytest.raises(ApplicationError) as raised:
-            await ActivityEnvironment().run(
+            await handed_out().run(
                 ClusterUpdate(perdure).remove_service, removal(environment, "ConfigMap/theirs")
             )
         assert reason_of(raised.value).kind is FailureKind.CONFLICT
@@ -182,12 +180,12 @@ class TestRemove:
     ) -> None:
         await put(perdure, context_of(environment, fence=6), shop(), STOPPED)
         with pytest.raises(ApplicationError) as raised:
-            await ActivityEnvironment().run(
+            await handed_out().run(
                 ClusterUpdate(perdure).remove_service, removal(environment, "Deployment/api", fence=5)
             )
         assert reason_of(raised.value).kind is FailureKind.CONFLICT
         assert await perdure.get(environment.ref("Deployment", "api")) is not None
-        await ActivityEnvironment().run(
+        await handed_out().run(
             ClusterUpdate(perdure).remove_service, removal(environment, "Deployment/api", fence=6)
         )
         assert await perdure.get(environment.ref("Deployment", "api")) is None
@@ -201,7 +199,7 @@ class TestRemove:
         assert isinstance(metadata, dict)
         await admin.create({**config, "metadata": {**metadata, "finalizers": [HOLD]}})
         with pytest.raises(ApplicationError) as raised:
-            await ActivityEnvironment().run(
+            await handed_out().run(
                 ClusterUpdate(perdure).remove_service, removal(environment, "ConfigMap/api", seconds=0)
             )
         reason = reason_of(raised.value)
@@ -310,7 +308,7 @@ async def test_an_undo_that_is_made_twice_leaves_alone_what_it_put_back(
     context = context_of(environment, revision=3)
     kept = (await put(perdure, context_of(environment), shop(), STOPPED))[-1]
     before = await perdure.inventory(environment.name, labels={ENVIRONMENT: environment.name})
-    await ActivityEnvironment().run(
+    await handed_out().run(
         ClusterUpdate(perdure).remove_service, removal(environment, "Deployment/api", "Service/api")
     )
     made = shop().model_copy(update={"services": (shop().service("api").model_copy(update={"name": "web"}),)})
@@ -325,7 +323,7 @@ async def test_an_undo_that_is_made_twice_leaves_alone_what_it_put_back(
     provision = ClusterProvision(perdure, Opener(new_private_key()), ObjectStore(tmp_path.as_uri()))
     uids = []
     for _ in range(2):
-        assert await ActivityEnvironment().run(provision.undo, undo) == Cleanup(complete=True)
+        assert await handed_out().run(provision.undo, undo) == Cleanup(complete=True)
         live = await perdure.get(ref_of(kept))
         assert live is not None
         uids.append(text(live, "metadata", "uid"))
