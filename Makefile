@@ -54,7 +54,7 @@ dev-down: ## Stop the stack and the cluster, and leave nothing behind
 	@if [ -x $(PY) ]; then $(PY) -m devstack down; else echo "Nothing is set up here."; fi
 
 ##@ Tests and checks
-test-fast: setup ## Without cluster, Postgres, browser, servers and processes, slow ones; a quarter of the examples
+test-fast: setup ## Without cluster, Postgres, browser, servers and processes, slow ones; a quarter of examples and tables
 	$(FAST)
 
 fuzz: setup ## Every route against openapi.json with 500 requests each by property (FUZZ=... for another number)

@@ -157,6 +157,7 @@ class TestCheckSql:
         assert told in str(refused.value)
         assert "type: shell" in (refused.value.way_out or "")
 
+    @pytest.mark.slow
     def test_reads_a_large_script_in_one_pass(self) -> None:
         script = "insert into t values (1, 'some text; more', $$x$$);\n" * 20_000
         assert len(statements(script)) == 20_000

@@ -188,6 +188,7 @@ def test_integers_never_collide_and_stay_of_their_size(one: int, two: int) -> No
     assert made == permuted(KEY, one)
 
 
+@pytest.mark.slow
 def test_small_integers_are_permuted_as_a_whole() -> None:
     made = {permuted(KEY, value) for value in range(1 << 15)}
     assert made == set(range(1 << 15))
