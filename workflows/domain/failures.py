@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     SNAPSHOT_BELOW_FLOOR = "snapshot_below_floor"
     SNAPSHOT_CORRUPT = "snapshot_corrupt"
     KEY_UNAVAILABLE = "key_unavailable"
+    MASKING_INVALID = "masking_invalid"
     POLICY_DENIED = "policy_denied"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
@@ -118,6 +119,12 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
         503,
         "What sealed this is not among the keys configured. Give API and workers those they had, then retry.",
+    ),
+    FailureKind.MASKING_INVALID: FailureTraits(
+        False,
+        422,
+        "Correct the rules that the message names and ask for it again with those: "
+        "a retry has the same rules and ends the same.",
     ),
     FailureKind.POLICY_DENIED: FailureTraits(False, 403, "A policy of the organisation refuses this."),
     FailureKind.CANCELLED: FailureTraits(

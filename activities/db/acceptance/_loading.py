@@ -79,7 +79,12 @@ async def create_loaded(
         keys=keys,
         action=action,
         plan=lambda provision: plan_restore(
-            provision, blueprint, components, standing=False, claimed=claimed
+            provision,
+            blueprint,
+            components,
+            standing=False,
+            claimed=claimed,
+            masked=loading.run.masked,
         ),
     )
     loaded = Overrides(loaded=dict.fromkeys(components, loading.run.snapshot_id))

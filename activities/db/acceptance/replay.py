@@ -251,8 +251,8 @@ async def _graph(
     if wish.from_step is not None:
         faults += _step_faults(wish.from_step, replayed, steps)
     _refuse(faults)
-    if loads:
-        steps = plan_restore(steps, blueprint, loads, standing=True)
+    if run is not None:
+        steps = plan_restore(steps, blueprint, loads, standing=True, masked=run.masked)
     left = await left_to_remove(session, environment)
     graph = (*steps, *plan_removals(list(left), after=[step.name for step in steps]))
     return _Graph(replayed, graph, loads)
