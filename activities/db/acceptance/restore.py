@@ -90,7 +90,13 @@ async def restore_in_place(
     before = await environments.overrides(session, environment.organization_id, environment.id)
     loads = loaded_of(manifest)
     faults = [
-        *misfits(blueprint, before.replicas, loads.values(), standing=True),
+        *misfits(
+            blueprint,
+            before.replicas,
+            loads.values(),
+            standing=True,
+            own=snapshot.environment_id == environment.id,
+        ),
         *rule_faults(manifest, masking),
         *init_faults(blueprint, loads, init=init),
     ]
