@@ -187,8 +187,9 @@ class ClusterRestore(RestoreActivities):
     ) -> _Measured:
         """Read all that is there now, by ordinal and subject."""
         measured: _Measured = {}
+        evidence = EvidenceCollector(self.cluster, self.objects)
         for ordinal, pod in enumerate(pods):
-            for part in await parts_in(cluster, request.context, pod, request.service, store):
+            for part in await parts_in(cluster, evidence, request.context, pod, request.service, store):
                 measured[ordinal, part.subject] = await self._facts(
                     request, cluster, meter, _Dumped(store, pod, ordinal, part)
                 )
