@@ -85,7 +85,8 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.HOOK_FAILED: FailureTraits(
         False,
         409,
-        "A script or hook of the service failed; the evidence has its output. SQL was rolled back.",
+        "A service's script or hook failed; the evidence has its output. PostgreSQL rolled its SQL back; "
+        "in MySQL and MariaDB, definitions and rows of tables without transactions stay.",
     ),
     FailureKind.TIMEOUT: FailureTraits(
         False, 504, "The deadline passed. Raise `readyTimeoutSeconds` if the service only needs longer."
