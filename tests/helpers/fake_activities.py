@@ -402,6 +402,10 @@ class FakeVerification(VerifyControlActivities):
     level: VerifyLevel = VerifyLevel.STORED
     cluster: str = ""
     over: bool = False
+    beside_fault: str = ""
+    """What is wrong with the manifest in the store."""
+    beside_failing: Failure | None = None
+    """Why that cannot be told."""
     unopened: Failure | None = None
     """Why the keys of what is stored cannot be had."""
     refused: str = ""
@@ -429,7 +433,17 @@ class FakeVerification(VerifyControlActivities):
                 stored_as(Component(service=service, store=store, engine=engine))
                 for service, (store, engine) in stores.items()
             ),
+            beside=True,
         )
+
+    @activity.defn(name="verify.beside")
+    async def beside(self, request: VerificationInput) -> Checked:
+        self.calls.append("beside")
+        if self.beside_failing is not None:
+            raise _scripted(self.beside_failing, final=True)
+        fault = self.beside_fault
+        check = Check(level=VerifyLevel.STORED, subject="manifest.json", ok=not fault, message=fault)
+        return Checked(checks=(check,))
 
     @activity.defn(name="verify.loadable")
     async def loadable(self, request: LoadableWanted) -> Loadable:
