@@ -651,6 +651,8 @@ class FakeCluster(
     """How what was loaded differs from what was captured."""
     untold: tuple[str, ...] = ()
     """Why that cannot be told of some of it."""
+    captured: Mapping[str, StoredComponent] = field(default_factory=dict)
+    """By service, what is captured of it in place of one stream."""
     damaged: Mapping[str, str] = field(default_factory=dict)
     """What looks at the store find, by call."""
 
@@ -727,7 +729,7 @@ class FakeCluster(
     @activity.defn(name="snapshot.capture")
     async def capture(self, request: Capture) -> StoredComponent:
         await self._call(f"capture {request.component.service}", request)
-        return stored_as(request.component)
+        return self.captured.get(request.component.service) or stored_as(request.component)
 
     @activity.defn(name="snapshot.capture_volumes")
     async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:
