@@ -1,5 +1,6 @@
 """Evidence of a failure: what the cluster says about the pod at fault, without secrets, out of history."""
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ _MAKERS: Final = ("Deployment", "ReplicaSet", "StatefulSet", "Job")
 """What makes pods, and says in its own events why it cannot."""
 
 
+_STORE_SECONDS: Final = 5.0
+"""How long a store may take: the failure is told within the step's own time, with evidence or without."""
 _NO_LOG: Final = "unable to retrieve container logs for "
 """What the node sends as a log, with a good status, when the container's log is gone."""
 
@@ -84,8 +87,9 @@ class EvidenceCollector:
         """Write one evidence document; return its key, or nothing when the store does not take it."""
         key = evidence_key(context.organization_id, context.operation_id, step, activity.info().attempt)
         try:
-            await self.objects.put_json(key, evidence.model_dump(mode="json"))
-        except StoreUnavailable:
+            async with asyncio.timeout(_STORE_SECONDS):
+                await self.objects.put_json(key, evidence.model_dump(mode="json"))
+        except (StoreUnavailable, TimeoutError):
             activity.logger.warning("evidence was not stored", exc_info=True)
             return ()
         return (key,)

@@ -59,7 +59,9 @@ def control_activities(
     )
     starter = TemporalStarter(client)
     snapshot_sweep = ControlSnapshotSweep(database=database, objects=objects, server=starter, keys=keys)
-    verification = ControlVerification(database=database, keys=keys, sealers=sealers, starter=starter)
+    verification = ControlVerification(
+        database=database, objects=objects, keys=keys, sealers=sealers, starter=starter
+    )
     return [
         ledger.begin,
         ledger.record,
@@ -83,6 +85,7 @@ def control_activities(
         snapshot_sweep.remove_orphans,
         snapshot_sweep.start_verifications,
         verification.begin,
+        verification.beside,
         verification.loadable,
         verification.restore,
         verification.await_operation,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Final, Protocol, cast
 
 from fastapi import Depends, Request
 from pydantic import JsonValue
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from api.environments.blueprints import Blueprints
     from api.environments.live import LiveStatus
     from api.environments.log_hub import LogHub
+
+
+STORE_SECONDS: Final = 1.0
+"""How long a request waits for an object store that is away."""
 
 
 class Objects(Protocol):
@@ -131,7 +135,8 @@ async def open_dependencies(settings: ApiSettings) -> AsyncIterator[Dependencies
             database=database,
             starter=TemporalStarter(client),
             clusters=clusters,
-            objects=ObjectStore(settings.object_store),
+            # Workers make it; and who asks the API is not kept waiting while it is away.
+            objects=ObjectStore(settings.object_store, make=False, patience=STORE_SECONDS),
             master_keys=settings.open_master_keys(),
             codec=codec,
         )

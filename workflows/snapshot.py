@@ -55,6 +55,7 @@ from workflows.domain.snapshot import (
     scope,
 )
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent
+from workflows.domain.snapshot_size import SnapshotTooLarge, fitted_manifest
 
 _HOLDS_VOLUMES: Final = "holds-volumes"
 """Patch: hooks hold services still for what the storage cuts, too. Snapshots that began before it did not."""
@@ -304,6 +305,7 @@ class SnapshotEnvironment(AsideFrame):
             service=manifests.running_as(self._blueprint.service(component.service)),
             component=component,
             key=self._keys.keys[component.service],
+            besides=sum(len(each.parts) for each in self._stored.values()),
         )
 
     def _wanted_volumes(self, plan: OperationPlan, component: Component) -> CaptureVolumes:
@@ -333,7 +335,7 @@ class SnapshotEnvironment(AsideFrame):
         reached = consistency(captured)
         _check_floor(run, reached, step, "was")
         context = plan.context
-        manifest = SnapshotManifest(
+        described = SnapshotManifest(
             snapshot_id=run.snapshot_id,
             organization_id=context.organization_id,
             environment_id=context.environment_id,
@@ -346,6 +348,11 @@ class SnapshotEnvironment(AsideFrame):
             scope=scope(captured),
             components=tuple(self._described(each) for each in captured),
         )
+        try:
+            manifest = fitted_manifest(described)
+        except SnapshotTooLarge as fault:
+            message = f"The snapshot is too large: {fault}."
+            raise StepFailed(failure(FailureKind.CONFLICT, message, step=step.name)) from fault
         await on_cluster(
             SnapshotActivities.publish,
             Publish(context=context, manifest=manifest),

@@ -4,15 +4,17 @@ import asyncio
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
-from workflows._cluster import StepFailed, on_cluster, on_state
+from workflows._cluster import StepFailed, as_failure, on_cluster, on_state
 from workflows._options import (
     CAPTURE_ATTEMPT,
     CAPTURE_TOTAL,
     HEARTBEAT_TIMEOUT,
     LEDGER_RETRY,
     LEDGER_TIMEOUT,
+    STORE_SWEEP_TOTAL,
+    SWEEP_STEP,
     TRIAL_WAIT,
 )
 from workflows.contracts.verify import (
@@ -90,6 +92,8 @@ class VerifySnapshot:
 
     async def _look(self, plan: VerificationPlan) -> VerificationState:
         try:
+            if plan.beside:
+                await self._beside()
             for component in plan.components:
                 await self._stored(plan, component)
             if self._all_well and plan.level >= VerifyLevel.READABLE:
@@ -109,6 +113,23 @@ class VerifySnapshot:
     @property
     def _all_well(self) -> bool:
         return all(check.ok for check in self._checks)
+
+    async def _beside(self) -> None:
+        try:
+            checked = await workflow.execute_activity_method(
+                VerifyControlActivities.beside,
+                self._verification,
+                start_to_close_timeout=SWEEP_STEP,
+                schedule_to_close_timeout=STORE_SWEEP_TOTAL,
+                heartbeat_timeout=HEARTBEAT_TIMEOUT,
+                retry_policy=LEDGER_RETRY,
+                summary="the manifest in the store, and what it does not name",
+            )
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                raise asyncio.CancelledError from error
+            raise StepFailed(as_failure(error, "stored", "")) from error
+        self._take(checked)
 
     async def _stored(self, plan: VerificationPlan, component: StoredComponent) -> None:
         self._take(

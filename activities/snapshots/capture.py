@@ -6,8 +6,8 @@ one is written, or with the whole snapshot.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -57,6 +57,7 @@ from workflows.domain.snapshot_manifest import (
     manifest_key,
     snapshot_prefix,
 )
+from workflows.domain.snapshot_size import SnapshotTooLarge, check_streams, fitted
 from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(seconds=60)
@@ -113,12 +114,14 @@ class ClusterSnapshot(SnapshotActivities):
             meter = Meter(life, TransferKind.CAPTURE)
             transfer = Transfer(cluster, self.opener, self.objects, meter)
             sources = await self._sources(cluster, request)
+            with _size_failures():
+                check_streams(component.service, len(sources), request.besides)
             began = datetime.now(UTC)
             stored: list[StoredPart] = []
             for source in sources:
                 async with transfer.output_of(source) as output:
                     stored.append(await transfer.store(source, output))
-        return StoredComponent(
+        captured = StoredComponent(
             service=component.service,
             store=component.store,
             engine=component.engine,
@@ -126,6 +129,8 @@ class ClusterSnapshot(SnapshotActivities):
             captured_at=began,
             parts=tuple(stored),
         )
+        with _size_failures():
+            return fitted([captured])[0]
 
     @activity.defn(name="snapshot.capture_together")
     @reports_failures
@@ -150,15 +155,14 @@ class ClusterSnapshot(SnapshotActivities):
             )
             for wanted in request.captures
         ]
-        return CapturedTogether(
-            components=tuple(
-                _in_window(each, window, quiesced=each.service in quiesced)
-                if each.service in quiesced or each.engine is not Engine.LIVE_COPY
-                else each
-                for each in (*components, *kept)
-            ),
-            frozen_ms=held.frozen_ms,
-        )
+        graded = [
+            _in_window(each, window, quiesced=each.service in quiesced)
+            if each.service in quiesced or each.engine is not Engine.LIVE_COPY
+            else each
+            for each in (*components, *kept)
+        ]
+        with _size_failures():
+            return CapturedTogether(components=fitted(graded), frozen_ms=held.frozen_ms)
 
     async def _held(
         self, cluster: Cluster, life: Life, request: CaptureTogether, window: int
@@ -169,6 +173,8 @@ class ClusterSnapshot(SnapshotActivities):
         async with AsyncExitStack() as streams:
             holds = await self._holds(cluster, request)
             sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
+            with _size_failures():
+                check_streams(", ".join(each.service.name for each in request.captures), len(sources), 0)
             under_way: list[tuple[Source, AsyncIterator[bytes]]] = []
             stored: list[tuple[Source, StoredPart]] = []
             life.progress = "holding still"
@@ -298,6 +304,15 @@ class ClusterSnapshot(SnapshotActivities):
                 if "@sha256:" in image:
                     found[text(status, "name")] = image
         return found
+
+
+@contextmanager
+def _size_failures() -> Iterator[None]:
+    """Tell of a snapshot that is too large; another attempt finds as much."""
+    try:
+        yield
+    except SnapshotTooLarge as fault:
+        fail(failure(FailureKind.CONFLICT, f"The snapshot is too large: {fault}."), final=True)
 
 
 async def _copied(transfer: Transfer, source: Source) -> tuple[Source, StoredPart]:

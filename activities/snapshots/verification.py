@@ -13,17 +13,21 @@ from activities._step import alive
 from activities.db import acceptance
 from activities.db.acceptance import AsNew, Site
 from activities.db.engine import Database
-from activities.db.errors import AlreadyDeleted, DomainError, NotFound
+from activities.db.errors import AlreadyDeleted, DomainError, NotFound, SnapshotNotReady
 from activities.db.records import Actor
 from activities.db.repositories import operations, snapshots, verifications
 from activities.db.repositories.environments import get_environment
 from activities.db.repositories.verifications import VerificationRecord
 from activities.db.tables import Role
 from activities.secrets import MasterKeys, Sealer
+from activities.snapshots import beside
+from activities.snapshots._transfer import store_failures
 from activities.snapshots.ledger import loadable
+from activities.storage.objects import ObjectStore
 from activities.temporal import WorkflowStarter
 from workflows.contracts.snapshot import Loadable
 from workflows.contracts.verify import (
+    Checked,
     LoadableWanted,
     OperationEnded,
     OperationWanted,
@@ -45,6 +49,7 @@ class ControlVerification(VerifyControlActivities):
     """Verifications over the database."""
 
     database: Database
+    objects: ObjectStore
     keys: MasterKeys
     sealers: Mapping[str, Sealer]
     starter: WorkflowStarter
@@ -65,7 +70,19 @@ class ControlVerification(VerifyControlActivities):
             cluster=environment.cluster,
             level=found.level,
             components=tuple(each for each in snapshot.manifest.components if each.parts or each.volumes),
+            beside=True,
         )
+
+    @activity.defn(name="verify.beside")
+    async def beside(self, request: VerificationInput) -> Checked:
+        """See `VerifyControlActivities`. Here, for both copies are read by one version of the code."""
+        async with told_as_failures(), self.database.reading() as session:
+            found = await verifications.by_id(session, request.verification_id)
+            snapshot = await snapshots.get_snapshot(session, found.organization_id, found.snapshot_id)
+            if snapshot.manifest is None:
+                raise SnapshotNotReady(snapshot.id, snapshot.state)
+        async with alive(), store_failures():
+            return Checked(checks=await beside.checks(self.objects, snapshot.manifest))
 
     @activity.defn(name="verify.loadable")
     async def loadable(self, request: LoadableWanted) -> Loadable:

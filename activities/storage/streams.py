@@ -19,6 +19,8 @@ PART_BYTES: Final = 8 * 1024 * 1024
 _AT_ONCE: Final = 2
 """Parts on their way at once. Memory: these and the one that is being filled."""
 _NUMBER: Final = "{:08d}"
+_ABORT_SECONDS: Final = 30.0
+"""How long the removal may take of what a store that failed, or somebody who cancels, leaves behind."""
 
 
 class StreamDamaged(Exception):
@@ -117,9 +119,12 @@ async def writing(
         if not writer.finished:
             await writer.abort()
     except BaseException as fault:
+        # Whoever cancels waits for this, and a store that was waited for once is not waited for again.
+        hurried = isinstance(fault, StoreUnavailable | asyncio.CancelledError)
         try:
-            await writer.abort()
-        except StoreUnavailable as kept:
+            async with asyncio.timeout(_ABORT_SECONDS if hurried else None):
+                await writer.abort()
+        except (StoreUnavailable, TimeoutError) as kept:
             fault.add_note(f"what was stored below {prefix} is still there: {kept}")
         raise
 

@@ -96,6 +96,7 @@ async def master_keys(state: AppState) -> list[CheckOut]:
 async def objects(state: AppState) -> list[CheckOut]:
     """Whether the object store answers; of a directory, whether it can be written and has room."""
     # Late: only a process that serves needs the object store.
+    from activities.storage.directory import MARK  # noqa: PLC0415
     from activities.storage.objects import local_directory  # noqa: PLC0415
 
     name = "object-store"
@@ -104,7 +105,7 @@ async def objects(state: AppState) -> list[CheckOut]:
         with contextlib.suppress(LookupError):
             await state.objects.get_json("doctor/nothing")
         return [ok(name, "the bucket answers")]
-    return await asyncio.to_thread(_directory, name, directory)
+    return await asyncio.to_thread(_directory, name, directory, MARK)
 
 
 async def snapshots(state: AppState) -> list[CheckOut]:
@@ -125,13 +126,24 @@ async def snapshots(state: AppState) -> list[CheckOut]:
     ]
 
 
-def _directory(name: str, directory: Path) -> list[CheckOut]:
-    place = next(each for each in (directory, *directory.absolute().parents) if each.exists())
-    if not os.access(place, os.W_OK):
+def _directory(name: str, directory: Path, mark: str) -> list[CheckOut]:
+    if not (directory / mark).is_file():
         return [
-            fail(name, f"{directory} cannot be written", "Give the API's and workers' user the directory.")
+            fail(
+                name,
+                "no store is in the directory that PERDURE_OBJECT_STORE names",
+                "Mount it. Where there never was one, the first worker that starts makes it.",
+            )
         ]
-    room = shutil.disk_usage(place)
+    if not os.access(directory, os.W_OK):
+        return [
+            fail(
+                name,
+                "the directory that PERDURE_OBJECT_STORE names cannot be written",
+                "Give the workers' user the directory.",
+            )
+        ]
+    room = shutil.disk_usage(directory)
     return [judge_room(name, room.free, room.total)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from activities.storage.directory import MARK
 from activities.storage.objects import ObjectNotFound, ObjectStore, StoreUnavailable
 from activities.storage.streams import StoredStream, StreamDamaged, reading, writing
 from tests.helpers.s3 import BUCKET, S3Server, running_s3
@@ -34,7 +35,9 @@ class Place:
 
     def files(self) -> list[str]:
         return sorted(
-            str(file.relative_to(self.directory)) for file in self.directory.rglob("*") if file.is_file()
+            str(file.relative_to(self.directory))
+            for file in self.directory.rglob("*")
+            if file.is_file() and file.name != MARK
         )
 
 

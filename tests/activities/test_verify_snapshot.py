@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import _step
@@ -25,6 +26,7 @@ from tests.helpers.attempts import handed_out
 from workflows.contracts.snapshot import Loadable
 from workflows.contracts.verify import CheckReadable, CheckStored
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.failures import FailureKind
 from workflows.domain.snapshot import Consistency, Engine
 from workflows.domain.snapshot_manifest import StoredComponent, StoredPart, stream_name
 from workflows.domain.transfer import TransferKind, TransferProgress
@@ -199,6 +201,21 @@ async def test_any_change_of_an_object_is_found_at_both_levels(
         # The other stream is looked at all the same, and is well.
         assert set(found) == {"files/one"}
         assert found["files/one"]
+
+
+async def test_a_store_that_is_away_says_nothing(kept: Kept) -> None:
+    objects = ObjectStore(str(kept.directory), patience=0)
+    verify = ClusterVerify(FakeCluster(), OPENER, objects, asyncio.Semaphore())
+    stored = CheckStored(snapshot_id=SNAPSHOT, component=kept.component)
+    loadable = Loadable(component=kept.component, keys=kept.keys)
+    read = CheckReadable(snapshot_id=SNAPSHOT, stored=loadable)
+    # An empty mount point: all of it seems to be missing.
+    kept.directory.rename(kept.directory.with_name("elsewhere"))
+    kept.directory.mkdir()
+    for looked in (handed_out().run(verify.stored, stored), handed_out().run(verify.readable, read)):
+        with pytest.raises(ApplicationError, match="is it not mounted") as told:
+            await looked
+        assert (told.value.type, told.value.non_retryable) == (FailureKind.STORE_UNAVAILABLE, True)
 
 
 async def test_streams_that_were_exchanged_do_not_pass(kept: Kept) -> None:

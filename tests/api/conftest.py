@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from activities.db.tables import Role
+from activities.storage.directory import Directory
 from api.settings import ApiSettings
 from tests.api.support import Api, running_api
 from tests.helpers.clock import clock
@@ -18,7 +19,8 @@ __all__ = ["clock", "postgres_server", "postgres_url", "sqlite_template", "sqlit
 
 @pytest.fixture
 def settings(sqlite_url: str, tmp_path: Path) -> ApiSettings:
-    """Settings as the tests want them: no cache hides a change."""
+    """Settings as the tests want them: no cache hides a change. A worker has made the object store."""
+    Directory(tmp_path / "objects", patience=0).make()
     return ApiSettings(
         database_url=sqlite_url,
         object_store=str(tmp_path / "objects"),

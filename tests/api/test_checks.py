@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import replace
@@ -230,6 +231,16 @@ async def test_an_object_store_that_cannot_be_written(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert (await checks_of(api))["object-store"]["status"] == "fail"
+
+
+async def test_an_object_store_that_is_away(api: Api, tenant: Tenant) -> None:
+    directory = api.state.settings.object_store
+    shutil.rmtree(directory)
+    for _ in ("gone", "an empty mount point"):
+        found = (await checks_of(api))["object-store"]
+        assert found["status"] == "fail"
+        assert directory not in found["message"] + found["remedy"]
+        os.makedirs(directory, exist_ok=True)  # noqa: PTH103 - not for long
 
 
 @pytest.mark.parametrize(("free", "status"), [(50, "ok"), (9, "warn"), (1, "fail")])

@@ -203,6 +203,31 @@ def test_a_full_store_is_told_and_nothing_is_published(stack: Stack, files: Hand
     assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
 
 
+def test_a_directory_that_is_away_for_half_a_minute_is_waited_for(stack: Stack, files: Handle) -> None:
+    """As a mount that vanishes in the middle of a capture, and of a load: what is beneath it stays empty."""
+    before = sh(files, "files-0", _DIGEST)
+    root = stack.directory / "objects"
+
+    def away() -> None:
+        elsewhere = root.rename(root.with_name("elsewhere"))
+        root.mkdir()
+        time.sleep(30)  # as long as it may be away
+        assert list(root.iterdir()) == []
+        root.rmdir()
+        elsewhere.rename(root)
+
+    taking, snapshot = take(files)
+    _mid_stream(stack, taking, snapshot)
+    away()
+    taking.succeeded(ENDED_SECONDS)
+    assert_only_what_is_named(stack, snapshot)
+    restored = restore(stack, snapshot, name=new_name())
+    eventually(lambda: restored.step("load/files")["state"] == "running", "it loads", within=90)
+    away()
+    restored.succeeded(ENDED_SECONDS)
+    assert sh(restored, "files-0", _DIGEST) == before
+
+
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """An S3 server with a bucket."""

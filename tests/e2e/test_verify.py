@@ -196,16 +196,49 @@ def test_a_store_that_is_away_says_nothing_about_the_snapshot(stack: Stack, stor
     snapshot = taken(stores)
     root = stack.directory / "objects"
     away = root.rename(root.with_name("away"))
-    root.write_text("not a directory")
+    root.mkdir()  # as where a mount is not there
     try:
-        found = verified(stack, snapshot, 0)
+        path = ask(stack, snapshot, 0)
+        with pytest.raises(AssertionError, match="ends"):
+            eventually(lambda: stack.client.get(path).json()["data"]["state"] != "running", "ends", within=10)
+        assert list(root.iterdir()) == []
     finally:
-        root.unlink()
+        root.rmdir()
         away.rename(root)
-    assert found["state"] == "aborted", found
-    assert "verifiedLevel" not in shown(stack, snapshot)
+    found = ended(stack, path)
+    assert (found["state"], faults(found)) == ("passed", []), found
     assert sh(stores, "files-0", "ls /docs")
 
 
+def test_the_manifest_in_the_store_and_what_it_does_not_name_are_looked_at(
+    stack: Stack, stores: Handle
+) -> None:
+    snapshot = taken(stores)
+    copy = _copy(stack, snapshot)
+    whole = copy.read_text()
+    extra = streams(stack, snapshot, "cache")[0].with_name("00000077")
+    extra.write_bytes(b"foreign")
+    copy.write_text('{"broken":')
+    found = verified(stack, snapshot, 1)
+    assert {(check["level"], check["subject"]): check["message"] for check in faults(found)} == {
+        (0, "manifest.json"): "it is no JSON document",
+        (0, "other objects"): f"the manifest does not name cache/rdb/{extra.parent.name}/00000077",
+    }
+    extra.unlink()
+    copy.unlink()
+    [fault] = faults(verified(stack, snapshot, 0))
+    assert (fault["subject"], fault["message"]) == ("manifest.json", "it is missing")
+    copy.write_text(whole)
+    assert verified(stack, snapshot, 0)["state"] == "passed"
+
+
 def _rewrite(stack: Stack, snapshot: str, manifest: dict[str, Any]) -> None:
+    """Change both copies of a manifest."""
     stack.execute("update snapshots set manifest = ? where id = ?", json.dumps(manifest), snapshot)
+    _copy(stack, snapshot).write_text(json.dumps(manifest))
+
+
+def _copy(stack: Stack, snapshot: str) -> Path:
+    """Where the store's copy of the manifest is."""
+    [path] = [each for each in objects(stack, snapshot) if each.name == "manifest.json"]
+    return path

@@ -425,6 +425,10 @@ class FakeVerification(VerifyControlActivities):
     level: VerifyLevel = VerifyLevel.STORED
     cluster: str = ""
     over: bool = False
+    beside_fault: str = ""
+    """What is wrong with the manifest in the store."""
+    beside_failing: Failure | None = None
+    """Why that cannot be told."""
     unopened: Failure | None = None
     """Why the keys of what is stored cannot be had."""
     refused: str = ""
@@ -452,7 +456,17 @@ class FakeVerification(VerifyControlActivities):
                 stored_as(Component(service=service, store=store, engine=engine))
                 for service, (store, engine) in stores.items()
             ),
+            beside=True,
         )
+
+    @activity.defn(name="verify.beside")
+    async def beside(self, request: VerificationInput) -> Checked:
+        self.calls.append("beside")
+        if self.beside_failing is not None:
+            raise _scripted(self.beside_failing, final=True)
+        fault = self.beside_fault
+        check = Check(level=VerifyLevel.STORED, subject="manifest.json", ok=not fault, message=fault)
+        return Checked(checks=(check,))
 
     @activity.defn(name="verify.loadable")
     async def loadable(self, request: LoadableWanted) -> Loadable:
@@ -660,6 +674,8 @@ class FakeCluster(
     """How what was loaded differs from what was captured."""
     untold: tuple[str, ...] = ()
     """Why that cannot be told of some of it."""
+    captured: Mapping[str, StoredComponent] = field(default_factory=dict)
+    """By service, what is captured of it in place of one stream."""
     damaged: Mapping[str, str] = field(default_factory=dict)
     """What looks at the store find, by call."""
     unfit: Mapping[str, Sequence[FieldError]] = field(default_factory=dict)
@@ -738,7 +754,7 @@ class FakeCluster(
     @activity.defn(name="snapshot.capture")
     async def capture(self, request: Capture) -> StoredComponent:
         await self._call(f"capture {request.component.service}", request)
-        return stored_as(request.component)
+        return self.captured.get(request.component.service) or stored_as(request.component)
 
     @activity.defn(name="snapshot.capture_volumes")
     async def capture_volumes(self, request: CaptureVolumes) -> StoredComponent:

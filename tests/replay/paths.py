@@ -610,6 +610,13 @@ PATHS = (
     Path("verify_stored", VERIFY_SNAPSHOT, delete_plan),
     Path("verify_restored", VERIFY_SNAPSHOT, delete_plan, verification=_verify(VerifyLevel.RESTORED)),
     Path(
+        "verify_failed_beside_the_data",
+        VERIFY_SNAPSHOT,
+        delete_plan,
+        verification=_verify(VerifyLevel.RESTORED, beside_fault="it is missing"),
+    ),
+    Path("verify_passed_beside_the_data", VERIFY_SNAPSHOT, delete_plan),
+    Path(
         "verify_failed_at_what_is_stored",
         VERIFY_SNAPSHOT,
         delete_plan,

@@ -147,6 +147,7 @@ async def serving_control(
             FakeSweep().sweep_page,
             FakeSweep().forget_history,
             ledger.verification.begin,
+            ledger.verification.beside,
             ledger.verification.loadable,
             ledger.verification.restore,
             ledger.verification.await_operation,

@@ -15,6 +15,7 @@ from tests.helpers.fake_activities import (
     objects_of,
     snapshot_plan,
 )
+from tests.helpers.many import databases
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationResult
 from workflows.contracts.snapshot import (
@@ -28,6 +29,7 @@ from workflows.domain.failures import FailureKind
 from workflows.domain.operations import Cleanup, OperationState, StepState
 from workflows.domain.snapshot import Consistency, Engine, Scope, Storage
 from workflows.domain.snapshot_manifest import SnapshotManifest
+from workflows.domain.snapshot_size import MOST_STREAMS, fitted
 
 # Left out by `make test-fast`, which replays the recorded histories of this workflow instead.
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
@@ -77,6 +79,24 @@ async def test_data_is_streamed_one_service_after_the_other_and_described_last(
         "api": Engine.MANIFEST_ONLY,
     }
     assert set(manifest.images) == set(SHOP)
+
+
+async def test_as_many_databases_as_there_may_be_go_through_history(temporal: WorkflowEnvironment) -> None:
+    """Two servers; as an attempt answers, each fits for itself, and both together do not."""
+    shop: dict[str, dict[str, object]] = {name: {"image": "registry.test/postgres:16"} for name in ("a", "b")}
+    captured = {
+        name: fitted([databases(name, MOST_STREAMS // 2, tables=20, name='{:"<63}')])[0] for name in shop
+    }
+    assert sum(len(each.model_dump_json()) for each in captured.values()) > 2 * 1024 * 1024
+    ledger = FakeLedger(snapshot_plan(shop))
+    cluster = FakeCluster(existing=objects_of(shop), captured=captured)
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        await (await this.start(SNAPSHOT_ENVIRONMENT)).result()
+    [manifest] = ledger.snapshots.described
+    assert [len(each.parts) for each in manifest.components] == [MOST_STREAMS // 2] * 2
+    asked = [cluster.requests[f"capture {name}"] for name in shop]
+    # Whoever is second is told of the first.
+    assert sorted(each.besides for each in asked if isinstance(each, Capture)) == [0, MOST_STREAMS // 2]
 
 
 async def test_keys_are_asked_for_what_is_streamed_only(temporal: WorkflowEnvironment) -> None:

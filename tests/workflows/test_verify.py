@@ -74,7 +74,7 @@ async def test_each_level_looks_at_what_those_below_do_too(
     result = await run(temporal, verification, cluster)
     assert (result.state, faults(result)) == (VerificationState.PASSED, [])
     assert cluster.calls == calls
-    assert verification.calls == control
+    assert verification.calls == ["beside", *control]
     assert max(check.level for check in result.checks) == level
 
 
@@ -100,7 +100,25 @@ async def test_what_fails_at_one_level_is_not_looked_at_on_the_next(
     # All of a level is looked at: the second service is told of, too.
     assert cluster.calls == calls
     assert faults(result) == [(level, f"{what.split()[1]}/all", "part 0 is not there")]
-    assert verification.calls == []
+    assert verification.calls == ["beside"]
+
+
+async def test_what_is_wrong_beside_the_data_fails_at_level_0(temporal: WorkflowEnvironment) -> None:
+    verification = FakeVerification(level=VerifyLevel.RESTORED, beside_fault="it is missing")
+    cluster = FakeCluster()
+    result = await run(temporal, verification, cluster)
+    assert result.state is VerificationState.FAILED
+    assert faults(result) == [(0, "manifest.json", "it is missing")]
+    assert (cluster.calls, verification.calls) == (STORED, ["beside"])
+
+
+async def test_a_store_that_is_away_beside_the_data_says_nothing(temporal: WorkflowEnvironment) -> None:
+    away = fails(FailureKind.STORE_UNAVAILABLE, "the store is away")
+    cluster = FakeCluster()
+    result = await run(temporal, FakeVerification(beside_failing=away), cluster)
+    assert result.state is VerificationState.ABORTED
+    assert faults(result) == [(0, "stored", "the store is away")]
+    assert cluster.calls == []
 
 
 @pytest.mark.parametrize(
@@ -143,7 +161,7 @@ async def test_a_restore_that_is_refused_says_nothing(temporal: WorkflowEnvironm
     result = await run(temporal, verification)
     assert result.state is VerificationState.ABORTED
     assert faults(result) == [(2, "restore", "10 environments are allowed")]
-    assert verification.calls == ["restore", "remove"]
+    assert verification.calls == ["beside", "restore", "remove"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +181,7 @@ async def test_how_a_restore_failed_decides_what_it_says(
     assert result.state is state
     assert faults(result) == [(2, "restore", "table t: 2, found 1")]
     # The environment goes, whatever came of it.
-    assert verification.calls == TRIAL
+    assert verification.calls == ["beside", *TRIAL]
 
 
 async def test_a_cancel_takes_the_environment_away_and_says_nothing(temporal: WorkflowEnvironment) -> None:
@@ -177,7 +195,7 @@ async def test_a_cancel_takes_the_environment_away_and_says_nothing(temporal: Wo
     assert verification.ended == result
     assert result.state is VerificationState.ABORTED
     assert faults(result) == [(2, "verification", "It was cancelled.")]
-    assert verification.calls == TRIAL
+    assert verification.calls == ["beside", *TRIAL]
 
 
 async def test_a_cancel_while_the_store_is_read_ends_the_look(temporal: WorkflowEnvironment) -> None:

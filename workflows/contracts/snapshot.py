@@ -80,6 +80,8 @@ class Capture(WireModel):
     service: Service
     component: Component
     key: SealedComponentKey
+    besides: int = 0
+    """How many streams the snapshot has of other services already."""
 
 
 class CaptureVolumes(WireModel):

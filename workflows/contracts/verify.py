@@ -28,6 +28,8 @@ class VerificationPlan(WireModel):
     level: VerifyLevel = VerifyLevel.STORED
     components: tuple[StoredComponent, ...] = ()
     """Those that have data in the store."""
+    beside: bool = False
+    """Whether what lies beside the data is looked at, too. Verifications that began before this do not."""
 
 
 class LoadableWanted(WireModel):
@@ -90,6 +92,11 @@ class VerifyControlActivities:
     @activity.defn(name="verify.begin")
     async def begin(self, request: VerificationInput) -> VerificationPlan:
         """Return what is to be verified."""
+        raise NotImplementedError
+
+    @activity.defn(name="verify.beside")
+    async def beside(self, request: VerificationInput) -> Checked:
+        """Compare the store's copy of the manifest, and look for objects that the manifest does not name."""
         raise NotImplementedError
 
     @activity.defn(name="verify.loadable")

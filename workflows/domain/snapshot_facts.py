@@ -91,9 +91,8 @@ class Facts(WireModel):
     """Of a Redis: when the first key expires."""
 
 
-def listed(entries: Iterable[Entry]) -> tuple[tuple[Entry, ...], bool]:
-    """Return the first entries by name that there is room for, and whether they are all."""
-    room = LARGEST_LIST
+def listed(entries: Iterable[Entry], room: int = LARGEST_LIST) -> tuple[tuple[Entry, ...], bool]:
+    """Return the first entries by name that there is room for, in bytes, and whether they are all."""
     kept: list[Entry] = []
     for entry in sorted(entries, key=lambda each: each.name):
         room -= len(entry.name.encode()) + _ENTRY_BYTES

@@ -9,7 +9,7 @@ class VerifyLevel(IntEnum):
     """How much is looked at; each level includes those below."""
 
     STORED = 0
-    """Every object is there, with its size and digest. Needs no key."""
+    """Every object is there, with its size and digest, the manifest too, and nothing else. Needs no key."""
     READABLE = 1
     """Every stream opens, expands and is a whole dump of its kind that holds what was recorded."""
     RESTORED = 2
@@ -28,7 +28,7 @@ class VerificationState(StrEnum):
 
 
 class Check(WireModel):
-    """One thing that was looked at. `subject`: a stream, a service, or the whole."""
+    """One thing that was looked at. `subject`: a stream, a document, a service, or the whole."""
 
     level: VerifyLevel
     subject: str

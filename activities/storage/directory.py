@@ -1,0 +1,285 @@
+"""Objects in a directory, which may be away for a while: a mount that is not there, a directory renamed.
+
+A store bears a mark, so that one that is away can be told from one that is empty: where a mount is not there
+its mount point is, as an empty directory. Each piece of work opens the directory, looks at the mark, and does
+all else below what it has opened: what comes into its place meanwhile gets nothing, and nothing but
+`Directory.make` ever makes a store.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from typing import Final, TypeVar
+
+MARK: Final = ".perdure-store"
+"""A file in the store, with a name that no key can have. Its content is the store's own and never changes."""
+_MARK_BYTES: Final = 64
+_MAKINGS: Final = 3
+"""How often the directories of a new object are made: a removal may take them away meanwhile."""
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_GONE: Final = frozenset(
+    {errno.EIO, errno.ENODEV, errno.ENOTCONN, errno.ENXIO, errno.EHOSTDOWN, errno.ESTALE, errno.ETIMEDOUT}
+)
+"""What is said of files whose device or server is away; all else says something about the file."""
+_UNFINISHED: Final = "#"
+"""What names of files have that are not whole yet, and no key can have."""
+
+Answer = TypeVar("Answer")
+
+
+class StoreAway(Exception):
+    """The store is not in its place; the text says what is there instead, and no path."""
+
+
+class Directory:
+    """Objects below a directory; keys are relative paths that lead nowhere else.
+
+    Every call waits up to `patience` seconds for a store that is away, and raises StoreAway then;
+    FileNotFoundError where there is no such object; OSError.
+    """
+
+    def __init__(self, path: Path, *, patience: float) -> None:
+        self._path = path
+        self._patience = patience
+        self._mark: bytes | None = None
+
+    def make(self) -> None:
+        """Make the store where there is none: for a process that begins, not for one that has used it."""
+        self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mark = self._path / MARK
+        if not mark.exists():
+            draft = self._path / f"{MARK}{_UNFINISHED}{secrets.token_hex(4)}"
+            draft.write_text(secrets.token_hex(16))
+            try:
+                # Whole, or not at all; of several processes that begin at once one makes it.
+                mark.hardlink_to(draft)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without such links
+                draft.replace(mark)
+            draft.unlink(missing_ok=True)
+        with self._root():
+            pass
+
+    async def put(self, key: str, content: bytes | bytearray) -> None:
+        """Store an object as a whole."""
+        await self._done(lambda root: _put(root, key, content))
+
+    async def get(self, key: str) -> bytes:
+        """Return an object."""
+        return await self._done(lambda root: _get(root, key))
+
+    async def size(self, key: str) -> int:
+        """Return an object's size in bytes."""
+        return await self._done(lambda root: _size(root, key))
+
+    async def read(self, key: str, start: int, end: int | None, chunk: int) -> AsyncGenerator[bytes]:
+        """Yield an object from `start` to before `end`, or its own end, in pieces of `chunk` bytes.
+
+        A store that goes away in the middle is waited for, and read on from there.
+        """
+        at = start
+        while end is None or at < end:
+            opened_at = at
+            with await self._done(lambda root: _opened(root, key)) as file:
+                while end is None or at < end:
+                    wanted = chunk if end is None else min(chunk, end - at)
+                    try:
+                        data = await _to_its_end(partial(os.pread, file.fileno(), wanted, at))
+                    except OSError as fault:
+                        if fault.errno not in _GONE:
+                            raise
+                        if at == opened_at:  # it is there, and still this cannot be read
+                            raise StoreAway(f"it went away: {fault.strerror}") from fault
+                        break
+                    if not data:
+                        return
+                    at += len(data)
+                    yield data
+
+    async def below(self, prefix: str) -> AsyncGenerator[list[tuple[str, int]]]:
+        """Yield keys and sizes of all objects below a prefix, in one go: half a list would be a wrong one."""
+        yield await self._done(lambda root: _below(root, prefix))
+
+    async def names_below(self, prefix: str) -> list[str]:
+        """Return the names of directories below a prefix, those without a whole object too."""
+        return await self._done(lambda root: _names(root, prefix))
+
+    async def delete(self, key: str) -> None:
+        """Remove an object that may be gone already."""
+        await self._done(lambda root: _delete(root, key))
+
+    async def delete_below(self, prefix: str) -> int:
+        """Remove all below a prefix, what is not whole too; return how many objects there were."""
+        return await self._done(lambda root: _delete_below(root, prefix))
+
+    async def _done(self, work: Callable[[int], Answer]) -> Answer:
+        """Do a piece of work, which can be repeated, below the store as it is opened."""
+        given_up = time.monotonic() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await _to_its_end(lambda: self._once(work))
+            except StoreAway:
+                remaining = given_up - time.monotonic()
+                if remaining <= 0:
+                    raise
+            await asyncio.sleep(min(pause, remaining))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _once(self, work: Callable[[int], Answer]) -> Answer:
+        with self._root() as root:
+            try:
+                return work(root)
+            except OSError as fault:
+                if fault.errno in _GONE:
+                    raise StoreAway(f"it went away: {fault.strerror}") from fault
+                raise
+
+    @contextmanager
+    def _root(self) -> Iterator[int]:
+        """Open the store's directory, if that is what is in its place."""
+        try:
+            root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as fault:
+            raise StoreAway(f"its directory is not there: {fault.strerror}") from fault
+        try:
+            mark = _mark(root)
+            if self._mark is None:
+                self._mark = mark
+            elif mark != self._mark:
+                raise StoreAway("another store is in its place; if that is meant, start this process anew")
+            yield root
+        finally:
+            os.close(root)
+
+
+def _mark(root: int) -> bytes:
+    try:
+        mark = os.open(MARK, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        try:
+            found = os.read(mark, _MARK_BYTES)
+        finally:
+            os.close(mark)
+    except OSError as fault:
+        raise StoreAway("a directory is in its place that is not a store: is it not mounted?") from fault
+    if not found:
+        raise StoreAway("its mark is empty")
+    return found
+
+
+async def _to_its_end(work: Callable[[], Answer]) -> Answer:
+    """Run in a thread; when cancelled, wait for its end first: nothing of it is under way afterwards."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        if not running.done():
+            await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # looked at: nobody else will
+        raise
+
+
+def _put(root: int, key: str, content: bytes | bytearray) -> None:
+    parent = key.rpartition("/")[0]
+    draft = f"{key}{_UNFINISHED}{secrets.token_hex(4)}"
+    try:
+        file = _created(root, parent, draft)
+        try:
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        finally:
+            os.close(file)
+        os.replace(draft, key, src_dir_fd=root, dst_dir_fd=root)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(draft, dir_fd=root)
+        raise
+
+
+def _created(root: int, parent: str, draft: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    for _ in range(_MAKINGS):
+        try:
+            return os.open(draft, flags, 0o666, dir_fd=root)
+        except FileNotFoundError:
+            _make_directories(root, parent)
+    return os.open(draft, flags, 0o666, dir_fd=root)
+
+
+def _make_directories(root: int, path: str) -> None:
+    parts = path.split("/")
+    for count in range(1, len(parts) + 1):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir("/".join(parts[:count]), dir_fd=root)
+
+
+def _opened(root: int, key: str) -> FileIO:
+    try:
+        return FileIO(key, opener=partial(os.open, dir_fd=root))
+    except (IsADirectoryError, NotADirectoryError) as fault:  # it, or what should be its directory
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from fault
+
+
+def _get(root: int, key: str) -> bytes:
+    with _opened(root, key) as file:
+        return file.readall()
+
+
+def _size(root: int, key: str) -> int:
+    with _opened(root, key) as file:
+        return os.fstat(file.fileno()).st_size
+
+
+def _below(root: int, prefix: str) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # of the prefix itself
+        for path, _, files, at in os.fwalk(prefix, dir_fd=root, onerror=_unless_gone):
+            for name in files:
+                if _UNFINISHED not in name:
+                    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                        found.append((f"{path}/{name}", os.stat(name, dir_fd=at).st_size))
+    return found
+
+
+def _names(root: int, prefix: str) -> list[str]:
+    try:
+        directory = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
+    finally:
+        os.close(directory)
+
+
+def _delete(root: int, key: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(key, dir_fd=root)
+
+
+def _delete_below(root: int, prefix: str) -> int:
+    count = len(_below(root, prefix))
+    shutil.rmtree(prefix, dir_fd=root, onerror=lambda _work, _path, said: _unless_gone(said[1]))
+    return count
+
+
+def _unless_gone(fault: BaseException) -> None:
+    """Go on where something is gone, is no directory, or has just got something new in it."""
+    if not isinstance(fault, FileNotFoundError | NotADirectoryError) and (
+        not isinstance(fault, OSError) or fault.errno != errno.ENOTEMPTY
+    ):
+        raise fault

@@ -1,0 +1,139 @@
+"""Capturing and publishing, as far as no pod is needed: what is refused, and a store that is away."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities.secrets import Opener, new_private_key
+from activities.snapshots import capture as capture_module
+from activities.snapshots.capture import ClusterSnapshot
+from activities.storage.objects import ObjectStore
+from tests.api.support import FakeCluster
+from tests.helpers.attempts import handed_out
+from tests.helpers.contexts import CONTEXT
+from tests.helpers.snapshots import stored
+from workflows.contracts.snapshot import Capture, CaptureTogether, Discard, Publish, SealedComponentKey
+from workflows.domain.blueprint_models import DataStore, Service
+from workflows.domain.failures import FailureKind
+from workflows.domain.snapshot import Component, Consistency, Engine, Scope
+from workflows.domain.snapshot_dump import postgres_parts
+from workflows.domain.snapshot_manifest import SnapshotManifest, manifest_key, snapshot_prefix
+
+SNAPSHOT = "snap_1"
+DB = Service(name="db", image="postgres")
+BELOW = snapshot_prefix(CONTEXT.organization_id, SNAPSHOT)
+
+
+def snapshot_of(objects: ObjectStore) -> ClusterSnapshot:
+    return ClusterSnapshot(FakeCluster(), Opener(new_private_key()), objects, asyncio.Semaphore())
+
+
+def wanted(*, besides: int = 0) -> Capture:
+    return Capture(
+        context=CONTEXT,
+        snapshot_id=SNAPSHOT,
+        service=DB,
+        component=Component(service="db", store=DataStore.POSTGRES, engine=Engine.EXEC_DUMP),
+        key=SealedComponentKey(body="", key=""),
+        besides=besides,
+    )
+
+
+@pytest.mark.parametrize(("databases", "besides"), [(1000, 0), (10, 990)])
+async def test_more_databases_than_a_snapshot_has_are_refused_before_the_first_is_dumped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: int, besides: int
+) -> None:
+    async def pods(*_: Any, **__: Any) -> tuple[str, ...]:
+        return ("db-0",)
+
+    async def parts(*_: Any) -> Any:
+        return postgres_parts(f"customer{number}" for number in range(databases))
+
+    monkeypatch.setattr(capture_module, "await_pods", pods)
+    monkeypatch.setattr(capture_module, "parts_in", parts)
+    snapshot = snapshot_of(ObjectStore(str(tmp_path)))
+    several = CaptureTogether(captures=(wanted(),) * 101, quiesced=())
+    for refused in (
+        handed_out().run(snapshot.capture, wanted(besides=besides)),
+        handed_out().run(snapshot.capture_together, several),
+    ):
+        # No pod of this cluster answers: whatever reached for one would fail otherwise.
+        with pytest.raises(ApplicationError, match=r"db has \d+ streams .* at most 1000") as told:
+            await refused
+        assert (told.value.type, told.value.non_retryable) == (FailureKind.CONFLICT, True)
+
+
+@pytest.fixture
+def published() -> Publish:
+    """What is to be published of a service with one stream of one object."""
+    plain = stored("db", DataStore.POSTGRES, "globals")
+    part = plain.parts[0].model_copy(update={"prefix": f"{BELOW}/db/globals/{'a' * 16}", "stored_bytes": 6})
+    manifest = SnapshotManifest(
+        snapshot_id=SNAPSHOT,
+        organization_id=CONTEXT.organization_id,
+        environment_id=CONTEXT.environment_id,
+        environment_name=CONTEXT.environment_name,
+        revision=1,
+        blueprint={},
+        consistency=Consistency.APPLICATION,
+        scope=Scope.ONE_POINT,
+        components=(plain.model_copy(update={"parts": (part,)}),),
+    )
+    return Publish(context=CONTEXT, manifest=manifest)
+
+
+@contextlib.contextmanager
+def away(path: Path) -> Iterator[None]:
+    """An empty mount point is in the store's place, and stays empty."""
+    elsewhere = path.rename(path.with_name("elsewhere"))
+    path.mkdir()
+    yield
+    path.rmdir()
+    elsewhere.rename(path)
+
+
+async def test_a_store_that_is_away_for_too_long_is_told_and_nothing_is_published(
+    tmp_path: Path, published: Publish
+) -> None:
+    path = tmp_path / "objects"
+    objects = ObjectStore(str(path), patience=0)
+    [prefix] = [part.prefix for each in published.manifest.components for part in each.parts]
+    await objects.put_bytes(f"{prefix}/00000000", b"sealed")
+    await objects.put_bytes(f"{BELOW}/db/globals/{'b' * 16}/00000000", b"given up")
+    snapshot = snapshot_of(objects)
+    with away(path):
+        for refused in (
+            handed_out().run(snapshot.publish, published),
+            handed_out().run(snapshot.discard, Discard(context=CONTEXT, snapshot_id=SNAPSHOT)),
+        ):
+            with pytest.raises(ApplicationError) as told:
+                await refused
+            assert (told.value.type, told.value.non_retryable) == (FailureKind.STORE_UNAVAILABLE, True)
+            assert str(tmp_path) not in str(told.value)
+    key = manifest_key(CONTEXT.organization_id, SNAPSHOT)
+    assert key not in {each.key async for each in objects.objects_below(BELOW)}
+    # Nothing of it was taken for missing, and nothing is lost.
+    await handed_out().run(snapshot.publish, published)
+    assert {each.key async for each in objects.objects_below(BELOW)} == {
+        key,
+        f"{BELOW}/installation.json",
+        f"{prefix}/00000000",
+    }
+
+
+async def test_a_store_that_comes_back_is_published_to(tmp_path: Path, published: Publish) -> None:
+    path = tmp_path / "objects"
+    objects = ObjectStore(str(path))
+    [prefix] = [part.prefix for each in published.manifest.components for part in each.parts]
+    await objects.put_bytes(f"{prefix}/00000000", b"sealed")
+    with away(path):
+        publishing = asyncio.create_task(handed_out().run(snapshot_of(objects).publish, published))
+        _, pending = await asyncio.wait([publishing], timeout=0.2)
+        assert pending
+    await publishing
+    assert await objects.get_json(manifest_key(CONTEXT.organization_id, SNAPSHOT))
