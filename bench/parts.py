@@ -120,7 +120,7 @@ def _facts(bench: Bench) -> Result:
 
 
 def _masking(bench: Bench) -> Result:
-    return masking((2 if bench.quick else 64) << 20, rounds=1 if bench.quick else 3)
+    return masking((2 if bench.quick else 32) << 20, rounds=1 if bench.quick else 3)
 
 
 def _memory(stack: Stack) -> Result:
