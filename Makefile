@@ -65,8 +65,8 @@ fuzz: setup ## Every route against openapi.json with 500 requests each by proper
 e2e: setup cluster ## The end-to-end tests on the real cluster
 	$(CLUSTER) tests/e2e
 
-bench: setup cluster ## Measure; prints JSON and writes docs/benchmarks.md
-	$(PY) -m bench --write
+bench: setup cluster ## Measure; prints JSON and writes docs/benchmarks.md; ONLY="snapshot facts": these parts
+	$(PY) -m bench --write $(addprefix --only ,$(ONLY))
 
 lint: setup ## Style, format and import rules
 	$(BIN)/ruff check .

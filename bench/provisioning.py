@@ -37,6 +37,12 @@ def document(services: int, *, chained: bool = False) -> dict[str, Any]:
     }
 
 
+def warmed(stack: Stack) -> None:
+    """Let one environment come and go: the first of all is not like the others."""
+    _provision(stack, document(1))
+    _remove_all(stack)
+
+
 def beside_kubectl(
     stack: Stack, kubectl: Kubectl, services: int, pairs: int, *, chained: bool = False
 ) -> dict[str, Any]:

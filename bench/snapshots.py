@@ -1,129 +1,209 @@
-"""A volume's bytes out of a pod into the object store, beside the pipe that one would type for it."""
+"""A volume's bytes out of a pod into the object store: by a worker, and by the pipe that one would type."""
 
-import asyncio
-import json
-import os
+import resource
+import shutil
+import statistics
 import subprocess
-import sys
-import tempfile
 import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from activities.secrets import DataKey
-from activities.snapshots.archive import seal_into
-from activities.snapshots.frames import Component, ComponentKey
-from activities.storage.objects import ObjectStore
 from bench.clock import at_rest, spread
-from bench.plain import Kubectl, fresh_namespace
-from clusters.gateway import ClusterConfig, open_cluster
-from tests.helpers.stack import ROOT
+from bench.plain import Kubectl
+from bench.process import forget_peak, peak_mebibytes, processor_seconds, resident_mebibytes
+from tests.helpers.stack import Handle, Stack
 
 IMAGE: Final = "10.111.0.1:5000/perdure/postgres:1"
-_FILE: Final = "/data/file"
+"""It runs as root, and has GNU tar and what takes digests."""
+GROWTH_BAR_MEBIBYTES: Final = 64.0
+"""A worker's memory may grow by less than this, whatever the size of what it streams."""
+RATIO_BAR: Final = 0.8
+"""The pipe's seconds to ours, at least; `RATIO_AIM` is what is wanted."""
+RATIO_AIM: Final = 1.0
+_MOUNT: Final = "/data"
 _MAKE: Final = """
 line='INSERT INTO orders VALUES (1234567, "a customer", NULL, 2026);'
 n=0
-while [ $n -lt $0 ]; do
-  head -c 1048576 /dev/urandom
-  yes "$n $line" | head -c 1048576
-  n=$((n + 2))
-done >/data/file
+while [ $n -lt $1 ]; do
+  mkdir -p $0/$((n / 128))
+  head -c 4194304 /dev/urandom >$0/$((n / 128))/$n.bin
+  yes "$n $line" | head -c 4194304 >$0/$((n / 128))/$n.sql
+  n=$((n + 8))
+done
+sync
 """
-"""Half of it does not compress, and half of it does."""
+"""Files of 4 MiB each: every other does not compress."""
+_PIPE: Final = """
+set -o pipefail
+kubectl --kubeconfig "$0" -n "$1" exec "$2" -- tar --numeric-owner -cf - -C "$3" . |
+  zstd -q -3 | openssl enc -aes-256-ctr -pbkdf2 -k secret >"$4"
+"""
+_ENDS_WITHIN: Final = 600.0
 
 
-def beside_a_pipe(kubectl: Kubectl, *, mebibytes: int, pairs: int) -> dict[str, Any]:
-    """Take the same file both ways, in turn; return MB/s (1,000,000 bytes), and the memory it took in MiB."""
-    namespace = fresh_namespace()
-    container = {
-        "name": "main",
-        "image": IMAGE,
-        "command": ["sleep", "3600"],
-        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-    }
-    volumes = [{"name": "data", "emptyDir": {}}]
-    spec = {"containers": [container], "volumes": volumes, "terminationGracePeriodSeconds": 1}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files"}, "spec": spec}
-    kubectl.run("create", "namespace", namespace)
-    try:
-        kubectl.run("-n", namespace, "apply", "-f", "-", stdin=json.dumps(pod))
-        kubectl.run("-n", namespace, "wait", "--for=condition=Ready", "--timeout=120s", "pod/files")
-        kubectl.run("-n", namespace, "exec", "files", "--", "sh", "-c", _MAKE, str(mebibytes))
-        ours, plain, growth = [], [], []
-        for _ in range(pairs):
-            with tempfile.TemporaryDirectory(prefix="perdure-bench-") as directory:
-                at_rest()
-                plain.append(_by_pipe(kubectl, namespace, Path(directory) / "plain"))
-                at_rest()
-                taken = _by_perdure(kubectl, namespace, Path(directory) / "objects")
-                assert taken["bytes"] == mebibytes << 20
-                ours.append(taken["seconds"])
-                growth.append(taken["growthMebibytes"])
-    finally:
-        kubectl.remove(namespace)
-    megabytes = (mebibytes << 20) / 1e6
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One way through. `seconds` of wall time; `processor_seconds` of what runs outside the cluster."""
+
+    bytes: int
+    seconds: float
+    processor_seconds: float
+
+    @property
+    def megabytes_per_second(self) -> float:
+        return self.bytes / 1e6 / self.seconds
+
+    @property
+    def processor_nanoseconds(self) -> float:
+        """Per byte."""
+        return self.processor_seconds * 1e9 / self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot(_Taken):
+    """A snapshot. `seconds`: of the step that captures; `whole_seconds`: from the request to its end."""
+
+    whole_seconds: float
+    before_mebibytes: float
+    peak_mebibytes: float
+
+
+def beside_a_pipe(stack: Stack, kubectl: Kubectl, *, mebibytes: int, pairs: int) -> dict[str, Any]:
+    """Take the same volume both ways, in turn: a snapshot through the API, and the pipe over the same tar."""
+    files = _filled(stack, kubectl, mebibytes)
+    ours: list[_Snapshot] = []
+    plain: list[_Taken] = []
+    for pair in range(pairs):
+
+        def by_perdure() -> None:
+            ours.append(_by_perdure(files))
+
+        def by_pipe() -> None:
+            plain.append(_by_pipe(kubectl, files))
+
+        for one in (by_perdure, by_pipe) if pair % 2 == 0 else (by_pipe, by_perdure):
+            at_rest()
+            one()
+    assert {each.bytes for each in ours} == {each.bytes for each in plain}, "they did not take the same"
+    files.delete().succeeded(_ENDS_WITHIN)
+    ratios = [each.seconds / own.seconds for each, own in zip(plain, ours, strict=True)]
+    # From before the first to the highest of all: what one does not give back counts, too.
+    growth = max(each.peak_mebibytes for each in ours) - ours[0].before_mebibytes
     return {
         "mebibytes": mebibytes,
-        "perdureMegabytesPerSecond": spread([megabytes / each for each in ours]),
-        "pipeMegabytesPerSecond": spread([megabytes / each for each in plain]),
-        "ratio": spread([each / own for each, own in zip(plain, ours, strict=True)]),
-        "growthMebibytes": max(growth),
+        "bar": verdict(growth, ratios),
+        "perdureMegabytesPerSecond": spread([each.megabytes_per_second for each in ours]),
+        "pipeMegabytesPerSecond": spread([each.megabytes_per_second for each in plain]),
+        "ratio": spread(ratios),
+        "growthMebibytes": [round(each.peak_mebibytes - each.before_mebibytes, 1) for each in ours],
+        "beforeMebibytes": round(ours[0].before_mebibytes, 1),
+        "wholeSeconds": spread([each.whole_seconds for each in ours]),
+        "captureSeconds": spread([each.seconds for each in ours]),
+        "pipeSeconds": spread([each.seconds for each in plain]),
+        "processorNanosecondsPerByte": {
+            "perdure": spread([each.processor_nanoseconds for each in ours]),
+            "pipe": spread([each.processor_nanoseconds for each in plain]),
+        },
     }
 
 
-def _by_pipe(kubectl: Kubectl, namespace: str, target: Path) -> float:
-    """Return the seconds of `kubectl exec | zstd | openssl enc` into a file."""
-    pipe = (
-        'set -o pipefail; kubectl --kubeconfig "$0" -n "$1" exec files -- cat "$2" '
-        '| zstd -q -3 | openssl enc -aes-256-ctr -pbkdf2 -k secret >"$3"'
-    )
-    began = time.perf_counter()
-    words = (str(kubectl.kubeconfig), namespace, _FILE, str(target))
-    subprocess.run(["bash", "-c", pipe, *words], check=True, timeout=600)
-    return time.perf_counter() - began
+def verdict(growth: float, ratios: Sequence[float]) -> dict[str, Any]:
+    """Say whether both bars are reached.
 
-
-def _by_perdure(kubectl: Kubectl, namespace: str, target: Path) -> dict[str, Any]:
-    """Do what a worker does, in a process of its own, so that its memory is nobody else's."""
-    command = [sys.executable, "-m", "bench.snapshots", str(kubectl.kubeconfig), namespace, str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True, timeout=600)
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
-
-
-async def _taken(kubeconfig: Path, namespace: str, target: str) -> dict[str, Any]:
-    component = Component("snap_bench", "volume-data")
-    data_key = DataKey(id="key_1", organization_id="org_1", key=os.urandom(32))
-    key = ComponentKey.new(data_key, component).stream_key()
-    store = ObjectStore(target)
-    async with open_cluster(ClusterConfig(kubeconfig)) as cluster:
-        # Connections and libraries are what a worker has anyway.
-        await cluster.execute(namespace, "files", ["true"], timeout=60)
-        await store.put_bytes("first", b"")
-        _forget_peak()
-        before = _status("VmRSS")
-        began = time.perf_counter()
-        async with cluster.output_of(namespace, "files", ["cat", _FILE], timeout=600) as output:
-            archive = await seal_into(store, "archive", output, key=key, component=component)
-        seconds = time.perf_counter() - began
+    `growth` (MiB) has to stay below its bar, the median of the ratios has to be at least the other.
+    """
+    ratio = statistics.median(ratios)
     return {
-        "bytes": archive.digests.plain_bytes,
-        "seconds": seconds,
-        "growthMebibytes": round((_status("VmHWM") - before) / 1024, 1),
+        "verdict": "pass" if growth < GROWTH_BAR_MEBIBYTES and ratio >= RATIO_BAR else "fail",
+        "growthMebibytes": round(growth, 1),
+        "growthBarMebibytes": GROWTH_BAR_MEBIBYTES,
+        "ratio": round(ratio, 3),
+        "ratioBar": RATIO_BAR,
+        "ratioAim": RATIO_AIM,
     }
 
 
-def _forget_peak() -> None:
-    """Let VmHWM begin anew, see proc(5)."""
-    Path("/proc/self/clear_refs").write_text("5")
+def _filled(stack: Stack, kubectl: Kubectl, mebibytes: int) -> Handle:
+    """Return an environment with one service that keeps so much in its volume."""
+    service = {
+        "image": IMAGE,
+        # A shell as process 1 is not ended by a signal that it has no handler for.
+        "command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"],
+        "snapshot": {"store": "files"},
+        "volumes": [{"name": "data", "mountPath": _MOUNT, "type": "pvc", "size": "4Gi"}],
+    }
+    files = stack.create({"name": f"b-{uuid.uuid4().hex[:8]}", "services": {"files": service}})
+    files.succeeded(_ENDS_WITHIN)
+    command = ("exec", "files-0", "--", "sh", "-c", _MAKE, _MOUNT, str(mebibytes))
+    kubectl.run("-n", files.namespace, *command)
+    return files
 
 
-def _status(name: str) -> int:
-    """Return a line of /proc/self/status in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+def _by_perdure(files: Handle) -> _Snapshot:
+    """Ask for a snapshot and look at the worker while it takes it."""
+    stack = files.stack
+    assert stack.worker.handle is not None
+    worker = stack.worker.handle.pid
+    forget_peak(worker)
+    before, used, began = resident_mebibytes(worker), processor_seconds(worker), time.perf_counter()
+    answer = stack.client.post(f"/v1/environments/{files.environment_id}/snapshots", json={})
+    assert answer.status_code == 202, answer.text
+    accepted = answer.json()["data"]
+    taking = Handle(stack, files.environment_id, files.namespace, accepted["id"])
+    operation = taking.succeeded(_ENDS_WITHIN)
+    whole = time.perf_counter() - began
+    used, peak = processor_seconds(worker) - used, peak_mebibytes(worker)
+    [step] = [each for each in operation["steps"] if each["kind"] == "capture"]
+    manifest = stack.client.get(f"/v1/snapshots/{accepted['snapshotId']}/manifest").json()["data"]
+    [component] = manifest["components"]
+    assert component["engine"] == "live-copy", f"the cluster takes it by {component['engine']}: no bytes pass"
+    [part] = component["parts"]
+    # What is still to be written of it would be written while the pipe runs.
+    shutil.rmtree(stack.directory / "objects" / part["prefix"])
+    return _Snapshot(
+        bytes=part["plainBytes"],
+        seconds=(_moment(step["finishedAt"]) - _moment(step["startedAt"])).total_seconds(),
+        processor_seconds=used,
+        whole_seconds=whole,
+        before_mebibytes=before,
+        peak_mebibytes=peak,
+    )
 
 
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(_taken(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))))
+def _by_pipe(kubectl: Kubectl, files: Handle) -> _Taken:
+    """Run `kubectl exec tar | zstd | openssl enc` into a file, where the object store is."""
+    target = files.stack.directory / "pipe"
+    words = (str(kubectl.kubeconfig), files.namespace, "files-0", _MOUNT, str(target))
+    used, began = _children_seconds(), time.perf_counter()
+    subprocess.run(["bash", "-c", _PIPE, *words], check=True, timeout=_ENDS_WITHIN)
+    seconds, used = time.perf_counter() - began, _children_seconds() - used
+    size = _content_bytes(target)
+    target.unlink()
+    return _Taken(bytes=size, seconds=seconds, processor_seconds=used)
+
+
+def _content_bytes(target: Path) -> int:
+    """Return how long the tar is that the pipe has stored."""
+    command = 'openssl enc -d -aes-256-ctr -pbkdf2 -k secret <"$0" | zstd -q -d | wc -c'
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}", str(target)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=_ENDS_WITHIN,
+    )
+    return int(done.stdout)
+
+
+def _children_seconds() -> float:
+    """Return what all processes that we started, and that have ended, had of the processors."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _moment(written: str) -> datetime:
+    return datetime.fromisoformat(written)

@@ -191,18 +191,23 @@ async def feed(  # noqa: PLR0913 - those of `Cluster.feed`, and what stands befo
 
 async def _proved(running: Exec) -> AsyncGenerator[bytes]:
     """Yield what the command writes, its proof held back, and compare it at the end."""
-    held, digest, count = bytearray(), hashlib.sha256(), 0
+    digest, count = hashlib.sha256(), 0
+    held: list[bytes | memoryview] = []
+    size = 0
     async with contextlib.aclosing(running.stdout()) as frames:
         async for frame in frames:
-            held += frame
-            if len(held) >= _PIECE + _PROOF_BYTES:
-                piece = bytes(held[:-_PROOF_BYTES])
-                del held[:-_PROOF_BYTES]
+            held.append(frame)
+            size += len(frame)
+            if size >= _PIECE + _PROOF_BYTES:
+                came = b"".join(held)
+                piece = came[:-_PROOF_BYTES]
+                held, size = [came[-_PROOF_BYTES:]], _PROOF_BYTES
                 digest.update(piece)
                 count += len(piece)
                 yield piece
     running.ended_well()
-    piece, proof = bytes(held[:-_PROOF_BYTES]), bytes(held[-_PROOF_BYTES:])
+    came = b"".join(held)
+    piece, proof = came[:-_PROOF_BYTES], came[-_PROOF_BYTES:]
     digest.update(piece)
     count += len(piece)
     _compare(proof, count, digest.hexdigest())

@@ -2,13 +2,12 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
 import structlog
-import uvloop
 from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.worker import Worker
@@ -131,10 +130,19 @@ def main() -> None:
     configure_logs(settings.log_level)
     step_back()
     try:
-        uvloop.run(_until_told(settings))
+        on_loop(_until_told(settings))
     except ServerTooOld as error:
         _log.error("cannot serve", reason=str(error))
         raise SystemExit(1) from error
+
+
+def on_loop(work: Coroutine[Any, Any, None]) -> None:
+    """Run it on the event loop that a worker has, asyncio's own.
+
+    uvloop's TLS drops what its reader has not taken yet, up to 256 KiB, when the other side closes: a dump
+    that is read more slowly than it comes lost its last bytes and its exit status, attempt after attempt.
+    """
+    asyncio.run(work)
 
 
 async def _until_told(settings: WorkerSettings) -> None:

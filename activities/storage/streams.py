@@ -55,7 +55,9 @@ class StreamWriter:
     def __init__(self, store: ObjectStore, prefix: str, part_bytes: int) -> None:
         self._store = store
         self._stream = StoredStream(checked_key(prefix), 0, part_bytes)
-        self._filling = bytearray()
+        # Joined when they are a part: a buffer that grows is moved again and again, and its holes stay.
+        self._filling: list[memoryview] = []
+        self._filled = 0
         self._parts = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._finished = False
@@ -64,16 +66,17 @@ class StreamWriter:
         """Take the next bytes; returns when there is room for more. Raises StoreUnavailable."""
         rest = memoryview(data)
         while rest:
-            room = self._stream.part_bytes - len(self._filling)
-            self._filling += rest[:room]
-            rest = rest[room:]
-            if len(self._filling) == self._stream.part_bytes:
+            piece = rest[: self._stream.part_bytes - self._filled]
+            self._filling.append(piece)
+            self._filled += len(piece)
+            rest = rest[len(piece) :]
+            if self._filled == self._stream.part_bytes:
                 await self._send()
 
     async def finish(self) -> StoredStream:
         """Store what is left and return what the stream is. Raises StoreUnavailable."""
-        size = self._parts * self._stream.part_bytes + len(self._filling)
-        if self._filling or not self._parts:
+        size = self._parts * self._stream.part_bytes + self._filled
+        if self._filled or not self._parts:
             await self._send()
         await self._settle(asyncio.ALL_COMPLETED)
         self._finished = True
@@ -82,7 +85,8 @@ class StreamWriter:
     async def _send(self) -> None:
         while len(self._under_way) >= _AT_ONCE:
             await self._settle(asyncio.FIRST_COMPLETED)
-        content, self._filling = self._filling, bytearray()
+        content = b"".join(self._filling)
+        self._filling, self._filled = [], 0
         key = self._stream.key(self._parts)
         self._parts += 1
         self._under_way.add(asyncio.create_task(self._store.put_bytes(key, content)))

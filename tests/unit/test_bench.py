@@ -1,10 +1,28 @@
-"""What `make bench` says about its bars; measuring is its own business."""
+"""What `make bench` says about its bars, writes and is made of; measuring is its own business."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.formats import DUMPS, facts, masking
 from bench.lists import verdict
+from bench.parts import PARTS
+from bench.report import BEGIN, END, tables, write
+from bench.snapshots import verdict as snapshot_verdict
+from tests.helpers.stack import ROOT
+from workflows.domain.snapshot_facts import Kind
+
+WHEN: dict[str, Any] = {"at": "2026-01-01T00:00:00+00:00", "machine": {"cores": 2, "python": "3.11.7"}}
+AT_ONCE: dict[str, Any] = {
+    **WHEN,
+    "environments": 20,
+    "servicesEach": 3,
+    "wallSeconds": 16.5,
+    "p95Seconds": 16.2,
+    "memoryMegabytes": {"api": 160.5, "worker": 200.1},
+}
 
 
 def measured(overall: float, **lists: float) -> dict[str, Any]:
@@ -26,3 +44,89 @@ def measured(overall: float, **lists: float) -> dict[str, Any]:
 def test_the_slowest_kind_of_list_decides_over_the_bar(result: dict[str, Any], says: str, worst: str) -> None:
     found = verdict(result)
     assert (found["verdict"], found["worst"], found["barMilliseconds"]) == (says, worst, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("growth", "ratios", "says"),
+    [
+        (63.9, [0.5, 0.8, 0.81], "pass"),
+        (64.0, [1.2, 1.2, 1.2], "fail"),
+        (10.0, [0.7996, 0.7996, 1.5], "fail"),
+        (-3.0, [0.9], "pass"),
+    ],
+)
+def test_a_snapshot_has_two_bars(growth: float, ratios: list[float], says: str) -> None:
+    assert snapshot_verdict(growth, ratios)["verdict"] == says
+
+
+def page(directory: Path, numbers: str = "") -> Path:
+    target = directory / "benchmarks.md"
+    target.write_text(f"before\n{BEGIN}\n{numbers}\n{END}\nafter\n")
+    return target
+
+
+def remembered(target: Path) -> Any:
+    numbers = target.read_text().split(BEGIN)[1].split(END)[0]
+    return json.loads(numbers.split("```json\n")[1].split("\n```")[0])
+
+
+def test_a_part_that_is_measured_alone_leaves_the_others(tmp_path: Path) -> None:
+    target = page(tmp_path)
+    write(target, {"atOnce": AT_ONCE})
+    later = WHEN | {"at": "2026-02-02T00:00:00+00:00"}
+    write(target, {"facts": later | facts(100_000, 1, settle=lambda: None)})
+    assert remembered(target)["atOnce"] == AT_ONCE
+    write(target, {"atOnce": AT_ONCE | {"wallSeconds": 9.75}})
+    text = target.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "9.75 s in all" in text
+    assert "16.5 s in all" not in text
+    assert "Measured 2026-01-01T00:00:00+00:00 on 2 cores" in text
+    assert "Measured 2026-02-02T00:00:00+00:00 on 2 cores" in text
+    assert remembered(target)["facts"]["at"] == later["at"]
+
+
+def test_every_part_can_be_written_and_the_page_is_what_its_json_says() -> None:
+    numbers = (ROOT / "docs" / "benchmarks.md").read_text().split(BEGIN)[1].split(END)[0]
+    parts = json.loads(numbers.split("```json\n")[1].split("\n```")[0])
+    assert set(parts) <= set(PARTS)
+    assert numbers.strip("\n") == tables(parts)
+
+
+@pytest.mark.parametrize("kind", DUMPS)
+def test_made_up_dumps_are_read_like_real_ones(kind: str) -> None:
+    dump = DUMPS[kind]
+    stream = dump.make(200_000)
+    assert 150_000 < len(stream) < 5_000_000
+    observer = dump.observer()
+    observer.write(stream)
+    found = observer.facts()
+    assert not found.unread
+    [tally] = [each for each in found.tallies if each.kind in (Kind.TABLES, Kind.KEYS, Kind.FILES)]
+    assert tally.count > (0 if kind == "files" else 40)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, dump in DUMPS.items() if dump.masking is not None])
+def test_made_up_dumps_are_masked_in_all_that_the_rules_name(kind: str) -> None:
+    dump = DUMPS[kind]
+    assert dump.masking is not None
+    stream, under_way = dump.make(200_000), dump.masking()
+    out = under_way.write(stream) + under_way.finish()
+    assert b"Eriksen" in stream
+    clear = {"redis": b"Eriksen <"}.get(kind, b"Eriksen")
+    assert clear not in out
+    observer = dump.observer()
+    observer.write(out)
+    assert not observer.facts().unread
+
+
+def test_what_reading_and_masking_cost_is_told_beside_the_pipe() -> None:
+    for what, result, kinds in (
+        ("facts", facts(100_000, 1, settle=lambda: None), set(DUMPS)),
+        ("masking", masking(100_000, 1, settle=lambda: None), {"postgres", "mariadb", "redis"}),
+    ):
+        assert set(result["nanosecondsPerByte"]) == kinds
+        for each in result["nanosecondsPerByte"].values():
+            assert set(each) == {what, "sealing", "pipe"}
+            assert all(spread["min"] > 0 for spread in each.values())
