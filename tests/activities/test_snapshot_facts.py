@@ -473,6 +473,55 @@ def test_keys_that_expire_are_compared_as_long_as_they_are_there() -> None:
     assert names(facts(expiring(900_000, 1000), DataStore.REDIS), Kind.EXPIRING_KEYS) == {}
 
 
+def timed(made: int, *fields: tuple[bytes, int]) -> list[bytes]:
+    """Both forms of a hash whose fields expire by themselves, some never (0), in a file made then."""
+    ctime = b"\xfa" + text(b"ctime") + text(b"%d" % made)
+    first = min((expires for _, expires in fields if expires), default=0)
+    start = text(b"h") + struct.pack("<Q", first)
+    apart = b"".join(
+        (b"\x81" + (expires - first + 1).to_bytes(8) if expires else b"\0") + text(name) + text(b"v")
+        for name, expires in fields
+    )
+    together = packed(*(each for name, expires in fields for each in (name, b"v", b"%d" % expires)))
+    return [
+        rdb(ctime, b"\x18" + start + bytes((len(fields),)) + apart, version=b"0012"),
+        rdb(ctime, b"\x19" + start + together, version=b"0012"),
+    ]
+
+
+def test_fields_of_a_hash_that_expire_are_a_key_that_does() -> None:
+    one, other = (facts(each, DataStore.REDIS) for each in timed(1000, (b"f", 0), (b"g", 9_000_000)))
+    assert one == other
+    assert (names(one, Kind.EXPIRING_KEYS), one.expires_ms) == ({"0": 1}, 9_000_000)
+    assert names(one, Kind.KEYS) == {"0": 1}
+    changed = facts(timed(1000, (b"f", 0), (b"h", 9_000_000))[0], DataStore.REDIS)
+    assert len(differences(one, changed)) == 1
+    # Gone by its own clock when the dump was made, though the server had not noticed.
+    plain = facts(rdb(b"\xfa\5ctime\0049000", b"\4\1h\1\1f\1v"), DataStore.REDIS)
+    for late in timed(9000, (b"f", 0), (b"g", 9_000_000)):
+        assert facts(late, DataStore.REDIS) == plain
+        assert differences(one, facts(late, DataStore.REDIS)) == ()
+    for empty in timed(9000, (b"g", 9_000_000)):
+        assert not facts(empty, DataStore.REDIS).tallies
+
+
+@pytest.mark.parametrize(
+    "key",
+    [b"\0\1k\xc4\1\1v", b"\0\1k\x82\0\0\0\1v", b"\0\1k\xc3\xc0\5", b"\x10\1h" + packed(b"f")],
+    ids=["encoding", "length", "compressed", "half a pair"],
+)
+def test_what_no_server_writes_is_no_rdb_file(key: bytes) -> None:
+    with pytest.raises(ContentBroken):
+        facts(rdb(key), DataStore.REDIS)
+
+
+def test_behind_an_rdb_file_is_its_mark_or_nothing() -> None:
+    file = rdb(b"\0\1k\1v")
+    assert facts(file + b"0a" * 20, DataStore.REDIS) == facts(file, DataStore.REDIS)
+    with pytest.raises(ContentBroken, match="behind its end"):
+        facts(file + b"REDIS" * 8, DataStore.REDIS)
+
+
 def test_what_is_not_known_is_said_and_is_no_proof() -> None:
     for stream in (rdb(version=b"0099"), rdb(b"\x63\1k\1v"), rdb(b"\xf7")):
         found = facts(stream, DataStore.REDIS)

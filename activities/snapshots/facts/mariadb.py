@@ -7,8 +7,9 @@ text has no line ends of its own, for strings are escaped and binary data are in
 import re
 from typing import Final
 
-from activities.snapshots.facts.observer import LONGEST, ContentBroken, Observer, Steps
+from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.tallies import Counting, digest_of, new_digest, number, sum_of
+from activities.snapshots.reading import LONGEST, ContentBroken, Steps
 from workflows.domain.snapshot_facts import Facts, Format, Kind
 
 _NAME: Final = rb"`((?:[^`]|``)+)`"

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from activities.snapshots.facts.observer import LONGEST, ContentBroken, Observer, Steps, Unknown
+from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.tallies import Counting, Lines, digest_of, new_digest, number
+from activities.snapshots.reading import LONGEST, ContentBroken, Steps, Unknown
 from workflows.domain.snapshot_facts import Facts, Format, Kind
 
 _OLDEST, _NEWEST = (1, 14), (1, 16)
