@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from struct import Struct
 from typing import Final
 
-from activities.snapshots.reading import ContentBroken, Reading, Steps, Unknown
+from activities.snapshots.reading import ContentBroken, Reading, Steps, Unknown, ignore
 
 _OLDEST, _NEWEST = 6, 12
 _DATABASE: Final = 0xFE
@@ -72,7 +72,7 @@ class RdbReading(Reading):
 
     def _library(self) -> Steps[None]:
         """Read the code of a library of functions."""
-        yield from self._string(_ignore)
+        yield from self._string(ignore)
 
     def _auxiliary(self, name: bytes, value: bytes) -> None:
         """Take note of what is said of the file."""
@@ -124,7 +124,7 @@ class RdbReading(Reading):
 
     def _skip_value(self, code: int) -> Steps[None]:
         if code in _STREAMS:
-            yield from self._stream(code, _ignore)
+            yield from self._stream(code, ignore)
             return
         for item in self._items(code, self._skip):
             if item is None:
@@ -229,7 +229,7 @@ class RdbReading(Reading):
         yield from self._hand(size, take)
 
     def _skip(self) -> Steps[bytes]:
-        yield from self._string(_ignore)
+        yield from self._string(ignore)
         return b""
 
     def _text(self) -> Steps[bytes]:
@@ -288,7 +288,3 @@ def uncompressed(data: bytes, size: int) -> bytes:
     if len(out) != size:
         raise ContentBroken("a compressed string has another size than it says")
     return bytes(out)
-
-
-def _ignore(_data: bytes) -> None:
-    pass

@@ -33,6 +33,9 @@ class Reading(ABC):
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
+        self._gone = 0
+        self._coming: list[bytes] = []
+        self._wanted = 0
         self._ended = False
         self._steps = self._read()
 
@@ -40,10 +43,31 @@ class Reading(ABC):
     def _read(self) -> Steps[None]:
         """Read the stream to its end. Raises ContentBroken, Unknown."""
 
-    def _drop(self) -> None:
-        """Let go of what was read."""
-        self._data = self._data[self._at :]
-        self._at = 0
+    def _grow(self, data: bytes) -> bool:
+        """Take the next bytes. Whether there are as many now as were waited for."""
+        self._coming.append(data)
+        self._wanted -= len(data)
+        if self._wanted > 0 and not self._ended:
+            return False
+        self._let_go(self._done())
+        self._data = b"".join((self._data, *self._coming))
+        self._coming.clear()
+        self._wanted = 0
+        return True
+
+    def _done(self) -> int:
+        """Return up to where nothing is needed any more, before it is let go."""
+        return self._at
+
+    def _let_go(self, end: int) -> None:
+        self._data = self._data[end:]
+        self._at -= end
+        self._gone += end
+
+    @property
+    def _place(self) -> int:
+        """Bytes of the stream that lie before where it is read."""
+        return self._gone + self._at
 
     @property
     def _there(self) -> int:
@@ -55,6 +79,7 @@ class Reading(ABC):
         while self._there < size:
             if self._ended:
                 raise ContentBroken("it is cut")
+            self._wanted = size - self._there
             yield
 
     def _take(self, size: int) -> Steps[bytes]:
@@ -128,13 +153,12 @@ class Rewriting(Reading):
 
     def write(self, data: bytes) -> bytes:
         """Take the next bytes and return what became of those that could be understood. DumpUnreadable."""
-        self._drop()
-        self._data += data
-        return self._given()
+        return self._given() if self._grow(data) else b""
 
     def finish(self) -> bytes:
         """Say that there is no more; return the rest. Raises DumpUnreadable when there should be more."""
         self._ended = True
+        self._grow(b"")
         return self._given()
 
     def _given(self) -> bytes:
@@ -161,8 +185,14 @@ class Rewriting(Reading):
         if self._fate is not Fate.IS_OPEN:
             self._settled = self._at
 
-    def _drop(self) -> None:
+    def _done(self) -> int:
         self._settle()
-        self._data = self._data[self._settled :]
-        self._at -= self._settled
-        self._settled = 0
+        return self._settled
+
+    def _let_go(self, end: int) -> None:
+        super()._let_go(end)
+        self._settled -= end
+
+
+def ignore(_data: object) -> None:
+    """Take what is of no interest."""

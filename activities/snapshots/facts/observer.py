@@ -25,16 +25,14 @@ class Observer(Reading):
 
     def write(self, data: bytes) -> None:
         """Take the next bytes of the stream: some milliseconds of calculation for each megabyte."""
-        if self._fault is None:
-            self._drop()
-            self._data += data
+        if self._fault is None and self._grow(data):
             self._advance()
 
     def facts(self) -> Facts:
         """Return what the stream held, now that it has ended. Raises ContentBroken."""
         if not self._ended:
             self._ended = True
-            self._advance()
+            self.write(b"")
         if isinstance(self._fault, Unknown):
             return Facts(format=self.format, unread=str(self._fault))
         if self._fault is not None:

@@ -168,10 +168,10 @@ class RdbObserver(RdbReading, Observer):
             return bytes(LONGEST) + digest.digest()
         return (yield from super()._content(size, full, encoding))
 
-    def _drop(self) -> None:
+    def _done(self) -> int:
         self._sum_up()
-        super()._drop()
         self._summed = 0
+        return super()._done()
 
     def _sum_up(self) -> None:
         self._crc.update(self._data[self._summed : self._at])
