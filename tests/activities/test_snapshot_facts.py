@@ -593,6 +593,34 @@ def test_how_rows_are_divided_into_statements_and_lines_does_not_matter() -> Non
         assert facts(other, DataStore.MYSQL) == facts(MARIADB, DataStore.MYSQL)
 
 
+def test_what_stands_in_a_body_breaks_nothing() -> None:
+    begin = b"CREATE DEFINER=`root`@`%` FUNCTION"
+    lines = (
+        b"INSERT INTO `parent` VALUES (NEW.id, NOW());",
+        b"INSERT INTO `parent` VALUES\n(NEW.id, f(1));",
+        b"INSERT INTO `parent` SELECT 1;",
+        b"USE `other`",
+    )
+    for line in lines:
+        other = MARIADB.replace(b"BEGIN RETURN x", b"BEGIN\n" + line + b"\nRETURN x")
+        assert begin in other
+        for pieces in (None, itertools.repeat(1), itertools.repeat(13)):
+            assert facts(other, DataStore.MYSQL, pieces=pieces) == facts(MARIADB, DataStore.MYSQL)
+    # What looks like rows is counted as such, as it was in all that has been recorded.
+    other = MARIADB.replace(b"BEGIN RETURN x", b"BEGIN\nINSERT INTO `parent` VALUES (9,'f(1)');\nRETURN x")
+    assert names(facts(other, DataStore.MYSQL), Kind.TABLES)["shop.parent"] == 5
+
+
+def test_rows_that_are_not_written_as_they_are_known_are_no_proof() -> None:
+    for insert in (b"REPLACE INTO `t` VALUES", b"INSERT DELAYED INTO `t` VALUES", b"INSERT INTO `t` SET"):
+        other = MARIADB.replace(b"INSERT INTO `t` VALUES", insert)
+        assert facts(other, DataStore.MYSQL).unread
+    with pytest.raises(ContentBroken, match="follows"):
+        facts(MARIADB.replace(b"(42);", b"(42); DROP TABLE `t`;"), DataStore.MYSQL)
+    with pytest.raises(ContentBroken, match="cut"):
+        facts(MARIADB.replace(b"DELIMITER ;\n/*!50001", b"/*!50001"), DataStore.MYSQL)
+
+
 @pytest.mark.parametrize("limit", [1, 30, 60])
 def test_a_row_that_is_too_long_to_be_kept(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     whole = facts(MARIADB, DataStore.MYSQL)
