@@ -501,6 +501,11 @@ def test_fields_of_a_hash_that_expire_are_a_key_that_does() -> None:
     for late in timed(9000, (b"f", 0), (b"g", 9_000_000)):
         assert facts(late, DataStore.REDIS) == plain
         assert differences(one, facts(late, DataStore.REDIS)) == ()
+    for some in timed(5000, (b"f", 0), (b"d", 4_000_000), (b"g", 9_000_000)):
+        assert facts(some, DataStore.REDIS).tallies == one.tallies
+        # Each key for itself.
+        more = some[: -len(b"\xff") - 8] + b"\4\1i\1\1f\1v\xff" + bytes(8)
+        assert names(facts(more, DataStore.REDIS), Kind.EXPIRING_KEYS) == {"0": 1}
     for empty in timed(9000, (b"g", 9_000_000)):
         assert not facts(empty, DataStore.REDIS).tallies
 
