@@ -1,8 +1,7 @@
 """Masks what `mariadb-dump` wrote, on its way to `mariadb`: rows of tables that rules name, and nothing else.
 
-The dump is text, line by line: its strings hold no line's end. A table is defined before its rows come; one
-that a key refers to may come later, so that keys are looked at in the end, once by their rules, and once
-more by the server: a dump switches its checks off.
+A table is defined before its rows come; one that a key refers to may come later, so that keys are looked at
+in the end, once by their rules, and once more by the server: a dump switches its checks off.
 """
 
 import re
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from activities.snapshots.mariadb_dump import DumpReading
+from activities.snapshots.reading import Fate, Rewriting, Steps
 from workflows.domain.errors import FieldError
 from workflows.domain.masking import (
     DumpUnreadable,
@@ -27,17 +28,12 @@ from workflows.domain.masking_values import ColumnKind, ColumnType, Compared, Ma
 
 _Literal = Callable[[bytes], bytes]
 """A value as it is written in an INSERT, to another."""
-_LONG: Final = 1 << 20
-"""Bytes of a line of rows that nobody masks, from which on its beginning is not kept for its end."""
 _NULL: Final = b"NULL"
 _VALUE: Final = re.compile(
     rb"(?:_\w+ )?'[^'\\]*(?:\\.[^'\\]*)*'|[0-9A-Za-z.+-]+",
     re.DOTALL,
 )
-_INSERT: Final = re.compile(rb"INSERT INTO (`(?:[^`]|``)+`)(?: \(((?:`(?:[^`]|``)+`(?:, ?)?)+)\))? VALUES\s*")
-_USE: Final = re.compile(rb"USE (`(?:[^`]|``)+`);")
 _CREATE: Final = b"CREATE TABLE `"
-_DELIMITER: Final = b"DELIMITER "
 _UNCHECKED: Final = b"/*!40014 SET @OLD_UNIQUE_CHECKS=@@UNIQUE_CHECKS, UNIQUE_CHECKS=0 */;"
 _CHECKED: Final = b"/*!40014 SET @OLD_UNIQUE_CHECKS=@@UNIQUE_CHECKS, UNIQUE_CHECKS=1 */;"
 
@@ -58,21 +54,18 @@ class _Rows:
     literals: dict[int, _Literal] = field(default_factory=dict)
 
 
-class MariadbMasking:
+class MariadbMasking(DumpReading, Rewriting):
     """A server's dump in, the masked one out, piece by piece.
 
     `matched` and `faults` grow with what has come; they are whole after `finish`.
     """
 
     def __init__(self, rules: ServiceMasking, key: bytes) -> None:
+        super().__init__()
         self._rules = rules.columns
         self._key = key
-        self._rest = b""
-        self._database = ""
-        self._delimited = False
         self._create: list[bytes] = []
         self._tables: dict[Table, _Known] = {}
-        self._rows: _Rows | None = None
         self._keys: list[ForeignKey] = []
         self._masked: dict[tuple[Table, str], MaskedColumn] = {}
         self._matched: set[int] = set()
@@ -88,110 +81,77 @@ class MariadbMasking:
         """What does not fit, as far as it is known. From the first on, what is given out is of no use."""
         return tuple(self._faults)
 
-    def write(self, data: bytes) -> bytes:
-        """Take the next bytes and return what became of the whole lines. Raises DumpUnreadable."""
+    def _read(self) -> Steps[None]:
         if not self._rules:
-            return data
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        out = [self._line(line) for line in lines]
-        if len(self._rest) > _LONG and self._rows is not None and not self._rows.literals:
-            out.append(self._rest[:-1])
-            self._rest = self._rest[-1:]
-        return b"".join(out)
-
-    def finish(self) -> bytes:
-        """Say that there is no more; return the rest, and checks of the keys. Raises DumpUnreadable."""
-        if not self._rules:
-            return b""
-        out = self._line(self._rest) if self._rest else b""
-        self._rest = b""
-        if self._rows is not None or self._create or self._delimited:
+            yield from self._rest()
+            return
+        yield from super()._read()
+        if self._create:
             raise DumpUnreadable("a dump ends in the middle")
+        self._turn(Fate.ENDS)
         self._faults += torn_keys(self._keys, self._masked)
-        return out + "".join(self._checks()).encode()
+        line_end = "" if self._data.endswith(b"\n") or not self._data else "\n"
+        self._out += (line_end + "".join(self._checks())).encode()
 
-    def _line(self, line: bytes) -> bytes:
-        """A whole line, its end too."""
-        if self._rows is not None:
-            if self._rows.literals:
-                return self._masked_rows(line, 0) + b"\n"
-            if line.endswith(b";"):
-                self._rows = None
-        elif self._create:
+    def _statement(self, line: bytes) -> None:
+        if self._is_body:
+            return
+        if self._create or line.startswith(_CREATE):
             self._create.append(line)
             if line.endswith(b";"):
-                self._define(b"\n".join(self._create).decode("utf-8", "surrogateescape"))
+                self._define(_text_of(b"\n".join(self._create)))
                 self._create = []
-        elif line.startswith(_DELIMITER):
-            self._delimited = line != b"DELIMITER ;"
-        elif not self._delimited:
-            return self._statement(line) + b"\n"
-        return line + b"\n"
-
-    def _statement(self, line: bytes) -> bytes:
-        if line.startswith(_CREATE):
-            self._create = [line]
         elif line == _UNCHECKED:
-            return _CHECKED
-        elif match := _USE.match(line):
-            self._database = first_name(match[1].decode("utf-8", "surrogateescape"))[0]
-        elif line.startswith((b"INSERT ", b"REPLACE ")):
-            match = _INSERT.match(line)
-            if match is None:
-                raise DumpUnreadable("an INSERT is not written as it is known")
-            self._rows = self._rows_of(match)
-            if self._rows.literals:
-                return line[: match.end()] + self._masked_rows(line, match.end())
-            if line.endswith(b";"):
-                self._rows = None
-        return line
+            self._settle()
+            start = self._out.rfind(_UNCHECKED)
+            self._out[start : start + len(_UNCHECKED)] = _CHECKED
 
-    def _rows_of(self, match: re.Match[bytes]) -> _Rows:
-        name = first_name(match[1].decode("utf-8", "surrogateescape"))[0]
-        table = Table((self._database, name))
+    def _insert(self, inserted: re.Match[bytes]) -> Steps[None]:
+        rows = self._rows_of(inserted)
+        if not rows.literals:
+            yield from self._skip_rows()
+            return
+        self._turn(Fate.ENDS)
+        more = True
+        while more:
+            more = self._whole_rows(lambda found, start: self._mask(rows, found, start))
+            if more and self._data.find(b"\n", self._at) >= 0:
+                raise DumpUnreadable("a row is not written as it is known")
+            if more:
+                yield from self._need(self._there + 1)
+        self._turn(Fate.PASSES)
+
+    def _rows_of(self, inserted: re.Match[bytes]) -> _Rows:
+        table = Table((_unquoted(self._database), _unquoted(inserted["table"])))
         known = self._tables.get(table)
         if known is None:
             raise DumpUnreadable(f"rows of {table} come before its definition")
-        listed = match[2]
-        order = known.order if listed is None else names(listed.decode("utf-8", "surrogateescape"))
+        if inserted["ignore"]:
+            raise DumpUnreadable(f"rows of {table} would be left out where they do not fit")
+        order = names(_text_of(inserted["columns"])) if inserted["columns"] else known.order
         if missing := [each for each in known.literals if each not in order]:
             raise DumpUnreadable(f"the rows of {table} come without {', '.join(missing)}")
         return _Rows(len(order), {order.index(column): made for column, made in known.literals.items()})
 
-    def _masked_rows(self, line: bytes, position: int) -> bytes:
-        """The rows of a line from a position on: `(..),(..),` or with `;` behind the last."""
-        rows = self._rows
-        if rows is None:
-            raise DumpUnreadable("there are rows without an INSERT")
-        out: list[bytes] = []
-        while position < len(line):
-            mark = line[position : position + 1]
-            if mark == b"(":
-                values, position = _row(line, position + 1)
-                if len(values) != rows.count:
-                    raise DumpUnreadable(f"a row has {len(values)} values, and its table {rows.count}")
-                for column, change in rows.literals.items():
-                    values[column] = change(values[column])
-                out.append(b"(" + b",".join(values) + b")")
-                continue
-            position += 1
-            if mark == b";":
-                if line[position:].strip():
-                    raise DumpUnreadable("something follows the end of an INSERT")
-                self._rows = None
-            elif mark not in b", \r":
-                raise DumpUnreadable("a row is not written as it is known")
-            out.append(mark)
-        return b"".join(out)
+    def _mask(self, rows: _Rows, found: list[bytes], at: int) -> None:
+        """Put rows into the place of those that begin at a place, with what stands between them."""
+        for row in found:
+            values = _values(row)
+            if len(values) != rows.count:
+                raise DumpUnreadable(f"a row has {len(values)} values, and its table {rows.count}")
+            for column, change in rows.literals.items():
+                values[column] = change(values[column])
+            end = at + len(row)
+            at = end + 1 + (self._data[end + 1 : end + 2] == b"\n")
+            self._out += b"(" + b",".join(values) + b")" + self._data[end:at]
 
     def _define(self, text: str) -> None:
         name, _ = first_name(text.removeprefix("CREATE TABLE "))
-        table = Table((self._database, name))
+        table = Table((_unquoted(self._database), name))
         found = definition(text, backslashes=True)
         columns, generated = _columns(found)
         known = _Known(tuple(columns))
-        self._keys += _foreign_keys(self._database, table, found)
+        self._keys += _foreign_keys(table, found)
         chosen, faults = chosen_rules(self._rules, [table], columns)
         self._faults += faults
         for column, index in chosen.items():
@@ -231,18 +191,26 @@ class MariadbMasking:
             )
 
 
-def _row(line: bytes, position: int) -> tuple[list[bytes], int]:
-    """The values of a row, and the position behind its end."""
+def _values(row: bytes) -> list[bytes]:
+    """The values of a row in its parentheses."""
     values: list[bytes] = []
-    while match := _VALUE.match(line, position):
+    position = 1
+    while match := _VALUE.match(row, position):
         values.append(match[0])
         position = match.end() + 1
-        mark = line[position - 1 : position]
-        if mark == b")":
-            return values, position
-        if mark != b",":
+        if position == len(row):
+            return values
+        if row[position - 1 : position] != b",":
             break
     raise DumpUnreadable("a row is not written as it is known")
+
+
+def _unquoted(name: bytes) -> str:
+    return _text_of(name.replace(b"``", b"`"))
+
+
+def _text_of(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 _TYPE: Final = re.compile(r"\s*(\w+)(?:\((\d+)(?:,\d+)?\))?")
@@ -326,14 +294,14 @@ def _comparison(bare: str, after: str) -> tuple[Compared, bool]:
 _FOREIGN: Final = re.compile(r"FOREIGN KEY (?:`(?:[^`]|``)*` )?\((.*?)\) REFERENCES (.+)", re.DOTALL)
 
 
-def _foreign_keys(database: str, table: Table, found: Definition) -> Iterator[ForeignKey]:
+def _foreign_keys(table: Table, found: Definition) -> Iterator[ForeignKey]:
     for item in found.items:
         match = None if item.startswith("`") else _FOREIGN.search(item)
         if match is None:
             continue
         parent, rest = qualified(match[2])
         theirs = (first_name(each)[0] for each in definition(rest, backslashes=True).items)
-        path = parent if len(parent) > 1 else (database, *parent)
+        path = parent if len(parent) > 1 else (table.path[0], *parent)
         yield ForeignKey(table, Table(path), tuple(zip(names(match[1]), theirs, strict=False)))
 
 

@@ -7,19 +7,9 @@ row is looked at. Indexes, constraints and triggers are made by `pg_restore` aft
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Final
 
-from activities.snapshots.postgres_archive import (
-    INT_BYTES,
-    Entry,
-    Head,
-    HeadIncomplete,
-    number,
-    read_head,
-    written,
-    written_text,
-)
+from activities.snapshots.postgres_archive import ArchiveReading, Entry, Head, written, written_text
 from activities.snapshots.postgres_copy import NULL, Field, field_masker
 from activities.snapshots.postgres_tables import (
     copied_columns,
@@ -29,6 +19,7 @@ from activities.snapshots.postgres_tables import (
     tables_in,
     type_of,
 )
+from activities.snapshots.reading import Fate, Rewriting, Steps
 from workflows.domain.errors import FieldError
 from workflows.domain.masking import (
     ColumnRule,
@@ -43,18 +34,7 @@ from workflows.domain.masking import (
 from workflows.domain.masking_ddl import first_name, qualified
 from workflows.domain.masking_values import value_masker
 
-_DATA: Final = 1
-_BLOBS: Final = 3
 _END: Final = rb"\."
-
-
-class _At(Enum):
-    """What comes next in an archive, behind its head."""
-
-    BLOCK = auto()
-    ROWS = auto()
-    LARGE_OBJECT = auto()
-    LARGE_OBJECT_DATA = auto()
 
 
 @dataclass
@@ -69,24 +49,23 @@ class _Plan:
     """Definitions that change, by their place in the head."""
 
 
-class PostgresMasking:
+class PostgresMasking(ArchiveReading, Rewriting):
     """One database's dump in, the masked one out, piece by piece.
 
     `matched` and `faults` are there once the head has come, which is before anything is given out.
     """
 
+    _longest = 64 * 1024 * 1024
+    """Of the whole head: it has to be known before anything is given out."""
+
     def __init__(self, database: str, rules: ServiceMasking, key: bytes) -> None:
+        super().__init__()
         self._database = database
         self._rules = rules.columns
         self._key = key
-        self._held = bytearray()
-        self._try_at = 0
         self._plan: _Plan | None = None
-        self._at = _At.BLOCK
-        self._skip = 0
-        self._columns: tuple[int, dict[int, Field]] | None = None
-        self._rest = b""
-        self._ended = False
+        self._rest_of_row = b""
+        self._rows_ended = False
 
     @property
     def matched(self) -> frozenset[int]:
@@ -98,97 +77,52 @@ class PostgresMasking:
         """What does not fit; then nothing is given out."""
         return tuple(self._plan.faults) if self._plan else ()
 
-    def write(self, data: bytes) -> bytes:
-        """Take the next bytes and return what became of those that could be understood. DumpUnreadable."""
-        self._held += data
-        out = bytearray()
-        if self._plan is None:
-            if len(self._held) < self._try_at:
-                return b""
-            try:
-                head = read_head(bytes(self._held))
-            except HeadIncomplete:
-                self._try_at = len(self._held) * 2
-                return b""
-            self._plan = _planned(self._database, head, self._rules, self._key)
-            out += _rewritten(self._held[: head.size], self._plan.rewritten)
-            del self._held[: head.size]
-        if not self._plan.faults:
-            self._take_blocks(out)
-        return bytes(out) if not self._plan.faults else b""
+    def _done(self) -> int:
+        if self._plan is None and len(self._data) > self._longest:
+            raise DumpUnreadable("the table of contents of a dump is larger than 64 MiB")
+        return super()._done()
 
-    def finish(self) -> bytes:
-        """Say that there is no more. Raises DumpUnreadable when there should be."""
-        self._try_at = 0
-        out = self.write(b"")
-        if not self.faults and (self._plan is None or self._at is not _At.BLOCK or self._held or self._skip):
-            raise DumpUnreadable("a dump ends in the middle")
-        return out
+    def _read(self) -> Steps[None]:
+        self._turn(Fate.IS_OPEN)
+        head = yield from self._head()
+        self._plan = _planned(self._database, head, self._rules, self._key)
+        written_head = _rewritten(self._data[: self._at], self._plan.rewritten)
+        self._turn(Fate.ENDS)
+        if self._plan.faults:
+            yield from self._rest()
+            return
+        self._turn(Fate.PASSES)
+        self._out += written_head
+        yield from self._blocks(head)
 
-    def _take_blocks(self, out: bytearray) -> None:
-        held = self._held
-        position = done = 0
-        while True:
-            if self._skip:
-                step = min(self._skip, len(held) - position)
-                self._skip -= step
-                position += step
-                if self._skip:
-                    break
-            if len(held) - position < INT_BYTES + (self._at is _At.BLOCK):
-                break
-            if self._at is _At.BLOCK:
-                self._begin(held[position], number(held, position + 1))
-                position += 1 + INT_BYTES
-                continue
-            size = number(held, position)
-            if self._at is _At.ROWS and self._columns is not None and size:
-                end = position + INT_BYTES + size
-                if len(held) < end:
-                    break
-                out += held[done:position]
-                if rows := self._masked(bytes(held[position + INT_BYTES : end])):
-                    out += written(len(rows))
-                    out += rows
-                position = done = end
-                continue
-            position += INT_BYTES
-            self._passed(size)
-        out += held[done:position]
-        del held[:position]
+    def _rows(self, entry: Entry) -> Steps[None]:
+        columns = self._plan.fields.get(entry.id) if self._plan else None
+        if columns is None:
+            yield from super()._rows(entry)
+            return
+        self._turn(Fate.ENDS)
+        self._rest_of_row, self._rows_ended = b"", False
+        yield from self._chunks(lambda chunks: self._mask(chunks, *columns), whole=True)
+        if self._rest_of_row or not self._rows_ended:
+            raise DumpUnreadable("the rows of a table end in the middle")
+        self._out += written(0)
+        self._turn(Fate.PASSES)
 
-    def _begin(self, kind: int, entry: int) -> None:
-        if kind not in (_DATA, _BLOBS) or self._plan is None:
-            raise DumpUnreadable(f"a dump has a block of kind {kind}")
-        self._columns = self._plan.fields.get(entry)
-        self._rest, self._ended = b"", False
-        self._at = _At.ROWS if kind == _DATA else _At.LARGE_OBJECT
+    def _mask(self, chunks: list[bytes], count: int, changed: Mapping[int, Field]) -> None:
+        for chunk in chunks:
+            if rows := self._masked(chunk, count, changed):
+                self._out += written(len(rows)) + rows
 
-    def _passed(self, size: int) -> None:
-        """A number that goes on as it is: a length, an OID, or the end of one of these."""
-        match self._at:
-            case _At.LARGE_OBJECT:
-                self._at = _At.LARGE_OBJECT_DATA if size else _At.BLOCK
-            case _At.LARGE_OBJECT_DATA if not size:
-                self._at = _At.LARGE_OBJECT
-            case _At.ROWS if not size:
-                if self._columns is not None and (self._rest or not self._ended):
-                    raise DumpUnreadable("the rows of a table end in the middle")
-                self._at = _At.BLOCK
-            case _:
-                self._skip = size
-
-    def _masked(self, data: bytes) -> bytes:
+    def _masked(self, data: bytes, count: int, changed: Mapping[int, Field]) -> bytes:
         """The whole rows of what came, changed; the beginning of one more is kept."""
-        if self._ended or self._columns is None:
+        if self._rows_ended:
             return data
-        count, changed = self._columns
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
+        lines = (self._rest_of_row + data).split(b"\n")
+        self._rest_of_row = lines.pop()
         for index, line in enumerate(lines):
             if line == _END:
                 # What follows is no row, though it may look like one.
-                tail, self._rest, self._ended = self._rest, b"", True
+                tail, self._rest_of_row, self._rows_ended = self._rest_of_row, b"", True
                 return b"\n".join([*lines, tail])
             fields = line.split(b"\t")
             if len(fields) != count:
@@ -274,7 +208,7 @@ def _sequences(
             yield entry.span, f"{match[1]}{above}, true);\n"
 
 
-def _rewritten(head: bytearray, changes: Mapping[tuple[int, int], str]) -> bytes:
+def _rewritten(head: bytes, changes: Mapping[tuple[int, int], str]) -> bytes:
     out, done = bytearray(), 0
     for (start, end), text in sorted(changes.items()):
         out += head[done:start] + written_text(text)

@@ -111,6 +111,16 @@ def test_without_rules_nothing_changes() -> None:
     assert masked(DUMP) == DUMP
 
 
+@pytest.mark.parametrize("end", [");\nDELIMITER ;;", "/*!50003 TRIGGER", "-- Dump completed"])
+def test_a_dump_that_is_cut_between_statements_is_not_taken_for_one(end: str) -> None:
+    with pytest.raises(DumpUnreadable, match="cut"):
+        masked(DUMP[: DUMP.index(end) + 3], *KEYS)
+
+
+def test_the_end_of_the_last_line_may_be_missing() -> None:
+    assert masked(DUMP, *KEYS) == masked(DUMP + "\n", *KEYS)
+
+
 def test_another_key_gives_others() -> None:
     assert masked(DUMP, *KEYS) == masked(DUMP, *KEYS, piece=3)
     assert masked(DUMP, *KEYS) != masked(DUMP, *KEYS, key=bytes(32))

@@ -105,6 +105,16 @@ def test_the_mark_behind_a_file_stays(piece: int) -> None:
     )
 
 
+def test_values_that_no_rule_names_are_not_kept() -> None:
+    rules = ServiceMasking(keys=(KeyRule(keys="x", how=MaskHow.REDACT),))
+    masking, given = RedisMasking(rules, KEY), 0
+    data = HEAD + string(b"big", text(b"v" * 4_000_000)) + END
+    for start in range(0, len(data), 100_000):
+        given += len(masking.write(data[start : start + 100_000]))
+        assert given + 100 > min(start + 100_000, len(data))
+    assert given + len(masking.finish()) == len(data)
+
+
 def test_only_strings_can_become_others() -> None:
     with pytest.raises(MaskingRefused) as caught:
         masked(HEAD + KEPT + KEPT + END, li_="hash", h_="redact", none="redact")
@@ -129,6 +139,9 @@ def test_only_strings_can_become_others() -> None:
         HEAD + b"\xf7" + END,
         HEAD + string(b"s", b"\xc3\x03\x09\x40ab") + END,
         HEAD + string(b"s", b"\xc5") + END,
+        HEAD + string(b"s", b"\xc3\xc0\x05") + END,
+        HEAD + string(b"k", b"\x82\0\0\0\1v") + END,
+        HEAD + KEPT + END + b"REDIS" * 8,
     ],
 )
 def test_what_is_not_written_as_it_is_known_is_not_guessed_at(data: bytes) -> None:

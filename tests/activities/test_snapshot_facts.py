@@ -473,6 +473,60 @@ def test_keys_that_expire_are_compared_as_long_as_they_are_there() -> None:
     assert names(facts(expiring(900_000, 1000), DataStore.REDIS), Kind.EXPIRING_KEYS) == {}
 
 
+def timed(made: int, *fields: tuple[bytes, int]) -> list[bytes]:
+    """Both forms of a hash whose fields expire by themselves, some never (0), in a file made then."""
+    ctime = b"\xfa" + text(b"ctime") + text(b"%d" % made)
+    first = min((expires for _, expires in fields if expires), default=0)
+    start = text(b"h") + struct.pack("<Q", first)
+    apart = b"".join(
+        (b"\x81" + (expires - first + 1).to_bytes(8) if expires else b"\0") + text(name) + text(b"v")
+        for name, expires in fields
+    )
+    together = packed(*(each for name, expires in fields for each in (name, b"v", b"%d" % expires)))
+    return [
+        rdb(ctime, b"\x18" + start + bytes((len(fields),)) + apart, version=b"0012"),
+        rdb(ctime, b"\x19" + start + together, version=b"0012"),
+    ]
+
+
+def test_fields_of_a_hash_that_expire_are_a_key_that_does() -> None:
+    one, other = (facts(each, DataStore.REDIS) for each in timed(1000, (b"f", 0), (b"g", 9_000_000)))
+    assert one == other
+    assert (names(one, Kind.EXPIRING_KEYS), one.expires_ms) == ({"0": 1}, 9_000_000)
+    assert names(one, Kind.KEYS) == {"0": 1}
+    changed = facts(timed(1000, (b"f", 0), (b"h", 9_000_000))[0], DataStore.REDIS)
+    assert len(differences(one, changed)) == 1
+    # Gone by its own clock when the dump was made, though the server had not noticed.
+    plain = facts(rdb(b"\xfa\5ctime\0049000", b"\4\1h\1\1f\1v"), DataStore.REDIS)
+    for late in timed(9000, (b"f", 0), (b"g", 9_000_000)):
+        assert facts(late, DataStore.REDIS) == plain
+        assert differences(one, facts(late, DataStore.REDIS)) == ()
+    for some in timed(5000, (b"f", 0), (b"d", 4_000_000), (b"g", 9_000_000)):
+        assert facts(some, DataStore.REDIS).tallies == one.tallies
+        # Each key for itself.
+        more = some[: -len(b"\xff") - 8] + b"\4\1i\1\1f\1v\xff" + bytes(8)
+        assert names(facts(more, DataStore.REDIS), Kind.EXPIRING_KEYS) == {"0": 1}
+    for empty in timed(9000, (b"g", 9_000_000)):
+        assert not facts(empty, DataStore.REDIS).tallies
+
+
+@pytest.mark.parametrize(
+    "key",
+    [b"\0\1k\xc4\1\1v", b"\0\1k\x82\0\0\0\1v", b"\0\1k\xc3\xc0\5", b"\x10\1h" + packed(b"f")],
+    ids=["encoding", "length", "compressed", "half a pair"],
+)
+def test_what_no_server_writes_is_no_rdb_file(key: bytes) -> None:
+    with pytest.raises(ContentBroken):
+        facts(rdb(key), DataStore.REDIS)
+
+
+def test_behind_an_rdb_file_is_its_mark_or_nothing() -> None:
+    file = rdb(b"\0\1k\1v")
+    assert facts(file + b"0a" * 20, DataStore.REDIS) == facts(file, DataStore.REDIS)
+    with pytest.raises(ContentBroken, match="behind its end"):
+        facts(file + b"REDIS" * 8, DataStore.REDIS)
+
+
 def test_what_is_not_known_is_said_and_is_no_proof() -> None:
     for stream in (rdb(version=b"0099"), rdb(b"\x63\1k\1v"), rdb(b"\xf7")):
         found = facts(stream, DataStore.REDIS)
@@ -542,6 +596,34 @@ def test_how_rows_are_divided_into_statements_and_lines_does_not_matter() -> Non
     )
     for other in others:
         assert facts(other, DataStore.MYSQL) == facts(MARIADB, DataStore.MYSQL)
+
+
+def test_what_stands_in_a_body_breaks_nothing() -> None:
+    begin = b"CREATE DEFINER=`root`@`%` FUNCTION"
+    lines = (
+        b"INSERT INTO `parent` VALUES (NEW.id, NOW());",
+        b"INSERT INTO `parent` VALUES\n(NEW.id, f(1));",
+        b"INSERT INTO `parent` SELECT 1;",
+        b"USE `other`",
+    )
+    for line in lines:
+        other = MARIADB.replace(b"BEGIN RETURN x", b"BEGIN\n" + line + b"\nRETURN x")
+        assert begin in other
+        for pieces in (None, itertools.repeat(1), itertools.repeat(13)):
+            assert facts(other, DataStore.MYSQL, pieces=pieces) == facts(MARIADB, DataStore.MYSQL)
+    # What looks like rows is counted as such, as it was in all that has been recorded.
+    other = MARIADB.replace(b"BEGIN RETURN x", b"BEGIN\nINSERT INTO `parent` VALUES (9,'f(1)');\nRETURN x")
+    assert names(facts(other, DataStore.MYSQL), Kind.TABLES)["shop.parent"] == 5
+
+
+def test_rows_that_are_not_written_as_they_are_known_are_no_proof() -> None:
+    for insert in (b"REPLACE INTO `t` VALUES", b"INSERT DELAYED INTO `t` VALUES", b"INSERT INTO `t` SET"):
+        other = MARIADB.replace(b"INSERT INTO `t` VALUES", insert)
+        assert facts(other, DataStore.MYSQL).unread
+    with pytest.raises(ContentBroken, match="follows"):
+        facts(MARIADB.replace(b"(42);", b"(42); DROP TABLE `t`;"), DataStore.MYSQL)
+    with pytest.raises(ContentBroken, match="cut"):
+        facts(MARIADB.replace(b"DELIMITER ;\n/*!50001", b"/*!50001"), DataStore.MYSQL)
 
 
 @pytest.mark.parametrize("limit", [1, 30, 60])

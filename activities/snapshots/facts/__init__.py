@@ -8,7 +8,8 @@ await facts_of(opened(...), observer_of(...))            # an archive that is in
 await facts_of(output, observer_of(...))                 # a dump of what was restored
 """
 
-from activities.snapshots.facts.observer import ContentBroken, Observer
+from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.streams import facts_of, observed, observer_of, readable
+from activities.snapshots.reading import ContentBroken
 
 __all__ = ["ContentBroken", "Observer", "facts_of", "observed", "observer_of", "readable"]

@@ -1,39 +1,36 @@
-"""Facts of a MariaDB server, from what `mariadb-dump` writes: statements, and rows as `INSERT INTO`.
+"""Facts of a MariaDB server, from what `mariadb-dump` writes (`mariadb_dump`).
 
-Rows may stand one to a line or many; either way what is counted is the text between their parentheses. That
-text has no line ends of its own, for strings are escaped and binary data are in hexadecimal.
+What is counted of a row is the text between its parentheses.
 """
 
 import re
 from typing import Final
 
-from activities.snapshots.facts.observer import LONGEST, ContentBroken, Observer, Steps
+from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.tallies import Counting, digest_of, new_digest, number, sum_of
+from activities.snapshots.mariadb_dump import NAME, VALUES, DumpReading
+from activities.snapshots.reading import LONGEST, ContentBroken, Steps
 from workflows.domain.snapshot_facts import Facts, Format, Kind
 
-_NAME: Final = rb"`((?:[^`]|``)+)`"
-_INSERT: Final = re.compile(
-    rb"INSERT (?:IGNORE )?INTO " + _NAME + rb"(?: \((?:`(?:[^`]|``)+`(?:, ?)?)+\))? VALUES[ \n]"
-)
-_ROW: Final = re.compile(rb"(\((?:[^'()]++|'(?:[^'\\]++|\\.)*+')*+\))([,;])\n?", re.DOTALL)
+_ROWS_OF_A_LINE: Final = re.compile(rb"(?:" + VALUES + rb",)*+" + VALUES + rb";", re.DOTALL)
 _OUTSIDE: Final = re.compile(rb"[^')]*+")
 _INSIDE: Final = re.compile(rb"(?:[^'\\]++|\\.)*+", re.DOTALL)
-_USE: Final = re.compile(rb"USE " + _NAME)
-_TABLE: Final = re.compile(rb"CREATE TABLE " + _NAME + rb" \(")
+_TABLE: Final = re.compile(rb"CREATE TABLE " + NAME + rb" \(")
 _NEXT_ID: Final = re.compile(rb"\) ENGINE=.* AUTO_INCREMENT=(\d+)")
-_SETVAL: Final = re.compile(rb"(?:DO|SELECT) SETVAL\(" + _NAME + rb", (-?\d+), ([01])")
+_SETVAL: Final = re.compile(rb"(?:DO|SELECT) SETVAL\(" + NAME + rb", (-?\d+), ([01])")
 _MADE: Final = {
-    "DATABASE": re.compile(rb"CREATE DATABASE (?:/\*.*?\*/ )?" + _NAME),
-    "VIEW": re.compile(rb"/\*!50001 VIEW " + _NAME),
+    "DATABASE": re.compile(rb"CREATE DATABASE (?:/\*.*?\*/ )?" + NAME),
+    "VIEW": re.compile(rb"/\*!50001 VIEW " + NAME),
     "TRIGGER": re.compile(rb"(?:/\*!50003 )?CREATE\b.*? TRIGGER (`(?:[^`]|``)+`|\S+)"),
-    "EVENT": re.compile(rb"(?:/\*!50106 )?CREATE\b.*? EVENT " + _NAME),
+    "EVENT": re.compile(rb"(?:/\*!50106 )?CREATE\b.*? EVENT " + NAME),
     "ROUTINE": re.compile(rb"CREATE\b.*? (?:FUNCTION|PROCEDURE|PACKAGE|PACKAGE BODY) (`(?:[^`]|``)+`|\S+)"),
-    "SEQUENCE": re.compile(rb"CREATE SEQUENCE " + _NAME),
+    "SEQUENCE": re.compile(rb"CREATE SEQUENCE " + NAME),
 }
-_ENDS: Final = (b"-- Dump completed", b"-- There is no database.")
+_BEGINNINGS: Final = b"C/)DS"
+"""First letters of the lines that anything is known by."""
 
 
-class MariadbObserver(Observer):
+class MariadbObserver(DumpReading, Observer):
     """Rows by table, what is defined, and what sequences and AUTO_INCREMENT stand at."""
 
     format = Format.MARIADB
@@ -42,33 +39,25 @@ class MariadbObserver(Observer):
         self._tables = Counting(Kind.TABLES)
         self._sequences = Counting(Kind.SEQUENCES)
         self._definitions = Counting(Kind.DEFINITIONS)
-        self._database = ""
         self._table: str | None = None
         self._rows = [0, 0, 0]
         super().__init__()
 
-    def _read(self) -> Steps[None]:
-        last = b""
-        while not (yield from self._at_end()):
-            while self._data.find(b"\n", self._at) < 0 and self._there < LONGEST and not self._ended:
-                yield
-            inserted = _INSERT.match(self._data, self._at)
-            if inserted is not None:
-                self._at = inserted.end()
-                yield from self._values(self._qualified(inserted[1]))
-            else:
-                line = yield from self._line()
-                self._statement(line)
-                last = line or last
+    def _use(self, database: bytes) -> None:
         self._finish_table()
-        if not last.startswith(_ENDS):
-            raise ContentBroken("the dump is cut")
+        super()._use(database)
+
+    def _has_rows(self, start: int) -> bool:
+        """Whether rows begin here: in a body what looks like them to its `;`, as it always was counted."""
+        if super()._has_rows(start):
+            return True
+        end = self._data.find(b"\n", start)
+        return end >= 0 and _ROWS_OF_A_LINE.match(self._data, start, end) is not None
 
     def _statement(self, line: bytes) -> None:
-        if (used := _USE.match(line)) is not None:
-            self._finish_table()
-            self._database = _plain(used[1])
-        elif (table := _TABLE.match(line)) is not None:
+        if line[:1] not in _BEGINNINGS:
+            return
+        if (table := _TABLE.match(line)) is not None:
             self._begin_table(self._qualified(table[1]))
             self._definitions.add("TABLE", 1, 0, digest_of(self._qualified(table[1])))
         elif (next_id := _NEXT_ID.match(line)) is not None and self._table is not None:
@@ -78,36 +67,25 @@ class MariadbObserver(Observer):
         else:
             for kind, pattern in _MADE.items():
                 if (made := pattern.match(line)) is not None:
-                    self._definitions.add(kind, 1, 0, digest_of(self._database, made[1]))
+                    self._definitions.add(kind, 1, 0, digest_of(_plain(self._database), made[1]))
                     break
 
-    def _values(self, table: str) -> Steps[None]:
-        """Count the rows of one INSERT."""
+    def _insert(self, inserted: re.Match[bytes]) -> Steps[None]:
+        table = self._qualified(inserted["table"])
         if table != self._table:
             self._begin_table(table)
         more = True
         while more:
             if not self._there:
                 yield from self._need(1)
-            more = self._whole_rows()
+            more = self._whole_rows(self._count_whole)
             if more and self._there >= LONGEST:
                 more = yield from self._long_row()
             elif more:
                 yield from self._need(self._there + 1)
 
-    def _whole_rows(self) -> bool:
-        """Count the rows that are there to their ends; whether there are more."""
-        data, at, rows, more = self._data, self._at, [], True
-        while more and (row := _ROW.match(data, at)) is not None:
-            # The end of the line may be yet to come.
-            if row.end() == len(data) and not data.endswith(b"\n") and not self._ended:
-                break
-            at = row.end()
-            rows.append(row[1])
-            more = row[2] == b","
-        self._at = at
+    def _count_whole(self, rows: list[bytes], _start: int) -> None:
         self._count(len(rows), sum(map(len, rows)), sum_of(rows))
-        return more
 
     def _long_row(self) -> Steps[bool]:
         """Count one row without keeping it; whether there are more."""
@@ -149,9 +127,10 @@ class MariadbObserver(Observer):
         self._table, self._rows = None, [0, 0, 0]
 
     def _qualified(self, name: bytes) -> str:
-        return f"{self._database}.{_plain(name)}"
+        return f"{_plain(self._database)}.{_plain(name)}"
 
     def _found(self) -> Facts:
+        self._finish_table()
         return self._facts(self._tables, self._sequences, self._definitions)
 
 

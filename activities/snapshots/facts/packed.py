@@ -3,37 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from activities.snapshots.rdb_file import uncompressed
+
+__all__ = ["integers", "listpack", "uncompressed", "ziplist"]
+
 _END: Final = 0xFF
-
-
-def uncompressed(data: bytes, size: int) -> bytes:
-    """Expand what LZF compressed to the `size` that it had."""
-    out, at = bytearray(), 0
-    while at < len(data):
-        control = data[at]
-        at += 1
-        if control < 32:
-            out += data[at : at + control + 1]
-            at += control + 1
-            continue
-        length = control >> 5
-        if length == 7:
-            length += data[at]
-            at += 1
-        distance = ((control & 0x1F) << 8) + data[at] + 1
-        at += 1
-        length += 2
-        start = len(out) - distance
-        if start < 0 or len(out) + length > size:
-            raise ValueError("a back reference leads nowhere")
-        if distance >= length:
-            out += out[start : start + length]
-        else:  # it repeats what it is just writing
-            pattern = bytes(out[start:])
-            out += (pattern * (length // distance + 1))[:length]
-    if len(out) != size:
-        raise ValueError("it has another size")
-    return bytes(out)
 
 
 def listpack(data: bytes) -> list[bytes]:

@@ -3,8 +3,9 @@
 import re
 from typing import Final
 
-from activities.snapshots.facts.observer import ContentBroken, Observer, Steps
+from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.tallies import Counting, digest_of
+from activities.snapshots.reading import ContentBroken, Steps
 from workflows.domain.snapshot_facts import Facts, Format, Kind
 
 _VERB: Final = re.compile(

@@ -5,8 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from activities.snapshots.facts.observer import LONGEST, ContentBroken, Observer, Steps, Unknown
+from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.tallies import Counting, digest_of
+from activities.snapshots.reading import LONGEST, ContentBroken, Steps, Unknown
 from workflows.domain.snapshot_facts import Facts, Format, Kind
 
 _BLOCK: Final = 512
