@@ -107,8 +107,7 @@ async def restore_in_place(
         audit=("environment.restore", {"snapshot": snapshot.id, "init": init}),
     )
     run = SnapshotRun(snapshot_id=snapshot.id, masking=masking, init=init)
-    await load_in_place(session, environment, accepted, before, loads, run)
-    return accepted
+    return await load_in_place(session, environment, accepted, before, loads, run)
 
 
 async def restore_as_new(
