@@ -595,3 +595,19 @@ async def test_a_stop_for_a_load_that_did_not_come_takes_away_what_a_pod_alone_h
     told = await whole_of(database, tenant, environment_id)
     assert told is not None
     assert told[:2] == ("False", "DataGone")
+
+
+async def test_a_pod_made_anew_for_a_load_that_did_not_come_has_nothing(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id, identifier = await without_volume(database, tenant)
+    async with database.transaction() as session:
+        wish = ReplayWish(snapshot_id=identifier)
+        accepted = await replay_environment(session, tenant.actor, environment_id, wish, keys=KEYS)
+    assert accepted.in_pods_alone == ("db",)
+    await begin(database, accepted.operation.id)
+    for state in (StepState.RUNNING, StepState.SUCCEEDED):
+        await record(database, accepted.operation.id, StepChange(step="service/db", state=state))
+    await finish(database, accepted.operation.id, S.FAILED)
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[:2] == ("False", "DataGone")
