@@ -211,11 +211,11 @@ def test_a_floor_moves_only_what_can_reach_it() -> None:
 
 
 def test_data_without_a_volume_are_in_a_container_or_in_what_their_pod_has_for_all_of_them() -> None:
-    statuses = [{"name": "proxy", "containerID": "c-0"}, {"name": "cache", "containerID": "c-1"}]
-    pod: dict[str, JsonValue] = {
-        "metadata": {"uid": "pod-1"},
-        "status": {"containerStatuses": [*statuses]},
-    }
+    statuses: list[JsonValue] = [
+        {"name": "proxy", "containerID": "c-0"},
+        {"name": "cache", "containerID": "c-1"},
+    ]
+    pod: dict[str, JsonValue] = {"metadata": {"uid": "pod-1"}, "status": {"containerStatuses": statuses}}
     assert kept_in(pod, REDIS) == "pod-1/c-1"
     assert kept_in(pod, REDIS.model_copy(update={"volumes": (CACHE,)})) == "pod-1"
     assert kept_in({"metadata": {"uid": "pod-1"}}, REDIS) == "pod-1/"
