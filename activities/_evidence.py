@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -13,6 +14,7 @@ from clusters.errors import ClusterError
 from clusters.gateway import Cluster
 from clusters.objects import Manifest
 from workflows.domain.environment import EnvironmentContext
+from workflows.domain.errors import FieldError
 from workflows.domain.evidence import Evidence, EvidenceEvent, bounded_events, bounded_log, evidence_key
 from workflows.domain.json_reading import instant, mapping, number, text
 from workflows.domain.names import ENVIRONMENT, NAME
@@ -69,6 +71,14 @@ class EvidenceCollector:
             pod=pod, container=container, collected_at=datetime.now(UTC), log=bounded_log(said)
         )
         return said, await self.store(context, step, evidence)
+
+    async def of_faults(
+        self, context: EnvironmentContext, step: str, faults: Sequence[FieldError]
+    ) -> tuple[str, ...]:
+        """Store all faults of something handed in, which a failure may have no room for; return the keys."""
+        said = "\n".join(str(fault) for fault in faults)
+        evidence = Evidence(pod="", container="", collected_at=datetime.now(UTC), log=bounded_log(said))
+        return await self.store(context, step, evidence)
 
     async def store(self, context: EnvironmentContext, step: str, evidence: Evidence) -> tuple[str, ...]:
         """Write one evidence document; return its key, or nothing when the store does not take it."""

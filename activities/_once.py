@@ -96,7 +96,9 @@ async def run_sql(cluster: Cluster, command: InitCommand, pod: str, wait: Wait, 
             case InitOutcome.NOT_YET:
                 await _hook_failed(wait, pod, f"{title} found no database to connect to", _output(result))
             case InitOutcome.FAILED:
-                how = f"{title} failed with exit code {result.exit_code}"
+                # The client of MySQL and MariaDB is one of a pipe, whose end says nothing of it.
+                code = f" with exit code {result.exit_code}" if result.exit_code else ""
+                how = f"{title} failed{code}"
                 await _hook_failed(wait, pod, how, _output(result))
             case InitOutcome.HALF_DONE:
                 how = f"{title} was cut off by an earlier attempt, after statements that cannot be undone"

@@ -125,6 +125,7 @@ def cluster_activities(*, cluster: Cluster, opener: Opener, objects: ObjectStore
         restore.settle,
         restore.release,
         restore.check,
+        restore.survey_masking,
         restore.load,
         restore.prove,
         verify.stored,

@@ -4,8 +4,10 @@ import re
 from typing import Final
 
 from cli.client import ApiClient
+from cli.client.transport import Answer
 from cli.errors import CliError, ExitCode
 from cli.models import Environment
+from cli.models_snapshots import Snapshot
 
 _ENVIRONMENT_ID: Final = re.compile(r"env_[0-9A-Za-z]{26}")
 
@@ -22,23 +24,19 @@ def environment_id(client: ApiClient, name_or_id: str, *, living: bool = False) 
     alive = [item for item in found if item.status != "deleted"]
     chosen = _newest(alive if living else alive or found)
     if chosen is None:
-        raise CliError(
-            f"There is no environment named {name_or_id!r}.",
-            exit_code=ExitCode.NOT_FOUND,
-            hints=["`perdure env list` shows those that there are."],
-        )
+        raise _unknown(name_or_id)
     return chosen.id
 
 
 def snapshot_id(client: ApiClient, given: str) -> str:
-    """Return the id of a snapshot; of `latest:NAME`, of that environment's newest that is available.
+    """Return the id of a snapshot; of `latest:NAME`, of the newest that is available of that name.
 
     Raises CliError (exit code 6).
     """
     latest, _, environment = given.partition(":")
     if latest != "latest" or not environment:
         return given
-    found = client.snapshots(environment_id(client, environment), state="available", limit=1).value
+    found = snapshots_of(client, environment, state="available", limit=1).value
     if not found:
         raise CliError(
             f"There is no snapshot of {environment!r} that is available.",
@@ -46,6 +44,41 @@ def snapshot_id(client: ApiClient, given: str) -> str:
             hints=["`perdure snapshot list` shows those that there are."],
         )
     return found[0].id
+
+
+def snapshots_of(
+    client: ApiClient, name_or_id: str, *, state: str | None = None, limit: int | None = None
+) -> Answer[list[Snapshot]]:
+    """Return the snapshots of all environments of that name, the newest first; of an id, of that one.
+
+    Those of one that was deleted are what one made anew under its name is given back. `limit`: of each.
+    Raises CliError (exit code 6).
+    """
+    if _ENVIRONMENT_ID.fullmatch(name_or_id):
+        return client.snapshots(name_or_id, state=state, limit=limit)
+    named = client.environments(name=name_or_id).value
+    if not named:
+        raise _unknown(name_or_id)
+    answers = [client.snapshots(each.id, state=state, limit=limit) for each in named]
+    if len(answers) == 1:
+        return answers[0]
+    found = [
+        each
+        for answer in answers
+        if isinstance(answer.raw, list)
+        for each in zip(answer.value, answer.raw, strict=True)
+    ]
+    # Ids sort by the time they were made.
+    found.sort(key=lambda each: each[0].id, reverse=True)
+    return Answer([each for each, _ in found], [raw for _, raw in found])
+
+
+def _unknown(name: str) -> CliError:
+    return CliError(
+        f"There is no environment named {name!r}.",
+        exit_code=ExitCode.NOT_FOUND,
+        hints=["`perdure env list` shows those that there are."],
+    )
 
 
 def _newest(found: list[Environment]) -> Environment | None:

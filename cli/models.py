@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 TERMINAL_STATES: Final = frozenset({"succeeded", "failed", "cancelled", "rolled_back"})
 STEP_ENDED: Final = frozenset({"succeeded", "failed", "skipped", "cancelled"})
-_MOVES_DATA: Final = frozenset({"capture", "load"})
+_MOVES_DATA: Final = frozenset({"capture", "check", "load"})
 """Kinds of steps that stream a service's data."""
 
 

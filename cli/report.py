@@ -68,7 +68,8 @@ def _evidence(document: JsonValue) -> Iterator[str]:
             yield f"    {event.reason}: {event.message.strip()}{count}"
     for title, log in (
         ("Last log lines before the restart", evidence.previous_log),
-        ("Last log lines", evidence.log),
+        # Of no pod: what a message has no room for.
+        ("Last log lines" if evidence.pod else "In full", evidence.log),
     ):
         shown = [line for line in log if line.strip()][-LOG_LINES:]
         if shown:
@@ -90,14 +91,24 @@ def _next(operation: Operation, failure: Failure | None, environment: str) -> It
     service = _service(operation, failure)
     if service and operation.state == "failed" and operation.kind != "delete":
         yield f"  perdure env logs {environment} --service {service}"
-    command, then = _AGAIN.get(operation.kind, ("env retry", "done steps are not repeated"))
-    cause = f"   once the cause is gone{then and f'; {then}'}"
-    yield f"  perdure {command} {environment}{'' if operation.state == 'cancelled' else cause}"
+    if failure is not None and failure.kind == "masking_invalid" and operation.snapshot_id:
+        # A retry has the same rules.
+        yield f"  {_masked_anew(operation, environment)} --masking FILE   with rules that fit"
+    else:
+        command, then = _AGAIN.get(operation.kind, ("env retry", "done steps are not repeated"))
+        cause = f"   once the cause is gone{then and f'; {then}'}"
+        yield f"  perdure {command} {environment}{'' if operation.state == 'cancelled' else cause}"
     if operation.kind == "provision":
         yield f"  perdure env delete {environment}"
     yield f"  perdure op get {operation.id}"
     if operation.temporal_url:
         yield f"  {operation.temporal_url}"
+
+
+def _masked_anew(operation: Operation, environment: str) -> str:
+    if operation.kind == "replay":
+        return f"perdure replay {environment} --snapshot {operation.snapshot_id}"
+    return f"perdure snapshot restore {operation.snapshot_id} --in-place {environment}"
 
 
 def _service(operation: Operation, failure: Failure | None) -> str | None:

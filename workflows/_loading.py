@@ -1,6 +1,7 @@
 """Bringing a snapshot's data into services: what a restore and a replay from a snapshot share."""
 
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,15 +12,31 @@ from workflows._options import CAPTURE_ATTEMPT, CAPTURE_TOTAL, SHORT_STEP_TOTAL
 from workflows._services import ServicesFrame, init_script
 from workflows.contracts.operation import OperationInput, OperationPlan
 from workflows.contracts.provision import InitScript
-from workflows.contracts.restore import CheckLoadable, Load, Provide, Release, RestoreActivities
+from workflows.contracts.restore import (
+    CheckLoadable,
+    Load,
+    MaskingSurveyed,
+    Provide,
+    Release,
+    RestoreActivities,
+    SurveyMasking,
+)
 from workflows.contracts.snapshot import Loadable, SnapshotLedgerActivities, StreamKeysWanted
 from workflows.domain import manifests
 from workflows.domain.blueprint_models import Service
-from workflows.domain.failures import FailureKind, failure
-from workflows.domain.masking import ServiceMasking
+from workflows.domain.failures import MESSAGE_LIMIT, FailureKind, failure
+from workflows.domain.masking import ServiceMasking, misfits_told
 from workflows.domain.operations import Cleanup, Output, PlannedStep, StepKind
 from workflows.domain.readiness import Until
 from workflows.domain.snapshot_manifest import StoredComponent
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """How many bytes each stored part of a service has when it is masked with this (sealed) key."""
+
+    key: str
+    sizes: tuple[int, ...]
 
 
 class LoadingFrame(ServicesFrame):
@@ -32,6 +49,8 @@ class LoadingFrame(ServicesFrame):
         super().__init__(operation)
         self._filled: set[str] = set()
         """The services whose data are there."""
+        self._measured: dict[str, _Measured] = {}
+        """What the survey of the rules has found, by service; none where an operation has no such step."""
 
     async def undo(self, plan: OperationPlan) -> Cleanup:
         """Take a new environment away; of one that stands say what was loaded, and let it run.
@@ -68,6 +87,8 @@ class LoadingFrame(ServicesFrame):
 
     async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
         match step.kind:
+            case StepKind.CHECK if step.service is None:
+                await self.noted(step, lambda: self._survey_masking(plan, step))
             case StepKind.CHECK:
                 await self.noted(step, lambda: self._check(plan, step))
             case StepKind.CLAIM:
@@ -79,6 +100,10 @@ class LoadingFrame(ServicesFrame):
                 await super()._run_step(plan.model_copy(update={"overrides": stopped}), step)
             case _:
                 await super()._run_step(plan, step)
+
+    def runs(self, step: PlannedStep) -> bool:  # noqa: ARG002 - of what is decided by others
+        """Whether a step is done here; all are."""
+        return True
 
     async def _fill(self, plan: OperationPlan, step: PlannedStep) -> Output:
         """Load the data; then, if that was asked for, run init over them, before anything depends on them."""
@@ -110,6 +135,47 @@ class LoadingFrame(ServicesFrame):
             total_limit=CAPTURE_TOTAL,
         )
         return {"plainBytes": stored.component.plain_bytes}
+
+    async def _survey_masking(self, plan: OperationPlan, step: PlannedStep) -> Output:
+        """See of all services that are loaded whether their rules fit; StepFailed with all that do not."""
+        found: dict[str, MaskingSurveyed] = {}
+        for load in plan.steps:
+            name = load.service or ""
+            rules = _rules(plan, name)
+            if load.kind is StepKind.LOAD and rules is not None and self.runs(load):
+                found[name] = await self._surveyed(plan, step.model_copy(update={"service": name}), rules)
+        unfit = {name: each for name, each in found.items() if each.faults}
+        if unfit:
+            message, all_told = misfits_told(
+                [each.faults for each in unfit.values()],
+                more=sum(each.more for each in unfit.values()),
+                limit=MESSAGE_LIMIT,
+            )
+            kept = () if all_told else tuple(key for each in unfit.values() for key in each.evidence)
+            reason = failure(FailureKind.MASKING_INVALID, message, step=step.name, evidence=kept)
+            raise StepFailed(reason)
+        return {"services": len(found)}
+
+    async def _surveyed(
+        self, plan: OperationPlan, step: PlannedStep, rules: ServiceMasking
+    ) -> MaskingSurveyed:
+        """Survey one service; `step` is of that."""
+        assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
+        name = step.service or ""
+        stored = await self._stored(plan, step)
+        surveyed = await on_cluster(
+            RestoreActivities.survey_masking,
+            SurveyMasking(
+                context=plan.context, snapshot_id=plan.snapshot.snapshot_id, stored=stored, rules=rules
+            ),
+            cluster=plan.context.cluster,
+            step=step.name,
+            summary=f"{name}: do the rules fit what is stored?",
+            attempt_limit=CAPTURE_ATTEMPT,
+            total_limit=CAPTURE_TOTAL,
+        )
+        self._measured[name] = _Measured(stored.masking_key, surveyed.sizes)
+        return surveyed
 
     async def _claim(self, plan: OperationPlan, step: PlannedStep) -> Output:
         stored = await self._stored(plan, step)
@@ -162,12 +228,17 @@ class LoadingFrame(ServicesFrame):
         if component.volumes:
             await self._with_volumes(RestoreActivities.settle, plan, step, component)
             return {"snapshot": snapshot_id, "volumes": len(component.volumes)}
+        measured = self._measured.get(name)
+        if measured is not None:
+            # The key that it was measured with: under another one, values may be of other lengths.
+            stored = stored.model_copy(update={"masking_key": measured.key})
         request = Load(
             context=plan.context,
             snapshot_id=snapshot_id,
             service=manifests.running_as(self._blueprint.service(name)),
             stored=stored,
             masking=_rules(plan, name),
+            masked_sizes=None if measured is None else measured.sizes,
             proved=plan.snapshot.prove,
         )
         loaded = await on_cluster(

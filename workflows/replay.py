@@ -86,9 +86,13 @@ class ReplayEnvironment(LoadingFrame):
             self.skip(plan, step, self._decisions[step.name].text)
 
     async def _run_step(self, plan: OperationPlan, step: PlannedStep) -> None:
-        decision = self._decisions.get(step.name)
-        if decision is None or decision.run:
+        if self.runs(step):
             await super()._run_step(plan, step)
+
+    def runs(self, step: PlannedStep) -> bool:
+        """Whether a step is run: all are in a new environment, what was decided on elsewhere."""
+        decision = self._decisions.get(step.name)
+        return decision is None or decision.run
 
     async def noted(self, step: PlannedStep, work: Callable[[], Awaitable[Output]]) -> None:
         """As any, and the ledger has why the step was run."""

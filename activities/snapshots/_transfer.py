@@ -40,7 +40,7 @@ async def tool_failed(
     what: str,
     failed: CommandFailed,
 ) -> NoReturn:
-    """End the activity with what a store's tool last said, its secrets taken out.
+    """End the activity with what a store's tool last said, its secrets taken out, and no more than fits.
 
     A tool that was killed because its pod went away says nothing about the tool: that is tried again.
     """

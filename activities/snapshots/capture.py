@@ -14,6 +14,7 @@ from typing import Final
 
 from temporalio import activity
 
+from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, fail, reports_failures
 from activities.secrets import Opener
 from activities.snapshots import csi, csi_removal
@@ -226,10 +227,11 @@ class ClusterSnapshot(SnapshotActivities):
         assert store is not None  # noqa: S101 - what keeps nothing is not captured
         context, service = request.context, request.service
         pods = await await_pods(cluster, context, service, datetime.now(UTC) + _READY)
+        evidence = EvidenceCollector(self.cluster, self.objects)
         return [
             Source(request, store, pod, ordinal, part)
             for ordinal, pod in enumerate(pods)
-            for part in await parts_in(cluster, context, pod, service, store)
+            for part in await parts_in(cluster, evidence, context, pod, service, store)
         ]
 
     @activity.defn(name="snapshot.capture_volumes")

@@ -4,7 +4,6 @@ Loading replaces what is there, and can be done again from the beginning: an att
 """
 
 import asyncio
-import base64
 import contextlib
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_
 from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, facts_of, observer_of
-from activities.snapshots.masking import masked, survey
+from activities.snapshots.masking import masked
+from activities.snapshots.masking_survey import faults_of, masked_sizes, masking_key_of, surveyed
 from activities.snapshots.meter import Meter
 from activities.snapshots.parts import await_pods, parts_in, start_anew
 from activities.snapshots.stored import content_of
@@ -33,14 +33,16 @@ from workflows.contracts.restore import (
     CheckLoadable,
     Load,
     Loaded,
+    MaskingSurveyed,
     Proof,
     Provide,
     Release,
     RestoreActivities,
+    SurveyMasking,
 )
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
-from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMasking, check_surveys
+from workflows.domain.masking import DumpUnreadable, MaskingRefused
 from workflows.domain.snapshot import kept_in
 from workflows.domain.snapshot_dump import KEPT_AS_FILES, Part, stored_parts
 from workflows.domain.snapshot_facts import Facts, incomparable
@@ -120,6 +122,25 @@ class ClusterRestore(RestoreActivities):
                     async for _ in content:
                         pass
 
+    @activity.defn(name="snapshot.survey_masking")
+    @reports_failures
+    async def survey_masking(self, request: SurveyMasking) -> MaskingSurveyed:
+        """See `RestoreActivities`."""
+        stored, service = request.stored, request.stored.component.service
+        async with alive() as life, self.turn:
+            meter = Meter(life, TransferKind.MEASURE, stored.component.plain_bytes)
+            try:
+                sizes = await masked_sizes(
+                    self.objects, self.opener, request.snapshot_id, stored, request.rules, meter=meter
+                )
+            except (MaskingRefused, DumpUnreadable) as refused:
+                faults = faults_of(service, refused)
+            else:
+                return MaskingSurveyed(sizes=sizes)
+            evidence = EvidenceCollector(self.cluster, self.objects)
+            kept = await evidence.of_faults(request.context, service, faults)
+        return surveyed(faults, kept)
+
     @activity.defn(name="snapshot.load")
     @reports_failures
     async def load(self, request: Load) -> Loaded:
@@ -133,9 +154,7 @@ class ClusterRestore(RestoreActivities):
             targets = _targets(request, store, pods)
             # Looked at before: what goes into another one that takes its place meanwhile is not called whole.
             kept = await self._kept_in(cluster, request, targets)
-            sizes = [target.stored.plain_bytes for target in targets]
-            if request.masking is not None:
-                sizes = await self._masked_sizes(request, request.masking, targets, life)
+            sizes = await self._sizes(request, life)
             meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
             for target, size in zip(targets, sizes, strict=True):
                 await self._load(request, cluster, meter, target, size)
@@ -172,8 +191,9 @@ class ClusterRestore(RestoreActivities):
     ) -> _Measured:
         """Read all that is there now, by ordinal and subject."""
         measured: _Measured = {}
+        evidence = EvidenceCollector(self.cluster, self.objects)
         for ordinal, pod in enumerate(pods):
-            for part in await parts_in(cluster, request.context, pod, request.service, store):
+            for part in await parts_in(cluster, evidence, request.context, pod, request.service, store):
                 measured[ordinal, part.subject] = await self._facts(
                     request, cluster, meter, _Dumped(store, pod, ordinal, part)
                 )
@@ -201,29 +221,26 @@ class ClusterRestore(RestoreActivities):
         live = [await cluster.get(ref) for ref in refs]
         return tuple(kept_in(pod, request.service) for pod in live if pod is not None)
 
-    async def _masked_sizes(
-        self, request: Load, rules: ServiceMasking, targets: Sequence[_Target], life: Life
-    ) -> list[int]:
-        """Return how long each part is masked; ends the activity, with nothing changed, if it cannot be."""
-        key = self._masking_key(request)
-        meter = Meter(life, TransferKind.MEASURE, request.stored.component.plain_bytes)
+    async def _sizes(self, request: Load, life: Life) -> Sequence[int]:
+        """Return how many bytes of each part are fed; ends the activity if it cannot be masked."""
+        component, rules = request.stored.component, request.masking
+        if rules is None:
+            return [part.plain_bytes for part in component.parts]
+        if request.masked_sizes is not None:
+            return request.masked_sizes
+        # An operation that was accepted before rules were surveyed in a step of their own.
+        meter = Meter(life, TransferKind.MEASURE, component.plain_bytes)
         with _masking_failures(request.service.name):
-            surveys = []
-            for target in targets:
-                async with (
-                    store_failures(),
-                    contextlib.aclosing(self._content(request, target, meter)) as content,
-                ):
-                    surveys.append(await survey(target.store, target.part, rules, key, content))
-            check_surveys(rules, surveys)
-        return [each.size for each in surveys]
+            return await masked_sizes(
+                self.objects, self.opener, request.snapshot_id, request.stored, rules, meter=meter
+            )
 
     async def _load(self, request: Load, cluster: Cluster, meter: Meter, target: _Target, size: int) -> None:
         service = request.service.name
         content = self._content(request, target, meter)
         source = content
         if request.masking is not None:
-            key = self._masking_key(request)
+            key = masking_key_of(self.opener, request.stored)
             source = masked(target.store, target.part, request.masking, key, content)
         try:
             async with store_failures(), contextlib.aclosing(content), contextlib.aclosing(source):
@@ -247,9 +264,6 @@ class ClusterRestore(RestoreActivities):
         return content_of(
             self.objects, self.opener, request.snapshot_id, request.stored, target.stored, meter=meter
         )
-
-    def _masking_key(self, request: Load) -> bytes:
-        return base64.b64decode(self.opener.open(request.stored.masking_key))
 
 
 def _compared(parts: Sequence[StoredPart], measured: _Measured) -> Proof:
@@ -293,7 +307,7 @@ def _masking_failures(service: str) -> Iterator[None]:
         yield
     except MaskingRefused as refused:
         message = f"The masking of {service} does not fit its data: {refused}."
-        raise application_error(failure(FailureKind.BLUEPRINT_INVALID, message), final=True) from refused
+        raise application_error(failure(FailureKind.MASKING_INVALID, message), final=True) from refused
     except DumpUnreadable as unreadable:
         message = f"The dump of {service} cannot be masked: {unreadable}."
         raise application_error(failure(FailureKind.SNAPSHOT_CORRUPT, message)) from unreadable

@@ -16,7 +16,17 @@ from activities.snapshots.masking_redis import RedisMasking
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.errors import FieldError
 from workflows.domain.masking import DumpUnreadable, MaskingRefused, ServiceMasking, Survey
-from workflows.domain.snapshot_dump import GLOBALS, USERS, Part
+from workflows.domain.snapshot_dump import GLOBALS, USERS
+
+
+class Stream(Protocol):
+    """What a part of a component is: its name among the others, and what it is of."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def subject(self) -> str: ...
 
 
 class _Masking(Protocol):
@@ -32,7 +42,7 @@ class _Masking(Protocol):
 
 
 async def survey(
-    store: DataStore, part: Part, rules: ServiceMasking, key: bytes, content: AsyncIterator[bytes]
+    store: DataStore, part: Stream, rules: ServiceMasking, key: bytes, content: AsyncIterator[bytes]
 ) -> Survey:
     """Mask a part for nothing, and return what came of it; faults are no exception yet.
 
@@ -51,7 +61,7 @@ async def survey(
 
 
 async def masked(
-    store: DataStore, part: Part, rules: ServiceMasking, key: bytes, content: AsyncIterator[bytes]
+    store: DataStore, part: Stream, rules: ServiceMasking, key: bytes, content: AsyncIterator[bytes]
 ) -> AsyncGenerator[bytes]:
     """Yield a part's content masked, as many bytes as `survey` has counted.
 
@@ -83,7 +93,7 @@ def _next(masking: _Masking, data: bytes | None = None) -> bytes:
         raise DumpUnreadable("a value is not of the type that its column has") from None
 
 
-def _masking(store: DataStore, part: Part, rules: ServiceMasking, key: bytes) -> _Masking | None:
+def _masking(store: DataStore, part: Stream, rules: ServiceMasking, key: bytes) -> _Masking | None:
     """What masks a part; None without a rule, and for parts with nothing that one can name (roles, users)."""
     if not rules.columns and not rules.keys:
         return None

@@ -4,8 +4,11 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from activities._evidence import EvidenceCollector
 from activities._readiness import LOOK_SECONDS
 from activities._step import fail
+from activities.snapshots._transfer import tool_failed
+from clusters.errors import CommandFailed
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from clusters.view import NamespaceView
@@ -23,9 +26,17 @@ _MOST_NAMES: Final = 4 * 1024 * 1024
 
 
 async def parts_in(
-    cluster: Cluster, context: EnvironmentContext, pod: str, service: Service, store: DataStore
+    cluster: Cluster,
+    evidence: EvidenceCollector,
+    context: EnvironmentContext,
+    pod: str,
+    service: Service,
+    store: DataStore,
 ) -> tuple[Part, ...]:
-    """Return the streams of a service's data in one of its pods; a server is asked for its databases."""
+    """Return the streams of a service's data in one of its pods; a server is asked for its databases.
+
+    One that does not tell them ends the activity, with what it says instead.
+    """
     parts = fixed_parts(store, service)
     if parts is not None:
         return parts
@@ -38,9 +49,10 @@ async def parts_in(
         output_limit=_MOST_NAMES,
     )
     if asked.exit_code != 0:
-        said = asked.stderr.decode(errors="replace").strip()
-        message = f"{service.name} does not tell its databases: {said or f'status {asked.exit_code}'}"
-        fail(failure(FailureKind.TRANSFER_FAILED, message))
+        failed = CommandFailed(asked.exit_code, asked.stderr)
+        await tool_failed(
+            evidence, context, service.name, pod, f"Asking {service.name} for its databases", failed
+        )
     return postgres_parts(name.decode() for name in asked.stdout.split(b"\0") if name)
 
 

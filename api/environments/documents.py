@@ -186,7 +186,7 @@ def validated(model: type[Input], body: object) -> Input:
     try:
         found = model.model_validate(body) if text is None else model.model_validate_json(text, strict=True)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
+        details = error.errors(include_url=False)
         faults += [problem_field(detail, known=_names(model)) for detail in details]
         raise _invalid(faults) from error
     if faults:
@@ -227,6 +227,9 @@ def problem_field(detail: ErrorDetails, skip: int = 0, known: Sequence[str] = ()
     if detail["type"] == "extra_forbidden":
         message = "is not known here"
         suggestion = f"known: {', '.join(sorted(known))}" if known and len(place) == 1 else "leave it out"
+    elif detail["type"] == "string_type" and isinstance(detail.get("input"), int | float):
+        # As YAML reads `version: 1.0` or `name: on`.
+        message, suggestion = "has to be text", "write it in quotes"
     elif detail["type"] == "value_error":
         message = message.removeprefix("Value error, ")
     elif detail["type"] == "string_pattern_mismatch" and detail.get("ctx", {}).get("pattern") == NO_NUL:

@@ -116,11 +116,14 @@ def list_snapshots(
 ) -> None:
     """List snapshots, the newest first."""
     from cli import views_snapshots
-    from cli.lookup import environment_id
+    from cli.lookup import snapshots_of
 
+    wanted = None if state is None else state.value
     with session_of(context).client() as client:
-        identifier = None if environment is None else environment_id(client, environment)
-        answer = client.snapshots(identifier, state=None if state is None else state.value)
+        if environment is None:
+            answer = client.snapshots(state=wanted)
+        else:
+            answer = snapshots_of(client, environment, state=wanted)
     emit(output, answer.raw, views_snapshots.snapshot_list(answer.value))
 
 

@@ -204,6 +204,35 @@ async def test_a_new_environment_has_the_snapshots_data_and_the_present_blueprin
     assert (await values_of(database, tenant, without.environment.id))["db-password"] != before["db-password"]
 
 
+@pytest.mark.parametrize("replayed", [True, False])
+async def test_rules_are_surveyed_in_a_step_before_data_are_loaded(
+    database: Database, replayed: bool
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id, _, snapshot = await prepared(database, tenant)
+    rule = {"table": "users", "column": "email", "how": "hash"}
+    rules = MaskingRules.model_validate({"services": {"db": {"columns": [rule]}}})
+    wish = ReplayWish(snapshot_id=snapshot, masking=rules)
+    new = await (
+        into(database, tenant, environment_id, "shop-2", wish)
+        if replayed
+        else restore_new(database, tenant, snapshot, masking=rules)
+    )
+    standing = await (
+        accept(database, tenant, environment_id, wish)
+        if replayed
+        else restore_in(database, tenant, snapshot, environment_id, masking=rules)
+    )
+    # All of what is masked is read by that step, to its end.
+    masked = ["masking" if each == "check/db" else each for each in GRAPH]
+    assert await steps_of(database, tenant, standing) == masked
+    assert await steps_of(database, tenant, new) == [each for each in masked if each != "stop/api"]
+    # Another attempt has the step, too.
+    await finish(database, standing.operation.id, S.FAILED)
+    again = await retry(database, tenant, environment_id)
+    assert await steps_of(database, tenant, again) == masked
+
+
 @pytest.mark.parametrize("new", [True, False])
 async def test_all_that_does_not_fit_is_told_at_once(database: Database, new: bool) -> None:
     tenant = await make_tenant(database)

@@ -148,3 +148,7 @@ def test_bytes_belong_to_the_step_of_their_service() -> None:
     loaded = _of("other").model_copy(update={"kind": TransferKind.LOAD})
     assert step_of(loaded, [capture]) is None
     assert step_of(_of("db"), [beside]) is None
+    # Whether rules fit is seen for all services in one step, beside which others are read.
+    checks = [("check/db", StepKind.CHECK, "db"), ("masking", StepKind.CHECK, None)]
+    assert step_of(_of("cache").model_copy(update={"kind": TransferKind.MEASURE}), checks) == "masking"
+    assert step_of(_of("cache").model_copy(update={"kind": TransferKind.READ}), checks) is None

@@ -42,6 +42,7 @@ async def test_upgrade_from_empty_gives_the_tables_of_the_code(empty_database_ur
     await engine.dispose()
 
 
+@pytest.mark.slow
 async def test_every_enum_column_has_its_check(empty_database_url: str) -> None:
     """SQLite builds a table anew to change it, and forgets the CHECKs that a migration does not name."""
     await migrate(empty_database_url)
@@ -71,6 +72,7 @@ async def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) 
     assert {"environments", "alembic_version"} <= await tables(empty_database_url)
 
 
+@pytest.mark.slow
 async def test_downgrade_takes_everything_back(empty_database_url: str) -> None:
     await migrate(empty_database_url)
     await downgrade(empty_database_url, "base")
@@ -106,6 +108,7 @@ def test_unsupported_urls_are_refused() -> None:
             async_url(url)
 
 
+@pytest.mark.slow
 async def test_snapshots_go_with_a_downgrade_and_what_they_were_taken_of_stays(
     empty_database_url: str,
 ) -> None:

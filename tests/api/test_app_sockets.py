@@ -394,6 +394,7 @@ async def stands_still(count: Callable[[], int]) -> int:
     return seen[-1]
 
 
+@pytest.mark.slow
 async def test_who_reads_slowly_slows_the_other_side(api: Api, tenant: Tenant) -> None:
     sent, go, taken = 0, asyncio.Event(), 0
 

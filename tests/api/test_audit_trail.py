@@ -17,7 +17,7 @@ from activities.db.repositories.keys import create_key
 from activities.db.tables import AuditEntry, Role
 from tests.api.arrangements import ARRANGEMENTS, HTTP, Call, Row, World
 from tests.api.support import Api
-from tests.api.test_contract import DOCUMENT, bare, marked, operation_of
+from tests.api.test_contract import DOCUMENT, bare, cases, operation_of
 from tests.helpers.tenants import Tenant
 
 READING = ("GET", "HEAD")
@@ -80,7 +80,7 @@ def test_every_declared_action_has_a_row() -> None:
     assert {route: set(actions) for route, actions in declared().items()} == in_table
 
 
-@pytest.mark.parametrize("row", [marked(row) for row in CHANGING])
+@pytest.mark.parametrize("row", cases(CHANGING))
 async def test_a_success_writes_its_entry_and_no_other(world: World, tenant: Tenant, row: Row) -> None:
     call = await ARRANGEMENTS[row.arrangement](world)
     before = await entries(world.api)
@@ -99,7 +99,7 @@ async def test_a_success_writes_its_entry_and_no_other(world: World, tenant: Ten
         assert told or each.data["name"] in call.ids
 
 
-@pytest.mark.parametrize("row", [marked(row) for row in WRITING])
+@pytest.mark.parametrize("row", cases(WRITING))
 async def test_a_refusal_writes_nothing(world: World, tenant: Tenant, row: Row) -> None:
     call = await ARRANGEMENTS[row.arrangement](world)
     async with world.api.database.transaction() as session:
@@ -117,7 +117,7 @@ async def test_a_refusal_writes_nothing(world: World, tenant: Tenant, row: Row) 
     assert await everything(world.api) == before
 
 
-@pytest.mark.parametrize("row", [marked(row) for row in WRITING])
+@pytest.mark.parametrize("row", cases(WRITING))
 async def test_without_its_entry_nothing_is_done(
     world: World, row: Row, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from api.openapi import FILE, api_routes
 from api.settings import ApiSettings
 from tests.api.arrangements import ARRANGEMENTS, HTTP, ROWS, Call, Row, World
 from tests.api.support import Api
+from tests.helpers.examples import some
 from tests.helpers.tenants import Tenant
 
 DOCUMENT: dict[str, Any] = json.loads(FILE.read_text())
@@ -124,11 +126,12 @@ async def first_message(api: Api, row: Row, kind: str, path: str) -> Message:
     return begun
 
 
-def marked(row: Row) -> Any:
-    return pytest.param(row, id=f"{row.method} {row.path} {row.arrangement}")
+def cases(rows: Sequence[Row]) -> list[Any]:
+    """Rows as parameters of a test."""
+    return [pytest.param(row, id=f"{row.method} {row.path} {row.arrangement}") for row in some(rows)]
 
 
-@pytest.mark.parametrize("row", [marked(row) for row in HTTP])
+@pytest.mark.parametrize("row", cases(HTTP))
 async def test_a_route_answers_by_each_of_its_addresses(world: World, row: Row) -> None:
     for prefix in spellings(row):
         call: Call = await ARRANGEMENTS[row.arrangement](world)
@@ -144,7 +147,7 @@ async def test_a_route_answers_by_each_of_its_addresses(world: World, row: Row) 
         check(row, response)
 
 
-@pytest.mark.parametrize("row", [marked(row) for row in ROWS if row.method == "WS"])
+@pytest.mark.parametrize("row", cases([row for row in ROWS if row.method == "WS"]))
 async def test_a_websocket_is_taken_by_each_of_its_addresses(world: World, row: Row) -> None:
     for prefix in spellings(row):
         call = await ARRANGEMENTS[row.arrangement](world)

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx2
+import pytest
 
 from tests.api.support import Api, create, problem, shop_document
 from tests.helpers.tenants import Tenant, begin, finish
@@ -301,6 +302,7 @@ async def test_a_repeated_key_gives_the_first_answer(api: Api, tenant: Tenant) -
     assert sum(start.kind == "stop" for start in await api.started()) == 1
 
 
+@pytest.mark.slow
 async def test_old_revisions_are_forgotten_and_named_ones_are_not(api: Api, tenant: Tenant) -> None:
     environment = await running(api)
     base = f"/v1/environments/{environment['id']}"

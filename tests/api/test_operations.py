@@ -142,6 +142,7 @@ async def test_bad_cancels(api: Api) -> None:
     problem(await api.client.post(f"/v1/operations/{delete['id']}/cancel"), 409, "conflict")
 
 
+@pytest.mark.slow
 async def test_wait_holds_the_answer_until_the_end(api: Api) -> None:
     async def work() -> None:
         async def started() -> bool:

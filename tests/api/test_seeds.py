@@ -109,6 +109,11 @@ async def test_a_package_is_refused_with_all_that_is_wrong(api: Api, tenant: Ten
         *("parameters[0].default", "parameters[1].name", "parameters[2].type"),
     }
     assert len(body["errors"]) == 8
+    # As YAML reads `version: 1.0` and `name: on`.
+    read = {**VISITOR, "name": True, "version": 1.0}
+    body = problem(await api.client.post("/v1/seeds/publish", json=read), 422, "validation_failed")
+    quoted = {"message": "has to be text", "suggestion": "write it in quotes"}
+    assert body["errors"] == [{"path": "name", **quoted}, {"path": "version", **quoted}]
     for changed in (
         {"type": "job"},
         {"type": "shell", "script": " "},

@@ -307,12 +307,19 @@ async def test_a_restore_in_place_is_refused_where_the_data_do_not_fit(api: Api,
     assert "keeps postgres" in faults["services.db"]
     assert "no such service" in faults["services.gone"]
     assert "keeps no data" in faults["services.web"]
+    [gone] = [each for each in body["errors"] if each["path"] == "services.gone"]
+    assert gone["suggestion"] == "roll back to the snapshot's revision first"
     more = await taken(api, environment["id"], stored("db", DataStore.POSTGRES, pods=2))
     body = problem(await restore(api, more, environmentId=environment["id"]), 422, "validation_failed")
     assert at(body) == {"services.db": "has 1 replicas, and the snapshot has data of 2"}
     after = await api.row_counts()
     grown = {table for table, number in after.items() if number != before[table]}
     assert grown <= {"Snapshot", "SnapshotRun", "Operation", "Step", "Event", "AuditEntry"}
+    # The other's revisions never had that service.
+    other = (await running(api, name="other"))["id"]
+    body = problem(await restore(api, snapshot, environmentId=other), 422, "validation_failed")
+    [gone] = [each for each in body["errors"] if each["path"] == "services.gone"]
+    assert gone["suggestion"] == "add it, or restore the snapshot as a new environment"
 
 
 async def test_a_restore_in_place_stops_what_depends_on_the_data(api: Api, tenant: Tenant) -> None:

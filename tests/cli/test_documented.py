@@ -42,6 +42,7 @@ def documented() -> list[tuple[str, list[str]]]:
     ]
 
 
+@pytest.mark.slow
 def test_every_documented_command_is_taken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TyperCommand, "invoke", lambda *_: None)  # it is read, and not run
     assert run("snapshot", "restore", "snap_1", "--no-such-option").exit_code == 2

@@ -168,6 +168,28 @@ def test_the_newest_of_an_environment_can_be_named_by_that(api: ScriptedApi, run
     assert run("snapshot", "get", "snap_none").exit_code == 6
 
 
+def test_a_name_that_is_used_again_has_the_snapshots_of_the_environment_before(
+    api: ScriptedApi, run: Run
+) -> None:
+    """Deleted by mistake, and made anew: that is what one has snapshots for."""
+    before = "env_01JZZZ0000000000000000GONE"
+    gone = {**environment(), "id": before, "status": "deleted"}
+    older = {**LISTED, "id": "snap_01JZ000000000000000000SHOP", "environmentId": before}
+    api.on("GET", "/v1/environments", data([gone, environment()]))
+    api.on("GET", TAKING, data([]))
+    api.on("GET", f"/v1/environments/{before}/snapshots", data([older]))
+    api.on("GET", f"/v1/snapshots/{older['id']}", data({**FOUND, "id": older["id"]}))
+    assert stdout_json(run("snapshot", "get", "latest:shop", "-o", "json"))["id"] == older["id"]
+    [listed] = stdout_json(run("snapshot", "list", "shop", "-o", "json"))
+    assert listed["id"] == older["id"]
+    api.on("GET", TAKING, data([LISTED]))
+    lines = run("snapshot", "list", "shop", "--state", "available").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["ID", SNAPSHOT_ID, older["id"]]
+    assert run("snapshot", "list", ENVIRONMENT_ID, "-o", "json").stdout.count("snap_") == 1
+    api.on("GET", "/v1/environments", data([]))
+    assert run("snapshot", "list", "shop").exit_code == 6
+
+
 def test_a_manifest_is_printed_or_written(api: ScriptedApi, run: Run, tmp_path: Path) -> None:
     document = {"version": 1, "environment_name": "shop", "note": "ü"}
     api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}/manifest", data(document))

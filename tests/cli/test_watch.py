@@ -259,6 +259,27 @@ def test_what_to_do_next_goes_by_what_failed(
     assert [each for each in not_said if each in told] == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("restore", "perdure snapshot restore snap_1 --in-place shop --masking FILE   with rules that fit"),
+        ("replay", "perdure replay shop --snapshot snap_1 --masking FILE   with rules that fit"),
+    ],
+)
+def test_rules_that_do_not_fit_are_not_tried_again(run: Run, live: Live, kind: str, says: str) -> None:
+    unfit = {"kind": "masking_invalid", "message": "They do not fit; and 1 more.", "step": "masking"}
+    kept = {"pod": "", "container": "", "log": "services.db.columns[0]: one\nservices.db.columns[1]: two\n"}
+    live(
+        operation("failed"),
+        kind=kind,
+        at_end={"snapshotId": "snap_1", "failure": {**unfit, "evidence": [kept]}},
+    )
+    told = run("op", "watch", OPERATION_ID).stderr
+    assert says in told
+    assert "env retry" not in told
+    assert "  In full:\n    services.db.columns[0]: one\n    services.db.columns[1]: two\n" in told
+
+
 def test_what_holds_a_step_up_is_told_when_it_changes(run: Run, live: Live) -> None:
     held = {"object": "ConfigMap/held", "finalizers": ["example.com/hold"]}
     live(

@@ -5,7 +5,19 @@ from typing import Any
 import pytest
 
 from tests.e2e.lifecycle import VOLUME
-from tests.e2e.snapshots import ENDED_SECONDS, PSQL, new_name, restore, sh, shown, stores_of, take, taken
+from tests.e2e.snapshots import (
+    ENDED_SECONDS,
+    PSQL,
+    digests,
+    fill,
+    new_name,
+    restore,
+    sh,
+    shown,
+    stores_of,
+    take,
+    taken,
+)
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
@@ -89,8 +101,10 @@ def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
     snapshot = taken(handle)
     wrong = {"services": {"db": {"columns": [{"table": "parents", "column": "nmae", "how": "hash"}]}}}
     refused = restore(stack, snapshot, name=new_name(), masking=wrong).ended(ENDED_SECONDS)
-    assert (refused["state"], refused["failure"]["kind"]) == ("failed", "blueprint_invalid")
+    assert (refused["state"], refused["failure"]["kind"]) == ("failed", "masking_invalid")
     assert "nmae" in refused["failure"]["message"]
+    begun = {step["name"] for step in refused["steps"] if "startedAt" in step}
+    assert begun <= {"namespace", "secrets", "masking"}
     nothing: dict[str, Any] = {"services": {"nobody": {"columns": []}, "files": {"columns": []}}}
     asked = {"name": new_name(), "masking": nothing}
     faults = stack.client.post(f"/v1/snapshots/{snapshot}/restore", json=asked)
@@ -109,3 +123,38 @@ def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
     assert sh(restored, "db-0", f'{PSQL}c "{joined}"') == "2000"
     assert sh(restored, "db-0", f'{PSQL}c "{clear}"') == "0"
     assert sh(handle, "db-0", f'{PSQL}c "{clear}"') == "2000"
+
+
+def test_rules_of_any_service_that_do_not_fit_keep_all_data_what_they_are(stack: Stack) -> None:
+    handle = stack.create(stores_of(new_name()))
+    handle.succeeded(ENDED_SECONDS)
+    snapshot = taken(handle)
+    fill(handle)
+    before = digests(handle)
+    wrong = {
+        "db": {"columns": [{"table": "parents", "column": "nmae", "how": "hash"}]},
+        "maria": {
+            "columns": [
+                {"table": "nobody", "column": "email", "how": "redact"},
+                {"table": "nobody", "column": "name", "how": "redact"},
+            ]
+        },
+        "cache": {"keys": [{"keys": "key:*", "how": "redact"}]},
+    }
+    asked = restore(stack, snapshot, environmentId=handle.environment_id, masking={"services": wrong})
+    refused = asked.ended(ENDED_SECONDS)
+    failed = refused["failure"]
+    assert (refused["state"], failed["kind"], failed["step"]) == ("failed", "masking_invalid", "masking")
+    for place in ("services.db.columns[0]", "services.maria.columns[0]", "services.maria.columns[1]"):
+        assert f"{place}: " in failed["message"]
+    begun = {step["name"] for step in refused["steps"] if "startedAt" in step}
+    assert not {name for name in begun if name.startswith(("stop/", "load/"))}
+    assert digests(handle) == before
+
+    right = {"db": {"columns": [{"table": "parents", "column": "name", "how": "hash"}]}}
+    again = restore(stack, snapshot, environmentId=handle.environment_id, masking={"services": right})
+    again.succeeded(ENDED_SECONDS)
+    clear = "select count(*) from parents where name like 'ü%'"
+    assert sh(handle, "db-0", f'{PSQL}c "{clear}"') == "0"
+    # What was not named is what it was when the snapshot was taken: nothing.
+    assert sh(handle, "deploy/cache", "redis-cli DBSIZE") == "0"

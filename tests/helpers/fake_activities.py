@@ -1,7 +1,7 @@
 """Activities without a world behind them, by the same interfaces: workflow tests script and read them."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -42,10 +42,12 @@ from workflows.contracts.restore import (
     CheckLoadable,
     Load,
     Loaded,
+    MaskingSurveyed,
     Proof,
     Provide,
     Release,
     RestoreActivities,
+    SurveyMasking,
 )
 from workflows.contracts.seed import SeedActivities, SeedByHttp, SeedByJob, SeedBySql, SeedDone
 from workflows.contracts.snapshot import (
@@ -99,7 +101,9 @@ from workflows.domain.environment import (
     ObjectName,
     Overrides,
 )
+from workflows.domain.errors import FieldError
 from workflows.domain.failures import FAILURES, Blocker, Failure, FailureKind, failure
+from workflows.domain.masking import ColumnRule, MaskHow, MaskingRules, ServiceMasking
 from workflows.domain.operations import (
     Change,
     Cleanup,
@@ -246,20 +250,36 @@ def restore_plan(
     prove: bool = False,
     claimed: Iterable[str] = (),
     init: bool = False,
+    masked: Iterable[str] = (),
     **changes: object,
 ) -> OperationPlan:
     """Return the plan of a restore of the data of these services among others."""
     of = set(loaded)
     plan = change_plan(services) if standing else provision_plan(services)
-    steps = plan_restore(plan.steps, _parsed(services), of, standing=standing, claimed=frozenset(claimed))
+    run = SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove, init=init, masking=_rules_for(masked))
+    steps = plan_restore(
+        plan.steps,
+        _parsed(services),
+        of,
+        standing=standing,
+        claimed=frozenset(claimed),
+        masked=run.masked,
+    )
     return plan.model_copy(
         update={
             "steps": steps,
-            "snapshot": SnapshotRun(snapshot_id=SNAPSHOT_ID, prove=prove, init=init),
+            "snapshot": run,
             "overrides": Overrides(loaded=dict.fromkeys(of, SNAPSHOT_ID)),
             **changes,
         }
     )
+
+
+def _rules_for(services: Iterable[str]) -> MaskingRules | None:
+    """Return a rule for each of these services; None for none."""
+    rule = ColumnRule(table="people", column="email", how=MaskHow.HASH)
+    made = {name: ServiceMasking(columns=(rule,)) for name in services}
+    return MaskingRules(services=made) if made else None
 
 
 def loading_replay_plan(
@@ -270,13 +290,14 @@ def loading_replay_plan(
     claimed: Iterable[str] = (),
     new: bool = False,
     init: bool = False,
+    masked: Iterable[str] = (),
 ) -> OperationPlan:
     """Return the plan of a replay in place of a provision, since when nothing changed, from a snapshot.
 
     With `attempted` it is another attempt: these loads were begun before, and the steps `done` are over.
     `new`: into a new environment.
     """
-    plan = restore_plan(services, loaded, standing=not new, claimed=claimed, init=init)
+    plan = restore_plan(services, loaded, standing=not new, claimed=claimed, init=init, masked=masked)
     again = tuple(attempted)
     uids = {each.name: each.uid for each in objects_of(services) if each.kind in _WORKLOADS}
     earlier = {
@@ -360,7 +381,9 @@ class FakeSnapshotLedger(SnapshotLedgerActivities):
         if request.service in self.kept:
             volume = StoredVolume(volume="data", driver="csi.test", handle="handle", content="content")
             stored = stored.model_copy(update={"engine": Engine.CSI, "parts": (), "volumes": (volume,)})
-        return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts})
+        # One that is asked for later may be another: the organisation's key was changed meanwhile.
+        key = f"key {len(self.asked)}" if request.masked else ""
+        return Loadable(component=stored, keys={part.prefix: "key" for part in stored.parts}, masking_key=key)
 
     @activity.defn(name="snapshot.expect_volumes")
     async def expect_volumes(self, snapshot_id: str) -> None:
@@ -642,6 +665,8 @@ class FakeCluster(
     """Why that cannot be told of some of it."""
     damaged: Mapping[str, str] = field(default_factory=dict)
     """What looks at the store find, by call."""
+    unfit: Mapping[str, Sequence[FieldError]] = field(default_factory=dict)
+    """What of the rules for masking does not fit, by service."""
 
     @activity.defn(name="environment.prepare_namespace")
     async def prepare_namespace(self, request: PrepareNamespace) -> NamespacePrepared:
@@ -734,6 +759,15 @@ class FakeCluster(
     @activity.defn(name="snapshot.check")
     async def check(self, request: CheckLoadable) -> None:
         await self._call(f"check {request.stored.component.service}", request)
+
+    @activity.defn(name="snapshot.survey_masking")
+    async def survey_masking(self, request: SurveyMasking) -> MaskingSurveyed:
+        service = request.stored.component.service
+        await self._call(f"survey {service}", request)
+        faults = tuple(self.unfit.get(service, ()))
+        if faults:
+            return MaskingSurveyed(faults=faults, evidence=(f"evidence of {service}",))
+        return MaskingSurveyed(sizes=(5000,))
 
     @activity.defn(name="snapshot.load")
     async def load(self, request: Load) -> Loaded:

@@ -17,6 +17,7 @@ from activities.db.repositories.snapshots import SnapshotRecord
 from tests.helpers.tenants import KEYS, Tenant, begin, finish
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import GuardRails
+from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import OperationState
 from workflows.domain.snapshot import Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent, StoredPart, stream_name
@@ -99,21 +100,35 @@ async def taken(database: Database, tenant: Tenant, environment_id: str, *compon
     return accepted.snapshot.id
 
 
-async def restore_in(database: Database, tenant: Tenant, snapshot_id: str, environment_id: str) -> Accepted:
+async def restore_in(
+    database: Database,
+    tenant: Tenant,
+    snapshot_id: str,
+    environment_id: str,
+    *,
+    masking: MaskingRules | None = None,
+) -> Accepted:
     """Accept a restore in place."""
     async with database.transaction() as session:
-        return await restore_in_place(session, tenant.actor, snapshot_id, environment_id, keys=KEYS)
+        return await restore_in_place(
+            session, tenant.actor, snapshot_id, environment_id, keys=KEYS, masking=masking
+        )
 
 
 async def restore_new(
-    database: Database, tenant: Tenant, snapshot_id: str, name: str = "copy", **classes: str
+    database: Database,
+    tenant: Tenant,
+    snapshot_id: str,
+    name: str = "copy",
+    *,
+    masking: MaskingRules | None = None,
+    **classes: str,
 ) -> Accepted:
     """Accept a restore as a new environment; `classes`: storage classes by those in the snapshot."""
     async with database.transaction() as session:
         place = Site("local", await installation_id(session), GuardRails())
-        return await restore_as_new(
-            session, tenant.actor, snapshot_id, AsNew(name, classes), place, keys=KEYS
-        )
+        wish = AsNew(name, classes, masking=masking)
+        return await restore_as_new(session, tenant.actor, snapshot_id, wish, place, keys=KEYS)
 
 
 async def snapshot_of(database: Database, tenant: Tenant, snapshot_id: str) -> SnapshotRecord:

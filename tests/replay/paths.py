@@ -40,6 +40,7 @@ from workflows.contracts.sweep_snapshots import FREE_STORAGE, SWEEP_SNAPSHOTS
 from workflows.contracts.update import UPDATE_ENVIRONMENT
 from workflows.contracts.verify import VERIFY_SNAPSHOT
 from workflows.domain.environment import ObjectIdentity, ObjectName, Overrides
+from workflows.domain.errors import FieldError
 from workflows.domain.failures import Blocker, FailureKind
 from workflows.domain.operations import Earlier, EnvironmentPhase, OnFailure
 from workflows.domain.replay import Replay
@@ -545,6 +546,29 @@ PATHS = (
         _standing(None, "check files"),
         cancel_with_cleanup,
         before=STORES,
+    ),
+    Path(
+        "restore_masked",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True, masked=("db",)),
+        _standing(),
+        before=STORES,
+    ),
+    Path(
+        "restore_masked_by_rules_that_do_not_fit",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=False, masked=LOADED),
+        lambda: FakeCluster(
+            unfit={name: [FieldError(path=("services", name), message="unfit")] for name in LOADED}
+        ),
+    ),
+    Path(
+        "replay_from_a_snapshot_masked_retried",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(
+            STORES, LOADED, *_HALF, attempted=("load/db", "load/files"), masked=LOADED
+        ),
+        _standing(),
     ),
     Path("restore_retried", RESTORE_ENVIRONMENT, _restore_again, _standing()),
     Path("snapshot_with_hooks", SNAPSHOT_ENVIRONMENT, lambda: snapshot_plan(HOOKED), _held()),

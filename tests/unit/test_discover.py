@@ -766,6 +766,7 @@ def _finite(value: object) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_texts_are_bounded_together_and_no_single_one_is_blamed() -> None:
     read = YamlReader()
     half = "[" + "0," * (MAX_NODES // 2) + "]"

@@ -141,6 +141,23 @@ class TestCheckSql:
         assert refused.value.reason.startswith(f"line 2: {told} is not possible")
         assert "type: shell" in (refused.value.way_out or "")
 
+    @pytest.mark.parametrize(
+        ("store", "script"),
+        [
+            (DataStore.POSTGRES, "begin"),
+            (DataStore.POSTGRES, "vacuum"),
+            (DataStore.POSTGRES, "set standard_conforming_strings = off"),
+            (DataStore.POSTGRES, "\\c other"),
+            (DataStore.POSTGRES, "select 1\0"),
+            (DataStore.MYSQL, "rollback"),
+            (DataStore.REDIS, "select 1"),
+        ],
+    )
+    def test_does_not_say_init_of_what_may_be_a_seed(self, store: DataStore, script: str) -> None:
+        with pytest.raises(InitScriptInvalid) as refused:
+            check_sql(store, script)
+        assert "init" not in str(refused.value)
+
     @pytest.mark.parametrize("store", [None, DataStore.REDIS, DataStore.FILES])
     def test_refuses_a_store_without_sql(self, store: DataStore | None) -> None:
         with pytest.raises(InitScriptInvalid, match="postgres or mysql"):
@@ -157,6 +174,7 @@ class TestCheckSql:
         assert told in str(refused.value)
         assert "type: shell" in (refused.value.way_out or "")
 
+    @pytest.mark.slow
     def test_reads_a_large_script_in_one_pass(self) -> None:
         script = "insert into t values (1, 'some text; more', $$x$$);\n" * 20_000
         assert len(statements(script)) == 20_000

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from workflows.domain.blueprint_models import DataStore
+from workflows.domain.errors import FieldError
 from workflows.domain.masking import (
     ColumnRule,
     FakeKind,
@@ -22,6 +23,7 @@ from workflows.domain.masking import (
     check_surveys,
     key_pattern,
     masking_faults,
+    misfits_told,
     table_name,
 )
 from workflows.domain.masking_ddl import definition, first_name, names, qualified
@@ -177,6 +179,36 @@ def test_a_rule_that_found_nothing_in_any_part_is_a_fault() -> None:
         check_surveys(given_rules, [])
 
 
+def unfit(service: str, count: int, words: str = "is not there") -> list[FieldError]:
+    """So many faults of a service's rules."""
+    path = ("services", service, "columns")
+    return [FieldError(path=(*path, n), message=words) for n in range(count)]
+
+
+def test_all_that_does_not_fit_is_told_when_there_is_room() -> None:
+    assert misfits_told([unfit("db", 2), unfit("maria", 1)], more=0, limit=1000) == (
+        "The rules do not fit what the snapshot has: services.db.columns[0]: is not there; "
+        "services.db.columns[1]: is not there; services.maria.columns[0]: is not there.",
+        True,
+    )
+
+
+@pytest.mark.parametrize("words", ["is not there", "x" * 700])
+def test_no_service_takes_all_the_room_for_its_faults(words: str) -> None:
+    message, whole = misfits_told([unfit("db", 50, words), unfit("maria", 1, words)], more=7, limit=1000)
+    assert len(message) <= 1000
+    assert not whole
+    told = message.count("services.")
+    assert message.count("services.maria") == 1
+    assert message.endswith(f"; and {58 - told} more.")
+
+
+def test_a_fault_that_was_cut_is_not_told_in_full() -> None:
+    message, whole = misfits_told([unfit("db", 1, "x" * 700)], more=0, limit=1000)
+    assert message.endswith("….")
+    assert not whole
+
+
 @given(st.integers(-(1 << 63), (1 << 64) - 1), st.integers(-(1 << 63), (1 << 64) - 1))
 def test_integers_never_collide_and_stay_of_their_size(one: int, two: int) -> None:
     made = permuted(KEY, one)
@@ -188,6 +220,7 @@ def test_integers_never_collide_and_stay_of_their_size(one: int, two: int) -> No
     assert made == permuted(KEY, one)
 
 
+@pytest.mark.slow
 def test_small_integers_are_permuted_as_a_whole() -> None:
     made = {permuted(KEY, value) for value in range(1 << 15)}
     assert made == set(range(1 << 15))

@@ -145,12 +145,13 @@ def test_a_graph_of_some_services_waits_past_the_others() -> None:
     assert whys(decisions) == {"db": Why.FORCED, "web": Why.DEPENDS}
 
 
-def loading(*, standing: bool = True, claimed: bool = False) -> tuple[PlannedStep, ...]:
+def loading(
+    *, standing: bool = True, claimed: bool = False, masked: tuple[str, ...] = ()
+) -> tuple[PlannedStep, ...]:
     """The steps of a replay that loads the data of `db` and of `other`."""
     loads = ("db", "other")
-    return plan_restore(
-        PLANNED, CHAIN, loads, standing=standing, claimed=frozenset({"db"}) if claimed else frozenset()
-    )
+    claims = frozenset({"db"}) if claimed else frozenset[str]()
+    return plan_restore(PLANNED, CHAIN, loads, standing=standing, claimed=claims, masked=masked)
 
 
 def told(decisions: tuple[Decision, ...]) -> dict[str, tuple[bool, Why]]:
@@ -216,3 +217,31 @@ def test_volumes_are_made_from_the_storage_only_for_what_is_loaded(loaded: bool)
     done = done.model_copy(update={"done": (*done.done, *(["load/db"] if loaded else []))})
     decisions = told(decide(loading(standing=False, claimed=True), done, LEFT, THERE))
     assert decisions["claim/db"] == decisions["load/db"] == (SKIP if loaded else RUN)
+
+
+@pytest.mark.parametrize(("loaded", "surveyed"), [(("load/db",), RUN), (("load/db", "load/other"), SKIP)])
+def test_rules_are_surveyed_for_whatever_is_still_loaded(
+    loaded: tuple[str, ...], surveyed: tuple[bool, Why]
+) -> None:
+    done = replayed(None, "db", "api", "web", "other")
+    done = done.model_copy(update={"done": (*done.done, *loaded)})
+    decisions = told(decide(loading(masked=("db", "other")), done, LEFT, THERE))
+    assert decisions["masking"] == surveyed
+    assert "check/db" not in decisions
+
+
+@pytest.mark.parametrize("standing", [True, False])
+def test_nothing_with_data_is_made_or_replaced_before_all_rules_are_surveyed(standing: bool) -> None:
+    steps = {step.name: step for step in loading(standing=standing, claimed=not standing, masked=("db",))}
+
+    def before(name: str) -> set[str]:
+        """All that a step waits for."""
+        direct = steps[name].depends_on
+        return set(direct).union(*(before(each) for each in direct))
+
+    others = ("stop/api", "stop/web", "check/other") if standing else ("claim/db",)
+    for name in ("load/db", "load/other", "service/db", "service/other", *others):
+        assert ("masking" in before(name)) is (name != "check/other"), name
+    assert ("check/other" in steps) is standing
+    assert "check/db" not in steps
+    assert "masking" not in {step.name for step in loading(standing=standing)}

@@ -198,6 +198,7 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
             cluster.provide,
             cluster.settle,
             cluster.check,
+            cluster.survey_masking,
             cluster.release,
             cluster.stored,
             cluster.readable,

@@ -7,6 +7,7 @@ from temporalio import activity
 from workflows.contracts.snapshot import Loadable
 from workflows.domain.blueprint_models import Service
 from workflows.domain.environment import EnvironmentContext
+from workflows.domain.errors import FieldError
 from workflows.domain.failures import WireModel
 from workflows.domain.masking import ServiceMasking
 from workflows.domain.snapshot_manifest import StoredVolume
@@ -23,6 +24,8 @@ class Load(WireModel):
     stored: Loadable
     masking: ServiceMasking | None = None
     """What is hidden on the way."""
+    masked_sizes: tuple[int, ...] | None = None
+    """Bytes of each stored part as it is masked, if they have been surveyed already (`MaskingSurveyed`)."""
     proved: bool = False
     """What was loaded is compared next: its service is to change nothing by starting anew."""
 
@@ -40,6 +43,27 @@ class CheckLoadable(WireModel):
 
     snapshot_id: str
     stored: Loadable
+
+
+class SurveyMasking(WireModel):
+    """See whether the rules for one service fit all that is stored of it."""
+
+    context: EnvironmentContext
+    snapshot_id: str
+    stored: Loadable
+    rules: ServiceMasking
+
+
+class MaskingSurveyed(WireModel):
+    """What came of it: `sizes`, bytes of each stored part as it is masked; none when there are faults."""
+
+    sizes: tuple[int, ...] = ()
+    faults: tuple[FieldError, ...] = ()
+    """The first of them, their places as in the rules of the restore."""
+    more: int = 0
+    """Faults that are not listed."""
+    evidence: tuple[str, ...] = ()
+    """Where all of them are kept."""
 
 
 class Provide(WireModel):
@@ -90,6 +114,11 @@ class RestoreActivities:
     @activity.defn(name="snapshot.check")
     async def check(self, request: CheckLoadable) -> None:
         """Read a stored component to its end, and nothing else; a failure when that cannot be done."""
+        raise NotImplementedError
+
+    @activity.defn(name="snapshot.survey_masking")
+    async def survey_masking(self, request: SurveyMasking) -> MaskingSurveyed:
+        """Mask a stored component to its end for nothing, and return all that does not fit."""
         raise NotImplementedError
 
     @activity.defn(name="snapshot.load")

@@ -37,6 +37,7 @@ class FailureKind(StrEnum):
     SNAPSHOT_BELOW_FLOOR = "snapshot_below_floor"
     SNAPSHOT_CORRUPT = "snapshot_corrupt"
     KEY_UNAVAILABLE = "key_unavailable"
+    MASKING_INVALID = "masking_invalid"
     POLICY_DENIED = "policy_denied"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
@@ -84,7 +85,8 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     FailureKind.HOOK_FAILED: FailureTraits(
         False,
         409,
-        "A script or hook of the service failed; the evidence has its output. SQL was rolled back.",
+        "A service's script or hook failed; the evidence has its output. PostgreSQL rolled its SQL back; "
+        "in MySQL and MariaDB, definitions and rows of tables without transactions stay.",
     ),
     FailureKind.TIMEOUT: FailureTraits(
         False, 504, "The deadline passed. Raise `readyTimeoutSeconds` if the service only needs longer."
@@ -118,6 +120,12 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         False,
         503,
         "What sealed this is not among the keys configured. Give API and workers those they had, then retry.",
+    ),
+    FailureKind.MASKING_INVALID: FailureTraits(
+        False,
+        422,
+        "Correct the rules that the message names and ask for it again with those: "
+        "a retry has the same rules and ends the same.",
     ),
     FailureKind.POLICY_DENIED: FailureTraits(False, 403, "A policy of the organisation refuses this."),
     FailureKind.CANCELLED: FailureTraits(

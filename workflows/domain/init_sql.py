@@ -3,10 +3,11 @@
 PostgreSQL: exactly once. Script and marker row commit together, an advisory lock keeps two runs apart, and
 the last line that is sent is the COMMIT: a stream that was cut is rolled back.
 
-MySQL and MariaDB: exactly once for scripts that change rows only. There every DDL statement commits by
-itself, so a script with DDL that is cut in the middle leaves what it did; the marker then says `begun`, and
-the same script is refused from then on rather than run twice (a changed one is run). A ROLLBACK would take
-the marker away with the rows, so no script may hold one.
+MySQL and MariaDB: exactly once for scripts that change rows of tables with transactions only: what one that
+failed wrote into others (MyISAM, Aria) stays, and is written again the next time. There every DDL statement
+commits by itself, so a script with DDL that is cut in the middle leaves what it did; the marker then says
+`begun`, and the same script is refused from then on rather than run twice (a changed one is run). A ROLLBACK
+would take the marker away with the rows, so no script may hold one.
 
 Passwords are read from the container's own environment inside it, never put on a command line.
 """
@@ -109,7 +110,7 @@ def check_sql(store: DataStore | None, script: str) -> None:
     if store not in (DataStore.POSTGRES, DataStore.MYSQL):
         raise InitScriptInvalid(_no_sql(store))
     if "\0" in script:
-        raise InitScriptInvalid("an init script cannot contain a NUL character", "take it out")
+        raise InitScriptInvalid("a script cannot contain a NUL character", "take it out")
     if store is DataStore.POSTGRES:
         refuse_transaction_control(script)
     else:
@@ -139,7 +140,7 @@ def outcome(exit_code: int, stdout: bytes) -> InitOutcome:
 
 
 def _no_sql(store: DataStore | None) -> str:
-    return f"init of type sql needs a postgres or mysql store, not {store or 'an unknown one'}"
+    return f"SQL needs a postgres or mysql store, not {store or 'an unknown one'}"
 
 
 def _fed(client: str, text: str) -> InitCommand:

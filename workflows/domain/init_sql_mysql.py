@@ -33,7 +33,7 @@ def refuse_rollback(script: str) -> None:
     for statement in _statements(script):
         if statement.words[0] == "ROLLBACK" and "TO" not in statement.words[1:3]:
             raise InitScriptInvalid(
-                f"line {statement.line}: ROLLBACK is not allowed in an init script: "
+                f"line {statement.line}: ROLLBACK is not allowed in a script that runs once: "
                 "it would take back the mark that the script has begun",
                 "leave it out, or type: shell",
             )

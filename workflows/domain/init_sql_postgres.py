@@ -44,13 +44,14 @@ def refuse_transaction_control(script: str) -> None:
         if not statement.words or statement.words[0] not in _NOTEWORTHY:
             continue
         if words := _controls(statement):
-            reason = f"{words} is not allowed in an init script: {_ONE_TRANSACTION}"
+            reason = f"{words} is not allowed in a script that runs once: {_ONE_TRANSACTION}"
             raise _invalid(statement, reason, _WAY_OUT)
         if words := _stands_alone(statement):
-            reason = f"{words} is not possible in an init script: {_ONE_TRANSACTION}, and this wants none"
+            where = "in a script that runs once"
+            reason = f"{words} is not possible {where}: {_ONE_TRANSACTION}, and this wants none"
             raise _invalid(statement, reason, _WAY_OUT)
         if _changes_quoting(statement):
-            reason = "standard_conforming_strings stays on in an init script"
+            reason = "standard_conforming_strings stays on in a script that runs once"
             raise _invalid(statement, reason, "leave it out")
 
 

@@ -100,7 +100,7 @@ class _Scanner:
         elif kind == "end":
             self._semicolon()
         elif kind == "backslash":
-            reason = f"psql command {token[0]} is not allowed in an init script"
+            reason = f"psql command {token[0]} is not allowed in a script that runs once"
             self._refuse(start, reason, "leave it out, or type: shell")
         else:
             if self._current is None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Final
 
 from pydantic import ConfigDict
@@ -312,6 +313,35 @@ def check_surveys(rules: ServiceMasking, surveys: Iterable[Survey]) -> None:
             faults.append(_fault(place, message, "case counts; views and foreign tables hold no data"))
     if faults:
         raise MaskingRefused(dict.fromkeys(faults))
+
+
+_LONGEST_TOLD: Final = 280
+"""Characters of one fault among others."""
+
+
+def misfits_told(found: Sequence[Sequence[FieldError]], *, more: int, limit: int) -> tuple[str, bool]:
+    """What is wrong with the rules in at most `limit` characters, and whether that is all of it.
+
+    `found`: faults by service; each service has its turn before another one has its next. `more`: faults
+    that are not among them.
+    """
+    head, tail = "The rules do not fit what the snapshot has: ", "; and {} more."
+    turns = [each for turn in zip_longest(*found) for each in turn if each is not None]
+    room = limit - len(head) - len(tail) - 4
+    told: list[FieldError] = []
+    texts = {fault: _cut(str(fault)) for fault in turns}
+    for fault in turns:
+        if room >= len(texts[fault]):
+            told.append(fault)
+            room -= len(texts[fault]) + 2
+    listed = "; ".join(texts[each] for faults in found for each in faults if each in told)
+    left = len(turns) - len(told) + more
+    whole = not left and all(texts[each] == str(each) for each in told)
+    return head + listed + (tail.format(left) if left else "."), whole
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TOLD else text[: _LONGEST_TOLD - 1] + "…"
 
 
 def chosen_rules(

@@ -19,6 +19,7 @@ ENDPOINTS_STEP = "endpoints"
 SEED_STEP = "seed"
 SURVEY_STEP = "survey"
 PUBLISH_STEP = "publish"
+MASKING_STEP = "masking"
 
 
 def service_step(service_name: str) -> str:
@@ -199,15 +200,21 @@ def plan_restore(
     *,
     standing: bool,
     claimed: Collection[str] = (),
+    masked: Collection[str] = (),
 ) -> tuple[PlannedStep, ...]:
     """The steps of a restore: those of a provision, with the data of the services `loaded` in between.
 
     What depends on such a service starts once its data is there. In an environment that stands (`standing`)
     it is stopped before, and nothing is stopped or replaced before all that is stored has been read: what is
     there may be all that its owner has. Of the services loaded, the volumes of those `claimed` are made from
-    what the storage keeps before they are there; loading them is to wait for that.
+    what the storage keeps before they are there; loading them is to wait for that. Whether the rules for
+    those `masked` fit what is stored is seen in one step, before any service with data is there or replaced.
     """
-    checks = _checks_before(provision, loaded) if standing else ()
+    hidden = {name for name in loaded if name in masked}
+    # To see whether rules fit, all that is stored is read anyway.
+    checks = _checks_before(provision, set(loaded) - hidden) if standing else ()
+    if hidden:
+        checks = (*checks, PlannedStep(name=MASKING_STEP, kind=StepKind.CHECK, depends_on=(NAMESPACE_STEP,)))
     stops = _stops_before(blueprint, loaded, checks) if standing else ()
     before = [step.name for step in (*checks, *stops)]
     steps: list[PlannedStep] = []
@@ -219,7 +226,10 @@ def plan_restore(
             claim = claim_step(step.service)
             steps.append(
                 PlannedStep(
-                    name=claim, kind=StepKind.CLAIM, service=step.service, depends_on=(NAMESPACE_STEP,)
+                    name=claim,
+                    kind=StepKind.CLAIM,
+                    service=step.service,
+                    depends_on=(NAMESPACE_STEP, *(check.name for check in checks)),
                 )
             )
             waits.append(claim)

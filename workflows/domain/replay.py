@@ -105,7 +105,9 @@ def _for_a_load(step: PlannedStep, loads: Collection[str], fed: Collection[str])
     """Decide over what is done only so that data can be loaded. `fed`: the steps behind those loads."""
     service = step.service or ""
     if step.kind is StepKind.CHECK:
-        run, text = load_step(service) in loads, "before anything is replaced"
+        # The one without a service is about the rules for all that is loaded.
+        run = load_step(service) in loads if step.service else bool(loads)
+        text = "before anything is replaced"
     elif step.kind is StepKind.CLAIM:
         run, text = load_step(service) in loads, "its volumes are made from the snapshot"
     else:

@@ -1,5 +1,6 @@
 """A snapshot as it is written down: what was taken, how far it can be trusted, and where its bytes lie."""
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -152,6 +153,11 @@ class SnapshotRun(WireModel):
     """Loading only: what was loaded is dumped again before anything else starts, and has to be the same."""
     init: bool = False
     """Loading only: the init of a service whose data were loaded is run over them, whether it ever ran."""
+
+    @property
+    def masked(self) -> Collection[str]:
+        """The services of whose data something is hidden."""
+        return () if self.masking is None else self.masking.services
 
 
 def snapshot_prefix(organization_id: str, snapshot_id: str) -> str:

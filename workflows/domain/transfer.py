@@ -43,10 +43,13 @@ class TransferProgress(WireModel):
 def step_of(progress: TransferProgress, running: Sequence[tuple[str, StepKind, str | None]]) -> str | None:
     """Return which of the running steps (name, kind, service) an attempt is of; None: cannot be told.
 
-    The step of the service. Services that are held still in one window are all captured by the step of one.
+    The step of the service. Services that are held still in one window are all captured by the step of one,
+    and whether rules for masking fit is seen for all services in a step that is of none.
     """
     for name, kind, service in running:
         if kind in MOVES_DATA and service == progress.service:
             return name
+    if progress.kind is TransferKind.MEASURE:
+        return next((name for name, kind, service in running if kind is StepKind.CHECK and not service), None)
     captures = [name for name, kind, _ in running if kind is StepKind.CAPTURE]
     return captures[0] if progress.kind is TransferKind.CAPTURE and len(captures) == 1 else None

@@ -80,7 +80,12 @@ async def create_loaded(
         keys=keys,
         action=action,
         plan=lambda provision: plan_restore(
-            provision, blueprint, components, standing=False, claimed=claimed
+            provision,
+            blueprint,
+            components,
+            standing=False,
+            claimed=claimed,
+            masked=loading.run.masked,
         ),
     )
     loaded = Overrides(loaded=dict.fromkeys(components, loading.run.snapshot_id))
@@ -139,23 +144,31 @@ def misfits(
     components: Iterable[StoredComponent],
     *,
     standing: bool,
+    own: bool,
 ) -> list[FieldError]:
     """Return why a Blueprint has no place for the data of these components.
 
-    `standing`: its services are there, so their volumes are not made from what a storage keeps.
+    `standing`: its services are there, so their volumes are not made from what a storage keeps. `own`: the
+    snapshot was taken of the environment whose Blueprint it is, which has had its services once.
     """
     known = {service.name: running_as(service) for service in blueprint.services}
     faults: list[FieldError] = []
     for component in components:
-        service = known.get(component.service)
+        service, way_out = known.get(component.service), None
         if service is None:
-            message = "the environment has no such service; roll back to the snapshot's revision first"
+            message = "the environment has no such service"
+            way_out = (
+                "roll back to the snapshot's revision first"
+                if own
+                else "add it, or restore the snapshot as a new environment"
+            )
         else:
             message = _misfit(
                 service, replicas.get(service.name, service.replicas), component, standing=standing
             )
         if message:
-            faults.append(FieldError(path=("services", component.service), message=message))
+            path = ("services", component.service)
+            faults.append(FieldError(path=path, message=message, suggestion=way_out))
     return faults
 
 

@@ -222,7 +222,8 @@ async def replay_into(
         )
     snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, run.snapshot_id)
     components = loaded_of(manifest)
-    faults += misfits(source.blueprint, {}, components.values(), standing=False)
+    own = snapshot.environment_id == environment.id
+    faults += misfits(source.blueprint, {}, components.values(), standing=False, own=own)
     faults += rule_faults(manifest, run.masking)
     faults += init_faults(source.blueprint, components, init=run.init)
     _refuse(faults)
@@ -256,19 +257,22 @@ async def _graph(
             "its data were loaded in part: retry what loads them, or replay it with a snapshot (`snapshotId`)"
         )
     if run is not None:
-        _, manifest = await snapshots.usable_snapshot(session, environment.organization_id, run.snapshot_id)
+        snapshot, manifest = await snapshots.usable_snapshot(
+            session, environment.organization_id, run.snapshot_id
+        )
         overrides = await environments.overrides(session, environment.organization_id, environment.id)
         components = loaded_of(manifest)
         loads = frozenset(components)
-        faults += misfits(blueprint, overrides.replicas, components.values(), standing=True)
+        own = snapshot.environment_id == environment.id
+        faults += misfits(blueprint, overrides.replicas, components.values(), standing=True, own=own)
         faults += rule_faults(manifest, run.masking)
         faults += init_faults(blueprint, loads, init=run.init)
     steps = await _steps(session, environment, replayed, with_dependants(blueprint, loads), keys)
     if wish.from_step is not None:
         faults += _step_faults(wish.from_step, replayed, steps)
     _refuse(faults)
-    if loads:
-        steps = plan_restore(steps, blueprint, loads, standing=True)
+    if run is not None:
+        steps = plan_restore(steps, blueprint, loads, standing=True, masked=run.masked)
     left = await left_to_remove(session, environment)
     graph = (*steps, *plan_removals(list(left), after=[step.name for step in steps]))
     return _Graph(replayed, graph, loads)

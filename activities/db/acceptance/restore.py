@@ -90,12 +90,19 @@ async def restore_in_place(
     before = await environments.overrides(session, environment.organization_id, environment.id)
     loads = loaded_of(manifest)
     faults = [
-        *misfits(blueprint, before.replicas, loads.values(), standing=True),
+        *misfits(
+            blueprint,
+            before.replicas,
+            loads.values(),
+            standing=True,
+            own=snapshot.environment_id == environment.id,
+        ),
         *rule_faults(manifest, masking),
         *init_faults(blueprint, loads, init=init),
     ]
     if faults:
         raise SnapshotUnfit(tuple(faults))
+    run = SnapshotRun(snapshot_id=snapshot.id, masking=masking, init=init)
     key = await secrets.data_key(session, environment.organization_id, keys)
     provision = await provision_of(session, environment, keys, key.hash_key())
     accepted = await accept(
@@ -103,10 +110,9 @@ async def restore_in_place(
         actor,
         environment,
         Asked(OperationKind.RESTORE, change=change_from(environment, before)),
-        plan_restore(provision, blueprint, loads, standing=True),
+        plan_restore(provision, blueprint, loads, standing=True, masked=run.masked),
         audit=("environment.restore", {"snapshot": snapshot.id, "init": init}),
     )
-    run = SnapshotRun(snapshot_id=snapshot.id, masking=masking, init=init)
     return await load_in_place(session, environment, accepted, before, loads, run)
 
 
