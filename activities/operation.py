@@ -68,6 +68,7 @@ class Ledger(LedgerActivities):
             steps=begun.steps,
             earlier=begun.earlier,
             replay=begun.replay,
+            touched=begun.touched,
             on_failure=record.on_failure,
             guard_rails=environment.guard_rails,
             overrides=begun.overrides,

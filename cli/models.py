@@ -124,6 +124,15 @@ class Cleanup(ApiModel):
     not_undone: tuple[str, ...] = ()
 
 
+class FieldFault(ApiModel):
+    """One fault of a document: where, what, and what to write instead."""
+
+    path: str = ""
+    message: str = ""
+    suggestion: str | None = None
+    code: str | None = None
+
+
 class FieldChange(ApiModel):
     """One field of a service that differs."""
 
@@ -163,6 +172,7 @@ class Operation(ApiModel):
     failure: Failure | None = None
     cleanup: Cleanup | None = None
     changes: tuple[ServiceChange, ...] = ()
+    warnings: tuple[FieldFault, ...] = ()
     workflow_id: str | None = None
     temporal_url: str | None = None
 
@@ -271,15 +281,6 @@ class EnvironmentStatus(ApiModel):
     blocked_by: tuple[Blocker, ...] = ()
     conditions: tuple[Condition, ...] = ()
     services: tuple[Service, ...] = ()
-
-
-class FieldFault(ApiModel):
-    """One fault of a document: where, what, and what to write instead."""
-
-    path: str = ""
-    message: str = ""
-    suggestion: str | None = None
-    code: str | None = None
 
 
 class ValidationReport(ApiModel):

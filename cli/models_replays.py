@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from cli.models import ApiModel
+from cli.models import ApiModel, FieldFault
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayWish:
     """What is to be run again. `into`: name of a new environment; None: in place. `snapshot`: its data are
-    loaded, hidden by the rules of `masking`.
+    loaded, hidden by the rules of `masking`; with `run_init` the init of their services is run over them.
     """
 
     operation: str | None = None
@@ -18,6 +18,7 @@ class ReplayWish:
     into: str | None = None
     snapshot: str | None = None
     masking: dict[str, JsonValue] | None = None
+    run_init: bool = False
 
 
 class ReplayStep(ApiModel):
@@ -35,3 +36,4 @@ class Replay(ApiModel):
     snapshot_id: str | None = None
     target: str
     steps: tuple[ReplayStep, ...] = ()
+    warnings: tuple[FieldFault, ...] = ()

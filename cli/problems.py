@@ -55,6 +55,12 @@ def fault_lines(fault: FieldFault) -> list[str]:
     return lines
 
 
+def warning_lines(warning: FieldFault) -> list[str]:
+    """Return what is to be known of something that was accepted all the same."""
+    first, *rest = fault_lines(warning)
+    return [f"Warning: {first}", *rest]
+
+
 def _hints(status: int, problem: Problem) -> list[str]:
     hints: list[str] = []
     if status == 401:

@@ -81,9 +81,10 @@ def _cleanup(operation: Operation) -> list[str]:
     cleanup = operation.cleanup
     if cleanup is None:
         return []
-    if cleanup.complete:
+    if cleanup.complete and not cleanup.not_undone:
         return ["  What the operation had made was taken back."]
-    return ["  Not everything could be taken back; left:", *(f"    {name}" for name in cleanup.left)]
+    left = [f"    {each}" for each in (*cleanup.left, *cleanup.not_undone)]
+    return ["  Not everything could be taken back; left:", *left]
 
 
 def _next(operation: Operation, failure: Failure | None, environment: str) -> Iterator[str]:

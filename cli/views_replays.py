@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cli.models import Operation
 from cli.models_replays import Replay
+from cli.problems import warning_lines
 from cli.text import age, columns, plain
 
 
@@ -11,7 +12,8 @@ def preview(found: Replay) -> list[str]:
     """Return what a replay would do, step by step."""
     rows = [[each.action, each.step, plain(each.message)] for each in found.steps]
     data = "" if found.snapshot_id is None else f", with the data of {found.snapshot_id}"
-    return [f"Replay of {found.replay_of}{data}:", "", *columns(["", "STEP", "WHY"], rows)]
+    told = [plain(line) for each in found.warnings for line in warning_lines(each)]
+    return [f"Replay of {found.replay_of}{data}:", "", *columns(["", "STEP", "WHY"], rows), *told]
 
 
 def replay_list(replays: Sequence[Operation]) -> list[str]:

@@ -59,9 +59,18 @@ class Layout:
 
 def default_layout() -> Layout:
     """The layout of the checkout this file belongs to."""
-    repo = Path(__file__).resolve().parent.parent
+    return layout_of(Path(__file__).resolve().parent.parent)
+
+
+def layout_of(repo: Path) -> Layout:
+    """The layout of a checkout.
+
+    Where its ``.dev`` is a link, the state is called by its real path: so does every checkout that shares it,
+    and so does the kernel in its list of mounts.
+    """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Layout(repo=repo, state=repo / ".dev" / "cluster", cache=caches / "perdure" / "devcluster")
+    state = (repo / ".dev" / "cluster").resolve()
+    return Layout(repo=repo, state=state, cache=caches / "perdure" / "devcluster")
 
 
 def hash_of(paths: list[Path], *extra: str) -> str:

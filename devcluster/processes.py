@@ -101,7 +101,13 @@ class Processes:
             environment = (Path("/proc") / str(pid) / "environ").read_bytes()
         except OSError:
             return False
-        return f"{MARK}={self.state}".encode() in environment.split(b"\0")
+        mark = f"{MARK}=".encode()
+        marks = [word[len(mark) :] for word in environment.split(b"\0") if word.startswith(mark)]
+        # Also by another path: it may have been started through a link.
+        return any(self._is_state(Path(os.fsdecode(word))) for word in marks)
+
+    def _is_state(self, path: Path) -> bool:
+        return path == self.state or path.resolve() == self.state.resolve()
 
 
 def clean_environment() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Bringing a snapshot's data into services: what a restore and a replay from a snapshot share."""
 
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,22 +53,21 @@ class LoadingFrame(ServicesFrame):
         """What the survey of the rules has found, by service; none where an operation has no such step."""
 
     async def undo(self, plan: OperationPlan) -> Cleanup:
-        """Take a new environment away; of one that stands say what was loaded, and let it run."""
+        """Take a new environment away; of one that stands say what was loaded, and let it run.
+
+        What an attempt before this one began to load stays so as well.
+        """
         cleanup = await super().undo(plan)
         if any(step.kind is StepKind.CLAIM and self.begun(step.name) for step in plan.steps):
             await self._release(plan)
         loaded = tuple(
             f"{step.name}: its data may be replaced, in part or whole"
             for step in plan.steps
-            if step.kind is StepKind.LOAD and (self.begun(step.name) or step.name in self.touched(plan))
+            if step.kind is StepKind.LOAD and (self.begun(step.name) or step.name in plan.touched)
         )
         if plan.change is None or not loaded:
             return cleanup
         return cleanup.model_copy(update={"complete": False, "not_undone": (*cleanup.not_undone, *loaded)})
-
-    def touched(self, plan: OperationPlan) -> Collection[str]:  # noqa: ARG002 - of what is known of others
-        """The loads that an attempt before this one began; none is known of here."""
-        return ()
 
     async def _release(self, plan: OperationPlan) -> None:
         assert plan.snapshot is not None  # noqa: S101 - it is accepted with one
@@ -256,6 +255,8 @@ class LoadingFrame(ServicesFrame):
             "parts": loaded.parts,
             "plainBytes": loaded.plain_bytes,
         }
+        if loaded.kept_in:
+            output["keptIn"] = " ".join(loaded.kept_in)
         if plan.snapshot.prove:
             output["proved"] = await self._prove(plan, step, request)
         return output

@@ -4,7 +4,7 @@ In place, each service is run again or skipped by what the ledger knows of it an
 environment, all of them are made. With a snapshot, its data are loaded before what depends on them starts.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 
 from temporalio import workflow
 from temporalio.common import VersioningBehavior
@@ -105,10 +105,6 @@ class ReplayEnvironment(LoadingFrame):
             return {"reason": decision.text, **output}
 
         await super().noted(step, reasoned)
-
-    def touched(self, plan: OperationPlan) -> Collection[str]:
-        """The loads that an attempt before this one began: what they loaded stays, skipped here or not."""
-        return () if plan.replay is None else plan.replay.touched
 
     def _unchanged(self, plan: OperationPlan, step: PlannedStep) -> bool:
         return step.name not in self._decisions and super()._unchanged(plan, step)

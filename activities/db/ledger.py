@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.attempts import begun_loads
 from activities.db.errors import NotFound
 from activities.db.records import (
     EnvironmentRecord,
@@ -56,6 +57,8 @@ class Begun:
     steps: tuple[PlannedStep, ...]
     earlier: dict[str, Earlier]
     replay: Replay | None
+    touched: tuple[str, ...]
+    """The loads that attempts before this one began."""
     overrides: Overrides
 
 
@@ -88,6 +91,7 @@ async def begin(session: AsyncSession, operation_id: str) -> Begun:
         steps=tuple(_planned(step) for step in await step_rows(session, operation.id)),
         earlier=earlier,
         replay=replay,
+        touched=tuple(await begun_loads(session, operation.retry_of)),
         overrides=(
             await environments.overrides(session, operation.organization_id, environment.id)
         ).model_copy(update={"stopped": operation.kind is OperationKind.STOP}),

@@ -47,6 +47,8 @@ class Condition(WireModel):
     reason: str
     message: str = ""
     since: datetime
+    kept_in: dict[str, tuple[str, ...]] = {}
+    """Of `DataWhole`, by service without a volume: what keeps what was loaded (`snapshot.kept_in`)."""
 
 
 SWEEPER: Final = "schedule:sweep"
@@ -232,7 +234,7 @@ class EventRecord:
     Progress: done, total, running (names). Of a timer, without an operation: timer, action (warn, stop,
     delete), at (when it ends).
     Progress: done, total, running (names). Of settings, without an operation: changes (by field: before,
-    after), changedBy.
+    after), changedBy. Of a condition that changed without an operation: type, status, reason, message.
     """
 
     environment_id: str

@@ -5,9 +5,10 @@ from collections.abc import Collection
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.attempts import begun_loads
 from activities.db.tables import Operation, Step
 from activities.db.transitions import step_rows
-from workflows.domain.operations import Earlier, OperationKind, StepKind, StepState
+from workflows.domain.operations import Earlier, OperationKind, StepState
 from workflows.domain.plan import NAMESPACE_STEP
 from workflows.domain.replay import Replay
 
@@ -46,9 +47,9 @@ async def replay_basis(
     }
     if attempt is None:
         return earlier, Replay(from_step=from_step, recorded=recorded)
-    touched = tuple(await _begun(session, retry_of))
+    touched = await begun_loads(session, retry_of)
     done = (*earlier, *(name for name in touched if name in hashes))
-    return earlier, Replay(from_step=from_step, recorded=recorded, done=done, touched=touched)
+    return earlier, Replay(from_step=from_step, recorded=recorded, done=done)
 
 
 async def _decided(session: AsyncSession, attempt: str | None) -> str | None:
@@ -83,20 +84,6 @@ async def _before(
         .order_by(col(Operation.fence))
     )
     return dict((await session.exec(query)).all())
-
-
-async def _begun(session: AsyncSession, attempt: str | None) -> list[str]:
-    """The loads that attempts of a chain of retries began: what they are of is not what it was."""
-    begun: dict[str, None] = {}
-    while attempt is not None:
-        row = await session.get(Operation, attempt)
-        if row is None or row.kind is not OperationKind.REPLAY:
-            break
-        for step in await step_rows(session, row.id):
-            if step.kind is StepKind.LOAD and step.started_at is not None:
-                begun[step.name] = None
-        attempt = row.retry_of
-    return list(begun)
 
 
 async def _hashes(session: AsyncSession, operation_id: str) -> dict[str, str]:

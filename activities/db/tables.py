@@ -63,6 +63,8 @@ class EventType(StrEnum):
     """Of the environment itself, by a request: no operation belongs to it."""
     TIMER = "timer"
     """Something will end by itself, or did, or was woken by use: no operation belongs to it."""
+    CONDITION = "condition"
+    """Of the environment, by what was seen in its cluster: no operation belongs to it."""
 
 
 class Table(SQLModel):

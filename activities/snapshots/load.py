@@ -28,6 +28,7 @@ from activities.snapshots.stored import content_of
 from activities.storage.objects import ObjectStore
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
+from clusters.objects import ObjectRef
 from workflows.contracts.restore import (
     CheckLoadable,
     Load,
@@ -42,6 +43,7 @@ from workflows.contracts.restore import (
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.masking import DumpUnreadable, MaskingRefused
+from workflows.domain.snapshot import kept_in
 from workflows.domain.snapshot_dump import KEPT_AS_FILES, Part, stored_parts
 from workflows.domain.snapshot_facts import Facts, incomparable
 from workflows.domain.snapshot_facts import differences as differences_of
@@ -150,6 +152,8 @@ class ClusterRestore(RestoreActivities):
             cluster = self.cluster.fenced(life.lease)
             pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
             targets = _targets(request, store, pods)
+            # Looked at before: what goes into another one that takes its place meanwhile is not called whole.
+            kept = await self._kept_in(cluster, request, targets)
             sizes = await self._sizes(request, life)
             meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
             for target, size in zip(targets, sizes, strict=True):
@@ -157,7 +161,7 @@ class ClusterRestore(RestoreActivities):
             if store in KEPT_AS_FILES and not request.proved:
                 # Its processes hold files open that are there no more.
                 await start_anew(cluster, context, request.service, pods, datetime.now(UTC) + _READY)
-        return Loaded(parts=len(component.parts), plain_bytes=component.plain_bytes)
+        return Loaded(parts=len(component.parts), plain_bytes=component.plain_bytes, kept_in=kept)
 
     @activity.defn(name="snapshot.prove")
     @reports_failures
@@ -207,6 +211,15 @@ class ClusterRestore(RestoreActivities):
                 return await facts_of(counted, observer_of(of.store, part.key))
             except ContentBroken as broken:
                 dump_broken(service, part, broken)
+
+    async def _kept_in(self, cluster: Cluster, request: Load, targets: Sequence[_Target]) -> tuple[str, ...]:
+        """Return what alone keeps the data that are loaded; nothing where that is a volume."""
+        if request.service.stateful:
+            return ()
+        names = sorted({target.pod for target in targets})
+        refs = [ObjectRef("Pod", name, request.context.namespace) for name in names]
+        live = [await cluster.get(ref) for ref in refs]
+        return tuple(kept_in(pod, request.service) for pod in live if pod is not None)
 
     async def _sizes(self, request: Load, life: Life) -> Sequence[int]:
         """Return how many bytes of each part are fed; ends the activity if it cannot be masked."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,6 +15,7 @@ from activities.db.engine import Database
 from activities.db.errors import DomainError
 from activities.db.records import Condition, EnvironmentRecord, OperationRecord, StepRecord
 from activities.db.repositories import environments, operations, revisions
+from activities.db.restored import gone_from, say_data_are_gone
 from api.clusters import Clusters
 from api.environments.pods import ServiceState
 from api.environments.reading import Presence, Reading, read_cluster
@@ -95,8 +97,9 @@ class LiveStatus:
         reading = await self._ask_cluster(known)
         phase = live_phase(known.record.phase, reading)
         record = known.record
-        if _is_news(record, phase, reading):
-            record = await self._write_back(record, phase, reading)
+        gone = _data_gone(known, reading)
+        if gone or _is_news(record, phase, reading):
+            record = await self._write_back(record, phase, reading, gone)
         return _status_out(self._settings, known, record, phase, reading)
 
     async def _ask_cluster(self, known: Known) -> Reading:
@@ -116,16 +119,25 @@ class LiveStatus:
             )
 
     async def _write_back(
-        self, record: EnvironmentRecord, phase: EnvironmentPhase, reading: Reading
+        self,
+        record: EnvironmentRecord,
+        phase: EnvironmentPhase,
+        reading: Reading,
+        gone: Collection[str],
     ) -> EnvironmentRecord:
-        """Note a phase that was seen, unless an operation is live: then it is the operation's to set."""
-        condition = _ready_condition(record, reading)
+        """Note a phase that was seen, and the services whose restored data are gone.
+
+        Not while an operation is live: then it is the operation's to set.
+        """
         try:
             async with self._database.transaction() as session:
                 current = await environments.get_environment(session, record.organization_id, record.id)
                 live = await operations.live(session, record.organization_id, record.id)
                 if live or current.phase is not record.phase:
                     return current
+                if gone:
+                    await say_data_are_gone(session, record, gone, _why_gone(reading), datetime.now(UTC))
+                condition = _ready_condition(record, reading) if _is_news(record, phase, reading) else None
                 return await environments.update_phase(
                     session, record.organization_id, record.id, phase, condition
                 )
@@ -166,6 +178,21 @@ def _is_news(record: EnvironmentRecord, phase: EnvironmentPhase, reading: Readin
         return False
     known = next((each.reason for each in record.conditions if each.type == environments.READY), None)
     return known != _ready_condition(record, reading).reason
+
+
+def _data_gone(known: Known, reading: Reading) -> tuple[str, ...]:
+    """The services whose restored data are gone; none while that is an operation's to say."""
+    busy = known.operation is not None and not known.operation.ended
+    if busy or known.record.delete_requested_at is not None or not reading.reachable:
+        return ()
+    places = None if reading.presence is Presence.ABSENT else reading.kept_in
+    return gone_from(known.record, known.overrides.loaded, places)
+
+
+def _why_gone(reading: Reading) -> str:
+    if reading.presence is Presence.ABSENT:
+        return "whose namespace is gone"
+    return "whose pods were replaced or ended (not by an operation)"
 
 
 def _ready_condition(record: EnvironmentRecord, reading: Reading) -> Condition:

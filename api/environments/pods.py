@@ -15,6 +15,7 @@ from workflows.domain.json_reading import children, mapping, number, text
 from workflows.domain.manifests import desired_replicas, running_as
 from workflows.domain.names import NAME
 from workflows.domain.readiness_view import holds
+from workflows.domain.snapshot import kept_in
 
 _FAILING: Final = frozenset(
     {
@@ -31,6 +32,7 @@ _FAILING: Final = frozenset(
         "Unschedulable",
     }
 )
+_ENDED: Final = frozenset({"Failed", "Succeeded"})
 _MESSAGE_LIMIT: Final = 500
 
 
@@ -77,6 +79,22 @@ def services_live(
     }
 
 
+def kept_in_pods(blueprint: Blueprint, pods: Iterable[Manifest]) -> dict[str, frozenset[str]]:
+    """Return what keeps the data of each service that has no volume, by service.
+
+    Not a pod that has ended, as one that was evicted and is still listed, or that is about to.
+    """
+    sorted_pods = by_service(pods)
+    running = [running_as(service) for service in blueprint.services]
+    return {
+        service.name: frozenset(
+            kept_in(pod, service) for pod in sorted_pods.get(service.name, []) if not _ends(pod)
+        )
+        for service in running
+        if not service.stateful
+    }
+
+
 def _service(service: Service, overrides: Overrides, pods: list[Manifest]) -> ServiceLive:
     is_job = service.kind is ServiceKind.JOB
     desired = 1 if is_job else desired_replicas(service, overrides)
@@ -92,6 +110,10 @@ def _service(service: Service, overrides: Overrides, pods: list[Manifest]) -> Se
     else:
         state = ServiceState.FAILING if reason in _FAILING else ServiceState.STARTING
     return ServiceLive(desired, ready, restarts, image, state, reason, message)
+
+
+def _ends(pod: Manifest) -> bool:
+    return bool(text(pod, "metadata", "deletionTimestamp")) or text(pod, "status", "phase") in _ENDED
 
 
 def _succeeded(pod: Manifest) -> bool:

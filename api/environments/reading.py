@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from activities.db.records import EnvironmentRecord
-from api.environments.pods import ServiceLive, services_live
+from api.environments.pods import ServiceLive, kept_in_pods, services_live
 from clusters.errors import Forbidden, NotFound
 from clusters.objects import Manifest, ObjectRef
 from workflows.domain.blueprint import Blueprint
@@ -41,6 +41,8 @@ class Reading:
 
     presence: Presence
     services: Mapping[str, ServiceLive] = field(default_factory=dict)
+    kept_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By service: what `snapshot.kept_in` says of its pods, where no volume keeps its data."""
     blocked_by: tuple[Blocker, ...] = ()
     trouble: FailureKind | None = None
     """Set exactly when it is unreachable."""
@@ -62,6 +64,7 @@ async def read_cluster(
     return Reading(
         Presence.ABSENT if pods is None else Presence.ANSWERS,
         services_live(blueprint, overrides, pods or ()),
+        kept_in_pods(blueprint, pods or ()),
         blockers,
     )
 

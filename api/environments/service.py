@@ -182,6 +182,7 @@ def accepted_operation(
         accepted.operation,
         environment_name=accepted.environment.name,
         snapshot_id=snapshot_id,
+        in_pods_alone=accepted.in_pods_alone,
     )
     return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 

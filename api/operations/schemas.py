@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field, JsonValue
 
 from api.envelope import ApiInput, ApiModel
+from api.problems import ProblemField
 from api.transfers import TransferOut
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import OperationKind, OperationState, StepKind, StepState
@@ -115,6 +116,11 @@ class OperationOut(ApiModel):
     changes: list[ServiceChangeOut] | None = Field(
         default=None, description="Of an update, in the answer that accepts it"
     )
+    warnings: list[ProblemField] | None = Field(
+        default=None,
+        description="Of what loads a snapshot's data, in the answer that accepts it: services that keep them "
+        "only as long as their pod is there",
+    )
     cancel_requested_at: datetime | None = None
     workflow_id: str
     temporal_url: str
@@ -133,6 +139,8 @@ class EventOut(ApiModel):
     number: int
     type: str
     environment_id: str
-    operation_id: str | None = Field(default=None, description="Absent: the environment's settings changed")
+    operation_id: str | None = Field(
+        default=None, description="Absent: of the environment itself (`settings`, `timer`, `condition`)"
+    )
     at: datetime
     data: dict[str, JsonValue]

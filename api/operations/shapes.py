@@ -10,6 +10,7 @@ from pydantic import JsonValue
 from activities.db.records import OperationRecord, StepRecord
 from activities.db.transitions import progress
 from api.operations.schemas import BlockerOut, CleanupOut, FailureOut, OperationOut, ProgressOut, StepOut
+from api.problems import ProblemField
 from api.settings import ApiSettings
 from api.transfers import TransferOut
 from workflows.domain.failures import FAILURES, Blocker, Failure
@@ -24,10 +25,12 @@ def operation_out(
     evidence: Mapping[str, JsonValue] | None = None,
     snapshot_id: str | None = None,
     transfers: Mapping[str, TransferOut] | None = None,
+    in_pods_alone: Sequence[str] = (),
 ) -> OperationOut:
     """Shape an operation; with `steps` its graph and progress too.
 
-    `evidence`: the documents by key; `transfers`: by step how far its data are.
+    `evidence`: the documents by key; `transfers`: by step how far its data are; `in_pods_alone`: the services
+    whose data it loads and no volume keeps.
     """
     documents, moving = evidence or {}, transfers or {}
     return OperationOut(
@@ -57,10 +60,23 @@ def operation_out(
             if record.cleanup
             else None
         ),
+        warnings=passing_data(in_pods_alone) or None,
         cancel_requested_at=record.cancel.at if record.cancel else None,
         workflow_id=record.workflow_id,
         temporal_url=temporal_url(settings, record.workflow_id),
     )
+
+
+def passing_data(services: Sequence[str]) -> list[ProblemField]:
+    """Warn of services whose data are loaded and no volume keeps."""
+    message = (
+        "has no volume: what is restored is there only as long as its pod, whoever ends or replaces that; "
+        "then the condition DataWhole is False"
+    )
+    suggestion = "give it a volume of type pvc to keep the data"
+    return [
+        ProblemField(path=f"services.{name}", message=message, suggestion=suggestion) for name in services
+    ]
 
 
 def temporal_url(settings: ApiSettings, workflow_id: str) -> str:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from api.envelope import ApiInput, ApiModel
+from api.problems import ProblemField
 from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import StepKind
 from workflows.domain.replay import Why
@@ -50,6 +51,11 @@ class ReplayOperation(ApiInput):
     masking: MaskingRules | None = Field(
         default=None, description="With snapshotId: what is hidden on the way; see docs/masking.md"
     )
+    run_init: bool = Field(
+        default=False,
+        description="With snapshotId: run the init of the services whose data are loaded, over these, "
+        "whether it ever ran",
+    )
     target: Target = Field(default=Target.SAME, description="In place, or as a new environment")
     name: str | None = Field(
         default=None, min_length=1, max_length=40, description="Of the new environment: `target: new` only"
@@ -75,3 +81,6 @@ class ReplayOut(ApiModel):
     snapshot_id: str | None = Field(default=None, description="Whose data would be loaded")
     target: Target
     steps: list[ReplayStepOut]
+    warnings: list[ProblemField] = Field(
+        default=[], description="Services that would keep their data only as long as their pod is there"
+    )

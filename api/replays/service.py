@@ -18,7 +18,7 @@ from api.environments.reading import read_workloads
 from api.environments.service import Caller, accept, accepted_operation, site_of
 from api.idempotency import Outcome, Replayed
 from api.operations.schemas import OperationOut
-from api.operations.shapes import operation_out
+from api.operations.shapes import operation_out, passing_data
 from api.preconditions import check_precondition
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.replays.schemas import Action, ReplayOperation, ReplayOut, ReplayStepOut, Target
@@ -63,7 +63,8 @@ async def preview(caller: Caller, environment_id: str, wanted: ReplayOperation) 
         await session.rollback()
     existing = await _existing(state, found.environment)
     decisions = decide(found.steps, found.replay, found.earlier, existing)
-    return _out(found.environment.id, found.operation.id, wanted, found.steps, decisions)
+    out = _out(found.environment.id, found.operation.id, wanted, found.steps, decisions)
+    return out.model_copy(update={"warnings": passing_data(found.in_pods_alone)})
 
 
 async def replays(
@@ -98,7 +99,8 @@ async def _preview_new(caller: Caller, environment_id: str, wanted: ReplayOperat
         steps = await operations.steps(session, caller.actor.organization_id, accepted.operation.id)
         await session.rollback()
     replay_of = accepted.operation.replay_of or ""
-    return _out(environment_id, replay_of, wanted, steps, run_all([each.name for each in steps]))
+    out = _out(environment_id, replay_of, wanted, steps, run_all([each.name for each in steps]))
+    return out.model_copy(update={"warnings": passing_data(accepted.in_pods_alone)})
 
 
 async def _accept(
@@ -121,6 +123,7 @@ def _wish(wanted: ReplayOperation) -> ReplayWish:
         from_step=wanted.from_step,
         snapshot_id=wanted.snapshot_id,
         masking=wanted.masking,
+        init=wanted.run_init,
     )
 
 
@@ -132,6 +135,8 @@ def _check(wanted: ReplayOperation) -> None:
         faults.append(ProblemField(path="name", message=message))
     if wanted.masking is not None and wanted.snapshot_id is None:
         faults.append(ProblemField(path="masking", message=_NEEDS_SNAPSHOT))
+    if wanted.run_init and wanted.snapshot_id is None:
+        faults.append(ProblemField(path="runInit", message=_NEEDS_SNAPSHOT))
     if faults:
         raise ProblemError(
             RequestProblem.VALIDATION_FAILED,

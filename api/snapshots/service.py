@@ -17,9 +17,8 @@ from activities.db.repositories.snapshots import SnapshotRecord
 from activities.db.repositories.verifications import VerificationRecord
 from activities.temporal import TemporalError, VerificationStart
 from api.deferred import TELL_SECONDS
-from api.environments.service import Caller, accept, location, site_of
+from api.environments.service import Caller, accept, accepted_operation, site_of
 from api.idempotency import Outcome, Replayed, once
-from api.operations.shapes import operation_out
 from api.snapshots.schemas import (
     CheckOut,
     ComponentOut,
@@ -45,7 +44,7 @@ async def take(caller: Caller, environment_id: str, wish: CreateSnapshot) -> Out
         taken = await acceptance.snapshot_environment(
             session, caller.actor, environment_id, wanted, keys=caller.state.master_keys
         )
-        return _accepted(caller.state, taken.accepted, taken.snapshot.id)
+        return accepted_operation(caller.state, taken.accepted, snapshot_id=taken.snapshot.id)
 
     return await accept(caller, work)
 
@@ -72,7 +71,7 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
             accepted = await acceptance.restore_as_new(
                 session, actor, snapshot_id, new, site, keys=state.master_keys
             )
-        return _accepted(state, accepted, snapshot_id)
+        return accepted_operation(state, accepted, snapshot_id=snapshot_id)
 
     return await accept(caller, work)
 
@@ -202,16 +201,6 @@ def _verification(record: VerificationRecord, *, transfer: TransferOut | None = 
         created_at=record.created_at,
         finished_at=record.finished_at,
     )
-
-
-def _accepted(state: AppState, accepted: Accepted, snapshot_id: str) -> Outcome[Accepted]:
-    shaped = operation_out(
-        state.settings,
-        accepted.operation,
-        environment_name=accepted.environment.name,
-        snapshot_id=snapshot_id,
-    )
-    return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 
 
 def _shaped(record: SnapshotRecord, *, full: bool = False) -> SnapshotOut:

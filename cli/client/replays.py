@@ -35,6 +35,7 @@ def _body(wish: ReplayWish) -> JsonObject:
             "fromStep": wish.from_step,
             "snapshotId": wish.snapshot,
             "masking": wish.masking,
+            "runInit": wish.run_init or None,
             "target": None if wish.into is None else "new",
             "name": wish.into,
         }

@@ -345,9 +345,12 @@ def finish(
     `said`: what is said of one that succeeded in the environment; that it did, if absent.
     """
     from cli import views
+    from cli.problems import warning_lines
     from cli.waiting import conclude, wait_for
 
     operation = answer.value
+    if operation.warnings:
+        tell(*(line for each in operation.warnings for line in warning_lines(each)))
     if not wait:
         emit(output, answer.raw, views.operation(operation))
         tell(f"Watch it: perdure op watch {operation.id}")

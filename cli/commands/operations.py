@@ -101,9 +101,10 @@ def cancel(
             answer = wait_for(client, operation, timeout=timeout)
     ended = answer.value
     emit(output, answer.raw, views.operation(ended))
-    left = ended.cleanup.left if ended.cleanup is not None and not ended.cleanup.complete else ()
+    left = (*ended.cleanup.left, *ended.cleanup.not_undone) if ended.cleanup is not None else ()
     if left:
         tell("Not everything could be taken back; left:", *(f"  {name}" for name in left))
-    if ended.terminal and (left or ended.state not in {"cancelled", "rolled_back"}):
+    whole = ended.cleanup is None or ended.cleanup.complete
+    if ended.terminal and (not whole or ended.state not in {"cancelled", "rolled_back"}):
         tell(f"The operation {ended.state.replace('_', ' ')}.")
         raise typer.Exit(ExitCode.FAILED)

@@ -45,6 +45,12 @@ def replay(
         ),
     ] = None,
     masking: MaskingOption = None,
+    run_init: Annotated[
+        bool,
+        typer.Option(
+            "--run-init", help="With --snapshot: run init over the data that are loaded, whether it ever ran."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say which steps would run, which not, and why.")
     ] = False,
@@ -65,11 +71,13 @@ def replay(
 
     if masking is not None and snapshot is None:
         raise UsageFault("--masking goes with --snapshot: without one no data are loaded.")
+    if run_init and snapshot is None:
+        raise UsageFault("--run-init goes with --snapshot: without one no data are loaded.")
     rules = None if masking is None else read_masking(masking)
     with session_of(context).client() as client:
         identifier = environment_id(client, environment)
         data = None if snapshot is None else snapshot_id(client, snapshot)
-        wish = ReplayWish(operation, from_step, into, data, rules)
+        wish = ReplayWish(operation, from_step, into, data, rules, run_init)
         if dry_run:
             preview = client.preview_replay(identifier, wish)
             emit(output, preview.raw, views_replays.preview(preview.value))

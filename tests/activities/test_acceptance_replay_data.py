@@ -349,7 +349,7 @@ async def test_another_attempt_loads_what_was_not_loaded(database: Database, new
     async def decided(operation_id: str) -> dict[str, Why]:
         told = await begin(database, operation_id)
         assert told.replay is not None
-        assert told.replay.touched == ("load/db",)
+        assert told.touched == ("load/db",)
         found = decide(told.steps, told.replay, told.earlier, {"db-2"})
         return {each.step: each.why for each in found if each.why is not Why.ALWAYS}
 

@@ -62,6 +62,7 @@ from tests.helpers.tenants import (
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.operations import (
+    Cleanup,
     EnvironmentPhase,
     OperationKind,
     OperationState,
@@ -540,3 +541,73 @@ async def test_a_deletion_and_a_restore_at_once_do_not_both_win(database: Databa
     )
     refused = [each for each in ends if isinstance(each, Exception)]
     assert [type(each) for each in refused] in ([SnapshotInUse], [SnapshotNotReady])
+
+
+async def test_what_is_told_of_the_data_is_true_of_all_attempts(database: Database) -> None:
+    """A later attempt that replaced less, or nothing, does not make whole what one before it left in part."""
+    tenant = await make_tenant(database)
+    bare = edited(cache={"image": "registry.test/redis:7"})
+    environment_id = await running(database, tenant, bare)
+    identifier = await taken(database, tenant, environment_id, DB, stored("cache", DataStore.REDIS))
+    first = await restore_in(database, tenant, identifier, environment_id)
+    assert (await begin(database, first.operation.id)).touched == ()
+    for step, state in (
+        ("load/db", StepState.RUNNING),
+        ("load/cache", StepState.RUNNING),
+        ("load/cache", StepState.FAILED),
+    ):
+        await record(database, first.operation.id, StepChange(step=step, state=state))
+    await finish(database, first.operation.id, S.FAILED, failure=failure(FailureKind.TIMEOUT, "one"))
+    told = await whole_of(database, tenant, environment_id)
+    assert told == ("False", "RestoreFailed", "Not loaded to the end: cache, db (one)")
+
+    second = await retry(database, tenant, environment_id)
+    assert set((await begin(database, second.operation.id)).touched) == {"load/db", "load/cache"}
+    left = Cleanup(complete=False, not_undone=("load/db: its data may be replaced, in part or whole",))
+    await finish(database, second.operation.id, S.CANCELLED, cleanup=left)
+    assert await whole_of(database, tenant, environment_id) == told
+    environment = await environment_of(database, tenant, environment_id)
+    assert environment.phase is EnvironmentPhase.ERROR
+    assert set((await overrides_of(database, tenant, environment_id)).loaded) == {"db", "cache"}
+
+    third = await retry(database, tenant, environment_id)
+    assert set((await begin(database, third.operation.id)).touched) == {"load/db", "load/cache"}
+    for state in (StepState.RUNNING, StepState.SUCCEEDED):
+        await record(database, third.operation.id, StepChange(step="load/cache", state=state))
+    await finish(database, third.operation.id, S.FAILED, failure=failure(FailureKind.TIMEOUT, "three"))
+    told = await whole_of(database, tenant, environment_id)
+    assert told == ("False", "RestoreFailed", "Not loaded to the end: db (three)")
+
+
+async def test_a_stop_for_a_load_that_did_not_come_takes_away_what_a_pod_alone_had(
+    database: Database,
+) -> None:
+    tenant = await make_tenant(database)
+    bare = edited(cache={"image": "registry.test/redis:7", "dependsOn": ["db"]})
+    environment_id = await running(database, tenant, bare)
+    cached = await taken(database, tenant, environment_id, stored("cache", DataStore.REDIS))
+    await ended(database, await restore_in(database, tenant, cached, environment_id))
+    only_db = await taken(database, tenant, environment_id, DB)
+    accepted = await restore_in(database, tenant, only_db, environment_id)
+    await begin(database, accepted.operation.id)
+    await record(database, accepted.operation.id, StepChange(step="stop/cache", state=StepState.RUNNING))
+    await finish(database, accepted.operation.id, S.FAILED)
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[:2] == ("False", "DataGone")
+
+
+async def test_a_pod_made_anew_for_a_load_that_did_not_come_has_nothing(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id, identifier = await without_volume(database, tenant)
+    async with database.transaction() as session:
+        wish = ReplayWish(snapshot_id=identifier)
+        accepted = await replay_environment(session, tenant.actor, environment_id, wish, keys=KEYS)
+    assert accepted.in_pods_alone == ("db",)
+    await begin(database, accepted.operation.id)
+    for state in (StepState.RUNNING, StepState.SUCCEEDED):
+        await record(database, accepted.operation.id, StepChange(step="service/db", state=state))
+    await finish(database, accepted.operation.id, S.FAILED)
+    told = await whole_of(database, tenant, environment_id)
+    assert told is not None
+    assert told[:2] == ("False", "DataGone")

@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from tests.api.support import Api
-from tests.helpers.snapshots import publish
+from tests.helpers.snapshots import publish, stored
 from tests.helpers.tenants import begin, finish
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
+from workflows.domain.snapshot_manifest import StoredComponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +459,16 @@ async def replay_with_data(world: World) -> Call:
     return Call((environment,), {"snapshotId": found})
 
 
+async def replay_with_init(world: World) -> Call:
+    """An environment whose database has an init, a snapshot of it, and a wish to run that over the data."""
+    db = {"image": "registry.test/postgres:16", "init": {"type": "sql", "script": "select 1;"}}
+    shop = {"name": world.name("shop"), "services": {"db": db}}
+    made = await world.made("POST", "/v1/environments", {"blueprint": shop})
+    await world.end(made["operation"]["id"])
+    found = await _taken(world, made["id"], stored("db", DataStore.POSTGRES))
+    return Call((made["id"],), {"snapshotId": found, "runInit": True})
+
+
 async def replay_elsewhere_with_data(world: World) -> Call:
     """An environment, a snapshot of it, and the name of a new one."""
     environment, found = await _snapshot(world)
@@ -483,9 +495,14 @@ async def verification(world: World) -> Call:
 async def _snapshot(world: World) -> tuple[str, str]:
     """The ids of an environment and of a snapshot of it."""
     environment = await world.running()
+    return environment, await _taken(world, environment)
+
+
+async def _taken(world: World, environment: str, *components: StoredComponent) -> str:
+    """The id of a snapshot that was taken of an environment."""
     taking = await world.made("POST", f"/v1/environments/{environment}/snapshots")
-    await publish(world.api.database, taking["id"])
-    return environment, str(taking["snapshotId"])
+    await publish(world.api.database, taking["id"], *components)
+    return str(taking["snapshotId"])
 
 
 async def project(_: World) -> Call:
@@ -556,6 +573,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         replay_preview,
         replay_preview_with_data,
         replay_with_data,
+        replay_with_init,
         replayed,
         replicas,
         running,

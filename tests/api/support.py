@@ -207,17 +207,30 @@ class FakeCluster(Cluster):
 
 
 def pod(
-    environment_id: str, service: str, *, ready: bool = True, restarts: int = 0, waiting: str | None = None
+    environment_id: str,
+    service: str,
+    *,
+    ready: bool = True,
+    restarts: int = 0,
+    waiting: str | None = None,
+    uid: str = "pod-1",
+    container: str = "c-1",
 ) -> Manifest:
     """A pod of a service."""
     state: dict[str, JsonValue] = {"waiting": {"reason": waiting}} if waiting else {"running": {}}
     return {
-        "metadata": {"name": f"{service}-0", "labels": {ENVIRONMENT: environment_id, NAME: service}},
+        "metadata": {
+            "name": f"{service}-0",
+            "uid": uid,
+            "labels": {ENVIRONMENT: environment_id, NAME: service},
+        },
         "spec": {"containers": [{"name": service, "image": f"registry.test/{service}:live"}]},
         "status": {
             "phase": "Running",
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-            "containerStatuses": [{"name": service, "restartCount": restarts, "state": state}],
+            "containerStatuses": [
+                {"name": service, "restartCount": restarts, "state": state, "containerID": container}
+            ],
         },
     }
 

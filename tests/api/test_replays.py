@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import Api, create, pod, problem
+from activities.db.repositories.snapshots import run_of
+from tests.api.support import Api, create, pod, problem, shop_document
+from tests.api.test_lifecycle import end, put
 from tests.helpers.snapshots import stored, taken
 from tests.helpers.tenants import Tenant, begin, environment_of, finish, record
 from workflows.domain.blueprint_models import DataStore
@@ -106,6 +108,8 @@ async def test_a_replay_is_accepted_once_and_listed(api: Api, tenant: Tenant) ->
         ({"snapshotId": ""}, "snapshotId"),
         ({"snapshotId": 1}, "snapshotId"),
         ({"masking": {"services": {}}}, "masking"),
+        ({"runInit": True}, "runInit"),
+        ({"snapshotId": "snap_1", "runInit": "yes"}, "runInit"),
         (
             {"snapshotId": "snap_1", "masking": {"services": {"db": {"tables": {}}}}},
             "masking.services.db.tables",
@@ -232,3 +236,41 @@ async def test_a_snapshot_that_is_not_there_yet_is_a_conflict(api: Api, tenant: 
     for query in ({}, {"dry_run": "true"}):
         answer = await api.client.post(f"/v1/environments/{environment}/replay", json=body, params=query)
         problem(answer, 409, "conflict")
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_init_over_what_is_loaded_is_kept_with_the_operation(
+    api: Api, tenant: Tenant, new: bool
+) -> None:
+    environment, snapshot = await with_snapshot(api, tenant, DB)
+    path, body = f"/v1/environments/{environment}/replay", {"snapshotId": snapshot, "runInit": True}
+    if new:
+        body |= {"target": "new", "name": "two"}
+    for query in ({}, {"dry_run": "true"}):
+        refused = problem(await api.client.post(path, json=body, params=query), 422, "validation_failed")
+        [fault] = refused["errors"]
+        assert (fault["path"], "has an init" in fault["message"]) == ("runInit", True)
+    document = shop_document()
+    document["services"]["db"]["init"] = {"type": "sql", "script": "create table t (id int);"}
+    changed = await put(api, environment, document)
+    assert changed.status_code == 202, changed.text
+    await end(api, changed.json()["data"]["id"])
+    answer = await api.client.post(path, json=body)
+    assert answer.status_code == 202, answer.text
+    async with api.database.reading() as session:
+        run = await run_of(session, answer.json()["data"]["id"])
+    assert run is not None
+    assert run.init is True
+
+
+@pytest.mark.parametrize("new", [True, False])
+async def test_data_that_no_volume_keeps_are_warned_of_before(api: Api, tenant: Tenant, new: bool) -> None:
+    environment, snapshot = await with_snapshot(api, tenant, DB)
+    path, body = f"/v1/environments/{environment}/replay", {"snapshotId": snapshot}
+    if new:
+        body |= {"target": "new", "name": "two"}
+    for query in ({"dry_run": "true"}, {}):
+        answer = await api.client.post(path, json=body, params=query)
+        [warning] = answer.json()["data"]["warnings"]
+        assert warning["path"] == "services.db"
+        assert "only as long as its pod" in warning["message"]

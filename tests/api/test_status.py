@@ -1,14 +1,20 @@
 """The status of an environment whose namespace is gone, or may not be read."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from activities.db.repositories import environments, events
+from activities.db.tables import EventType
 from clusters.errors import ClusterError, Forbidden, NotFound
+from clusters.objects import Manifest
 from tests.api.support import Api, create, pod, problem
-from tests.helpers.tenants import Tenant, begin, environment_of, finish
+from tests.helpers.snapshots import restore_in, stored, taken
+from tests.helpers.tenants import Tenant, begin, environment_of, finish, record
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.failures import Blocker, FailureKind, failure
-from workflows.domain.operations import Cleanup, OperationState
+from workflows.domain.operations import Cleanup, OperationState, StepChange, StepState
 
 GONE = [NotFound("namespace not found"), Forbidden("pods is forbidden")]
 """What the API server may say of pods in a namespace that is not there: our rights went with it."""
@@ -144,3 +150,103 @@ async def test_what_is_degraded_is_repaired_and_what_runs_is_not(api: Api) -> No
     status = await status_of(api, identifier)
     assert status["status"] == "provisioning"
     assert "reason" not in status, "a namespace that is not made yet is no trouble"
+
+
+async def restored(api: Api, tenant: Tenant) -> str:
+    """An environment whose database, without a volume, has a snapshot's data in its first pod; its id."""
+    identifier = await ended(api)
+    api.cluster.stand(await environment_of(api.database, tenant, identifier))
+    api.cluster.pods = [pod(identifier, "web"), pod(identifier, "db")]
+    snapshot = await taken(api.database, tenant, identifier, stored("db", DataStore.POSTGRES))
+    accepted = await restore_in(api.database, tenant, snapshot, identifier)
+    await begin(api.database, accepted.operation.id)
+    for state in (StepState.RUNNING, StepState.SUCCEEDED):
+        change = StepChange(step="load/db", state=state, output={"keptIn": "pod-1/c-1"})
+        await record(api.database, accepted.operation.id, change)
+    await finish(api.database, accepted.operation.id, OperationState.SUCCEEDED)
+    assert data_whole(await status_of(api, identifier)) == ("True", "Restored")
+    return identifier
+
+
+def data_whole(status: dict[str, Any]) -> tuple[str, str]:
+    """Status and reason of the condition `DataWhole`."""
+    [condition] = [each for each in status["conditions"] if each["type"] == "DataWhole"]
+    return condition["status"], condition["reason"]
+
+
+async def loaded_of(api: Api, tenant: Tenant, identifier: str) -> set[str]:
+    """The services that are taken to have a snapshot's data."""
+    async with api.database.reading() as session:
+        return set((await environments.overrides(session, tenant.id, identifier)).loaded)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        [{"uid": "pod-2"}],
+        [{"container": "c-2"}],
+        [],
+        [{"phase": "Failed"}, {"uid": "pod-2"}],
+        [{"leaving": True}],
+    ],
+    ids=["replaced", "container", "none", "evicted", "drained"],
+)
+async def test_restored_data_that_the_cluster_took_away_with_their_pod_are_told_of(
+    api: Api, tenant: Tenant, seen: list[dict[str, Any]]
+) -> None:
+    identifier = await restored(api, tenant)
+    kept = await environment_of(api.database, tenant, identifier)
+    await status_of(api, identifier)
+    assert await environment_of(api.database, tenant, identifier) == kept, "while they are there, nothing is"
+    api.cluster.pods = [pod(identifier, "web"), *(changed(pod, identifier, **each) for each in seen)]
+    status = await status_of(api, identifier)
+    assert data_whole(status) == ("False", "DataGone")
+    [message] = [each["message"] for each in status["conditions"] if each["type"] == "DataWhole"]
+    assert "no longer in db" in message
+    # The next pod has nothing of it: its init is to run.
+    assert await loaded_of(api, tenant, identifier) == set()
+    async with api.database.reading() as session:
+        [event] = [
+            each
+            for each in await events.after(session, tenant.id, identifier, 0)
+            if each.type is EventType.CONDITION
+        ]
+    told = {"type": "DataWhole", "status": "False", "reason": "DataGone", "message": message}
+    assert (event.operation_id, event.data) == (None, told)
+    kept = await environment_of(api.database, tenant, identifier)
+    await status_of(api, identifier)
+    assert await environment_of(api.database, tenant, identifier) == kept, "it is told once"
+
+
+def changed(
+    make: Callable[..., Manifest], identifier: str, *, phase: str = "", leaving: bool = False, **fields: str
+) -> Manifest:
+    """A pod of the database, as it is now."""
+    found: Any = make(identifier, "db", **fields)
+    if leaving:
+        found["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    found["status"]["phase"] = phase or found["status"]["phase"]
+    return found  # type: ignore[no-any-return]
+
+
+async def test_restored_data_are_gone_with_their_namespace(api: Api, tenant: Tenant) -> None:
+    """Also those that volumes kept."""
+    identifier = await restored(api, tenant)
+    api.cluster.pods = []
+    api.cluster.namespaces.clear()
+    status = await status_of(api, identifier)
+    assert (status["reason"], data_whole(status)) == ("NamespaceMissing", ("False", "DataGone"))
+    assert await loaded_of(api, tenant, identifier) == set()
+
+
+async def test_data_are_not_said_to_be_gone_by_what_is_not_known(api: Api, tenant: Tenant) -> None:
+    identifier = await restored(api, tenant)
+    pods, api.cluster.pods = api.cluster.pods, []
+    api.cluster.away = True
+    assert data_whole(await status_of(api, identifier)) == ("True", "Restored")
+    api.cluster.away = False
+    # What an operation does to pods, its end tells.
+    path = f"/v1/environments/{identifier}/restart"
+    assert (await api.client.post(path, json={"service": "db"})).status_code == 202
+    assert data_whole(await status_of(api, identifier)) == ("True", "Restored")
+    api.cluster.pods = pods

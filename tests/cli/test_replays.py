@@ -124,6 +124,27 @@ def test_data_are_masked_by_the_rules_of_a_file(api: ScriptedApi, run: Run, tmp_
     assert len(api.sent("POST", ROUTE)) == 1
 
 
+def test_init_over_the_data_goes_with_a_snapshot(api: ScriptedApi, run: Run) -> None:
+    api.on("POST", ROUTE, data(ACCEPTED, 202))
+    base = ("replay", ENVIRONMENT_ID, "--no-wait", "--run-init")
+    assert run(*base, "--snapshot", "snap_1").exit_code == 0
+    assert [each.body for each in api.sent("POST", ROUTE)] == [{"snapshotId": "snap_1", "runInit": True}]
+    assert run(*base).exit_code == 2
+    assert len(api.sent("POST", ROUTE)) == 1
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_data_that_go_with_their_pod_are_warned_of(api: ScriptedApi, run: Run, dry_run: bool) -> None:
+    warnings = [{"path": "services.db", "message": "has no volume", "suggestion": "give it one"}]
+    answer = {**PREVIEW, "warnings": warnings} if dry_run else {**ACCEPTED, "warnings": warnings}
+    api.on("POST", ROUTE, data(answer, 200 if dry_run else 202))
+    how = ("--dry-run",) if dry_run else ("--no-wait",)
+    result = run("replay", ENVIRONMENT_ID, "--snapshot", "snap_1", *how)
+    assert result.exit_code == 0, result.output
+    said = (result.stdout if dry_run else result.stderr).splitlines()
+    assert said[said.index("Warning: services.db: has no volume") + 1].strip() == "give it one"
+
+
 def test_replays_are_listed(api: ScriptedApi, run: Run) -> None:
     found = {
         **ACCEPTED,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from devcluster import images, nodebinary
-from devcluster.layout import MAX_STATE_PATH, Layout, default_layout, hash_of
+from devcluster.layout import MAX_STATE_PATH, Layout, default_layout, hash_of, layout_of
 
 
 def layout(repo: Path) -> Layout:
@@ -19,6 +19,17 @@ def test_a_long_path_gets_a_short_name_of_its_own() -> None:
     assert len(str(one.short)) < MAX_STATE_PATH
     assert one.short.parent == Path("/run")
     assert one.short != other.short
+
+
+def test_checkouts_that_share_their_state_call_it_alike(tmp_path: Path) -> None:
+    """One started the cluster, and another may stop it."""
+    owner, guest = tmp_path / "owner", tmp_path / "guest"
+    (owner / ".dev").mkdir(parents=True)
+    guest.mkdir()
+    (guest / ".dev").symlink_to(owner / ".dev")
+    assert layout_of(guest).state == layout_of(owner).state == owner.resolve() / ".dev" / "cluster"
+    assert layout_of(guest).short == layout_of(owner).short
+    assert layout_of(guest).repo == guest
 
 
 def test_the_hash_follows_names_contents_and_modes(tmp_path: Path) -> None:

@@ -41,6 +41,24 @@ def test_the_settings_of_the_shell_do_not_reach_it(
     assert b"/elsewhere" not in environment
 
 
+@pytest.mark.parametrize("through_link", ["start", "stop"])
+def test_what_was_started_by_another_path_to_the_same_place_is_ours(
+    processes: Processes, through_link: str
+) -> None:
+    link = processes.state / "link"
+    link.symlink_to(processes.state)
+    starter, stopper = processes, Processes(link)
+    if through_link == "start":
+        starter, stopper = stopper, starter
+    starter.start("sleeper", ["sleep", "60"])
+    pid = starter.pid("sleeper")
+    assert pid is not None
+    assert (stopper.pid("sleeper"), stopper.leftovers()) == (pid, [pid])
+    assert Processes(processes.state / "elsewhere").leftovers() == []
+    stopper.stop("sleeper", grace=0)
+    assert starter.leftovers() == []
+
+
 def test_a_frozen_process_that_ignores_sigterm_ends_all_the_same(processes: Processes) -> None:
     program = (
         "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"

@@ -8,6 +8,8 @@ import pytest
 from tests.e2e.lifecycle import accepted, change
 from tests.e2e.shop import psql, shop
 from tests.helpers.stack import Handle, Stack
+from tests.helpers.waiting import eventually
+from workflows.domain.names import NAME
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -72,10 +74,21 @@ def test_init_runs_again_where_what_was_restored_went_with_its_pod(stack: Stack)
     taken = stack.client.post(f"/v1/environments/{store.environment_id}/snapshots")
     accepted(store, taken).succeeded(ENDED_SECONDS)
     restore = f"/v1/snapshots/{taken.json()['data']['snapshotId']}/restore"
-    answer = stack.client.post(restore, json={"environmentId": store.environment_id})
-    accepted(store, answer).succeeded(ENDED_SECONDS)
-    assert query("select count(*) from runs") == "2"
-    assert whole() == ("True", "db: no volume keeps them, so they go with the pod, whoever replaces it")
+
+    def restored() -> None:
+        answer = stack.client.post(restore, json={"environmentId": store.environment_id})
+        assert [each["path"] for each in answer.json()["data"]["warnings"]] == ["services.db"]
+        accepted(store, answer).succeeded(ENDED_SECONDS)
+        assert query("select count(*) from runs") == "2"
+        assert whole() == ("True", "db: no volume keeps them, so they go with the pod, whoever replaces it")
+
+    restored()
+    # As a drain of its node does; nobody told us.
+    stack.kubectl("-n", store.namespace, "delete", "pod", "-l", f"{NAME}=db", "--grace-period=1")
+    eventually(lambda: whole()[0] == "False", "the data are told to be gone")
+    assert "not by an operation" in whole()[1]
+    eventually(lambda: store.status()["status"] == "running", "another pod is ready", within=120)
+    restored()
     change(store, "stop").succeeded(ENDED_SECONDS)
     change(store, "resume").succeeded(ENDED_SECONDS)
     assert query("select string_agg(id::text, ',') from runs") == "1"

@@ -289,6 +289,7 @@ def loading_replay_plan(
     attempted: Iterable[str] = (),
     claimed: Iterable[str] = (),
     new: bool = False,
+    init: bool = False,
     masked: Iterable[str] = (),
 ) -> OperationPlan:
     """Return the plan of a replay in place of a provision, since when nothing changed, from a snapshot.
@@ -296,7 +297,7 @@ def loading_replay_plan(
     With `attempted` it is another attempt: these loads were begun before, and the steps `done` are over.
     `new`: into a new environment.
     """
-    plan = restore_plan(services, loaded, standing=not new, claimed=claimed, masked=masked)
+    plan = restore_plan(services, loaded, standing=not new, claimed=claimed, init=init, masked=masked)
     again = tuple(attempted)
     uids = {each.name: each.uid for each in objects_of(services) if each.kind in _WORKLOADS}
     earlier = {
@@ -305,8 +306,8 @@ def loading_replay_plan(
         if step.kind is StepKind.SERVICE and step.service and (not again or step.name in done)
     }
     recorded = tuple(step.name for step in plan.steps if step.service is None or step.name in earlier)
-    replay = Replay(recorded=recorded, done=done, touched=again)
-    return plan.model_copy(update={"earlier": earlier, "replay": None if new and not again else replay})
+    replay = None if new and not again else Replay(recorded=recorded, done=done)
+    return plan.model_copy(update={"earlier": earlier, "replay": replay, "touched": again})
 
 
 def stop_plan(
@@ -668,6 +669,8 @@ class FakeCluster(
     left: tuple[str, ...] = ()
     manifest_only: frozenset[str] = frozenset()
     """Services of which nothing can be captured but how they are configured."""
+    kept_in: tuple[str, ...] = ()
+    """What keeps what is loaded, where no volume does."""
     storage: Storage = NO_STORAGE
     """What the cluster's storage can do."""
     differences: tuple[str, ...] = ()
@@ -785,7 +788,7 @@ class FakeCluster(
     @activity.defn(name="snapshot.load")
     async def load(self, request: Load) -> Loaded:
         await self._call(f"load {request.service.name}", request)
-        return Loaded(parts=1, plain_bytes=4096)
+        return Loaded(parts=1, plain_bytes=4096, kept_in=self.kept_in)
 
     @activity.defn(name="snapshot.capture_together")
     async def capture_together(self, request: CaptureTogether) -> CapturedTogether:

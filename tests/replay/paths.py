@@ -378,6 +378,12 @@ PATHS = (
         _standing(),
     ),
     Path(
+        "replay_from_a_snapshot_with_init",
+        REPLAY_ENVIRONMENT,
+        lambda: loading_replay_plan(STORES, LOADED, init=True),
+        _standing(),
+    ),
+    Path(
         "replay_from_a_snapshot_failed_in_a_load",
         REPLAY_ENVIRONMENT,
         lambda: loading_replay_plan(STORES, LOADED),
@@ -530,6 +536,14 @@ PATHS = (
         RESTORE_ENVIRONMENT,
         lambda: restore_plan(STORES, LOADED, standing=True),
         _standing(None, "load db"),
+        cancel_with_cleanup,
+        before=STORES,
+    ),
+    Path(
+        "restore_in_place_retried_and_cancelled_before_a_load",
+        RESTORE_ENVIRONMENT,
+        lambda: restore_plan(STORES, LOADED, standing=True, touched=("load/db",)),
+        _standing(None, "check files"),
         cancel_with_cleanup,
         before=STORES,
     ),

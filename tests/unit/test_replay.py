@@ -185,7 +185,7 @@ def test_a_snapshot_runs_what_depends_on_its_data_and_leaves_what_it_fills() -> 
 def test_another_attempt_does_not_load_again_under_what_has_started_on_it() -> None:
     """`db` was loaded and `api` started on it; `other` was not loaded to its end, nor `web` started."""
     done = replayed(None, "db", "api", "other")
-    done = done.model_copy(update={"done": (*done.done, "load/db"), "touched": ("load/db", "load/other")})
+    done = done.model_copy(update={"done": (*done.done, "load/db")})
     left = {name: LEFT[name] for name in ("service/db", "service/api", "service/other")}
     assert told(decide(loading(), done, left, THERE)) == {
         "check/db": SKIP,

@@ -1,6 +1,7 @@
 """Which engine takes which component, and what can be said of the whole afterwards."""
 
 import pytest
+from pydantic import JsonValue
 
 from workflows.domain.blueprint_models import (
     Blueprint,
@@ -23,6 +24,7 @@ from workflows.domain.snapshot import (
     consistency,
     fallen_back,
     grade,
+    kept_in,
     plan_components,
     reaches,
     scope,
@@ -206,3 +208,14 @@ def test_a_floor_moves_only_what_can_reach_it() -> None:
     assert engines == [Engine.EXEC_DUMP, Engine.CSI, Engine.MANIFEST_ONLY]
     held = above(planned_for, Consistency.APPLICATION, {"db", "files"})
     assert [each.engine for each in held] == [Engine.CSI, Engine.CSI, Engine.MANIFEST_ONLY]
+
+
+def test_data_without_a_volume_are_in_a_container_or_in_what_their_pod_has_for_all_of_them() -> None:
+    statuses: list[JsonValue] = [
+        {"name": "proxy", "containerID": "c-0"},
+        {"name": "cache", "containerID": "c-1"},
+    ]
+    pod: dict[str, JsonValue] = {"metadata": {"uid": "pod-1"}, "status": {"containerStatuses": statuses}}
+    assert kept_in(pod, REDIS) == "pod-1/c-1"
+    assert kept_in(pod, REDIS.model_copy(update={"volumes": (CACHE,)})) == "pod-1"
+    assert kept_in({"metadata": {"uid": "pod-1"}}, REDIS) == "pod-1/"

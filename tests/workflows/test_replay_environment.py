@@ -244,6 +244,21 @@ async def test_a_new_environment_has_its_data_before_anything_depends_on_them(
     assert not any(name.startswith("stop ") for name in cluster.calls)
 
 
+@pytest.mark.parametrize("new", [True, False])
+async def test_init_runs_over_the_data_when_that_is_asked_for(
+    temporal: WorkflowEnvironment, new: bool
+) -> None:
+    ledger = FakeLedger(loading_replay_plan(STORED, ["db"], new=new, init=True))
+    cluster = FakeCluster() if new else there(STORED)
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    order = [name for name in cluster.calls if name in ("db", "load db", "api:started", "web")]
+    assert order[order.index("load db") :][:2] == ["load db", "db"]
+    deployed = cluster.requests["db"]
+    assert isinstance(deployed, DeployService)
+    assert deployed.init is not None
+    assert deployed.init.run == f"{deployed.init.key}/{deployed.context.operation_id}"
+
+
 async def test_a_load_that_fails_starts_nothing_and_another_attempt_goes_on(
     temporal: WorkflowEnvironment,
 ) -> None:

@@ -157,6 +157,40 @@ async def test_a_cancel_with_cleanup_says_what_of_the_data_is_not_taken_back(
         assert (result.cleanup.complete, result.cleanup.not_undone) == (True, ())
 
 
+async def test_a_cancelled_retry_says_what_the_attempt_before_it_has_replaced(
+    temporal: WorkflowEnvironment,
+) -> None:
+    """Though it began no load itself."""
+    plan = restore_plan(SHOP, ["db"], standing=True, touched=("load/db",))
+    ledger, cluster = (
+        FakeLedger(plan, before=SHOP),
+        FakeCluster(existing=objects_of(SHOP), hanging={"check db"}),
+    )
+    async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
+        handle = await this.start(RESTORE_ENVIRONMENT)
+        await asyncio.wait_for(cluster.reached.wait(), 20)
+        await handle.signal(CANCEL_SIGNAL, CancelRequest(cleanup=True))
+        result = OperationResult.model_validate(await handle.result())
+    assert "load db" not in cluster.calls
+    assert result.cleanup is not None
+    assert not result.cleanup.complete
+    assert result.cleanup.not_undone == ("load/db: its data may be replaced, in part or whole",)
+
+
+async def test_what_keeps_data_without_a_volume_is_noted(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(planned(standing=False))
+    assert (
+        await run(temporal, ledger, FakeCluster(kept_in=("pod-1/c-1",)))
+    ).state is OperationState.SUCCEEDED
+    outputs = [
+        change.output
+        for entry in ledger.entries
+        for change in entry.changes
+        if (change.step, change.state) == ("load/db", StepState.SUCCEEDED)
+    ]
+    assert outputs == [{"snapshot": SNAPSHOT_ID, "parts": 1, "plainBytes": 4096, "keptIn": "pod-1/c-1"}]
+
+
 async def test_what_was_loaded_is_proved_before_anything_starts_on_it(temporal: WorkflowEnvironment) -> None:
     ledger, cluster = FakeLedger(restore_plan(SHOP, ["db"], standing=False, prove=True)), FakeCluster()
     assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED

@@ -64,6 +64,8 @@ class OperationPlan(WireModel):
     replay: Replay | None = None
     """Of a replay in place: what it is to run again. None of one into a new environment: that runs all, save
     another attempt at one from a snapshot, which goes on."""
+    touched: tuple[str, ...] = ()
+    """Steps that load data and that attempts before this one began: their data are not what they were."""
     on_failure: OnFailure = OnFailure.KEEP
     guard_rails: GuardRails = GuardRails()
     overrides: Overrides = Overrides()

@@ -31,10 +31,11 @@ class Load(WireModel):
 
 
 class Loaded(WireModel):
-    """How much it was."""
+    """How much it was; of a service without a volume, in which pods or containers it is now."""
 
     parts: int
     plain_bytes: int
+    kept_in: tuple[str, ...] = ()
 
 
 class CheckLoadable(WireModel):

@@ -46,8 +46,6 @@ class Replay(WireModel):
     done: tuple[str, ...] = ()
     """Those that an attempt before this one has run again, or skipped: `from_step` asks no more of them, and
     what it loaded is not loaded again."""
-    touched: tuple[str, ...] = ()
-    """Those that load data and that an attempt before this one began: they are not what they were."""
 
 
 class Decision(WireModel):

@@ -19,6 +19,7 @@ from workflows.domain.blueprint_models import (
     data_store,
 )
 from workflows.domain.failures import WireModel
+from workflows.domain.json_reading import JsonObject, children, text
 from workflows.domain.manifests_common import running_as
 
 
@@ -192,6 +193,20 @@ def in_pods_alone(blueprint: Blueprint, services: Iterable[str]) -> list[str]:
     """Return those of these services whose data no volume keeps: another pod has none of it."""
     known = {service.name: running_as(service) for service in blueprint.services}
     return sorted(name for name in services if name in known and not known[name].stateful)
+
+
+def kept_in(pod: JsonObject, service: Service) -> str:
+    """Return what keeps the data of a service without a volume, by a name that nothing else ever has.
+
+    That is a pod, by its UID; without a directory of the pod's own (`emptyDir`), which outlives containers,
+    it is the container.
+    """
+    uid = text(pod, "metadata", "uid")
+    if any(each.type is VolumeType.EMPTY_DIR for each in service.volumes):
+        return uid
+    containers = children(pod, "status", "containerStatuses")
+    own = (text(each, "containerID") for each in containers if text(each, "name") == service.name)
+    return f"{uid}/{next(own, '')}"
 
 
 def at_best(components: Iterable[Component], quiesced: Collection[str] = ()) -> Consistency:

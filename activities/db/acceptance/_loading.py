@@ -1,7 +1,7 @@
 """What accepting a restore and a replay from a snapshot share: do the data fit, what is written of them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -12,6 +12,7 @@ from activities.db.inserts import Asked, new_environment, new_secrets
 from activities.db.records import Actor
 from activities.db.repositories import environments, snapshots
 from activities.db.repositories._rows import locked_organization
+from activities.db.repositories.revisions import current_blueprint
 from activities.db.repositories.secrets import NewSecret
 from activities.db.tables import Environment
 from activities.db.types import utc_now
@@ -24,7 +25,7 @@ from workflows.domain.errors import FieldError
 from workflows.domain.manifests import running_as
 from workflows.domain.masking import MaskingRules, masking_faults
 from workflows.domain.plan import plan_restore
-from workflows.domain.snapshot import Component, Engine
+from workflows.domain.snapshot import Component, Engine, in_pods_alone
 from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotRun, StoredComponent
 
 
@@ -90,7 +91,7 @@ async def create_loaded(
     loaded = Overrides(loaded=dict.fromkeys(components, loading.run.snapshot_id))
     await environments.replace_overrides(session, accepted.environment, loaded)
     await snapshots.add_run(session, environment.organization_id, accepted.operation.id, loading.run)
-    return accepted
+    return replace(accepted, in_pods_alone=tuple(in_pods_alone(blueprint, components)))
 
 
 async def load_in_place(
@@ -98,13 +99,18 @@ async def load_in_place(
     environment: Environment,
     accepted: Accepted,
     before: Overrides,
-    components: Iterable[str],
+    components: Collection[str],
     run: SnapshotRun,
-) -> None:
-    """Write that an accepted operation on a locked environment loads the data of these services."""
+) -> Accepted:
+    """Write that an accepted operation on a locked environment loads the data of these services.
+
+    Return it with what is to be told of them.
+    """
     loaded = {**before.loaded, **dict.fromkeys(components, run.snapshot_id)}
     await environments.replace_overrides(session, environment, before.model_copy(update={"loaded": loaded}))
     await snapshots.add_run(session, environment.organization_id, accepted.operation.id, run)
+    blueprint = await current_blueprint(session, environment)
+    return replace(accepted, in_pods_alone=tuple(in_pods_alone(blueprint, components)))
 
 
 def init_faults(blueprint: Blueprint, components: Iterable[str], *, init: bool) -> list[FieldError]:

@@ -72,11 +72,15 @@ _UNDER_WAY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An accepted operation; `repeated`: it was accepted before, and this answers it again."""
+    """An accepted operation; `repeated`: it was accepted before, and this answers it again.
+
+    `in_pods_alone`: the services whose data it loads and no volume keeps.
+    """
 
     environment: EnvironmentRecord
     operation: OperationRecord
     repeated: bool = False
+    in_pods_alone: tuple[str, ...] = ()
 
     def start(self) -> OperationStart:
         """Return what starting the operation's workflow takes."""

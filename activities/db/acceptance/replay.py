@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.acceptance._loading import (
     Loading,
     create_loaded,
+    init_faults,
     load_in_place,
     loaded_of,
     misfits,
@@ -50,6 +51,7 @@ from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import Earlier, EnvironmentPhase, OperationKind, PlannedStep, StepKind
 from workflows.domain.plan import plan_removals, plan_restore, plan_services, with_dependants
 from workflows.domain.replay import Replay
+from workflows.domain.snapshot import in_pods_alone
 from workflows.domain.snapshot_manifest import SnapshotRun
 
 REPLAYABLE: Final = frozenset(
@@ -83,19 +85,21 @@ class ReplayWish:
     """What is to be run again. `operation_id` None: what made the environment what it is.
 
     `from_step`: it and all that depends on it, whatever else is known; in place only. `snapshot_id`: its data
-    are loaded, with what `masking` names hidden, and all that depends on them is run.
+    are loaded, with what `masking` names hidden, and all that depends on them is run. `init`: that of the
+    services whose data are loaded is run over these.
     """
 
     operation_id: str | None = None
     from_step: str | None = None
     snapshot_id: str | None = None
     masking: MaskingRules | None = None
+    init: bool = False
 
     def run(self) -> SnapshotRun | None:
         """Return what is done with the snapshot, if there is one."""
         if self.snapshot_id is None:
             return None
-        return SnapshotRun(snapshot_id=self.snapshot_id, masking=self.masking)
+        return SnapshotRun(snapshot_id=self.snapshot_id, masking=self.masking, init=self.init)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ class ReplayPreview:
     steps: tuple[PlannedStep, ...]
     earlier: Mapping[str, Earlier]
     replay: Replay
+    in_pods_alone: tuple[str, ...]
+    """The services whose data are loaded and no volume keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,10 @@ async def preview_replay(
         from_step=wish.from_step,
         beyond=services if graph.loads else (),
     )
-    return ReplayPreview(environment_record(environment), graph.replayed, graph.steps, earlier, replay)
+    alone = in_pods_alone(await current_blueprint(session, environment), graph.loads)
+    return ReplayPreview(
+        environment_record(environment), graph.replayed, graph.steps, earlier, replay, tuple(alone)
+    )
 
 
 async def replay_environment(
@@ -162,13 +171,18 @@ async def replay_environment(
         graph.steps,
         audit=(
             "environment.replay",
-            {"replayOf": graph.replayed.id, "fromStep": wish.from_step, "snapshot": wish.snapshot_id},
+            {
+                "replayOf": graph.replayed.id,
+                "fromStep": wish.from_step,
+                "snapshot": wish.snapshot_id,
+                "init": wish.init,
+            },
         ),
     )
     run = wish.run()
-    if run is not None:
-        await load_in_place(session, environment, accepted, overrides, graph.loads, run)
-    return accepted
+    if run is None:
+        return accepted
+    return await load_in_place(session, environment, accepted, overrides, graph.loads, run)
 
 
 async def replay_into(
@@ -211,6 +225,7 @@ async def replay_into(
     own = snapshot.environment_id == environment.id
     faults += misfits(source.blueprint, {}, components.values(), standing=False, own=own)
     faults += rule_faults(manifest, run.masking)
+    faults += init_faults(source.blueprint, components, init=run.init)
     _refuse(faults)
     values = await kept_values(session, snapshot, keys)
     return await create_loaded(
@@ -251,6 +266,7 @@ async def _graph(
         own = snapshot.environment_id == environment.id
         faults += misfits(blueprint, overrides.replicas, components.values(), standing=True, own=own)
         faults += rule_faults(manifest, run.masking)
+        faults += init_faults(blueprint, loads, init=run.init)
     steps = await _steps(session, environment, replayed, with_dependants(blueprint, loads), keys)
     if wish.from_step is not None:
         faults += _step_faults(wish.from_step, replayed, steps)

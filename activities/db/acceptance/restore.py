@@ -113,8 +113,7 @@ async def restore_in_place(
         plan_restore(provision, blueprint, loads, standing=True, masked=run.masked),
         audit=("environment.restore", {"snapshot": snapshot.id, "init": init}),
     )
-    await load_in_place(session, environment, accepted, before, loads, run)
-    return accepted
+    return await load_in_place(session, environment, accepted, before, loads, run)
 
 
 async def restore_as_new(
