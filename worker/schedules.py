@@ -1,8 +1,10 @@
 """The schedules that Perdure keeps, declared as data and brought about when a control worker starts."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from temporalio.client import (
     Client,
@@ -17,6 +19,7 @@ from temporalio.client import (
     ScheduleUpdate,
     ScheduleUpdateInput,
 )
+from temporalio.service import RPCError, RPCStatusCode
 
 from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.reconcile import RECONCILE_OPERATIONS, RECONCILE_SCHEDULE
@@ -27,6 +30,9 @@ from workflows.contracts.sweep_snapshots import (
     SNAPSHOT_SWEEP_SCHEDULE,
     SWEEP_SNAPSHOTS,
 )
+
+_ATTEMPTS: Final = 30
+_PAUSE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +90,35 @@ def declared(reconcile_every: timedelta, sweep_every: timedelta) -> Sequence[Dec
     )
 
 
-async def bring_about(client: Client, schedules: Sequence[Declared]) -> None:
+async def bring_about(
+    client: Client, schedules: Sequence[Declared], pause_seconds: float = _PAUSE_SECONDS
+) -> None:
     """Create or update each schedule. One that an operator paused stays paused."""
     for each in schedules:
         wanted = each.schedule()
         try:
             await client.create_schedule(each.schedule_id, wanted)
         except ScheduleAlreadyRunningError:
+            await _update(client, each.schedule_id, wanted, pause_seconds)
 
-            def update(live: ScheduleUpdateInput, wanted: Schedule = wanted) -> ScheduleUpdate:
-                wanted.state.paused = live.description.schedule.state.paused
-                return ScheduleUpdate(schedule=wanted)
 
-            await client.get_schedule_handle(each.schedule_id).update(update)
+async def _update(client: Client, schedule_id: str, wanted: Schedule, pause_seconds: float) -> None:
+    """Update a schedule, which Temporal asks how it is first.
+
+    A server under load answers for a while that this cannot be told; a worker that ended of it would be
+    missing for no reason.
+    """
+
+    def update(live: ScheduleUpdateInput) -> ScheduleUpdate:
+        wanted.state.paused = live.description.schedule.state.paused
+        return ScheduleUpdate(schedule=wanted)
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            await client.get_schedule_handle(schedule_id).update(update)
+        except RPCError as error:
+            if error.status is not RPCStatusCode.FAILED_PRECONDITION or attempt == _ATTEMPTS:
+                raise
+            await asyncio.sleep(pause_seconds)
+        else:
+            return

@@ -42,6 +42,12 @@ create table shop.parents (id int primary key auto_increment, name varchar(50), 
 create table shop.children (id int primary key auto_increment, parent int not null);
 insert into shop.parents (name, raw) values ('ü☃', x'00ff10'), (null, null), ('it''s', '');
 insert into shop.children (parent) values (1), (3);
+create function shop.twice(x int) returns int deterministic return x * 2;
+create trigger shop.named before insert on shop.parents
+  for each row set new.name = coalesce(new.name, 'none');
+create user clerk@'%' identified by 'clerk''s word';
+grant select, insert on shop.* to clerk@'%';
+grant execute on function shop.twice to clerk@'%';
 """
 _MARIA_DIGEST = (
     "select id, name, hex(raw) from shop.parents order by id; "
@@ -52,6 +58,8 @@ WRITERS = {
     'insert into children (parent) select max(id) from parents; commit"',
     "deploy/maria": f"{MARIA} -e \"begin; insert into shop.parents (name) values ('w'); "
     'insert into shop.children (parent) values (last_insert_id()); commit"',
+    "deploy/cache": "redis-cli eval \"redis.call('set', 'parent:' .. ARGV[1], 1); "
+    "redis.call('rpush', 'children', ARGV[1])\" 0 $n; sleep 0.02",
 }
 """By pod: what writes a parent with a child, once."""
 
@@ -137,14 +145,20 @@ def digests(handle: Handle) -> dict[str, str]:
 
 def children(handle: Handle) -> dict[str, int]:
     """Return how many children each server has, by pod."""
-    return _counted(handle, "select count(*) from {}children")
+    counted = _counted(handle, "select count(*) from {}children")
+    return counted | {"deploy/cache": int(sh(handle, "deploy/cache", "redis-cli llen children"))}
 
 
 def orphans(handle: Handle) -> dict[str, int]:
     """Return how many children without a parent each server has, by pod."""
-    return _counted(
+    counted = _counted(
         handle, "select count(*) from {0}children where parent not in (select id from {0}parents)"
     )
+    missing = (
+        "local n = 0; for _, each in ipairs(redis.call('lrange', 'children', 0, -1)) do "
+        "n = n + 1 - redis.call('exists', 'parent:' .. each) end; return n"
+    )
+    return counted | {"deploy/cache": int(sh(handle, "deploy/cache", f'redis-cli eval "{missing}" 0'))}
 
 
 def _counted(handle: Handle, query: str) -> dict[str, int]:

@@ -133,6 +133,37 @@ def test_killed_before_its_end_is_written_it_is_published_once(stack: Stack, fil
     ]
 
 
+def test_killed_before_its_manifest_is_in_the_ledger_it_is_published_once(
+    stack: Stack, files: Handle
+) -> None:
+    ours = f"NEW.environment_id = '{files.environment_id}' AND NEW.manifest IS NOT NULL"
+    with stack.write_refused("manifest", "UPDATE OF manifest ON snapshots", ours) as refused:
+        taking, snapshot = take(files)
+        eventually(refused, "its manifest is to be written", within=120)
+        # It is in the store already, and that does not count.
+        assert any(path.name == "manifest.json" for path in objects(stack, snapshot))
+        assert shown(stack, snapshot)["state"] == "creating"
+        stack.worker.kill()
+    stack.worker.start()
+    taking.succeeded(ENDED_SECONDS)
+    assert_only_what_is_named(stack, snapshot)
+    assert shown(stack, snapshot)["state"] == "available"
+
+
+def test_killed_as_it_is_given_up_nothing_is_left(stack: Stack, files: Handle) -> None:
+    name = stack.client.get(f"/v1/environments/{files.environment_id}").json()["data"]["name"]
+    with stack.end_refused(name, "cancelled") as refused:
+        taking, snapshot = take(files)
+        _mid_stream(stack, taking, snapshot)
+        taking.cancel(cleanup=False)
+        eventually(refused, "its end is to be written", within=60)
+        stack.worker.kill()
+    stack.worker.start()
+    assert taking.ended(60)["state"] == "cancelled"
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    assert _no_command_is_left(files)
+
+
 def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Handle) -> None:
     before = sh(files, "files-0", _DIGEST)
     restored = restore(stack, taken(files), name=new_name())

@@ -1,5 +1,6 @@
 """Snapshots on the real cluster: taken, restored, and equal; what breaks publishes nothing."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tests.e2e.conftest import own_stack
 from tests.e2e.lifecycle import change
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
+    PSQL,
     WRITERS,
     assert_only_what_is_named,
     children,
@@ -25,7 +27,7 @@ from tests.e2e.snapshots import (
     take,
     taken,
 )
-from tests.e2e.support import states
+from tests.e2e.support import SHOP_API, states
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -49,10 +51,78 @@ def stores(stack: Stack) -> Handle:
     return handle
 
 
+def _with_application(name: str) -> dict[str, Any]:
+    """The stores, and the example shop's application that uses two of them."""
+    document = stores_of(name)
+    document["services"]["api"] |= {
+        "image": SHOP_API,
+        "env": {
+            "DATABASE_URL": "postgres://postgres:$(DB_PASSWORD)@db:5432/postgres",
+            "REDIS_URL": "redis://cache:6379/0",
+        },
+        "probes": {"readiness": {"http": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}},
+        "resources": {"cpu": "10m", "memory": "64Mi"},
+    }
+    return document
+
+
+def _get(handle: Handle, path: str) -> Any:
+    """Ask the application, through its Service."""
+    proxy = f"/api/v1/namespaces/{handle.namespace}/services/api:8080/proxy"
+    return json.loads(handle.stack.kubectl("get", "--raw", f"{proxy}{path}"))
+
+
+def _in_api(handle: Handle, program: str) -> str:
+    """Run a Python program in a pod of the application, which is a client of the stores as any."""
+    where = ("-n", handle.namespace, "exec", "deploy/api", "--", "python3", "-c", program)
+    return handle.stack.kubectl(*where).strip()
+
+
+def _order(handle: Handle, quantity: int) -> dict[str, Any]:
+    """Order something: a row in the database, and an entry in the cache."""
+    body = json.dumps({"product_id": 1, "quantity": quantity})
+    made: dict[str, Any] = json.loads(
+        _in_api(
+            handle,
+            "import urllib.request as r; "
+            f"print(r.urlopen(r.Request('http://api:8080/orders', data={body!r}.encode())).read().decode())",
+        )
+    )
+    return made
+
+
+def _assert_it_works(handle: Handle, order: dict[str, Any]) -> None:
+    """The application reads what was restored, and goes on writing where that ends; so do other clients."""
+    assert _get(handle, f"/orders/{order['id']}") == order
+    assert _get(handle, "/products")["products"][0]["name"] == "lamp"
+    assert _order(handle, 5) == {**order, "id": order["id"] + 1, "quantity": 5}
+    queue = sh(handle, "deploy/cache", "redis-cli lrange orders 0 -1").split("\n")
+    assert [json.loads(each)["order"] for each in queue] == [order["id"], order["id"] + 1]
+    # A role of the first one, by its own password and with its rights, over the network.
+    reads = (
+        "import psycopg2; c = psycopg2.connect(host='db', dbname='postgres', user='reader', "
+        'password="other\'s word").cursor(); '
+        "c.execute('select count(*) from parents'); print(c.fetchone()[0])"
+    )
+    assert _in_api(handle, reads) == "2000"
+    numbered = "insert into children (parent) values (1) returning id"
+    assert sh(handle, "db-0", f'{PSQL}c "{numbered}"') == "424243"
+    clerk = 'MYSQL_PWD="clerk\'s word" mariadb -h $(hostname -i) -u clerk -N shop -e'
+    assert sh(
+        handle,
+        "deploy/maria",
+        f"""{clerk} "insert into parents (name) values (null); insert into children (parent)
+            values (last_insert_id()); select id, name from parents order by id desc limit 1;
+            select max(id) from children; select twice(21)" """,
+    ).split() == ["4", "none", "3", "42"]
+    assert sh(handle, "files-0", "echo more >> /docs/empty && cat /docs/empty") == "more"
+
+
 def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> None:
-    handle = stack.create(stores_of(new_name()))
+    handle = stack.create(_with_application(new_name()))
     handle.succeeded(ENDED_SECONDS)
     fill(handle)
+    order = _order(handle, 2)
     before = digests(handle)
 
     snapshot = taken(handle, name="nightly")
@@ -88,10 +158,13 @@ def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> N
         == "1"
     )
 
+    _assert_it_works(restored, order)
+
     # Its init ran long ago: neither the restore nor an update runs it again.
+    written = digests(restored)
     restart = change(restored, "restart", service="db")
     restart.succeeded(ENDED_SECONDS)
-    assert digests(restored) == before
+    assert digests(restored) == written
 
 
 def test_data_come_back_in_place_while_what_depends_on_them_waits(stack: Stack, stores: Handle) -> None:
@@ -168,21 +241,52 @@ def test_a_tool_that_breaks_after_half_its_output_publishes_nothing(stack: Stack
 
 
 def test_what_is_written_meanwhile_comes_as_a_whole_or_not_at_all(stack: Stack) -> None:
-    """No child without its parent, in two servers of which each is written to all the time."""
+    """No child without its parent, in three servers of which each is written to all the time.
+
+    Of files that is not promised: each is copied as it is when its turn comes.
+    """
     handle = stack.create(stores_of(new_name()))
     handle.succeeded(ENDED_SECONDS)
-    for pod, client in WRITERS.items():
-        loop = f"n=0; while :; do n=$((n + 1)); {client}; done"
+    for pod, client in (WRITERS | {"files-0": _WRITES_FILES}).items():
+        loop = f"n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); {client}; done"
         start = "nohup sh /tmp/writer >/dev/null 2>&1 &"
         sh(handle, pod, f"cat > /tmp/writer <<'END'\n{loop}\nEND\n{start}")
     first = children(handle)
     eventually(lambda: all(children(handle)[pod] > count + 20 for pod, count in first.items()), "all write")
+    written = _files(handle)
+    assert len(written) > 1
     snapshot = taken(handle)
+    for pod in (*WRITERS, "files-0"):
+        sh(handle, pod, "touch /tmp/stop")
+    assert shown(stack, snapshot)["consistency"] == "live-copy"
     restored = restore(stack, snapshot, name=new_name())
     restored.succeeded(ENDED_SECONDS)
     for pod, count in children(restored).items():
         assert count > first[pod]
         assert orphans(restored)[pod] == 0
+    # Written in one order, and of one point: none is missing in between.
+    kept = sh(restored, "deploy/cache", "redis-cli lrange children 0 -1").split()
+    assert kept == [str(n) for n in range(1, len(kept) + 1)]
+    copied, now = _files(restored), _files(handle)
+    log = copied.pop("log")
+    assert now["log"].startswith(log)
+    assert len(log) >= len(written.pop("log"))
+    assert copied.keys() >= written.keys()
+    assert copied == {name: f"whole {name}" for name in copied}
+
+
+_WRITES_FILES = (
+    "mkdir -p /docs/w; echo line $n >> /docs/w/log; "
+    "echo whole $n > /docs/.new; mv /docs/.new /docs/w/$n; sleep 0.02"
+)
+"""Files that come as a whole, by their name, and one that grows."""
+
+
+def _files(handle: Handle) -> dict[str, str]:
+    """Return what `_WRITES_FILES` wrote: text by name."""
+    script = 'cd /docs/w && for each in *; do echo "=$each"; cat $each; done'
+    parts = [part.partition("\n") for part in sh(handle, "files-0", script).split("=")[1:]]
+    return {name: text.strip() for name, _, text in parts}
 
 
 def test_a_policy_takes_and_verifies_by_itself(stack: Stack, stores: Handle) -> None:

@@ -181,23 +181,32 @@ class Stack:
                 connection.execute("ROLLBACK")
 
     @contextmanager
-    def end_refused(self, environment: str, state: str) -> Iterator[Callable[[], bool]]:
-        """Refuse an operation's end in `state` for the environment of that name while the body runs.
+    def write_refused(self, name: str, write: str, condition: str) -> Iterator[Callable[[], bool]]:
+        """Refuse a write to the database (`UPDATE OF state ON operations`) while the body runs.
 
-        Yields a function that says whether the worker has tried since.
+        `condition`: of the row, as SQL. Yields a function that says whether the worker has tried since.
         """
-        trigger = f"refuse-{environment}"
+        trigger = f"refuse-{name}"
         seen = len(self.worker.text())
         self.execute(
-            f"""CREATE TRIGGER "{trigger}" BEFORE UPDATE OF state ON operations
-            WHEN NEW.state = '{state}'
-            AND NEW.environment_id IN (SELECT id FROM environments WHERE name = '{environment}')
+            f"""CREATE TRIGGER "{trigger}" BEFORE {write} WHEN {condition}
             BEGIN SELECT RAISE(ABORT, '{trigger}'); END"""
         )
         try:
             yield lambda: trigger in self.worker.text()[seen:]
         finally:
             self.execute(f'DROP TRIGGER "{trigger}"')
+
+    @contextmanager
+    def end_refused(self, environment: str, state: str) -> Iterator[Callable[[], bool]]:
+        """Refuse an operation's end in `state` for the environment of that name while the body runs.
+
+        Yields a function that says whether the worker has tried since.
+        """
+        condition = f"""NEW.state = '{state}'
+            AND NEW.environment_id IN (SELECT id FROM environments WHERE name = '{environment}')"""
+        with self.write_refused(environment, "UPDATE OF state ON operations", condition) as refused:
+            yield refused
 
     def taken_up(self, operation_id: str, worker: Process) -> bool:
         """Whether this worker process has begun to work on the operation's workflow."""
