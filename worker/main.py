@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def on_loop(work: Coroutine[Any, Any, None]) -> None:
-    """Run it on the event loop that a worker has, asyncio's own.
+    """Run it on the event loop that a worker has, as the API does: asyncio's own.
 
     uvloop's TLS drops what its reader has not taken yet, up to 256 KiB, when the other side closes: a dump
     that is read more slowly than it comes lost its last bytes and its exit status, attempt after attempt.
