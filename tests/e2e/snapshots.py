@@ -1,5 +1,6 @@
 """What the tests of snapshots share: environments with data, what their data comes to, takes and restores."""
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -198,12 +199,12 @@ def shown(stack: Stack, snapshot: str) -> dict[str, Any]:
 
 
 def objects(stack: Stack, snapshot: str) -> list[Path]:
-    """Return the files that the store has of a snapshot."""
+    """Return the files that the store has of a snapshot, also while they are being removed."""
     [organization] = [
         row[0] for row in stack.rows("select organization_id from snapshots where id = ?", snapshot)
     ]
     below = stack.directory / "objects" / "snapshots" / organization / snapshot
-    return sorted(path for path in below.rglob("*") if path.is_file())
+    return sorted(Path(at, name) for at, _, names in os.walk(below) for name in names)
 
 
 def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
