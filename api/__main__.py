@@ -45,8 +45,8 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        # uvloop's TLS drops what its reader has not taken yet when the other side closes: of an answer through a
-        # tunnel, or of a log, whoever takes it slowly would miss the end.
+        # uvloop's TLS drops what its reader has not taken yet when the other side closes: of an answer
+        # through a tunnel, or of a log, whoever takes it slowly would miss the end.
         loop="asyncio",
         http=LimitedHttpProtocol,
         ws="websockets-sansio",  # of the two the one that slows a sender down while nobody takes its frames
