@@ -52,6 +52,9 @@ from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(minutes=5)
 """How long a load waits for the pods that it is for: they have just been made."""
+_WRITES_SECONDS: Final = 5.0
+"""Files that differ are looked at again after so long: a service that wrote to them by itself does so again.
+One that writes more rarely cannot be told from files that came wrong."""
 
 _Measured = dict[tuple[int, str], Facts]
 
@@ -177,13 +180,11 @@ class ClusterRestore(RestoreActivities):
             meter = Meter(life, TransferKind.PROVE)
             measured = await self._measured(request, cluster, meter, store, pods)
             proof = _compared(component.parts, measured)
-            if (
-                proof.differences
-                and store in KEPT_AS_FILES
-                and measured != await self._measured(request, cluster, meter, store, pods)
-            ):
-                written = f"{component.service} writes to its files meanwhile"
-                return proof.model_copy(update={"differences": (), "untold": (*proof.untold, written)})
+            if proof.differences and store in KEPT_AS_FILES:
+                await asyncio.sleep(_WRITES_SECONDS)
+                if measured != await self._measured(request, cluster, meter, store, pods):
+                    written = f"{component.service} writes to its files meanwhile"
+                    return proof.model_copy(update={"differences": (), "untold": (*proof.untold, written)})
         return proof
 
     async def _measured(

@@ -176,6 +176,7 @@ INSERT INTO `c` VALUES
 (CHILD);
 INSERT INTO `p` VALUES
 (1);
+-- Dump completed
 """
 MARIA_JOINED = b"""SELECT COUNT(*), COUNT(DISTINCT p.id), COUNT(DISTINCT p.name), COUNT(DISTINCT p.raw),
   MIN(p.email = o.email), MIN(p.note), MIN(p.shout = UPPER(p.email)), MIN(p.quiet = LOWER(p.email)),

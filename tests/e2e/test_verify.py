@@ -152,7 +152,7 @@ def test_facts_that_are_not_the_data_s_are_found_at_level_1_and_2(stack: Stack, 
 
 
 def test_of_files_that_are_written_meanwhile_it_is_told_that_nothing_can_be(stack: Stack) -> None:
-    log = ["sh", "-c", "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.2 & wait $!; done"]
+    log = ["sh", "-c", "trap 'exit 0' TERM; while :; do echo line >> /data/log; sleep 0.03 & wait $!; done"]
     writer = idle(image=POSTGRES, command=log, snapshot={"store": "files"}, volumes=[VOLUME])
     handle = stack.create({"name": new_name(), "services": {"writer": writer}})
     handle.succeeded(ENDED_SECONDS)
