@@ -26,3 +26,9 @@ def kill_worker(stack: Stack, holds: Iterable[Hold]) -> None:
     stack.worker.kill()
     for hold in holds:
         hold.drop()
+
+
+def start_anew(stack: Stack) -> None:
+    """Start another worker: one that has just looked at an environment sees it on, and asks nothing."""
+    kill_worker(stack, ())
+    stack.worker.start()

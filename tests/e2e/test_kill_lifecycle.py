@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kills import REACHED_SECONDS, await_moments, kill_worker
+from tests.e2e.kills import REACHED_SECONDS, await_moments, kill_worker, start_anew
 from tests.e2e.lifecycle import (
     answers,
     asked_for,
@@ -301,6 +301,7 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
     for handle in firsts.values():
         handle.succeeded(within=ENDED_SECONDS)
     killed.before = {case: uids(stack, handle.namespace) for case, handle in made.items()}
+    start_anew(stack)
 
     reached: dict[str, Callable[[], bool]] = {}
     with ExitStack() as until_dead:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kills import await_moments, kill_worker
+from tests.e2e.kills import await_moments, kill_worker, start_anew
 from tests.e2e.lifecycle import (
     asked_for,
     blueprint,
@@ -125,6 +125,7 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
         killed.pods[case] = {service: pods_settle(handle, service) for service in SERVICES}
         killed.objects[case] = uids(stack, handle.namespace)
         killed.said[case] = told(preview(handle, operationId=handle.operation_id))
+    start_anew(stack)
     reached: dict[str, Callable[[], bool]] = {}
     with ExitStack() as until_dead:
         holds: list[Hold] = []
