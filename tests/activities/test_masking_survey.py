@@ -1,35 +1,26 @@
 """Rules surveyed over a store before anything is loaded: streams that were really sealed."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from activities.secrets import DataKey, Opener, Sealer, new_private_key
-from activities.snapshots import frames
-from activities.snapshots.archive import seal_into
-from activities.snapshots.frames import ComponentKey
 from activities.snapshots.load import ClusterRestore
 from activities.snapshots.masking import survey
 from activities.snapshots.masking_survey import MOST_TOLD
 from activities.storage.objects import ObjectStore
 from tests.activities.test_masking_mariadb import DUMP, KEYS, rule
 from tests.api.support import FakeCluster
-from tests.helpers.attempts import handed_out
 from tests.helpers.contexts import CONTEXT
+from tests.helpers.kept import DATA_KEY, OPENER, SNAPSHOT, Kept, seal_part, sealed
 from workflows.contracts.restore import MaskingSurveyed, SurveyMasking
 from workflows.contracts.snapshot import Loadable
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.masking import ColumnRule, ServiceMasking
 from workflows.domain.snapshot import Consistency, Engine
 from workflows.domain.snapshot_dump import Part, mariadb_parts
-from workflows.domain.snapshot_manifest import StoredComponent, StoredPart, stream_name
+from workflows.domain.snapshot_manifest import StoredComponent
 from workflows.domain.transfer import TransferKind, TransferProgress
 
-SNAPSHOT = "snap_1"
-DATA_KEY = DataKey(id="key_1", organization_id="org_1", key=bytes(range(32)))
-OPENER = Opener(new_private_key())
 PARTS = dict(zip(mariadb_parts(), (DUMP, "CREATE USER x;"), strict=True))
 
 
@@ -39,27 +30,13 @@ async def pieces(text: str) -> AsyncIterator[bytes]:
         yield data[start : start + 100]
 
 
-def sealed(key: bytes) -> str:
-    """A key as the cluster's worker gets it."""
-    return Sealer(OPENER.public_key).seal(base64.b64encode(key).decode())
-
-
-@dataclass
-class Kept:
+class Surveyed(Kept):
     """A MariaDB server in a store."""
-
-    directory: Path
-    component: StoredComponent
-    keys: dict[str, str]
-    beats: list[object] = field(default_factory=list)
-    """What was told with heartbeats."""
 
     async def surveyed(self, *rules: ColumnRule) -> MaskingSurveyed:
         """Survey these rules."""
         objects = ObjectStore(str(self.directory))
         restore = ClusterRestore(FakeCluster(), OPENER, objects, asyncio.Semaphore())
-        environment = handed_out()
-        environment.on_heartbeat = lambda *details: self.beats.extend(details)
         request = SurveyMasking(
             context=CONTEXT,
             snapshot_id=SNAPSHOT,
@@ -68,34 +45,16 @@ class Kept:
             ),
             rules=ServiceMasking(columns=rules),
         )
-        return await environment.run(restore.survey_masking, request)
+        return await self.attempt().run(restore.survey_masking, request)
 
 
-async def keep(directory: Path, contents: Mapping[Part, str] = PARTS) -> Kept:
+async def keep(directory: Path, contents: Mapping[Part, str] = PARTS) -> Surveyed:
     """Store a server with these dumps, as a capture does."""
     keys, parts = {}, []
     for part, text in contents.items():
-        stream = stream_name("maria", part.key, 0)
-        component = frames.Component(SNAPSHOT, stream)
-        key = ComponentKey.new(DATA_KEY, component).stream_key()
-        prefix = f"snapshots/org_1/{SNAPSHOT}/{stream}/1"
-        stored = await seal_into(
-            ObjectStore(str(directory)), prefix, pieces(text), key=key, component=component
-        )
-        parts.append(
-            StoredPart(
-                key=part.key,
-                subject=part.subject,
-                prefix=prefix,
-                part_bytes=stored.stream.part_bytes,
-                header=base64.b64encode(key.header).decode(),
-                plain_bytes=stored.digests.plain_bytes,
-                plain_sha256=stored.digests.plain_sha256,
-                stored_bytes=stored.digests.stored_bytes,
-                stored_sha256=stored.digests.stored_sha256,
-            )
-        )
-        keys[prefix] = sealed(key.key)
+        stored, key = await seal_part(directory, "maria", part.key, part.subject, pieces(text))
+        parts.append(stored)
+        keys[stored.prefix] = key
     component_kept = StoredComponent(
         service="maria",
         store=DataStore.MYSQL,
@@ -103,7 +62,7 @@ async def keep(directory: Path, contents: Mapping[Part, str] = PARTS) -> Kept:
         consistency=Consistency.APPLICATION,
         parts=tuple(parts),
     )
-    return Kept(directory, component_kept, keys)
+    return Surveyed(directory, component_kept, keys)
 
 
 async def test_rules_that_fit_say_how_long_each_stream_gets(tmp_path: Path) -> None:
