@@ -373,11 +373,11 @@ async def test_data_that_came_in_part_are_told_of_until_all_came(database: Datab
     assert await whole() == ("True", "")
 
 
-async def whole_of(database: Database, tenant: Tenant, environment_id: str) -> tuple[str, str, str] | None:
-    """What the environment says of its data."""
+async def whole_of(database: Database, tenant: Tenant, environment_id: str) -> tuple[str, str, str]:
+    """What the environment says of its data, once."""
     found = (await environment_of(database, tenant, environment_id)).conditions
-    told = [(each.status, each.reason, each.message) for each in found if each.type == DATA_WHOLE]
-    return told[0] if told else None
+    [told] = [(each.status, each.reason, each.message) for each in found if each.type == DATA_WHOLE]
+    return told
 
 
 async def without_volume(database: Database, tenant: Tenant) -> tuple[str, str]:
@@ -393,7 +393,6 @@ async def test_data_without_a_volume_are_told_of(database: Database) -> None:
     tenant = await make_tenant(database)
     environment_id, _ = await without_volume(database, tenant)
     told = await whole_of(database, tenant, environment_id)
-    assert told is not None
     assert told[:2] == ("True", "Restored")
     assert "db: no volume keeps them" in told[2]
     # What leaves the pod where it is changes nothing about that.
@@ -434,7 +433,6 @@ async def test_data_that_went_with_their_pod_are_not_called_whole(database: Data
         await record(database, accepted.operation.id, StepChange(step=step, state=state))
     await finish(database, accepted.operation.id, S.SUCCEEDED)
     told = await whole_of(database, tenant, environment_id)
-    assert told is not None
     assert told[:2] == ("False", "DataGone")
     assert "no longer in db" in told[2]
     # Its init is run again: another pod has nothing.
@@ -442,7 +440,6 @@ async def test_data_that_went_with_their_pod_are_not_called_whole(database: Data
     if how not in ("stop", "scale"):
         await ended(database, await restore_in(database, tenant, identifier, environment_id))
         told = await whole_of(database, tenant, environment_id)
-        assert told is not None
         assert told[0] == "True"
 
 
@@ -453,16 +450,13 @@ async def test_a_stop_that_did_not_get_there_forgets_no_data(database: Database)
     await begin(database, accepted.operation.id)
     await finish(database, accepted.operation.id, S.FAILED)
     told = await whole_of(database, tenant, environment_id)
-    assert told is not None
     assert told[0] == "True"
     again = await stop(database, tenant, environment_id)
     await begin(database, again.operation.id)
     await record(database, again.operation.id, StepChange(step="stop/db", state=StepState.RUNNING))
     await finish(database, again.operation.id, S.FAILED)
     # Whether the pod is gone is not known: its init is not run over what may be there.
-    told = await whole_of(database, tenant, environment_id)
-    assert told is not None
-    assert told[:2] == ("False", "DataGone")
+    assert (await whole_of(database, tenant, environment_id))[:2] == ("False", "DataGone")
     assert (await overrides_of(database, tenant, environment_id)).loaded == {"db": identifier}
 
 
@@ -592,9 +586,7 @@ async def test_a_stop_for_a_load_that_did_not_come_takes_away_what_a_pod_alone_h
     await begin(database, accepted.operation.id)
     await record(database, accepted.operation.id, StepChange(step="stop/cache", state=StepState.RUNNING))
     await finish(database, accepted.operation.id, S.FAILED)
-    told = await whole_of(database, tenant, environment_id)
-    assert told is not None
-    assert told[:2] == ("False", "DataGone")
+    assert (await whole_of(database, tenant, environment_id))[:2] == ("False", "DataGone")
 
 
 async def test_a_pod_made_anew_for_a_load_that_did_not_come_has_nothing(database: Database) -> None:
@@ -608,6 +600,4 @@ async def test_a_pod_made_anew_for_a_load_that_did_not_come_has_nothing(database
     for state in (StepState.RUNNING, StepState.SUCCEEDED):
         await record(database, accepted.operation.id, StepChange(step="service/db", state=state))
     await finish(database, accepted.operation.id, S.FAILED)
-    told = await whole_of(database, tenant, environment_id)
-    assert told is not None
-    assert told[:2] == ("False", "DataGone")
+    assert (await whole_of(database, tenant, environment_id))[:2] == ("False", "DataGone")
