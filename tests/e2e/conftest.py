@@ -53,9 +53,12 @@ def own_stack(
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack of this module's own."""
-    with own_stack(tmp_path_factory, cluster_files) as running:
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]
+) -> Iterator[Stack]:
+    """A stack of this module's own, with its `SETTINGS` if it has some."""
+    extra: Mapping[str, str] | None = getattr(request.module, "SETTINGS", None)
+    with own_stack(tmp_path_factory, cluster_files, extra) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ from tests.e2e.lifecycle import accepted
 from tests.e2e.shop import shop
 from tests.e2e.support import POSTGRES, REGISTRY, idle
 from tests.helpers.stack import Handle, Stack
+from tests.helpers.waiting import eventually
 
 ENDED_SECONDS = 240.0
 _VOLUME = {"type": "pvc", "size": "1Gi"}
@@ -221,3 +222,26 @@ def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
         assert path.parent.relative_to(root).as_posix() in there, key
         there[path.parent.relative_to(root).as_posix()] += path.stat().st_size
     assert there == named
+
+
+def ask_to_verify(stack: Stack, snapshot: str, level: int) -> str:
+    """Ask for a verification and return its path."""
+    answer = stack.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": level})
+    assert answer.status_code == 202, answer.text
+    return str(answer.headers["Location"])
+
+
+def verification(stack: Stack, path: str) -> dict[str, Any]:
+    """Return a verification as the API shows it."""
+    found: dict[str, Any] = stack.client.get(path).json()["data"]
+    return found
+
+
+def verification_ended(stack: Stack, path: str) -> dict[str, Any]:
+    """Return a verification once it has ended."""
+
+    def look() -> dict[str, Any] | None:
+        found = verification(stack, path)
+        return None if found["state"] == "running" else found
+
+    return eventually(look, f"{path} ends", within=ENDED_SECONDS)

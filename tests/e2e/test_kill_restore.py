@@ -6,17 +6,24 @@ A few shops at once, which lose their worker together, each at its own moment.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from tests.e2e.kills import await_moments, kill_worker
 from tests.e2e.lifecycle import asked_for, environment
 from tests.e2e.shop import assert_exactly_one_shop, assert_ledger_tells_a_success, psql, shop
-from tests.e2e.snapshots import ENDED_SECONDS, new_name, restore, take, taken
+from tests.e2e.snapshots import (
+    ENDED_SECONDS,
+    ask_to_verify,
+    new_name,
+    restore,
+    take,
+    taken,
+    verification,
+    verification_ended,
+)
 from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
-from tests.helpers.waiting import eventually
 
 # Some dozen environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
@@ -71,9 +78,8 @@ class Killed:
 
 def _verify(stack: Stack, snapshot: str) -> tuple[str, str]:
     """Ask for a restore that proves a snapshot; return its path and the name of its environment."""
-    answer = stack.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": 2})
-    assert answer.status_code == 202, answer.text
-    return str(answer.headers["Location"]), f"verify-{answer.json()['data']['id'][-12:].lower()}"
+    path = ask_to_verify(stack, snapshot, 2)
+    return path, f"verify-{verification(stack, path)['id'][-12:].lower()}"
 
 
 @pytest.fixture(scope="module")
@@ -106,18 +112,25 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
             holds.append(hold)
             reached[case] = hold.seen.is_set
 
-        for case in [case for case in NEW if case in wanted]:
-            name = new_name()
-            watch(case, NEW[case], name, f"{name}-[0-9a-f]{{8}}")
-            killed.handles[case] = restore(stack, takes["origin"][1], name=name)
-        for case in [case for case in IN_PLACE if case in wanted]:
-            handle = made[case]
-            watch(case, IN_PLACE[case], environment(handle)["name"], handle.namespace)
-            killed.handles[case] = restore(stack, takes[case][1], environmentId=handle.environment_id)
-        for case, snapshot in proofs.items():
-            killed.verifications[case], name = _verify(stack, snapshot)
-            watch(case, VERIFIED[case], name, f"{name}-[0-9a-f]{{8}}")
-        killed.reached = await_moments(reached)
+        def begin(case: str, moment: Moment) -> None:
+            if case in NEW:
+                name = new_name()
+                watch(case, moment, name, f"{name}-[0-9a-f]{{8}}")
+                killed.handles[case] = restore(stack, takes["origin"][1], name=name)
+            elif case in IN_PLACE:
+                handle = made[case]
+                watch(case, moment, environment(handle)["name"], handle.namespace)
+                killed.handles[case] = restore(stack, takes[case][1], environmentId=handle.environment_id)
+            else:
+                killed.verifications[case], name = _verify(stack, proofs[case])
+                watch(case, moment, name, f"{name}-[0-9a-f]{{8}}")
+
+        # One stream at a time: who is held with it in hand keeps others from theirs, and comes last.
+        for streaming in (False, True):
+            for case, moment in (NEW | IN_PLACE | VERIFIED).items():
+                if case in wanted and (moment.request == _EXEC) is streaming:
+                    begin(case, moment)
+            killed.reached = await_moments(reached)
         kill_worker(stack, holds)
     stack.worker.start()
     return killed
@@ -142,12 +155,7 @@ def test_killed(stack: Stack, killed: Killed, case: str) -> None:
 @pytest.mark.parametrize("case", VERIFIED)
 def test_killed_while_it_verifies(stack: Stack, killed: Killed, case: str) -> None:
     assert killed.reached[case], f"the worker was never seen: {case}"
-
-    def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = stack.client.get(killed.verifications[case]).json()["data"]
-        return None if found["state"] == "running" else found
-
-    found = eventually(look, f"{case}: it ends", within=ENDED_SECONDS)
+    found = verification_ended(stack, killed.verifications[case])
     assert (found["state"], found["level"]) == ("passed", 2), found
     phases = stack.rows("select phase from environments where id = ?", found["environmentId"])
     assert phases == [("deleted",)]

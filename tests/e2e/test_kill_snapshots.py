@@ -30,6 +30,8 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+"""The stack removes at once what is of no use."""
 
 BLOB_MIB = 256
 """Random, so that it stays as large: some seconds of streaming, in which something can be killed."""
@@ -47,13 +49,6 @@ def _filled(stack: Stack) -> Handle:
     handle.succeeded(ENDED_SECONDS)
     sh(handle, "files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; echo a > /data/a; sync")
     return handle
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack that removes at once what is of no use."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,13 @@
 """Databases whose dump is cut in its middle: one snapshot loses its worker once for each of them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.kills import REACHED_SECONDS, kill_worker
 from tests.e2e.lifecycle import asked_for
 from tests.e2e.snapshots import (
@@ -29,6 +27,8 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+"""The stack removes at once what is of no use."""
 
 STREAM_MIB, HELD_MIB = 80, 12
 """How long each database's stream is at least, and how much of it passes: more than an object as it is
@@ -101,13 +101,6 @@ def _document(name: str) -> dict[str, Any]:
         services[each]["env"] = {"PATH": _PATH}
     services["api"]["dependsOn"] = list(STORES)
     return {"name": name, "services": services}
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack that removes at once what is of no use."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,33 @@
 """A worker that is killed at each step of a verification: it comes to the same end, and leaves nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.lifecycle import VOLUME
 from tests.e2e.shop import shop
-from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, sh, shown, taken
+from tests.e2e.snapshots import (
+    ENDED_SECONDS,
+    ask_to_verify,
+    new_name,
+    objects,
+    sh,
+    shown,
+    taken,
+    verification,
+    verification_ended,
+)
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.leases import opening_held
 from tests.helpers.stack import Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack that makes good soon what got lost."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
-        yield running
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+"""The stack makes good soon what got lost."""
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +39,6 @@ def snapshot(stack: Stack) -> str:
     handle.succeeded(ENDED_SECONDS)
     sh(handle, "files-0", "echo a > /data/a")
     return taken(handle)
-
-
-def _ask(stack: Stack, snapshot: str, level: int) -> str:
-    answer = stack.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": level})
-    assert answer.status_code == 202, answer.text
-    return str(answer.headers["Location"])
-
-
-def _shown(stack: Stack, path: str) -> dict[str, Any]:
-    found: dict[str, Any] = stack.client.get(path).json()["data"]
-    return found
-
-
-def _ended(stack: Stack, path: str) -> dict[str, Any]:
-    eventually(lambda: _shown(stack, path)["state"] != "running", f"{path} ends", within=ENDED_SECONDS)
-    return _shown(stack, path)
 
 
 def _killed(
@@ -80,22 +68,22 @@ def test_killed_at_level_0_and_at_level_1(stack: Stack, snapshot: str) -> None:
     """Each object is read once at each of them, those of the database before the files."""
     database, files = (_object(stack, snapshot, service) for service in ("db", "files"))
     with opening_held(files) as level_0:
-        path = _ask(stack, snapshot, 1)
+        path = ask_to_verify(stack, snapshot, 1)
         eventually(level_0, "level 0 reads the last object", within=40)
         stack.worker.kill()
     # What has been looked at already is not looked at again: the next to read this one is level 1.
     with opening_held(database) as level_1:
         stack.worker.start()
         eventually(level_1, "level 1 reads the first object", within=40)
-        assert _shown(stack, path)["state"] == "running"
+        assert verification(stack, path)["state"] == "running"
         stack.worker.kill()
     stack.worker.start()
-    found = _ended(stack, path)
+    found = verification_ended(stack, path)
     _assert_passed_once(stack, snapshot, found)
 
 
 def test_killed_while_it_removes_its_environment_and_while_it_ends(stack: Stack, snapshot: str) -> None:
-    path = _ask(stack, snapshot, 2)
+    path = ask_to_verify(stack, snapshot, 2)
     identifier = path.rpartition("/")[2]
     name = f"verify-{identifier[-12:].lower()}"
     trial = f"""NEW.kind = 'delete'
@@ -104,7 +92,7 @@ def test_killed_while_it_removes_its_environment_and_while_it_ends(stack: Stack,
     _killed(stack, removal, "its environment is to be removed", within=ENDED_SECONDS)
     end = stack.write_refused("end", "UPDATE OF state ON snapshot_verifications", f"NEW.id = '{identifier}'")
     _killed(stack, end, "its end is to be written", within=ENDED_SECONDS)
-    found = _ended(stack, path)
+    found = verification_ended(stack, path)
     _assert_passed_once(stack, snapshot, found)
     [(namespace, phase)] = stack.rows(
         "select namespace, phase from environments where id = ?", found["environmentId"]

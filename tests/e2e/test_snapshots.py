@@ -1,13 +1,10 @@
 """Snapshots on the real cluster: taken, restored, and equal; what breaks publishes nothing."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.lifecycle import change
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
@@ -32,14 +29,8 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack that removes at once what is of no use."""
-    extra = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-    with own_stack(tmp_path_factory, cluster_files, extra) as running:
-        yield running
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+"""The stack removes at once what is of no use."""
 
 
 @pytest.fixture(scope="module")

@@ -5,30 +5,23 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from temporalio.client import Client, ScheduleActionExecutionStartWorkflow
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.support import idle
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually, eventually_async
 from workflows.contracts.sweep import SWEEP_SCHEDULE, Swept
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "3600"}
+"""The sweeper looks when a test asks for it."""
 
 ENVIRONMENTS = 3
 """At once, so that a kill falls between two of them."""
 DUE = 450
 """More than two pages."""
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack whose sweeper looks when a test asks for it."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "3600"}) as running:
-        yield running
 
 
 def environments(stack: Stack, prefix: str, **timers: object) -> list[Handle]:

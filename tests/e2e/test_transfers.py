@@ -4,13 +4,11 @@ import base64
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.lifecycle import VOLUME
 from tests.e2e.snapshots import ENDED_SECONDS, new_name, restore, sh, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
@@ -24,17 +22,11 @@ BLOB_MIB = 192
 AHEAD = 16 * MIB
 """What may be on its way behind the gate: the worker's own buffers."""
 _STREAM = r"/pods/files-0/exec"
-EXTRA = {
+SETTINGS = {
     "PERDURE_PAYLOAD_KEYS": f"p1:{base64.b64encode(os.urandom(32)).decode()}",
     "PERDURE_PAYLOAD_ENCRYPTION": "true",
 }
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack that lets nobody read its payloads."""
-    with own_stack(tmp_path_factory, cluster_files, EXTRA) as running:
-        yield running
+"""Nobody reads the payloads."""
 
 
 @pytest.fixture(scope="module")

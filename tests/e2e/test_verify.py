@@ -1,27 +1,32 @@
 """Verifications on the real cluster: what is broken is found at the level that claims to find it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.lifecycle import VOLUME
-from tests.e2e.snapshots import ENDED_SECONDS, fill, new_name, objects, restore, sh, shown, stores_of, taken
+from tests.e2e.snapshots import (
+    ENDED_SECONDS,
+    ask_to_verify,
+    fill,
+    new_name,
+    objects,
+    restore,
+    sh,
+    shown,
+    stores_of,
+    taken,
+    verification_ended,
+)
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack that makes good soon what got lost."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
-        yield running
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+"""The stack makes good soon what got lost."""
 
 
 @pytest.fixture(scope="module")
@@ -33,26 +38,9 @@ def stores(stack: Stack) -> Handle:
     return handle
 
 
-def ask(stack: Stack, snapshot: str, level: int) -> str:
-    """Ask for a verification and return its path."""
-    answer = stack.client.post(f"/v1/snapshots/{snapshot}/verify", json={"level": level})
-    assert answer.status_code == 202, answer.text
-    return str(answer.headers["Location"])
-
-
-def ended(stack: Stack, path: str) -> dict[str, Any]:
-    """Return a verification once it has ended."""
-
-    def look() -> dict[str, Any] | None:
-        found: dict[str, Any] = stack.client.get(path).json()["data"]
-        return None if found["state"] == "running" else found
-
-    return eventually(look, f"{path} ends", within=ENDED_SECONDS)
-
-
 def verified(stack: Stack, snapshot: str, level: int) -> dict[str, Any]:
     """Verify a snapshot and return what came of it."""
-    return ended(stack, ask(stack, snapshot, level))
+    return verification_ended(stack, ask_to_verify(stack, snapshot, level))
 
 
 def faults(verification: dict[str, Any]) -> list[dict[str, Any]]:
@@ -166,7 +154,7 @@ def test_of_files_that_are_written_meanwhile_it_is_told_that_nothing_can_be(stac
 
 def test_killed_while_it_verifies_it_goes_on_and_leaves_nothing(stack: Stack, stores: Handle) -> None:
     snapshot = taken(stores)
-    path = ask(stack, snapshot, 2)
+    path = ask_to_verify(stack, snapshot, 2)
 
     def restoring() -> dict[str, Any] | None:
         found: dict[str, Any] = stack.client.get(path).json()["data"]
@@ -179,7 +167,7 @@ def test_killed_while_it_verifies_it_goes_on_and_leaves_nothing(stack: Stack, st
     assert answer.status_code == 409
     assert stack.client.delete(f"/v1/snapshots/{snapshot}").status_code == 409
     stack.worker.start()
-    found = ended(stack, path)
+    found = verification_ended(stack, path)
     assert (found["state"], found["operationId"]) == ("passed", operation), found
     assert stack.rows("select phase from environments where id = ?", found["environmentId"]) == [("deleted",)]
 
@@ -187,9 +175,9 @@ def test_killed_while_it_verifies_it_goes_on_and_leaves_nothing(stack: Stack, st
 def test_a_start_that_was_lost_is_made_good(stack: Stack, stores: Handle) -> None:
     snapshot = taken(stores)
     stack.temporal.stop()
-    path = ask(stack, snapshot, 0)
+    path = ask_to_verify(stack, snapshot, 0)
     stack.start_temporal()
-    assert ended(stack, path)["state"] == "passed"
+    assert verification_ended(stack, path)["state"] == "passed"
 
 
 def test_a_store_that_is_away_says_nothing_about_the_snapshot(stack: Stack, stores: Handle) -> None:
@@ -198,14 +186,14 @@ def test_a_store_that_is_away_says_nothing_about_the_snapshot(stack: Stack, stor
     away = root.rename(root.with_name("away"))
     root.mkdir()  # as where a mount is not there
     try:
-        path = ask(stack, snapshot, 0)
+        path = ask_to_verify(stack, snapshot, 0)
         with pytest.raises(AssertionError, match="ends"):
             eventually(lambda: stack.client.get(path).json()["data"]["state"] != "running", "ends", within=10)
         assert list(root.iterdir()) == []
     finally:
         root.rmdir()
         away.rename(root)
-    found = ended(stack, path)
+    found = verification_ended(stack, path)
     assert (found["state"], faults(found)) == ("passed", []), found
     assert sh(stores, "files-0", "ls /docs")
 

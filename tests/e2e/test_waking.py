@@ -1,29 +1,21 @@
 """Sleep and waking on the real cluster: what the sweeper stopped answers the next request, whoever dies."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.e2e.conftest import own_stack
 from tests.e2e.support import SHOP_API
 from tests.e2e.test_sweep import operations, timer_events, turn_back
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
+"""The sweeper looks every few seconds."""
 
 AT_ONCE = 10
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack whose sweeper looks every few seconds."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
-        yield running
 
 
 def web(stack: Stack, name: str) -> Handle:
