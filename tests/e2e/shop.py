@@ -46,6 +46,18 @@ _NOISE = {"events", "events.events.k8s.io", "endpoints", "endpointslices.discove
 """Kinds that the cluster keeps by itself, and not by name."""
 
 
+def probed_by(*command: str) -> dict[str, Any]:
+    """Probes of a database: it is asked each second until it runs, and seldom from then on.
+
+    Each time costs the node a tenth of a second of processor time, and the tests keep dozens of databases.
+    """
+    asked = {"exec": {"command": list(command)}}
+    return {
+        "startup": {**asked, "periodSeconds": 1, "failureThreshold": 120},
+        "readiness": {**asked, "periodSeconds": 60},
+    }
+
+
 def shop(name: str, *, init_waits: bool = False) -> dict[str, Any]:
     """A Blueprint: a database with a volume, a password and one row by init; an API that depends on it.
 
@@ -64,12 +76,7 @@ def shop(name: str, *, init_waits: bool = False) -> dict[str, Any]:
                     {"name": "data", "mountPath": "/var/lib/postgresql/data", "type": "pvc", "size": "1Gi"}
                 ],
                 "resources": {"cpu": "20m", "memory": "64Mi", "limits": {"memory": "256Mi"}},
-                "probes": {
-                    "readiness": {
-                        "exec": {"command": ["pg_isready", "-h", "127.0.0.1", "-U", "postgres"]},
-                        "periodSeconds": 1,
-                    }
-                },
+                "probes": probed_by("pg_isready", "-h", "127.0.0.1", "-U", "postgres"),
                 "init": {"type": "sql", "script": _INSERT + (_UNTIL_GO if init_waits else "")},
             },
             "api": {

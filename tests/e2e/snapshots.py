@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.lifecycle import accepted
-from tests.e2e.shop import shop
+from tests.e2e.shop import probed_by, shop
 from tests.e2e.support import POSTGRES, REGISTRY, idle
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
@@ -85,9 +85,7 @@ def stores_of(name: str) -> dict[str, Any]:
         "ports": [{"containerPort": 3306}],
         "secrets": [{"name": "maria", "envKey": "MARIADB_ROOT_PASSWORD", "value": "auto-generated"}],
         "resources": {"cpu": "20m", "memory": "128Mi"},
-        "probes": {
-            "readiness": {"exec": {"command": ["sh", "-c", f"{MARIA} -e 'select 1'"]}, "periodSeconds": 1}
-        },
+        "probes": probed_by("sh", "-c", f"{MARIA} -e 'select 1'"),
         "init": {"type": "sql", "script": _MARIA_FILL},
     }
     services["files"] = idle(

@@ -2,33 +2,47 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, TypeVar
 
 Found = TypeVar("Found")
 
-_POLL_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 0.5
+_GROWTH: Final = 1.1
+
+
+def _pauses() -> Iterator[float]:
+    """How long to wait between looks, in seconds: what takes long is looked at less often.
+
+    A look starts a kubectl or keeps the API busy, on the processors that the awaited needs.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE_SECONDS)
 
 
 def eventually(condition: Callable[[], Found | bool | None], what: str, *, within: float = 30.0) -> Found:
     """Return the first true answer of `condition`; fail with `what` after `within` seconds."""
     deadline = time.monotonic() + within
-    while True:
+    for pause in _pauses():
         found = condition()
         if found:
             return found  # type: ignore[return-value]  # a true answer is a Found
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s: {what}")
-        time.sleep(_POLL_SECONDS)
+            break
+        time.sleep(pause)
+    raise AssertionError(f"not within {within:g} s: {what}")
 
 
 async def until(condition: Callable[[], bool], what: str, *, within: float = 20.0) -> None:
     """Return once `condition` holds; fail with `what` after `within` seconds. Leaves the event loop free."""
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s: {what}")
-        await asyncio.sleep(_POLL_SECONDS)
+
+    async def look() -> bool:
+        return condition()
+
+    await eventually_async(look, what, within=within)
 
 
 async def eventually_async(
@@ -36,10 +50,11 @@ async def eventually_async(
 ) -> Found:
     """Return the first true answer of `condition`; fail with `what` after `within` seconds."""
     deadline = time.monotonic() + within
-    while True:
+    for pause in _pauses():
         found = await condition()
         if found:
             return found
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within:g} s: {what}")
-        await asyncio.sleep(_POLL_SECONDS)
+            break
+        await asyncio.sleep(pause)
+    raise AssertionError(f"not within {within:g} s: {what}")
