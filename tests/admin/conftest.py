@@ -1,11 +1,16 @@
-"""`perdure admin` as a process of its own, over databases of each kind."""
+"""`perdure admin` as a process of its own, over databases of each kind.
+
+What `perdure` makes of it, which is to start the other program, is shown in tests/admin/test_program.py.
+"""
 
 import base64
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,6 +24,7 @@ from tests.helpers.databases import (
     sqlite_template,
     sqlite_url,
 )
+from tests.helpers.forking import Forked
 from tests.helpers.tenants import KEYS
 
 __all__ = [
@@ -53,6 +59,21 @@ def variables(url: str, keys: MasterKeys = KEYS, **more: str) -> dict[str, str]:
     return {**inherited, **ours, **more}
 
 
+@contextmanager
+def started(
+    url: str, *arguments: str, keys: MasterKeys = KEYS, more: Mapping[str, str] | None = None
+) -> Iterator[Forked]:
+    """A command that runs while the body does."""
+    with TemporaryDirectory() as elsewhere:
+        env = variables(url, keys, **(more or {}))
+        process = Forked(("admin", *arguments), env=env, cwd=ROOT, out=Path(elsewhere) / "out")
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(30)
+
+
 @pytest.fixture
 def admin(tmp_path: Path) -> Admin:
     """Run a command to its end; no key is ever in what it prints."""
@@ -60,16 +81,12 @@ def admin(tmp_path: Path) -> Admin:
     def run(
         url: str, *arguments: str, keys: MasterKeys = KEYS, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command(*arguments),
-            env=variables(url, keys, **(more or {})),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+        words = ("admin", *arguments)
+        with TemporaryDirectory() as elsewhere:
+            out, err = Path(elsewhere) / "out", Path(elsewhere) / "err"
+            env = variables(url, keys, **(more or {}))
+            status = Forked(words, env=env, cwd=tmp_path, out=out, err=err).wait(60)
+            done = subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
         for key in keys.keys.values():
             assert base64.b64encode(key).decode() not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr

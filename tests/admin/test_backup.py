@@ -30,7 +30,7 @@ from activities.db.tables import Environment, Event, Orphan
 from activities.secrets import MasterKeys
 from admin.backup import back_up
 from admin.opened import kept_keys
-from tests.admin.conftest import Admin, command, variables, written
+from tests.admin.conftest import Admin, started, variables, written
 from tests.helpers.tenants import KEYS, PLANTED, accept, begin, finish, make_tenant, retry, shop
 from tests.helpers.waiting import eventually, eventually_async
 from workflows.domain.failures import FailureKind, failure
@@ -296,12 +296,8 @@ class TestKeys:
         with closing(sqlite3.connect(file_of_target, isolation_level=None)) as holder:
             holder.execute("PRAGMA journal_mode = WAL")
             holder.execute("BEGIN IMMEDIATE")
-            process = subprocess.Popen(  # noqa: ASYNC220 - it is looked at from here
-                command(*asked), env=variables(target, KEYS, **more), cwd=tmp_path
-            )
-            eventually(keys_to.exists, "the keys are there", within=30)
-            process.kill()
-            process.wait(30)
+            with started(target, *asked, more=more):
+                eventually(keys_to.exists, "the keys are there", within=30)
             holder.execute("ROLLBACK")
         assert keys_to.exists()
         done = admin(target, *asked, more=more)
@@ -461,7 +457,7 @@ async def test_a_backup_that_is_killed_leaves_no_file_of_its_name(postgres_url: 
         await fill(database)
         async with database.transaction() as session:
             await session.exec(text("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE"))  # type: ignore[call-overload]
-            with _started(postgres_url, "backup", str(file)) as process:
+            with started(postgres_url, "backup", str(file)) as process:
                 eventually(lambda: [*file.parent.glob(".perdure.backup.*.partial")], "the file is begun")
                 process.kill()
         assert not file.exists()
@@ -482,7 +478,7 @@ async def test_a_restore_that_is_killed_leaves_an_empty_database(
     async with engine.begin() as connection:
         # The lock that a migration takes: held here, the restore waits with its transaction open.
         await connection.execute(text("SELECT pg_advisory_xact_lock(7402311905)"))
-        with _started(target, "restore", str(file)) as process:
+        with started(target, "restore", str(file)) as process:
 
             async def waits() -> bool:
                 found = await connection.scalar(
@@ -529,7 +525,3 @@ async def _tables(url: str) -> set[str]:
             return {table.name for table in await tables_of(connection)}
     finally:
         await database.dispose()
-
-
-def _started(url: str, *arguments: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command(*arguments), env=variables(url))

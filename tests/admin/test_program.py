@@ -1,12 +1,13 @@
 """`perdure admin` as a program: found from the command line, and from nowhere else."""
 
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.admin.conftest import Admin
+from tests.admin.conftest import Admin, command, variables
 
 pytestmark = pytest.mark.slow
 
@@ -14,17 +15,19 @@ pytestmark = pytest.mark.slow
 def test_help_lists_the_commands(sqlite_url: str, admin: Admin) -> None:
     done = admin(sqlite_url, "--help")
     assert done.returncode == 0
-    for command in ("backup", "restore", "rotate-keys", "orphans", "adopt", "purge"):
-        assert command in done.stdout
-        assert admin(sqlite_url, command, "--help").returncode == 0
+    for each in ("backup", "restore", "rotate-keys", "orphans", "adopt", "purge"):
+        assert each in done.stdout
+        assert admin(sqlite_url, each, "--help").returncode == 0
 
 
-def test_a_folder_of_that_name_is_not_run(sqlite_url: str, admin: Admin, tmp_path: Path) -> None:
+def test_a_folder_of_that_name_is_not_run(sqlite_url: str, tmp_path: Path) -> None:
     """Who works in somebody's checkout must not run what lies there, with the master keys at hand."""
     (tmp_path / "admin").mkdir()
     (tmp_path / "admin" / "__init__.py").touch()
     (tmp_path / "admin" / "__main__.py").write_text("print('planted')")
-    done = admin(sqlite_url, "--help")
+    done = subprocess.run(
+        command("--help"), env=variables(sqlite_url), cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert "planted" not in done.stdout
     assert "rotate-keys" in done.stdout
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from activities.db.repositories import audit, secrets, shares
 from activities.db.tables import DataKey
 from activities.secrets import MasterKeys
 from admin.rotation import rotate
-from tests.admin.conftest import Admin, command, variables
+from tests.admin.conftest import Admin, started
 from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, make_tenant
 from tests.helpers.waiting import eventually_async
 
@@ -101,10 +100,6 @@ async def test_what_does_not_open_is_exit_code_1(database: Database, database_ur
     assert "Done" not in done.stderr
 
 
-def _started(url: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command("rotate-keys"), env=variables(url, BOTH))
-
-
 @pytest.mark.postgres
 async def test_killed_in_the_middle(postgres_url: str) -> None:
     """The second organisation is held by a lock: the process is killed with the first one done."""
@@ -117,7 +112,7 @@ async def test_killed_in_the_middle(postgres_url: str) -> None:
         async with database.transaction() as session:
             held = select(DataKey).where(col(DataKey.organization_id) == second.id).with_for_update()
             assert (await session.exec(held)).all()
-            with _started(postgres_url) as process:
+            with started(postgres_url, "rotate-keys", keys=BOTH) as process:
 
                 async def half_done() -> bool:
                     return await wrapped_by(database) == {first.id: "m2", second.id: "m1"}

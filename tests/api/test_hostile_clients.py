@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,8 +19,9 @@ import pytest
 
 from activities.secrets import Opener, new_private_key
 from tests.api.support import shop_document
+from tests.helpers.forking import Forked
 from tests.helpers.ports import free_port
-from tests.helpers.stack import ROOT
+from tests.helpers.stack import ROOT, bootstrapped
 from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -34,7 +33,7 @@ BODY_SECONDS = 1.5
 class Server:
     """A server process, its owner's token, and a client with it."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     port: int
     token: str
     client: httpx2.Client
@@ -64,36 +63,22 @@ def serving(directory: Path) -> Iterator[Server]:
         "PERDURE_HEAD_SECONDS": str(HEAD_SECONDS),
         "PERDURE_BODY_SECONDS": str(BODY_SECONDS),
     }
-    made = subprocess.run(
-        [sys.executable, "-m", "worker.bootstrap", "--organization", "test", "--key-name", "test"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    token = next(word for word in made.stdout.split() if word.startswith("pdr_"))
-    log = (directory / "api.log").open("wb")
-    with (
-        log,
-        subprocess.Popen(
-            [sys.executable, "-m", "api"], env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
-        ) as process,
-    ):
-        try:
-            headers = {"Authorization": f"Bearer {token}"}
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
+    token = bootstrapped(environment)
+    process = Forked(["api"], env=environment, cwd=ROOT, out=directory / "api.log")
+    try:
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
 
-                def answers() -> bool:
-                    try:
-                        return client.get("/health/live").status_code == 200
-                    except httpx2.TransportError:
-                        return False
+            def answers() -> bool:
+                try:
+                    return client.get("/health/live").status_code == 200
+                except httpx2.TransportError:
+                    return False
 
-                eventually(answers, "the API answers", within=60)
-                yield Server(process, port, token, client)
-        finally:
-            process.kill()
+            eventually(answers, "the API answers", within=60)
+            yield Server(process, port, token, client)
+    finally:
+        process.kill()
     text = (directory / "api.log").read_text()
     assert "request_failed" not in text, text[-3000:]
     assert "Traceback" not in text, text[-3000:]
@@ -265,7 +250,7 @@ def test_told_to_stop_it_finishes_what_runs_and_ends_streams_in_words(server: Se
             ),
             "the waiting request has been accepted",
         )
-        server.process.send_signal(signal.SIGTERM)
+        server.process.terminate()
         ended = received(stream)
         assert b": the server is stopping; reconnect" in ended
         assert ended.endswith(b"0\r\n\r\n"), "the stream ends whole"

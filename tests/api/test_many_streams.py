@@ -6,8 +6,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from activities.db.engine import Database
 from activities.db.records import JsonObject
 from activities.db.repositories import events
 from activities.db.tables import Environment, EventType
+from tests.helpers.forking import Forked
 from tests.helpers.ports import free_port
 from tests.helpers.stack import ROOT
 from tests.helpers.tenants import Tenant, accept, make_tenant
@@ -52,17 +51,14 @@ def address(sqlite_url: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
         "PERDURE_STREAMS_PER_KEY": str(CLIENTS * 4),
         "PERDURE_LOG_LEVEL": "WARNING",
     }
-    with (tmp_path / "api.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "api"], env=environment, cwd=ROOT, stdout=log, stderr=log
-        )
-        try:
-            eventually(lambda: _answers(port), "the API answers", within=60)
-            yield f"127.0.0.1:{port}", process.pid
-        finally:
-            process.terminate()
-            code = process.wait(timeout=60)
-            assert code in (0, -signal.SIGTERM), (tmp_path / "api.log").read_text()[-2000:]
+    process = Forked(["api"], env=environment, cwd=ROOT, out=tmp_path / "api.log")
+    try:
+        eventually(lambda: _answers(port), "the API answers", within=60)
+        yield f"127.0.0.1:{port}", process.pid
+    finally:
+        process.terminate()
+        code = process.wait(timeout=60)
+        assert code in (0, -signal.SIGTERM), (tmp_path / "api.log").read_text()[-2000:]
 
 
 def _answers(port: int) -> bool:

@@ -24,6 +24,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
+from tests.helpers.forking import Forked
 from tests.helpers.kube_gate import KubeGate
 from tests.helpers.ports import free_port
 from tests.helpers.waiting import eventually
@@ -41,7 +42,9 @@ class Process:
     argv: list[str]
     env: Mapping[str, str]
     log: Path
-    handle: subprocess.Popen[bytes] | None = None
+    forked: bool = False
+    """Whether it is `python -m` of a module of ours, to be forked instead of started."""
+    handle: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def alive(self) -> bool:
@@ -51,6 +54,9 @@ class Process:
     def start(self) -> None:
         """Start it; nothing happens when it runs already."""
         if self.alive:
+            return
+        if self.forked:
+            self.handle = Forked(self.argv[2:], env=self.env, cwd=ROOT, out=self.log)
             return
         with self.log.open("ab") as log:
             self.handle = subprocess.Popen(
@@ -111,6 +117,7 @@ class Stack:
             [sys.executable, "-m", "worker"],
             self.environment,
             self.directory / f"worker-{number}.log",
+            forked=True,
         )
         self.spare.append(worker)
         worker.start()
@@ -159,7 +166,7 @@ class Stack:
 
     def another_organization(self) -> str:
         """Make an organisation of its own; return its owner's token."""
-        return _bootstrap(self.environment)
+        return bootstrapped(self.environment)
 
     @property
     def database(self) -> Path:
@@ -358,7 +365,7 @@ def running_stack(
         gate = cleanup.enter_context(KubeGate(kubeconfig))
         ports = {"api": free_port(), "temporal": free_port()}
         environment = _environment(directory, gate, ports, kubeconfig) | dict(extra or {})
-        token = _bootstrap(environment)
+        token = bootstrapped(environment)
         temporal = Process(
             "temporal",
             [
@@ -374,8 +381,11 @@ def running_stack(
             [sys.executable, "-m", "api"],
             {**environment, "PERDURE_CLUSTER_KUBECONFIG": str(kubeconfig)},
             directory / "api.log",
+            forked=True,
         )
-        worker = Process("worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log")
+        worker = Process(
+            "worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log", forked=True
+        )
         client = cleanup.enter_context(
             httpx2.Client(
                 base_url=f"http://127.0.0.1:{ports['api']}",
@@ -427,7 +437,7 @@ def _environment(
     }
 
 
-def _bootstrap(environment: Mapping[str, str]) -> str:
+def bootstrapped(environment: Mapping[str, str]) -> str:
     """Migrate the database, make an organisation of its own, and return its owner's token.
 
     In this process: another one takes three seconds to start.
