@@ -95,8 +95,14 @@ async def client(url: str, token: str, after: int, until: int, chance: random.Ra
         position = got[-1] if got else after
         leave_after = chance.randrange(1, EVENTS)
         headers = {"Authorization": f"Bearer {token}"}
+        # Without a limit to what waits here: a client that has stopped reading would not see the answer to its
+        # close for ten seconds.
         async with connect(
-            f"{url}?after={position}", additional_headers=headers, compression=None, open_timeout=60
+            f"{url}?after={position}",
+            additional_headers=headers,
+            compression=None,
+            open_timeout=60,
+            max_queue=None,
         ) as connection:
             try:
                 async for message in connection:

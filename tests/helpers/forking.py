@@ -5,6 +5,7 @@ them. Each is a process of its own all the same, which can be killed, frozen and
 worker` and `python -m api` start by themselves is shown by tests/worker/test_main.py and tests/devstack.
 """
 
+import ctypes
 import multiprocessing
 import os
 import runpy
@@ -22,6 +23,8 @@ _FORKS.set_forkserver_preload(
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
     ]
 )
+_DEATH_SIGNAL_OF_PARENT: Final = 1
+"""PR_SET_PDEATHSIG, of linux/prctl.h. The parent is the process that forks, which ends with the test run."""
 
 
 class Forked:
@@ -62,6 +65,8 @@ class Forked:
 def _become(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
     """Be `python -m`: a process group of its own, its environment, its directory, its output."""
     os.setsid()
+    if sys.platform == "linux":  # a test run that is killed leaves none behind
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OF_PARENT, signal.SIGKILL)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
