@@ -37,12 +37,10 @@ class Disk:
         kind = "directory" if path.is_dir() else "file"
         if kind in self.failing:
             raise OSError(self.failing[kind], os.strerror(self.failing[kind]))
+        # Looked at before: others go on meanwhile, and what they do may be too late for this flush.
+        names = {each.name: each.inode() for each in os.scandir(path)} if kind == "directory" else {}
         self._fsync(file)
-        number = os.fstat(file).st_ino
-        if kind == "file":
-            self.flushed[number] = path.read_bytes()
-        else:
-            self.flushed[number] = {each.name: each.stat().st_ino for each in path.iterdir()}
+        self.flushed[os.fstat(file).st_ino] = names if kind == "directory" else path.read_bytes()
 
     def replace(self, source: str, target: str, **where: int) -> None:
         number = os.stat(source, dir_fd=where["src_dir_fd"]).st_ino
