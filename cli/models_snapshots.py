@@ -86,6 +86,11 @@ class Verification(ApiModel):
     finished_at: datetime | None = None
 
     @property
+    def notes(self) -> tuple[VerificationCheck, ...]:
+        """The checks that are as they should be, and have something to say all the same."""
+        return tuple(check for check in self.checks if check.ok and check.message)
+
+    @property
     def faults(self) -> tuple[VerificationCheck, ...]:
         """What is not as it should be."""
         return tuple(each for each in self.checks if not each.ok)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cli.models_snapshots import Snapshot, SnapshotPolicy, Verification
+from cli.models_snapshots import Snapshot, SnapshotPolicy, Verification, VerificationCheck
 from cli.text import age, binary, columns, duration, pairs
 from cli.transfers import told
 
@@ -113,7 +113,7 @@ def verification_list(found: Sequence[Verification]) -> list[str]:
 
 
 def verification(found: Verification) -> list[str]:
-    """Return one verification, and all that is not as it should be."""
+    """Return one verification, all that is not as it should be, and what else it has to say."""
     lines = pairs(
         [
             ("Verification", found.id),
@@ -127,9 +127,15 @@ def verification(found: Verification) -> list[str]:
         ]
     )
     if found.faults:
-        rows = [[str(each.level), each.subject, each.message] for each in found.faults]
-        lines += ["", *columns(["LEVEL", "SUBJECT", "FOUND"], rows)]
+        lines += ["", *_checks("FOUND", found.faults)]
+    if found.notes:
+        lines += ["", *_checks("NOTED", found.notes)]
     return lines
+
+
+def _checks(title: str, checks: Sequence[VerificationCheck]) -> list[str]:
+    rows = [[str(each.level), each.subject, each.message] for each in checks]
+    return columns(["LEVEL", "SUBJECT", title], rows)
 
 
 def _verified(found: Snapshot) -> str | None:

@@ -13,9 +13,11 @@ from workflows._services import ServicesFrame, init_script
 from workflows.contracts.operation import OperationInput, OperationPlan
 from workflows.contracts.provision import InitScript
 from workflows.contracts.restore import (
+    WRITTEN_SINCE,
     CheckLoadable,
     Load,
     MaskingSurveyed,
+    Proof,
     Provide,
     Release,
     RestoreActivities,
@@ -258,11 +260,14 @@ class LoadingFrame(ServicesFrame):
         if loaded.kept_in:
             output["keptIn"] = " ".join(loaded.kept_in)
         if plan.snapshot.prove:
-            output["proved"] = await self._prove(plan, step, request)
+            proof = await self._prove(plan, step, request)
+            output["proved"] = proof.compared
+            if proof.written:
+                output[WRITTEN_SINCE] = "; ".join(proof.written)[:MESSAGE_LIMIT]
         return output
 
-    async def _prove(self, plan: OperationPlan, step: PlannedStep, request: Load) -> int:
-        """Return how many streams were found to be the same once more; StepFailed when one was not."""
+    async def _prove(self, plan: OperationPlan, step: PlannedStep, request: Load) -> Proof:
+        """Return what was found to be the same once more; StepFailed when something was not."""
         proof = await on_cluster(
             RestoreActivities.prove,
             request,
@@ -280,7 +285,7 @@ class LoadingFrame(ServicesFrame):
             told = "; ".join(proof.untold)
             message = f"Whether {request.service.name} is what was captured cannot be told: {told}"
             raise StepFailed(failure(FailureKind.CONFLICT, message, step=step.name))
-        return proof.compared
+        return proof
 
 
 def _rules(plan: OperationPlan, service: str) -> ServiceMasking | None:

@@ -183,7 +183,7 @@ class VerifySnapshot:
             # Also when a cancel came before the restore was answered: there may be an environment already.
             await self._remove()
         reason = ended.failure
-        message = "" if reason is None else reason.message
+        message = ended.told if reason is None else reason.message
         self._note(Check(level=VerifyLevel.RESTORED, subject="restore", ok=reason is None, message=message))
         if reason is None:
             return VerificationState.PASSED

@@ -5,7 +5,7 @@ Loading replaces what is there, and can be done again from the beginning: an att
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -19,7 +19,9 @@ from activities.snapshots import lending
 from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_failed
 from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.dumping import dump_broken, dump_of
-from activities.snapshots.facts import ContentBroken, facts_of, observer_of
+from activities.snapshots.facts import ContentBroken, Observer, facts_of, observer_of
+from activities.snapshots.facts.tar import MOST_MEMBERS, MembersObserver
+from activities.snapshots.facts.written import Differing, differing, named
 from activities.snapshots.masking import masked
 from activities.snapshots.masking_survey import faults_of, masked_sizes, masking_key_of, surveyed
 from activities.snapshots.meter import Meter
@@ -45,16 +47,15 @@ from workflows.domain.failures import FailureKind, failure
 from workflows.domain.masking import DumpUnreadable, MaskingRefused
 from workflows.domain.snapshot import kept_in
 from workflows.domain.snapshot_dump import KEPT_AS_FILES, Part, stored_parts
-from workflows.domain.snapshot_facts import Facts, incomparable
+from workflows.domain.snapshot_facts import MOST_DIFFERENCES, Facts, incomparable
 from workflows.domain.snapshot_facts import differences as differences_of
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
 from workflows.domain.transfer import TransferKind
 
 _READY: Final = timedelta(minutes=5)
 """How long a load waits for the pods that it is for: they have just been made."""
-_WRITES_SECONDS: Final = 5.0
-"""Files that differ are looked at again after so long: a service that wrote to them by itself does so again.
-One that writes more rarely cannot be told from files that came wrong."""
+_LOOKS: Final = 2
+"""How often a file has to be found wrong: one that was written while it was read has another time then."""
 
 _Measured = dict[tuple[int, str], Facts]
 
@@ -179,13 +180,44 @@ class ClusterRestore(RestoreActivities):
             # How long the dump of what was loaded is depends on what is there now.
             meter = Meter(life, TransferKind.PROVE)
             measured = await self._measured(request, cluster, meter, store, pods)
-            proof = _compared(component.parts, measured)
-            if proof.differences and store in KEPT_AS_FILES:
-                await asyncio.sleep(_WRITES_SECONDS)
-                if measured != await self._measured(request, cluster, meter, store, pods):
-                    written = f"{component.service} writes to its files meanwhile"
-                    return proof.model_copy(update={"differences": (), "untold": (*proof.untold, written)})
-        return proof
+            proofs = [_compared(part, measured.get((part.ordinal, part.subject))) for part in component.parts]
+            if store in KEPT_AS_FILES:
+                for at, target in enumerate(_targets(request, store, pods)):
+                    if proofs[at].differences and target.stored.facts is not None:
+                        proofs[at] = await self._looked_into(request, cluster, meter, target)
+        return Proof(
+            differences=tuple(line for each in proofs for line in each.differences),
+            untold=tuple(line for each in proofs for line in each.untold),
+            written=tuple(line for each in proofs for line in each.written),
+            compared=len(proofs),
+        )
+
+    async def _looked_into(self, request: Load, cluster: Cluster, meter: Meter, target: _Target) -> Proof:
+        """Say which of a volume's files that differ came so, and which were written since."""
+        stored, subject = target.stored, target.stored.subject
+        captured = MembersObserver()
+        content = self._content(request, target, meter)
+        async with store_failures(), contextlib.aclosing(content):
+            await facts_of(content, captured)
+        at = request.stored.component.captured_at
+        taken = 0.0 if at is None else at.timestamp()
+        wrong: frozenset[bytes] | None = None
+        for _ in range(_LOOKS):
+            found = MembersObserver()
+            of = _Dumped(target.store, target.pod, stored.ordinal, target.part)
+            proof = _compared(stored, await self._facts(request, cluster, meter, of, found))
+            if not proof.differences:  # what differed was taken away again
+                return proof
+            if not captured.complete or not found.complete:
+                why = f"more than {MOST_MEMBERS} files, of which some differ"
+                return Proof(untold=(f"{subject}: {why}",))
+            seen = await asyncio.to_thread(differing, captured.members, found.members, taken)
+            if seen == Differing():  # it is nothing that one file has: how many names they share
+                return proof
+            wrong = seen.came_wrong if wrong is None else wrong & seen.came_wrong
+            if not wrong:
+                break
+        return _told(subject, wrong or frozenset(), seen)
 
     async def _measured(
         self, request: Load, cluster: Cluster, meter: Meter, store: DataStore, pods: Sequence[str]
@@ -196,11 +228,17 @@ class ClusterRestore(RestoreActivities):
         for ordinal, pod in enumerate(pods):
             for part in await parts_in(cluster, evidence, request.context, pod, request.service, store):
                 measured[ordinal, part.subject] = await self._facts(
-                    request, cluster, meter, _Dumped(store, pod, ordinal, part)
+                    request,
+                    cluster,
+                    meter,
+                    _Dumped(store, pod, ordinal, part),
+                    observer_of(store, part.key),
                 )
         return measured
 
-    async def _facts(self, request: Load, cluster: Cluster, meter: Meter, of: _Dumped) -> Facts:
+    async def _facts(
+        self, request: Load, cluster: Cluster, meter: Meter, of: _Dumped, observer: Observer
+    ) -> Facts:
         service, part = request.service.name, of.part
         evidence = EvidenceCollector(self.cluster, self.objects)
         name = stream_name(service, part.key, of.ordinal)
@@ -209,7 +247,7 @@ class ClusterRestore(RestoreActivities):
             contextlib.aclosing(meter.counting(service, name, output)) as counted,
         ):
             try:
-                return await facts_of(counted, observer_of(of.store, part.key))
+                return await facts_of(counted, observer)
             except ContentBroken as broken:
                 dump_broken(service, part, broken)
 
@@ -267,19 +305,27 @@ class ClusterRestore(RestoreActivities):
         )
 
 
-def _compared(parts: Sequence[StoredPart], measured: _Measured) -> Proof:
-    """Compare what was recorded with what was measured."""
-    differences: list[str] = []
-    untold: list[str] = []
-    for stored in parts:
-        found = measured.get((stored.ordinal, stored.subject))
-        if stored.facts is None or found is None:
-            differences.append(f"{stored.subject} is not there, or nothing was recorded of it")
-        elif reason := incomparable(stored.facts, found):
-            untold.append(f"{stored.subject}: {reason}")
-        else:
-            differences += [f"{stored.subject}: {each}" for each in differences_of(stored.facts, found)]
-    return Proof(differences=tuple(differences), untold=tuple(untold), compared=len(parts))
+def _compared(stored: StoredPart, found: Facts | None) -> Proof:
+    """Compare what was recorded of one part with what was measured."""
+    subject = stored.subject
+    if stored.facts is None or found is None:
+        return Proof(differences=(f"{subject} is not there, or nothing was recorded of it",))
+    if reason := incomparable(stored.facts, found):
+        return Proof(untold=(f"{subject}: {reason}",))
+    return Proof(differences=tuple(f"{subject}: {each}" for each in differences_of(stored.facts, found)))
+
+
+def _told(subject: str, wrong: Set[bytes], seen: Differing) -> Proof:
+    """Say it of one volume: what came wrong, of what that cannot be told, and what was written since."""
+    differences = [f"{subject}: {named(path)} is not as it was captured" for path in sorted(wrong)]
+    if len(differences) > MOST_DIFFERENCES:
+        differences[MOST_DIFFERENCES:] = [f"{subject}: and {len(wrong) - MOST_DIFFERENCES} files more"]
+    untold = f"{subject}: {len(seen.open)} files differ, and their times do not tell since when"
+    return Proof(
+        differences=tuple(differences),
+        untold=(untold,) if seen.open else (),
+        written=(f"{subject}: {seen}",) if str(seen) else (),
+    )
 
 
 def _targets(request: Load, store: DataStore, pods: Sequence[str]) -> list[_Target]:

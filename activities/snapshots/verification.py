@@ -1,7 +1,7 @@
 """What a verification needs of Perdure's own state: its row, keys, and an environment to restore into."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -14,7 +14,7 @@ from activities.db import acceptance
 from activities.db.acceptance import AsNew, Site
 from activities.db.engine import Database
 from activities.db.errors import AlreadyDeleted, DomainError, NotFound, SnapshotNotReady
-from activities.db.records import Actor
+from activities.db.records import Actor, StepRecord
 from activities.db.repositories import operations, snapshots, verifications
 from activities.db.repositories.environments import get_environment
 from activities.db.repositories.verifications import VerificationRecord
@@ -25,6 +25,7 @@ from activities.snapshots._transfer import store_failures
 from activities.snapshots.ledger import loadable
 from activities.storage.objects import ObjectStore
 from activities.temporal import WorkflowStarter
+from workflows.contracts.restore import WRITTEN_SINCE
 from workflows.contracts.snapshot import Loadable
 from workflows.contracts.verify import (
     Checked,
@@ -37,6 +38,7 @@ from workflows.contracts.verify import (
     VerificationResult,
     VerifyControlActivities,
 )
+from workflows.domain.failures import MESSAGE_LIMIT
 from workflows.domain.verification import VerificationState
 
 _LOOK_SECONDS: Final = 1.0
@@ -130,8 +132,9 @@ class ControlVerification(VerifyControlActivities):
                     record = await operations.get_operation(
                         session, ref.organization_id, request.operation_id
                     )
+                    steps = await operations.steps(session, ref.organization_id, request.operation_id)
                 if record.ended:
-                    return OperationEnded(failure=record.failure)
+                    return OperationEnded(failure=record.failure, told=_written(steps))
                 await asyncio.sleep(_LOOK_SECONDS)
 
     @activity.defn(name="verify.remove")
@@ -156,6 +159,13 @@ class ControlVerification(VerifyControlActivities):
         """See `VerifyControlActivities`."""
         async with told_as_failures(), self.database.transaction() as session:
             return await verifications.finish(session, result, datetime.now(UTC))
+
+
+def _written(steps: Iterable[StepRecord]) -> str:
+    """Say what services wrote to files since they were restored: no damage, and not compared."""
+    outputs = ((step.service, step.output or {}) for step in steps)
+    told = [f"{service} {output[WRITTEN_SINCE]}" for service, output in outputs if WRITTEN_SINCE in output]
+    return "; ".join(told)[:MESSAGE_LIMIT]
 
 
 def _actor(found: VerificationRecord) -> Actor:

@@ -31,6 +31,9 @@ _GONE: Final = frozenset(
     {errno.EIO, errno.ENODEV, errno.ENOTCONN, errno.ENXIO, errno.EHOSTDOWN, errno.ESTALE, errno.ETIMEDOUT}
 )
 """What is said of files whose device or server is away; all else says something about the file."""
+_NO_FLUSH: Final = frozenset({errno.EINVAL, errno.ENOTSUP})
+"""What is said where directories cannot be flushed: names are kept there by other means, or by none."""
+_MOST_LASTING: Final = 10_000
 _UNFINISHED: Final = "#"
 """What names of files have that are not whole yet, and no key can have."""
 
@@ -52,14 +55,22 @@ class Directory:
         self._path = path
         self._patience = patience
         self._mark: bytes | None = None
+        self._lasting: set[str] = set()
+        """Directories that this process has seen to: their own names are on the disk."""
 
     def make(self) -> None:
         """Make the store where there is none: for a process that begins, not for one that has used it."""
+        new = [each for each in (self._path, *self._path.parents) if not each.exists()]
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for each in new:
+            _flush_directory(str(each.parent))
         mark = self._path / MARK
         if not mark.exists():
             draft = self._path / f"{MARK}{_UNFINISHED}{secrets.token_hex(4)}"
-            draft.write_text(secrets.token_hex(16))
+            with draft.open("w") as file:
+                file.write(secrets.token_hex(16))
+                file.flush()
+                os.fsync(file.fileno())
             try:
                 # Whole, or not at all; of several processes that begin at once one makes it.
                 mark.hardlink_to(draft)
@@ -68,12 +79,13 @@ class Directory:
             except OSError:  # a file system without such links
                 draft.replace(mark)
             draft.unlink(missing_ok=True)
+            _flush_directory(str(self._path))
         with self._root():
             pass
 
     async def put(self, key: str, content: bytes | bytearray) -> None:
-        """Store an object as a whole."""
-        await self._done(lambda root: _put(root, key, content))
+        """Store an object as a whole. Once this has returned, a power cut does not take it back."""
+        await self._done(lambda root: _put(root, key, content, self._lasting))
 
     async def get(self, key: str) -> bytes:
         """Return an object."""
@@ -191,39 +203,72 @@ async def _to_its_end(work: Callable[[], Answer]) -> Answer:
         raise
 
 
-def _put(root: int, key: str, content: bytes | bytearray) -> None:
+def _put(root: int, key: str, content: bytes | bytearray, lasting: set[str]) -> None:
     parent = key.rpartition("/")[0]
     draft = f"{key}{_UNFINISHED}{secrets.token_hex(4)}"
     try:
-        file = _created(root, parent, draft)
+        file = _created(root, parent, draft, lasting)
         try:
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(file, rest) :]
+            os.fsync(file)
         finally:
             os.close(file)
         os.replace(draft, key, src_dir_fd=root, dst_dir_fd=root)
+        _flush_names(root, parent, lasting)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(draft, dir_fd=root)
         raise
 
 
-def _created(root: int, parent: str, draft: str) -> int:
+def _created(root: int, parent: str, draft: str, lasting: set[str]) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     for _ in range(_MAKINGS):
         try:
             return os.open(draft, flags, 0o666, dir_fd=root)
         except FileNotFoundError:
-            _make_directories(root, parent)
+            _make_directories(root, parent, lasting)
     return os.open(draft, flags, 0o666, dir_fd=root)
 
 
-def _make_directories(root: int, path: str) -> None:
+def _make_directories(root: int, path: str, lasting: set[str]) -> None:
     parts = path.split("/")
     for count in range(1, len(parts) + 1):
+        directory = "/".join(parts[:count])
         with contextlib.suppress(FileExistsError):
-            os.mkdir("/".join(parts[:count]), dir_fd=root)
+            os.mkdir(directory, dir_fd=root)
+            lasting.discard(directory)  # what was there before it has been removed
+
+
+def _flush_names(root: int, path: str, lasting: set[str]) -> None:
+    """Bring to the disk what is in a directory by which name, and the names of all above it.
+
+    Not only of those that were made here: another process may have made one, and not have come to this.
+    """
+    _flush_directory(path or ".", root)
+    while path and path not in lasting:
+        above = path.rpartition("/")[0]
+        _flush_directory(above or ".", root)
+        if len(lasting) >= _MOST_LASTING:
+            lasting.clear()
+        lasting.add(path)
+        path = above
+
+
+def _flush_directory(path: str, root: int | None = None) -> None:
+    try:
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
+    except (FileNotFoundError, NotADirectoryError):  # removed meanwhile, and what was in it
+        return
+    try:
+        os.fsync(directory)
+    except OSError as fault:
+        if fault.errno not in _NO_FLUSH:
+            raise
+    finally:
+        os.close(directory)
 
 
 def _opened(root: int, key: str) -> FileIO:

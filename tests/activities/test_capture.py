@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from temporalio.exceptions import ApplicationError
 from activities.secrets import Opener, new_private_key
 from activities.snapshots import capture as capture_module
 from activities.snapshots.capture import ClusterSnapshot
+from activities.snapshots.ownership import sign
 from activities.storage.objects import ObjectStore
 from tests.api.support import FakeCluster
 from tests.helpers.attempts import handed_out
@@ -124,6 +127,26 @@ async def test_a_store_that_is_away_for_too_long_is_told_and_nothing_is_publishe
         f"{BELOW}/installation.json",
         f"{prefix}/00000000",
     }
+
+
+async def test_a_disk_that_cannot_keep_the_manifest_is_told_and_nothing_is_published(
+    tmp_path: Path, published: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = ObjectStore(str(tmp_path), patience=0)
+    [prefix] = [part.prefix for each in published.manifest.components for part in each.parts]
+    await objects.put_bytes(f"{prefix}/00000000", b"sealed")
+    await sign(objects, CONTEXT, SNAPSHOT)
+    with monkeypatch.context() as full:
+
+        def flush(_file: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        full.setattr(os, "fsync", flush)
+        with pytest.raises(ApplicationError, match=os.strerror(errno.ENOSPC)) as told:
+            await handed_out().run(snapshot_of(objects).publish, published)
+    assert (told.value.type, told.value.non_retryable) == (FailureKind.STORE_UNAVAILABLE, True)
+    key = manifest_key(CONTEXT.organization_id, SNAPSHOT)
+    assert key not in {each.key async for each in objects.objects_below(BELOW)}
 
 
 async def test_a_store_that_comes_back_is_published_to(tmp_path: Path, published: Publish) -> None:

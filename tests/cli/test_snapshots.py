@@ -332,6 +332,15 @@ def test_what_is_not_as_it_should_be_is_shown(run: Run, verifying: Callable[...,
     assert f"Snapshot {SNAPSHOT_ID} is not what it says." in result.stderr
 
 
+def test_what_it_has_to_say_of_a_good_one_is_shown(run: Run, verifying: Callable[..., None]) -> None:
+    note = {**GOOD, "subject": "restore", "message": "files /docs: 1 written since (log)"}
+    verifying(over("passed", GOOD, note))
+    result = run("snapshot", "verify", SNAPSHOT_ID)
+    assert result.exit_code == 0
+    assert " ".join(result.stdout.split()).endswith("restore files /docs: 1 written since (log)")
+    assert "db/shop-0" not in result.stdout
+
+
 def test_one_that_was_aborted_says_nothing_about_the_snapshot(
     run: Run, verifying: Callable[..., None]
 ) -> None:

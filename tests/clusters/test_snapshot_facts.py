@@ -10,6 +10,8 @@ import pytest
 
 from activities.snapshots.archive import Archive, opened, seal_into
 from activities.snapshots.facts import facts_of, observed, observer_of, readable
+from activities.snapshots.facts.tar import MembersObserver, Seen
+from activities.snapshots.facts.written import Differing, differing
 from activities.snapshots.frames import Component, ComponentKey, FileKey
 from activities.storage.objects import ObjectStore
 from clusters.gateway import Cluster
@@ -264,6 +266,16 @@ async def test_redis(place: Ground, tmp_path: Path) -> None:
         assert await snapshot.differences(target) == found
 
 
+async def members(server: Server, part: Part) -> dict[bytes, Seen]:
+    """Dump a volume into nothing and return what is in it."""
+    observer = MembersObserver()
+    async with server.cluster.output_of(
+        server.environment.name, server.pod, part.dump, timeout=200
+    ) as output:
+        await facts_of(output, observer)
+    return observer.members
+
+
 @pytest.mark.parametrize("image", ["tiny", "postgres"], ids=["busybox", "gnu"])
 async def test_files(place: Ground, tmp_path: Path, image: str) -> None:
     source, target = await asyncio.gather(*(server(place, image, {}, ["true"], user=65534) for _ in range(2)))
@@ -277,15 +289,25 @@ async def test_files(place: Ground, tmp_path: Path, image: str) -> None:
         "head -c 3000000 /dev/urandom >deep/er/big && chmod 640 deep/er/big && touch -- '-rf' && "
         "mkdir hollow && chmod 700 hollow && echo hidden >.hidden && "
         f"mkdir {long} && echo x >{long}/{long} && "
-        "for n in 9 4 1 7 3 8 2; do echo $n >deep/$n; done",
+        "for n in 9 4 1 7 3 8 2; do echo $n >deep/$n; done && "
+        "find . ! -type l -exec touch -d '2026-01-02 03:04:05' {} +",
         "/tmp/da ta",
     )
     await target.run("mkdir", "-m", "700", "-p", "/tmp/da ta")
     snapshot = await taken(ObjectStore(str(tmp_path)), DataStore.FILES, source, parts)
     assert snapshot.tally(Kind.FILES, "deep") == 10
     await snapshot.check_archives()
+    captured = await members(source, parts[0])
     await snapshot.restore(target)
     assert await snapshot.differences(target) == []
+    restored_as = await members(target, parts[0])
+    assert differing(captured, restored_as, 0) == Differing()
+    # What a restore of this tar keeps of times is what a verdict on them stands on.
+    files = [path for path, seen in captured.items() if seen.kind == "file"]
+    assert [path for path in files if captured[path].time != restored_as[path].time] == []
+    directories = {path for path, seen in captured.items() if seen.kind == "directory"}
+    kept = {path for path in directories if captured[path].time == restored_as[path].time}
+    assert kept == ({b"hollow"} if image == "tiny" else directories)
 
     async def changed(script: str) -> list[str]:
         await target.run("sh", "-c", f'cd "$0" && {script}', "/tmp/da ta")
@@ -293,8 +315,16 @@ async def test_files(place: Ground, tmp_path: Path, image: str) -> None:
 
     other = "files as recorded, but with other content"
     assert await changed("echo 5 >deep/3") == [f"directory deep: 10 {other}"]
+    found = await members(target, parts[0])
+    assert differing(captured, found, 0) == Differing(written=frozenset({b"deep/3"}))
+    await target.run("touch", "-d", "2026-01-02 03:04:05", "/tmp/da ta/deep/3")
+    found = await members(target, parts[0])
+    assert differing(captured, found, 0) == Differing(came_wrong=frozenset({b"deep/3"}))
     assert await changed("echo 3 >deep/3") == []
     assert await changed("rm deep/7") == ["directory deep: 10 files recorded, 9 found"]
+    seven = frozenset({b"deep/7"})
+    gone = Differing(open=seven) if image == "tiny" else Differing(gone=seven)
+    assert differing(captured, await members(target, parts[0]), 0) == gone
     assert await changed("echo 7 >deep/7; chmod 600 empty") == [f"directory .: 5 {other}"]
     assert await changed("chmod 644 empty; mv deep/9 deep/10") == [f"directory deep: 10 {other}"]
     assert await changed("mv deep/10 deep/9; rmdir hollow") == [

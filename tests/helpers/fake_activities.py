@@ -436,6 +436,8 @@ class FakeVerification(VerifyControlActivities):
     """Why there is no environment to restore into."""
     restored: Failure | None = None
     """Why the restore failed."""
+    told: str = ""
+    """What it has to say when it did not."""
     hanging: bool = False
     """The restore does not end."""
     calls: list[str] = field(default_factory=list)
@@ -492,7 +494,7 @@ class FakeVerification(VerifyControlActivities):
         while self.hanging:
             activity.heartbeat()
             await asyncio.sleep(0.05)
-        return OperationEnded(failure=self.restored)
+        return OperationEnded(failure=self.restored, told=self.told)
 
     @activity.defn(name="verify.remove")
     async def remove(self, request: VerificationInput) -> Trial:
@@ -677,6 +679,8 @@ class FakeCluster(
     """How what was loaded differs from what was captured."""
     untold: tuple[str, ...] = ()
     """Why that cannot be told of some of it."""
+    written: tuple[str, ...] = ()
+    """What was written to files since."""
     captured: Mapping[str, StoredComponent] = field(default_factory=dict)
     """By service, what is captured of it in place of one stream."""
     damaged: Mapping[str, str] = field(default_factory=dict)
@@ -819,7 +823,7 @@ class FakeCluster(
     @activity.defn(name="snapshot.prove")
     async def prove(self, request: Load) -> Proof:
         await self._call(f"prove {request.service.name}", request)
-        return Proof(differences=self.differences, untold=self.untold, compared=1)
+        return Proof(differences=self.differences, untold=self.untold, written=self.written, compared=1)
 
     @activity.defn(name="verify.stored")
     async def stored(self, request: CheckStored) -> Checked:

@@ -198,6 +198,20 @@ async def test_what_was_loaded_is_proved_before_anything_starts_on_it(temporal: 
     assert order[:2] == ["load db", "prove db"]
 
 
+async def test_what_was_written_since_is_in_the_output_of_the_step(temporal: WorkflowEnvironment) -> None:
+    ledger = FakeLedger(restore_plan(SHOP, ["db"], standing=False, prove=True))
+    cluster = FakeCluster(written=("/docs: 1 written since (log)", "/more: 1 new since (x)"))
+    assert (await run(temporal, ledger, cluster)).state is OperationState.SUCCEEDED
+    [output] = [
+        change.output
+        for entry in ledger.entries
+        for change in entry.changes
+        if change.step == "load/db" and change.output is not None
+    ]
+    assert output["proved"] == 1
+    assert output["writtenSince"] == "/docs: 1 written since (log); /more: 1 new since (x)"
+
+
 @pytest.mark.parametrize("told", [True, False])
 async def test_what_differs_from_what_was_captured_fails_the_restore(
     temporal: WorkflowEnvironment, told: bool

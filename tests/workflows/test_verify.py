@@ -78,6 +78,13 @@ async def test_each_level_looks_at_what_those_below_do_too(
     assert max(check.level for check in result.checks) == level
 
 
+async def test_what_services_wrote_in_the_trial_is_told(temporal: WorkflowEnvironment) -> None:
+    told = "files /docs: 1 written since (log)"
+    result = await run(temporal, FakeVerification(level=VerifyLevel.RESTORED, told=told))
+    assert result.state is VerificationState.PASSED
+    assert [check.message for check in result.checks if check.subject == "restore"] == [told]
+
+
 async def test_the_keys_of_what_is_read_are_sealed_for_the_cluster(temporal: WorkflowEnvironment) -> None:
     cluster = FakeCluster()
     await run(temporal, FakeVerification(level=VerifyLevel.READABLE), cluster)

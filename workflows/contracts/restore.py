@@ -13,6 +13,8 @@ from workflows.domain.masking import ServiceMasking
 from workflows.domain.snapshot_manifest import StoredVolume
 
 RESTORE_ENVIRONMENT: Final = "RestoreEnvironment"
+WRITTEN_SINCE: Final = "writtenSince"
+"""In the output of a load that was proved: `Proof.written`."""
 
 
 class Load(WireModel):
@@ -89,6 +91,8 @@ class Proof(WireModel):
     differences: tuple[str, ...] = ()
     untold: tuple[str, ...] = ()
     """Why it cannot be told of some of it whether it is the same."""
+    written: tuple[str, ...] = ()
+    """Of files: how many and which of each volume were written since they were restored, and not compared."""
     compared: int = 0
     """Streams that were read again."""
 

@@ -73,9 +73,10 @@ class OperationWanted(WireModel):
 
 
 class OperationEnded(WireModel):
-    """How it ended; `failure` None: well."""
+    """How it ended; `failure` None: well. `told`: what its steps have to say all the same."""
 
     failure: Failure | None = None
+    told: str = ""
 
 
 class VerificationResult(WireModel):

@@ -24,6 +24,18 @@ _TYPES: Final = {
 }
 
 
+MOST_MEMBERS: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A member as it was seen. `time`: when it was written; `digest`: of all else but its name and owner."""
+
+    kind: str
+    time: int
+    digest: int
+
+
 @dataclass(frozen=True, slots=True)
 class _Member:
     """A member's header. `numbers`: those of a device."""
@@ -34,6 +46,16 @@ class _Member:
     size: int
     target: bytes
     numbers: bytes
+    header_time: bytes
+    pax_time: bytes
+
+    @property
+    def time(self) -> int:
+        """When it was written, in whole seconds: some tars and file systems keep no parts of them."""
+        if not self.pax_time:
+            return _number(self.header_time)
+        whole, _, part = self.pax_time.partition(b".")
+        return int(whole) - (self.pax_time.startswith(b"-") and bool(part.strip(b"0")))
 
     @property
     def top(self) -> str:
@@ -93,6 +115,8 @@ class TarObserver(Observer):
     def _count(self, member: _Member) -> Steps[None]:
         content = hashlib.sha256()
         yield from self._hand(member.size, content.update)
+        if not member.path and member.type == b"5":
+            self._note(member, "directory", 0)
         if not member.path or member.path.partition(b"/")[0] == b"lost+found":
             return
         if member.type not in _TYPES and member.type not in (_LINK, *(bytes((each,)) for each in _FILES)):
@@ -106,17 +130,39 @@ class TarObserver(Observer):
             member.numbers,
         )
         self._names.add(member.top, 1, 0, digest_of(*described))
+        held = digest_of(member.size, content.digest())
+        self._note(member, kind, digest_of(*described[1:], held))
         if member.type == _LINK:
             self._linked = True
         elif kind == "file":
-            held = digest_of(member.size, content.digest())
             self._contents.add("", 1, member.size, held)
             self._whole.add(member.top, 1, member.size, digest_of(*described, held))
         else:
             self._whole.add(member.top, 1, 0, digest_of(*described))
 
+    def _note(self, member: _Member, kind: str, digest: int) -> None:
+        """Take note of a member, the volume's own directory too: for who wants more than facts."""
+
     def _found(self) -> Facts:
         return self._facts(*((self._names, self._contents) if self._linked else (self._whole,)))
+
+
+class MembersObserver(TarObserver):
+    """Remembers each member besides, by its path: memory for so many is needed, so there is a limit."""
+
+    def __init__(self, most: int = MOST_MEMBERS) -> None:
+        self.members: dict[bytes, Seen] = {}
+        self.complete = True
+        self._most = most
+        super().__init__()
+
+    def _note(self, member: _Member, kind: str, digest: int) -> None:
+        if len(self.members) >= self._most:
+            self.complete = False
+        elif member.type == _LINK and (first := self.members.get(_below(member.target))) is not None:
+            self.members[member.path] = first
+        else:
+            self.members[member.path] = Seen(kind, member.time, digest)
 
 
 def _member(block: bytes, given: dict[bytes, bytes]) -> _Member:
@@ -141,6 +187,8 @@ def _member(block: bytes, given: dict[bytes, bytes]) -> _Member:
         size=size if type_ not in (_LINK, *_TYPES) else 0,
         target=given.get(b"linkpath", _text(block[157:257])),
         numbers=block[329:345] if type_ in (b"3", b"4") else b"",
+        header_time=block[136:148],
+        pax_time=given.get(b"mtime", b""),
     )
 
 
