@@ -18,8 +18,8 @@ SLOWEST := --durations=30 --durations-min=3
 # Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
 UNIT := $(BIN)/pytest -q $(SLOWEST) -n auto --dist worksteal -m "not cluster"
 # Collecting test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
-FAST := PERDURE_EXAMPLES_ONE_OF=4 $(BIN)/pytest -q -n auto --dist worksteal --ignore tests/api/test_schema.py \
-	-m "not cluster and not postgres and not slow and not browser"
+FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n auto --dist worksteal --ignore tests/api/test_schema.py \
+	-m "not cluster and not postgres and not slow and not browser and not http"
 # Tests on the cluster wait most of the time. Each file has a stack and namespaces of its own.
 CLUSTER := $(BIN)/pytest -q $(SLOWEST) -n 2 --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q $(SLOWEST) -m "cluster and alone"
@@ -56,7 +56,7 @@ dev-down: ## Stop the stack and the cluster, and leave nothing behind
 	@if [ -x $(PY) ]; then $(PY) -m devstack down; else echo "Nothing is set up here."; fi
 
 ##@ Tests and checks
-test-fast: setup ## Without cluster, Postgres, browser, servers and processes, slow ones; a quarter of examples and tables
+test-fast: setup ## In a minute: without cluster, servers, HTTP, browser, slow ones; a tenth of examples and tables
 	$(FAST)
 
 fuzz: setup ## Every route against openapi.json with 500 requests each by property (FUZZ=... for another number)

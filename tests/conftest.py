@@ -43,8 +43,9 @@ def statements_compiled_once() -> Iterator[None]:
         yield
 
 
-SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow"}
-"""Marks of tests by their fixtures: each starts a server, ten seconds of processor time in a test process."""
+SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow", "api": "http"}
+"""Marks of tests by their fixtures: each starts a server. Those of Postgres and Temporal take ten seconds of
+processor time in a test process, and the requests that are made to an API add up."""
 
 
 @pytest.hookimpl(tryfirst=True)
