@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final, NoReturn
+from typing import Final
 
 from activities._evidence import EvidenceCollector
 from activities._step import application_error
@@ -10,7 +10,7 @@ from activities.snapshots.frames import SealBroken
 from activities.storage.objects import ObjectNotFound, StoreUnavailable
 from activities.storage.streams import StreamDamaged
 from clusters.errors import CommandFailed
-from clusters.objects import ObjectRef
+from clusters.objects import Manifest, ObjectRef
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import text
@@ -32,28 +32,33 @@ async def store_failures() -> AsyncIterator[None]:
         raise application_error(failure(FailureKind.STORE_UNAVAILABLE, message), final=True) from fault
 
 
-async def tool_failed(
-    evidence: EvidenceCollector,
-    context: EnvironmentContext,
-    service: str,
-    pod: str,
-    what: str,
-    failed: CommandFailed,
-) -> NoReturn:
-    """End the activity with what a store's tool last said, its secrets taken out, and no more than fits.
+@contextlib.asynccontextmanager
+async def tool_in(
+    evidence: EvidenceCollector, context: EnvironmentContext, service: str, pod: str, what: str
+) -> AsyncIterator[None]:
+    """Run a store's tool in the body; one that fails ends the activity.
 
-    A tool that was killed because its pod went away says nothing about the tool: that is tried again.
+    What it last said is told, its secrets taken out, and no more than fits. A tool that was killed because
+    its pod went away says nothing about the tool: that is tried again. Another pod may have taken its name.
     """
-    live = await evidence.cluster.get(ObjectRef("Pod", pod, context.namespace))
-    if live is None or text(live, "metadata", "deletionTimestamp"):
+    ref = ObjectRef("Pod", pod, context.namespace)
+    first = _stays(await evidence.cluster.get(ref))
+    try:
+        yield
+    except CommandFailed as failed:
+        if not first or _stays(await evidence.cluster.get(ref)) != first:
+            message = f"{what} was cut off: pod {pod} went away."
+            raise application_error(failure(FailureKind.CLUSTER_UNAVAILABLE, message)) from failed
+        said, keys = await evidence.of_output(
+            context, service, pod=pod, container=service, output=failed.stderr.decode(errors="replace")
+        )
+        last = " ".join(said.split())[-_QUOTED:]
+        message = f"{what} ended with status {failed.exit_code}" + (f": {last}" if last else ".")
         raise application_error(
-            failure(FailureKind.CLUSTER_UNAVAILABLE, f"{what} was cut off: pod {pod} went away.")
+            failure(FailureKind.TRANSFER_FAILED, message, evidence=keys), final=True
         ) from failed
-    said, keys = await evidence.of_output(
-        context, service, pod=pod, container=service, output=failed.stderr.decode(errors="replace")
-    )
-    last = " ".join(said.split())[-_QUOTED:]
-    message = f"{what} ended with status {failed.exit_code}" + (f": {last}" if last else ".")
-    raise application_error(
-        failure(FailureKind.TRANSFER_FAILED, message, evidence=keys), final=True
-    ) from failed
+
+
+def _stays(pod: Manifest | None) -> str:
+    """Return the UID of a pod that is there and not about to go, else nothing."""
+    return "" if pod is None or text(pod, "metadata", "deletionTimestamp") else text(pod, "metadata", "uid")

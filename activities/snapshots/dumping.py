@@ -6,9 +6,8 @@ from typing import NoReturn
 
 from activities._evidence import EvidenceCollector
 from activities._step import fail
-from activities.snapshots._transfer import STREAM_SECONDS, tool_failed
+from activities.snapshots._transfer import STREAM_SECONDS, tool_in
 from activities.snapshots.facts import ContentBroken
-from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
@@ -25,13 +24,13 @@ async def dump_of(
     part: Part,
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Run the dump of a part and hand out what it writes; a tool that fails ends the activity."""
-    try:
-        async with cluster.output_of(
+    async with (
+        tool_in(evidence, context, service, pod, _title(service, part)),
+        cluster.output_of(
             context.namespace, pod, part.dump, container=service, timeout=STREAM_SECONDS
-        ) as output:
-            yield output
-    except CommandFailed as failed:
-        await tool_failed(evidence, context, service, pod, _title(service, part), failed)
+        ) as output,
+    ):
+        yield output
 
 
 def dump_broken(service: str, part: Part, broken: ContentBroken) -> NoReturn:

@@ -16,7 +16,7 @@ from activities._evidence import EvidenceCollector
 from activities._step import Life, alive, application_error, fail, reports_failures
 from activities.secrets import Opener
 from activities.snapshots import lending
-from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_failed
+from activities.snapshots._transfer import STREAM_SECONDS, store_failures, tool_in
 from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.dumping import dump_broken, dump_of
 from activities.snapshots.facts import ContentBroken, Observer, facts_of, observer_of
@@ -28,7 +28,6 @@ from activities.snapshots.meter import Meter
 from activities.snapshots.parts import await_pods, parts_in, start_anew
 from activities.snapshots.stored import content_of
 from activities.storage.objects import ObjectStore
-from clusters.errors import CommandFailed
 from clusters.gateway import Cluster
 from clusters.objects import ObjectRef
 from workflows.contracts.restore import (
@@ -281,22 +280,24 @@ class ClusterRestore(RestoreActivities):
         if request.masking is not None:
             key = masking_key_of(self.opener, request.stored)
             source = masked(target.store, target.part, request.masking, key, content)
-        try:
-            async with store_failures(), contextlib.aclosing(content), contextlib.aclosing(source):
-                with _masking_failures(service):
-                    await cluster.feed(
-                        request.context.namespace,
-                        target.pod,
-                        target.part.restore,
-                        source,
-                        size=size,
-                        container=service,
-                        timeout=STREAM_SECONDS,
-                    )
-        except CommandFailed as failed:
-            evidence = EvidenceCollector(self.cluster, self.objects)
-            what = f"Loading {service} ({target.stored.subject})"
-            await tool_failed(evidence, request.context, service, target.pod, what, failed)
+        evidence = EvidenceCollector(self.cluster, self.objects)
+        what = f"Loading {service} ({target.stored.subject})"
+        async with (
+            tool_in(evidence, request.context, service, target.pod, what),
+            store_failures(),
+            contextlib.aclosing(content),
+            contextlib.aclosing(source),
+        ):
+            with _masking_failures(service):
+                await cluster.feed(
+                    request.context.namespace,
+                    target.pod,
+                    target.part.restore,
+                    source,
+                    size=size,
+                    container=service,
+                    timeout=STREAM_SECONDS,
+                )
 
     def _content(self, request: Load, target: _Target, meter: Meter) -> AsyncGenerator[bytes]:
         """Return a part's content as it was captured."""

@@ -7,7 +7,7 @@ from typing import Final
 from activities._evidence import EvidenceCollector
 from activities._readiness import LOOK_SECONDS
 from activities._step import fail
-from activities.snapshots._transfer import tool_failed
+from activities.snapshots._transfer import tool_in
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
@@ -40,19 +40,17 @@ async def parts_in(
     parts = fixed_parts(store, service)
     if parts is not None:
         return parts
-    asked = await cluster.execute(
-        context.namespace,
-        pod,
-        postgres_databases(),
-        container=service.name,
-        timeout=_ASK_SECONDS,
-        output_limit=_MOST_NAMES,
-    )
-    if asked.exit_code != 0:
-        failed = CommandFailed(asked.exit_code, asked.stderr)
-        await tool_failed(
-            evidence, context, service.name, pod, f"Asking {service.name} for its databases", failed
+    async with tool_in(evidence, context, service.name, pod, f"Asking {service.name} for its databases"):
+        asked = await cluster.execute(
+            context.namespace,
+            pod,
+            postgres_databases(),
+            container=service.name,
+            timeout=_ASK_SECONDS,
+            output_limit=_MOST_NAMES,
         )
+        if asked.exit_code != 0:
+            raise CommandFailed(asked.exit_code, asked.stderr)
     return postgres_parts(name.decode() for name in asked.stdout.split(b"\0") if name)
 
 

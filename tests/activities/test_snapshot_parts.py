@@ -1,7 +1,7 @@
 """Which streams a server's data is made of: what it says instead is told with care."""
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -25,18 +25,23 @@ SERVICE = parse_blueprint(
     {"name": "shop", "services": {"db": {"image": "registry.test/postgres:16"}}}
 ).service("db")
 
+POD: Manifest = {"metadata": {"name": "db-0", "uid": "first"}}
+
 
 @dataclass
 class Server:
-    """A pod of a server that answers just so."""
+    """A pod of a server that answers just so; `later`: what has its name once it has answered."""
 
     answer: ExecResult
+    pod: Manifest | None = field(default_factory=lambda: dict(POD))
+    later: Manifest | None = field(default_factory=lambda: dict(POD))
 
     async def execute(self, *_: object, **__: object) -> ExecResult:
+        self.pod = self.later
         return self.answer
 
-    async def get(self, _ref: ObjectRef) -> Manifest:
-        return {"metadata": {"name": "db-0"}}
+    async def get(self, _ref: ObjectRef) -> Manifest | None:
+        return self.pod
 
     async def list(self, _kind: str, _namespace: str, **_: object) -> Listing:
         secret: Manifest = {"data": {"password": base64.b64encode(PLANTED.encode()).decode()}}
@@ -71,3 +76,28 @@ async def test_what_a_server_says_instead_is_bounded_and_holds_no_secret(tmp_pat
     kept = str(await ObjectStore(str(tmp_path)).get_json(key))
     assert "FATAL" in kept
     assert PLANTED not in kept + failed.message
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        None,
+        {"metadata": {"name": "db-0", "uid": "first", "deletionTimestamp": "2026-01-01T00:00:00Z"}},
+        {"metadata": {"name": "db-0", "uid": "another"}},
+    ],
+    ids=["gone", "about to go", "another of its name"],
+)
+async def test_a_tool_that_was_killed_with_its_pod_is_run_again(
+    tmp_path: Path, later: Manifest | None
+) -> None:
+    killed = ExecResult(exit_code=137, stdout=b"", stderr=b"", truncated=False)
+    with pytest.raises(ApplicationError, match="was cut off: pod db-0 went away") as caught:
+        await keys(Server(killed, later=later), tmp_path)
+    assert (caught.value.type, caught.value.non_retryable) == (FailureKind.CLUSTER_UNAVAILABLE, False)
+
+
+async def test_a_tool_that_was_killed_in_a_pod_that_stays_is_told(tmp_path: Path) -> None:
+    killed = ExecResult(exit_code=137, stdout=b"", stderr=b"", truncated=False)
+    with pytest.raises(ApplicationError, match="ended with status 137") as caught:
+        await keys(Server(killed), tmp_path)
+    assert (caught.value.type, caught.value.non_retryable) == (FailureKind.TRANSFER_FAILED, True)

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,29 +119,20 @@ def fill(handle: Handle) -> None:
     )
 
 
-def digests(handle: Handle) -> dict[str, str]:
-    """What the data of each store comes to."""
-    query = _DIGEST.replace("\n", " ")
-    return {
-        "db": sh(
-            handle,
-            "db-0",
-            f'{PSQL}c "{query}"',
-        ),
-        "maria": sh(handle, "deploy/maria", f'{MARIA} -e "{_MARIA_DIGEST}"'),
-        "cache": sh(
-            handle,
-            "deploy/cache",
-            "redis-cli --scan | sort | while read k; do echo $k; redis-cli DUMP $k; done | md5sum; "
-            "redis-cli DBSIZE",
-        ),
-        "files": sh(
-            handle,
-            "files-0",
-            "cd /docs && find . -type f -exec sha256sum {} + | sort -k2 && find . -printf '%p %y %m %l\\n' "
-            "| grep -v lost+found | sort",
-        ),
-    }
+_DIGESTS = {
+    "db": f'{PSQL}c "{_DIGEST.replace(chr(10), " ")}"',
+    "maria": f'{MARIA} -e "{_MARIA_DIGEST}"',
+    "cache": "redis-cli --scan | sort | while read k; do echo $k; redis-cli DUMP $k; done | md5sum; "
+    "redis-cli DBSIZE",
+    "files": "cd /docs && find . -type f -exec sha256sum {} + | sort -k2 && "
+    "find . -printf '%p %y %m %l\\n' | grep -v lost+found | sort",
+}
+_PODS = {"db": "db-0", "maria": "deploy/maria", "cache": "deploy/cache", "files": "files-0"}
+
+
+def digests(handle: Handle, pods: Mapping[str, str] = _PODS) -> dict[str, str]:
+    """What the data of each store comes to; `pods`: where each of them is."""
+    return {store: sh(handle, pod, _DIGESTS[store]) for store, pod in pods.items()}
 
 
 def children(handle: Handle) -> dict[str, int]:

@@ -1,22 +1,26 @@
-"""Databases whose dump is cut in its middle: one snapshot loses its worker once for each of them."""
+"""Databases whose dump or load is cut in its middle: the worker dies once for each of them, or a pod goes."""
 
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 
 from tests.e2e.kills import REACHED_SECONDS, kill_worker
-from tests.e2e.lifecycle import asked_for
+from tests.e2e.lifecycle import asked_for, pods_settle
+from tests.e2e.shop import assert_ledger_tells_a_success
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
     MARIA,
     PSQL,
     assert_only_what_is_named,
+    digests,
     new_name,
     objects,
+    restore,
     sh,
     shown,
     stores_of,
@@ -41,15 +45,21 @@ _PATH = f"{_FIRST}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Store:
-    """A database: its pod, what dumps it, what fills it.
+    """A database: its pod, what dumps and what loads it; a script that fills it.
 
-    `nobody`: a script that says 0 when nobody but itself uses the server.
+    `change`: a script that takes most of that away and adds something else. `digest`: one that says what was
+    filled in comes to. `come`: one that says how many bytes of a load under way have come. `nobody`: one that
+    says 0 when nobody but itself uses the server.
     """
 
     pod: str
     request: str
     dumps: str
+    loads: str
     fill: str
+    change: str
+    digest: str
+    come: str
     nobody: str
 
 
@@ -58,10 +68,18 @@ STORES = {
         pod="db-0",
         request="pods/db-0/exec",
         dumps="pg_dump",
+        loads="pg_restore",
         # Random, so that it stays as large, as text, which is dumped as it is.
         fill=f"""{PSQL} -c "create table blobs as select n, encode(decode((select string_agg(
             md5(n || '-' || m), '') from generate_series(1, 4096) m), 'hex'), 'base64') raw
             from generate_series(1, {STREAM_MIB * 12}) n" """,
+        change=f"""{PSQL} -c "create table if not exists late (); delete from blobs where n > 7;
+            update parents set note = 'late'" """,
+        digest=f"""{PSQL} -c "select count(*) || md5(string_agg(md5(raw), '' order by n)) from blobs
+            union all select string_agg(relname, ' ' order by relname) from pg_class
+            where relkind = 'r' and relnamespace = 'public'::regnamespace" """,
+        come=f"""{PSQL} -d template1 -c "select coalesce(max(bytes_processed), 0)
+            from pg_stat_progress_copy" """,
         nobody=f"""{PSQL} -d template1 -c "select count(*) from pg_stat_activity
             where backend_type = 'client backend' and pid <> pg_backend_pid()" """,
     ),
@@ -69,9 +87,15 @@ STORES = {
         pod="maria-0",
         request="pods/maria-0/exec",
         dumps="mariadb-dump",
+        loads="mariadb",
         fill=f"""{MARIA} -e "create table shop.blobs (n int primary key, raw text);
             insert into shop.blobs select seq, to_base64(random_bytes(768))
             from seq_1_to_{STREAM_MIB << 10}" shop""",
+        change=f"""{MARIA} -e "create table if not exists late (n int); delete from blobs where n > 7;
+            insert into children (parent) values (3)" shop""",
+        digest=f"""{MARIA} -e "select count(*), sum(n * crc32(raw)) from blobs; show tables" shop""",
+        # Its tables are locked meanwhile.
+        come="stat -c %s /var/lib/mysql/shop/blobs.ibd",
         nobody=f"""{MARIA} -e "select count(*) from information_schema.processlist
             where command <> 'Daemon' and id <> connection_id()" """,
     ),
@@ -79,8 +103,12 @@ STORES = {
         pod="deploy/cache",
         request="pods/cache-[^/]+/exec",
         dumps="redis-cli",
+        loads="cat",
         fill=f"""for n in $(seq {STREAM_MIB}); do
             head -c 1048576 /dev/urandom | redis-cli -x set blob:$n; redis-cli rpush queue $n; done""",
+        change="redis-cli flushall; redis-cli set late 1; redis-cli rpush queue late",
+        digest="redis-cli llen queue",
+        come="stat -c %s /tmp/tmp.*/dump.rdb",
         # Who fetches a copy is a replica, too. What is left is said in words.
         nobody="""redis-cli info replication | grep -E '^(role:slave|connected_slaves:[^0])' ||
             redis-cli config get masterauth | tail -n +2 | grep . || ls /tmp | grep '^tmp[.]' || echo 0""",
@@ -89,6 +117,8 @@ STORES = {
 _HELPERS = {"cat", "head", "psql", "sleep", "tee", "wc"}
 """What runs beside a tool."""
 SNAPSHOT = {f"snapshot, {store}": store for store in STORES}
+RESTORE = {f"restore, {store}": store for store in STORES}
+CASES = SNAPSHOT | RESTORE
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -119,76 +149,80 @@ def commands(handle: Handle, store: Store) -> list[str]:
     return sh(handle, store.pod, script).split()
 
 
+def _soon(look: Callable[[], object], what: str) -> bool:
+    """Whether something comes to be so. A test says so of its own case."""
+    try:
+        return bool(eventually(look, what, within=30))
+    except AssertionError:
+        return False
+
+
 def comes_to_rest(handle: Handle, store: Store) -> bool:
     """Whether a database is left alone soon: no command of ours, no connection, no replica, one server."""
 
     def look() -> bool:
         running = commands(handle, store)
-        left = {store.dumps, *_HELPERS} & set(running)
+        left = {store.dumps, store.loads, *_HELPERS} & set(running)
         one = running.count("redis-server") <= 1
         return not left and one and sh(handle, store.pod, store.nobody) == "0"
 
-    try:
-        return eventually(look, f"{store.pod} is left alone", within=30)
-    except AssertionError:
-        return False
+    return _soon(look, f"{store.pod} is left alone")
+
+
+def data_of(handle: Handle, service: str) -> tuple[str, str]:
+    """Return what the data of a database come to, those that init brought and those that were filled in."""
+    store = STORES[service]
+    return digests(handle, {service: store.pod})[service], sh(handle, store.pod, store.digest)
 
 
 @dataclass
 class Killed:
-    """The operations that lost their worker, and what was seen of it.
+    """An operation that lost its worker in the stream of each database, and what was seen of it.
 
-    `running`: by case, the commands in the pod as the worker was killed. `stored`: by case, whether the store
-    had a part of the data then. `rested`: the cases after which the pod was left alone, before
-    there was another worker.
+    `running`: by case, the commands in the pod as the worker was killed. `half`: the cases in which a part of
+    the data had come to where it goes. `rested`: those after which the pod was left alone, before there was
+    another worker.
     """
 
+    operation: Handle
+    snapshot: str
     running: dict[str, list[str]] = field(default_factory=dict)
-    stored: dict[str, bool] = field(default_factory=dict)
+    half: set[str] = field(default_factory=set)
     rested: set[str] = field(default_factory=set)
-    snapshot: str = ""
-    operations: dict[str, Handle] = field(default_factory=dict)
-
-    def of(self, case: str) -> Handle:
-        """Return the operation of a case."""
-        return self.operations[case.partition(",")[0]]
 
 
 def _kill_at_each(
-    stack: Stack, killed: Killed, reached: dict[str, Callable[[], bool]], holds: dict[str, Hold]
+    stack: Stack, killed: Killed, holds: dict[str, Hold], is_half: Callable[[str], bool]
 ) -> None:
-    """Kill the worker at each case's moment, in the order in which they come, and start another."""
-    while reached:
+    """Kill the worker in each stream that is held, in the order in which they come, and start another."""
+    waiting = dict(holds)
+    while waiting:
         try:
             case = eventually(
-                lambda: next((case for case, look in reached.items() if look()), None),
-                f"one of {list(reached)}",
+                lambda: next((case for case, hold in waiting.items() if hold.seen.is_set()), None),
+                f"one of {list(waiting)}",
                 within=REACHED_SECONDS,
             )
         except AssertionError:
             return  # the test of each of them says so
-        del reached[case]
-        handle, service = killed.of(case), SNAPSHOT[case]
-        store = STORES[service]
-        killed.stored[case] = _is_stored(stack, killed.snapshot, service)
-        killed.running[case] = commands(handle, store)
-        kill_worker(stack, [hold for held, hold in holds.items() if held == case])
-        if comes_to_rest(handle, store):
+        service = CASES[case]
+        if _soon(partial(is_half, service), f"{service} has come in part"):
+            killed.half.add(case)
+        killed.running[case] = commands(killed.operation, STORES[service])
+        kill_worker(stack, [waiting.pop(case)])
+        if comes_to_rest(killed.operation, STORES[service]):
             killed.rested.add(case)
         stack.worker.start()
 
 
 def _is_stored(stack: Stack, snapshot: str, service: str) -> bool:
-    """Whether a part of what has passed of a service's data is in the store, soon."""
-    try:
-        return eventually(
-            lambda: any(
-                f"/{service}/" in str(each) and each.stat().st_size for each in objects(stack, snapshot)
-            ),
-            "a part is stored",
-        )
-    except AssertionError:
-        return False
+    """Whether a part of a service's data is in the store."""
+    return any(f"/{service}/" in str(each) and each.stat().st_size for each in objects(stack, snapshot))
+
+
+def _has_come_in_part(handle: Handle, store: Store) -> bool:
+    """Whether a load has brought a part of its data, and not all of it."""
+    return 1 << 20 < int(sh(handle, store.pod, store.come)) < STREAM_MIB << 20
 
 
 def _held(
@@ -207,21 +241,38 @@ def _held(
 @pytest.fixture(scope="module")
 def killed(stack: Stack, origin: Handle, request: pytest.FixtureRequest) -> Killed:
     """Take a snapshot, with a kill in each database's stream."""
-    killed, wanted = Killed(), asked_for(request)
     with ExitStack() as streams:
-        holds = _held(stack, streams, origin.namespace, SNAPSHOT, wanted)
-        killed.operations["snapshot"], killed.snapshot = take(origin)
-        _kill_at_each(stack, killed, {case: each.seen.is_set for case, each in holds.items()}, holds)
-    killed.operations["snapshot"].succeeded(ENDED_SECONDS)
+        holds = _held(stack, streams, origin.namespace, SNAPSHOT, asked_for(request))
+        killed = Killed(*take(origin))
+        _kill_at_each(stack, killed, holds, lambda service: _is_stored(stack, killed.snapshot, service))
+    killed.operation.succeeded(ENDED_SECONDS)
     return killed
 
 
 @pytest.fixture(scope="module")
-def at_peace(killed: Killed, origin: Handle) -> Handle:
-    """The environment with the data that it had at first, after all that was done to it."""
-    for operation in killed.operations.values():
-        operation.succeeded(ENDED_SECONDS)
+def data(origin: Handle) -> dict[str, tuple[str, str]]:
+    """What the data of each database came to at first."""
+    return {service: data_of(origin, service) for service in STORES}
+
+
+@pytest.fixture(scope="module")
+def at_peace(killed: Killed, data: dict[str, tuple[str, str]], origin: Handle) -> Handle:
+    """The environment with the data that it had at first, after its worker was killed in dumps."""
     return origin
+
+
+@pytest.fixture(scope="module")
+def loaded(stack: Stack, killed: Killed, at_peace: Handle, request: pytest.FixtureRequest) -> Killed:
+    """Change the data and restore them in place, with a kill in each database's stream."""
+    for store in STORES.values():
+        sh(at_peace, store.pod, store.change)
+    with ExitStack() as streams:
+        holds = _held(stack, streams, at_peace.namespace, RESTORE, asked_for(request))
+        loading = restore(stack, killed.snapshot, environmentId=at_peace.environment_id)
+        loaded = Killed(loading, killed.snapshot)
+        _kill_at_each(stack, loaded, holds, lambda service: _has_come_in_part(loading, STORES[service]))
+    loading.succeeded(ENDED_SECONDS)
+    return loaded
 
 
 def _instead(tool: str, script: str) -> str:
@@ -233,6 +284,7 @@ def _instead(tool: str, script: str) -> str:
 def _assert_cut_and_left_alone(killed: Killed, case: str, command: str) -> None:
     assert case in killed.running, f"the worker was never seen: {case}"
     assert command in killed.running[case], "it was not in the middle"
+    assert case in killed.half, "nothing had come that could be left"
     assert case in killed.rested, "something was left in the pod"
 
 
@@ -240,8 +292,6 @@ def _assert_cut_and_left_alone(killed: Killed, case: str, command: str) -> None:
 def test_killed_while_it_dumps(stack: Stack, killed: Killed, case: str) -> None:
     service = SNAPSHOT[case]
     _assert_cut_and_left_alone(killed, case, STORES[service].dumps)
-    assert killed.stored[case], "nothing was stored that could be left"
-    killed.of(case).succeeded(ENDED_SECONDS)
     found = shown(stack, killed.snapshot)
     assert (found["state"], found["consistency"], found["scope"]) == (
         "available",
@@ -277,3 +327,40 @@ def test_a_tool_that_breaks_after_half_its_output_publishes_nothing(
     assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
     assert comes_to_rest(at_peace, store)
     assert at_peace.status()["phase"] == "running"
+
+
+def test_a_pod_that_goes_while_it_is_dumped_is_waited_for(
+    stack: Stack, at_peace: Handle, data: dict[str, tuple[str, str]]
+) -> None:
+    """Before it is known how its dump ended, there is another pod of the same name."""
+    db, first = STORES["db"], pods_settle(at_peace, "db")
+    for other in (STORES["maria"], STORES["cache"]):
+        sh(at_peace, other.pod, other.change)  # to have less to dump
+    with stack.gate.hold_streams(f"/namespaces/{at_peace.namespace}/{db.request}", HELD_MIB << 20) as hold:
+        taking, snapshot = take(at_peace)
+        hold.wait_seen(REACHED_SECONDS)
+        eventually(lambda: _is_stored(stack, snapshot, "db"), "a part is stored")
+        left = {each for each in objects(stack, snapshot) if "/db/" in str(each)}
+        stack.kubectl("-n", at_peace.namespace, "delete", "pod", db.pod, "--grace-period=1", "--wait=false")
+        assert not first & pods_settle(at_peace, "db")
+        assert shown(stack, snapshot)["state"] == "creating"
+    taking.succeeded(ENDED_SECONDS)
+    assert shown(stack, snapshot)["state"] == "available"
+    assert_only_what_is_named(stack, snapshot)
+    assert not left & set(objects(stack, snapshot))
+    assert data_of(at_peace, "db") == data["db"]
+    assert comes_to_rest(at_peace, db)
+
+
+@pytest.mark.parametrize("case", RESTORE)
+def test_killed_while_it_loads(
+    stack: Stack, data: dict[str, tuple[str, str]], loaded: Killed, case: str
+) -> None:
+    handle, service = loaded.operation, RESTORE[case]
+    _assert_cut_and_left_alone(loaded, case, STORES[service].loads)
+    assert_ledger_tells_a_success(stack, handle)
+    steps = {step["name"]: step for step in handle.operation()["steps"]}
+    assert steps[f"load/{service}"]["finishedAt"] <= steps["service/api"]["startedAt"]
+    assert data_of(handle, service) == data[service]
+    assert comes_to_rest(handle, STORES[service])
+    assert handle.status()["phase"] == "running"
