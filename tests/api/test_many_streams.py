@@ -95,7 +95,7 @@ async def client(url: str, token: str, after: int, until: int, chance: random.Ra
         position = got[-1] if got else after
         leave_after = chance.randrange(1, EVENTS)
         headers = {"Authorization": f"Bearer {token}"}
-        # No limit to what waits here: a client that has stopped reading would not see the answer to its close.
+        # No limit to what waits here: a client that stopped reading would not see the answer to its close.
         async with connect(
             f"{url}?after={position}",
             additional_headers=headers,
