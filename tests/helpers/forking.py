@@ -5,13 +5,13 @@ them. Each is a process of its own all the same, which can be killed, frozen and
 worker` and `python -m api` start by themselves is shown by tests/worker/test_main.py and tests/devstack.
 """
 
-import ctypes
 import multiprocessing
 import os
 import runpy
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -23,8 +23,6 @@ _FORKS.set_forkserver_preload(
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
     ]
 )
-_DEATH_SIGNAL_OF_PARENT: Final = 1
-"""PR_SET_PDEATHSIG, of linux/prctl.h. The parent is the process that forks, which ends with the test run."""
 
 
 class Forked:
@@ -65,8 +63,7 @@ class Forked:
 def _become(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
     """Be `python -m`: a process group of its own, its environment, its directory, its output."""
     os.setsid()
-    if sys.platform == "linux":  # a test run that is killed leaves none behind
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OF_PARENT, signal.SIGKILL)
+    threading.Thread(target=_end_with_the_tests, daemon=True).start()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
@@ -78,3 +75,10 @@ def _become(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: Path, e
         os.close(opened)
     sys.argv = list(words)
     runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+
+
+def _end_with_the_tests() -> None:
+    """Leave nothing behind when the process that runs the tests is killed."""
+    if (tests := multiprocessing.parent_process()) is not None:
+        tests.join()
+        os.kill(os.getpid(), signal.SIGKILL)
