@@ -2,7 +2,7 @@
 
 API and worker take four seconds of processor time to import what they need, and the tests start hundreds of
 them. Each is a process of its own all the same, which can be killed, frozen and waited for. That `python -m
-worker` and `python -m api` start by themselves is shown by tests/worker/test_main.py and `make demo` (ADR 0040).
+worker` and `python -m api` start by themselves is shown by tests/worker/test_main.py and `make demo` (ADR 40).
 """
 
 import multiprocessing
