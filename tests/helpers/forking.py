@@ -1,8 +1,8 @@
 """Processes of the product that start at once, forked from one that has imported everything.
 
 API and worker take four seconds of processor time to import what they need, and the tests start hundreds of
-them. Each is a process of its own all the same, which can be killed, frozen and waited for. That `python -m
-worker` and `python -m api` start by themselves is shown by tests/worker/test_main.py and `make demo` (ADR 40).
+them (ADR 0040). Each is a process of its own all the same, which can be killed, frozen and waited for. The
+true commands, `python -m worker` and `python -m api`, are run by tests/worker/test_main.py and `make demo`.
 """
 
 import multiprocessing
