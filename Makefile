@@ -15,8 +15,10 @@ READY := $(VENV)/.ready
 SOURCES := workflows activities clusters worker api admin cli devcluster devstack tests $(wildcard bench)
 # Told at the end of long runs: where their time goes.
 SLOWEST := --durations=30 --durations-min=3
-# Unit tests share nothing, so that each core takes its part; tests on the cluster share the cluster.
-UNIT := $(BIN)/pytest -q $(SLOWEST) -n auto --dist worksteal -m "not cluster"
+# Unit tests share nothing, and some only wait: each core has its part, and one more is there. Tests on the cluster
+# share the cluster.
+PROCESSES := $(shell python3 -c 'import os; print((os.cpu_count() or 2) + 1)' 2>/dev/null || echo 3)
+UNIT := $(BIN)/pytest -q $(SLOWEST) -n $(PROCESSES) --dist worksteal -m "not cluster"
 # Collecting test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
 FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n auto --dist worksteal --ignore tests/api/test_schema.py \
 	-m "not cluster and not postgres and not slow and not browser and not http"
@@ -56,7 +58,7 @@ dev-down: ## Stop the stack and the cluster, and leave nothing behind
 	@if [ -x $(PY) ]; then $(PY) -m devstack down; else echo "Nothing is set up here."; fi
 
 ##@ Tests and checks
-test-fast: setup ## In a minute: without cluster, servers, HTTP, browser, slow ones; a tenth of examples and tables
+test-fast: setup ## Without cluster, servers, HTTP, browser, slow ones; a tenth of examples and tables
 	$(FAST)
 
 fuzz: setup ## Every route against openapi.json with 500 requests each by property (FUZZ=... for another number)

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 Found = TypeVar("Found")
 
 _FIRST_PAUSE_SECONDS: Final = 0.05
-_LONGEST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 0.2
 _GROWTH: Final = 1.1
 
 
