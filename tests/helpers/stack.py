@@ -24,7 +24,6 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
-from tests.helpers.forking import Forked
 from tests.helpers.kube_gate import KubeGate
 from tests.helpers.ports import free_port
 from tests.helpers.waiting import eventually
@@ -42,9 +41,7 @@ class Process:
     argv: list[str]
     env: Mapping[str, str]
     log: Path
-    forked: bool = False
-    """Whether it is `python -m` of a module of ours, to be forked instead of started."""
-    handle: subprocess.Popen[bytes] | Forked | None = None
+    handle: subprocess.Popen[bytes] | None = None
 
     @property
     def alive(self) -> bool:
@@ -54,9 +51,6 @@ class Process:
     def start(self) -> None:
         """Start it; nothing happens when it runs already."""
         if self.alive:
-            return
-        if self.forked:
-            self.handle = Forked(self.argv[2:], env=self.env, cwd=ROOT, out=self.log)
             return
         with self.log.open("ab") as log:
             self.handle = subprocess.Popen(
@@ -117,7 +111,6 @@ class Stack:
             [sys.executable, "-m", "worker"],
             self.environment,
             self.directory / f"worker-{number}.log",
-            forked=True,
         )
         self.spare.append(worker)
         worker.start()
@@ -381,11 +374,8 @@ def running_stack(
             [sys.executable, "-m", "api"],
             {**environment, "PERDURE_CLUSTER_KUBECONFIG": str(kubeconfig)},
             directory / "api.log",
-            forked=True,
         )
-        worker = Process(
-            "worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log", forked=True
-        )
+        worker = Process("worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log")
         client = cleanup.enter_context(
             httpx2.Client(
                 base_url=f"http://127.0.0.1:{ports['api']}",
