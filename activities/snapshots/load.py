@@ -200,10 +200,10 @@ class ClusterRestore(RestoreActivities):
             await facts_of(content, captured)
         at = request.stored.component.captured_at
         taken = 0.0 if at is None else at.timestamp()
+        of = _Dumped(target.store, target.pod, stored.ordinal, target.part)
         wrong: frozenset[bytes] | None = None
         for _ in range(_LOOKS):
             found = MembersObserver()
-            of = _Dumped(target.store, target.pod, stored.ordinal, target.part)
             proof = _compared(stored, await self._facts(request, cluster, meter, of, found))
             if not proof.differences:  # what differed was taken away again
                 return proof

@@ -17,6 +17,7 @@ from activities.snapshots.facts import ContentBroken, observed, observer_of
 from activities.snapshots.frames import ComponentKey
 from activities.snapshots.meter import Meter
 from activities.snapshots.ownership import sign
+from activities.snapshots.stored import part_of
 from activities.storage.objects import ObjectStore
 from clusters.gateway import Cluster
 from workflows.contracts.snapshot import Capture
@@ -84,20 +85,7 @@ class Transfer:
             facts = await asyncio.to_thread(observer.facts)
         except ContentBroken as broken:
             dump_broken(request.service.name, part, broken)
-        digests = archive.digests
-        return StoredPart(
-            key=part.key,
-            subject=part.subject,
-            ordinal=source.ordinal,
-            prefix=archive.stream.prefix,
-            part_bytes=archive.stream.part_bytes,
-            header=base64.b64encode(key.header).decode(),
-            plain_bytes=digests.plain_bytes,
-            plain_sha256=digests.plain_sha256,
-            stored_bytes=digests.stored_bytes,
-            stored_sha256=digests.stored_sha256,
-            facts=facts,
-        )
+        return part_of(archive, key, of=part.key, subject=part.subject, ordinal=source.ordinal, facts=facts)
 
 
 async def begun(output: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""A stored part, opened for whoever loads it or looks whether it is what it says."""
+"""A stored part: written down, and opened for whoever loads it or looks whether it is what it says."""
 
 import base64
 from collections.abc import AsyncGenerator
@@ -12,6 +12,7 @@ from activities.snapshots.sealing import Digests
 from activities.storage.objects import ObjectStore
 from activities.storage.streams import StoredStream
 from workflows.contracts.snapshot import Loadable
+from workflows.domain.snapshot_facts import Facts
 from workflows.domain.snapshot_manifest import StoredPart, stream_name
 
 
@@ -25,6 +26,25 @@ def archive_of(part: StoredPart) -> Archive:
             stored_bytes=part.stored_bytes,
             stored_sha256=part.stored_sha256,
         ),
+    )
+
+
+def part_of(
+    archive: Archive, key: FileKey, *, of: str, subject: str, ordinal: int = 0, facts: Facts | None = None
+) -> StoredPart:
+    """Write down what the streams know of a stored part; `of`: the key of the part, `key`: its stream's."""
+    return StoredPart(
+        key=of,
+        subject=subject,
+        ordinal=ordinal,
+        prefix=archive.stream.prefix,
+        part_bytes=archive.stream.part_bytes,
+        header=base64.b64encode(key.header).decode(),
+        plain_bytes=archive.digests.plain_bytes,
+        plain_sha256=archive.digests.plain_sha256,
+        stored_bytes=archive.digests.stored_bytes,
+        stored_sha256=archive.digests.stored_sha256,
+        facts=facts,
     )
 
 

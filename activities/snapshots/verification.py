@@ -132,9 +132,9 @@ class ControlVerification(VerifyControlActivities):
                     record = await operations.get_operation(
                         session, ref.organization_id, request.operation_id
                     )
-                    steps = await operations.steps(session, ref.organization_id, request.operation_id)
-                if record.ended:
-                    return OperationEnded(failure=record.failure, told=_written(steps))
+                    if record.ended:
+                        steps = await operations.steps(session, ref.organization_id, request.operation_id)
+                        return OperationEnded(failure=record.failure, told=_written(steps))
                 await asyncio.sleep(_LOOK_SECONDS)
 
     @activity.defn(name="verify.remove")

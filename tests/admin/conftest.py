@@ -62,13 +62,13 @@ def variables(url: str, keys: MasterKeys = KEYS, **more: str) -> dict[str, str]:
 @contextmanager
 def started(
     url: str, *arguments: str, keys: MasterKeys = KEYS, more: Mapping[str, str] | None = None
-) -> Iterator[Forked]:
-    """A command that runs while the body does."""
+) -> Iterator[None]:
+    """A command that runs while the body does, and is killed at its end."""
     with TemporaryDirectory() as elsewhere:
         env = variables(url, keys, **(more or {}))
         process = Forked(("admin", *arguments), env=env, cwd=ROOT, out=Path(elsewhere) / "out")
         try:
-            yield process
+            yield
         finally:
             process.kill()
             process.wait(30)

@@ -457,9 +457,8 @@ async def test_a_backup_that_is_killed_leaves_no_file_of_its_name(postgres_url: 
         await fill(database)
         async with database.transaction() as session:
             await session.exec(text("LOCK TABLE operations IN ACCESS EXCLUSIVE MODE"))  # type: ignore[call-overload]
-            with started(postgres_url, "backup", str(file)) as process:
+            with started(postgres_url, "backup", str(file)):
                 eventually(lambda: [*file.parent.glob(".perdure.backup.*.partial")], "the file is begun")
-                process.kill()
         assert not file.exists()
     finally:
         await database.dispose()
@@ -478,7 +477,7 @@ async def test_a_restore_that_is_killed_leaves_an_empty_database(
     async with engine.begin() as connection:
         # The lock that a migration takes: held here, the restore waits with its transaction open.
         await connection.execute(text("SELECT pg_advisory_xact_lock(7402311905)"))
-        with started(target, "restore", str(file)) as process:
+        with started(target, "restore", str(file)):
 
             async def waits() -> bool:
                 found = await connection.scalar(
@@ -487,7 +486,6 @@ async def test_a_restore_that_is_killed_leaves_an_empty_database(
                 return bool(found)
 
             await eventually_async(waits, "the restore waits")
-            process.kill()
     await engine.dispose()
     assert await _tables(target) == set()
     assert admin(target, "restore", str(file)).returncode == 0

@@ -112,13 +112,12 @@ async def test_killed_in_the_middle(postgres_url: str) -> None:
         async with database.transaction() as session:
             held = select(DataKey).where(col(DataKey.organization_id) == second.id).with_for_update()
             assert (await session.exec(held)).all()
-            with started(postgres_url, "rotate-keys", keys=BOTH) as process:
+            with started(postgres_url, "rotate-keys", keys=BOTH):
 
                 async def half_done() -> bool:
                     return await wrapped_by(database) == {first.id: "m2", second.id: "m1"}
 
                 await eventually_async(half_done, "the first organisation is done", within=30)
-                process.kill()
         assert await wrapped_by(database) == {first.id: "m2", second.id: "m1"}
         for tenant, environment in zip((first, second), environments, strict=True):
             assert await value_of(database, tenant, environment, BOTH) == PLANTED

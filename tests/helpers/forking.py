@@ -1,8 +1,8 @@
 """Processes of the product that start at once, forked from one that has imported everything.
 
-API and worker take four seconds of processor time to import what they need, and the tests start hundreds of
-them (ADR 0040). Each is a process of its own all the same, which can be killed, frozen and waited for. The
-true commands, `python -m worker` and `python -m api`, are run by tests/worker/test_main.py and `make demo`.
+API and `perdure admin` take seconds of processor time to import what they need, and the tests start more than
+a hundred of them (ADR 0040). Each is a process of its own all the same, which can be killed and waited for.
+The true commands are run by the tests on the cluster, tests/admin/test_program.py and `make demo`.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ from typing import Final
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *("pytest", "tests.helpers.forking", "worker.main", "api.serving", "cli.main"),
+        *("pytest", "tests.helpers.forking", "api.serving"),
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
     ]
 )
@@ -67,8 +67,6 @@ def _become(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: Path, e
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.stdout.flush()
-    sys.stderr.flush()
     for path, number in ((out, 1), (err, 2)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(opened, number)

@@ -13,6 +13,7 @@ from activities.secrets import DataKey, Opener, Sealer, new_private_key
 from activities.snapshots import frames
 from activities.snapshots.archive import seal_into
 from activities.snapshots.frames import ComponentKey
+from activities.snapshots.stored import part_of
 from activities.storage.objects import ObjectStore
 from tests.helpers.attempts import handed_out
 from workflows.domain.snapshot_manifest import StoredComponent, StoredPart, stream_name
@@ -59,16 +60,4 @@ async def seal_part(
         key=stream_key,
         component=component,
     )
-    digests = stored.digests
-    part = StoredPart(
-        key=key,
-        subject=subject,
-        prefix=stored.stream.prefix,
-        part_bytes=stored.stream.part_bytes,
-        header=base64.b64encode(stream_key.header).decode(),
-        plain_bytes=digests.plain_bytes,
-        plain_sha256=digests.plain_sha256,
-        stored_bytes=digests.stored_bytes,
-        stored_sha256=digests.stored_sha256,
-    )
-    return part, sealed(stream_key.key)
+    return part_of(stored, stream_key, of=key, subject=subject), sealed(stream_key.key)

@@ -97,7 +97,8 @@ class _Judge:
         if before.time == now.time or before.kind == _DIRECTORY:  # a directory's mode has no time
             return _Verdict.CAME_WRONG
         if now.time < self._taken:  # moved here, or given a time of its own
-            return self._since_or_open() if self._directory_changed(path) else _Verdict.OPEN
+            moved = self._by_directory(path) is _Verdict.SINCE
+            return self._since_or_open() if moved else _Verdict.OPEN
         return self._since_or_open()
 
     def _since_or_open(self) -> _Verdict:
@@ -112,9 +113,6 @@ class _Judge:
         if before.time == now.time:
             return _Verdict.CAME_WRONG
         return self._since_or_open() if self._directories_are_kept else _Verdict.OPEN
-
-    def _directory_changed(self, path: bytes) -> bool:
-        return self._by_directory(path) is _Verdict.SINCE
 
 
 def _digest(members: Members, path: bytes) -> int | None:
