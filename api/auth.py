@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
@@ -39,24 +40,40 @@ class _Known:
 class KeyCache:
     """Good keys, remembered for a few seconds: a revoked one is refused within that time at the latest.
 
-    Refusals are not remembered, so that a key works the moment it is made.
+    Refusals are not remembered, so that a key works the moment it is made. Of many requests with a key that
+    is to be looked at again, one asks the database and the others wait for it.
     """
 
     def __init__(self, database: Database, seconds: float) -> None:
         self._database = database
         self._seconds = seconds
         self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._looking: dict[tuple[str, str | None], asyncio.Event] = {}
+        """By key and organisation that is being looked up: set when that has ended, either way."""
 
     async def actor(self, token: str, organization_id: str | None) -> Actor:
         """Return whom a token stands for. Raises Unauthenticated, and NotFound for another organisation."""
         digest = token_digest(token)
-        known = self._known.get(digest)
-        if (
-            known is not None
-            and known.until > time.monotonic()
-            and organization_id in (None, known.actor.organization_id)
-        ):
-            return known.actor
+        asked = (digest, organization_id)
+        while True:
+            known = self._known.get(digest)
+            if (
+                known is not None
+                and known.until > time.monotonic()
+                and organization_id in (None, known.actor.organization_id)
+            ):
+                return known.actor
+            if (others := self._looking.get(asked)) is None:
+                break
+            await others.wait()
+        looked = self._looking[asked] = asyncio.Event()
+        try:
+            return await self._look_up(token, digest, organization_id)
+        finally:
+            del self._looking[asked]
+            looked.set()
+
+    async def _look_up(self, token: str, digest: str, organization_id: str | None) -> Actor:
         try:
             async with self._database.reading() as session:
                 found = await authenticate(session, token, organization_id)
