@@ -39,7 +39,7 @@ from workflows.contracts.provision import (
 )
 from workflows.domain import manifests
 from workflows.domain.environment import EnvironmentContext, ObjectIdentity
-from workflows.domain.failures import FailureKind, failure
+from workflows.domain.failures import FAILURES, FailureKind, failure
 from workflows.domain.json_reading import children, mapping, text
 from workflows.domain.names import CREATED_BY, ENVIRONMENT
 from workflows.domain.operations import Cleanup
@@ -150,7 +150,10 @@ class ClusterProvision(ProvisionActivities):
     @activity.defn(name="environment.undo")
     @reports_failures
     async def undo(self, request: Undo) -> Cleanup:
-        """See `ProvisionActivities`. Goes on when one object resists, and says which are left."""
+        """See `ProvisionActivities`. Goes on when one object resists, and says which are left.
+
+        Where another attempt may help there is one: a cluster that is away for a while leaves nothing behind.
+        """
         async with alive() as life:
             if request.pre_image is None or not request.pre_image.namespace_existed:
                 return await self._undo_namespace(life.lease, request.context)
@@ -181,6 +184,11 @@ class ClusterProvision(ProvisionActivities):
             key=lambda each: (each.kind == "RoleBinding", each.kind not in WORKLOADS, each.kind, each.name),
         )
         left: list[str] = []
+        again: list[str] = []
+
+        def resists(title: str, error: ClusterError) -> None:
+            (again if FAILURES[error.kind].retryable else left).append(f"{title}: {error}")
+
         for each in made:
             try:
                 await cluster.delete(
@@ -191,12 +199,14 @@ class ClusterProvision(ProvisionActivities):
             except PreconditionFailed:
                 continue  # another object of that name by now: not ours to delete
             except ClusterError as error:
-                left.append(f"{each.title}: {error}")
+                resists(each.title, error)
         for manifest in request.restore:
             try:
                 await cluster.apply(manifest)
             except ClusterError as error:
-                left.append(f"{ref_of(manifest).title}: {error}")
+                resists(ref_of(manifest).title, error)
+        if again:
+            fail(failure(FailureKind.CLUSTER_UNAVAILABLE, f"Not undone: {'; '.join([*again, *left])}"))
         return Cleanup(complete=not left, left=tuple(left))
 
 

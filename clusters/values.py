@@ -15,7 +15,7 @@ class ClusterConfig:
     context: str | None = None
     name: str = "default"
     connections: int = 256
-    """Most connections at once; each running watch, log stream and exec holds one."""
+    """Most ordinary requests at once; watches, log streams and exec have connections besides."""
     request_timeout: float = 15.0
     """Seconds for one ordinary request, answer included."""
 

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.e2e.lifecycle import blueprint, broken, serving, update
 from tests.e2e.shop import assert_exactly_one_shop, assert_ledger_tells_a_success, shop, small
+from tests.e2e.support import CLEANED_UP, uids
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -60,6 +62,25 @@ def test_worker_cut_off_from_the_cluster(stack: Stack) -> None:
         assert stack.gate.requests("")[before:], "the worker has not asked once"
         stack.gate.open()
     _both_end_well(stack, writing, waiting)
+
+
+def test_worker_cut_off_in_the_middle_of_an_undo(stack: Stack, name: str) -> None:
+    """What could not be taken back for now is taken back once the cluster is there again."""
+    made = stack.create(blueprint(name, web=serving()))
+    made.succeeded(within=ENDED_SECONDS)
+    before = uids(stack, made.namespace)
+    extra, web = (rf"{verb} .*/namespaces/{made.namespace}/deployments/" for verb in ("DELETE", "PATCH"))
+    with stack.gate.hold(f"{extra}extra", "before") as deleting:
+        failing = blueprint(name, web=serving(env={"WORD": "new"}), extra=broken(serving(dependsOn=["web"])))
+        handle = update(made, failing)
+        deleting.wait_seen(120)
+        written = len(stack.gate.requests(f"{web}web"))
+        stack.gate.close()
+        eventually(lambda: stack.gate.requests(f"{web}web")[written:], "the undo goes on to the next object")
+    stack.gate.open()
+    operation = handle.ended(within=ENDED_SECONDS)
+    assert (operation["state"], operation["cleanup"]) == ("rolled_back", CLEANED_UP)
+    eventually(lambda: uids(stack, made.namespace) == before, "only what was there before is there")
 
 
 @pytest.mark.alone
