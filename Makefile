@@ -20,7 +20,7 @@ SLOWEST := --durations=30 --durations-min=3
 PROCESSES := $(shell python3 -c 'import os; print((os.cpu_count() or 2) + 1)' 2>/dev/null || echo 3)
 UNIT := $(BIN)/pytest -q $(SLOWEST) -n $(PROCESSES) --dist worksteal -m "not cluster"
 # Collecting test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
-FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n auto --dist worksteal --ignore tests/api/test_schema.py \
+FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(PROCESSES) --dist worksteal --ignore tests/api/test_schema.py \
 	-m "not cluster and not postgres and not slow and not browser and not http"
 # Tests on the cluster wait most of the time. Each file has a stack and namespaces of its own.
 CLUSTER := $(BIN)/pytest -q $(SLOWEST) -n 2 --dist loadfile -m "cluster and not alone"

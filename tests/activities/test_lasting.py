@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Disk:
         self.nameless: list[str] = []
         """Names that were given to what had not been flushed."""
         self._fsync, self._replace = os.fsync, os.replace
+        self._one_by_one = threading.Lock()
         monkeypatch.setattr(os, "fsync", self.fsync)
         monkeypatch.setattr(os, "replace", self.replace)
 
@@ -37,10 +39,12 @@ class Disk:
         kind = "directory" if path.is_dir() else "file"
         if kind in self.failing:
             raise OSError(self.failing[kind], os.strerror(self.failing[kind]))
-        # Looked at before: others go on meanwhile, and what they do may be too late for this flush.
-        names = {each.name: each.inode() for each in os.scandir(path)} if kind == "directory" else {}
-        self._fsync(file)
-        self.flushed[os.fstat(file).st_ino] = names if kind == "directory" else path.read_bytes()
+        # One flush after another: of two at once, the one that began first may end last, knowing less.
+        with self._one_by_one:
+            # Looked at before: others go on meanwhile, and what they do may be too late for this flush.
+            names = {each.name: each.inode() for each in os.scandir(path)} if kind == "directory" else {}
+            self._fsync(file)
+            self.flushed[os.fstat(file).st_ino] = names if kind == "directory" else path.read_bytes()
 
     def replace(self, source: str, target: str, **where: int) -> None:
         number = os.stat(source, dir_fd=where["src_dir_fd"]).st_ino
