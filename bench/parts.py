@@ -47,6 +47,7 @@ class Bench:
                 admin_kubeconfig=self.kubectl.kubeconfig,
                 # Straight to the API server: the tests' gate would be measured too.
                 extra={"PERDURE_CLUSTER_KUBECONFIG": str(_CLUSTER / "perdure.kubeconfig")},
+                forked=False,
             ) as stack,
         ):
             warmed(stack)

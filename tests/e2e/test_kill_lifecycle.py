@@ -330,7 +330,7 @@ def test_killed(stack: Stack, killed: Killed, case: str) -> None:
     handle, operation = killed.handles[case], MOMENTS[case].operation
     assert killed.reached[case], f"the worker was never seen: {case}"
     ended = handle.ended(within=ENDED_SECONDS)
-    assert ended["state"] == operation.state, json.dumps(ended["failure"])
+    assert ended["state"] == operation.state, json.dumps([ended["failure"], ended["cleanup"]])
     if operation.state == "succeeded":
         assert_ledger_tells_a_success(stack, handle)
     else:

@@ -1,8 +1,8 @@
 """Processes of the product that start at once, forked from one that has imported everything.
 
-API and `perdure admin` take seconds of processor time to import what they need, and the tests start more than
-a hundred of them (ADR 0040). Each is a process of its own all the same, which can be killed and waited for.
-The true commands are run by the tests on the cluster, tests/admin/test_program.py and `make demo`.
+API, worker and `perdure admin` take seconds of processor time to import what they need, and the tests start
+hundreds of them (ADR 0040). Each is a process of its own all the same, which can be killed and waited for.
+The true commands are run by tests/admin/test_program.py, `make demo` and `make bench`.
 """
 
 import multiprocessing
@@ -19,7 +19,7 @@ from typing import Final
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *("pytest", "tests.helpers.forking", "api.serving"),
+        *("pytest", "tests.helpers.forking", "api.serving", "worker.main"),
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
     ]
 )

@@ -24,6 +24,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
+from tests.helpers.forking import Forked
 from tests.helpers.kube_gate import KubeGate
 from tests.helpers.ports import free_port
 from tests.helpers.waiting import eventually
@@ -41,7 +42,9 @@ class Process:
     argv: list[str]
     env: Mapping[str, str]
     log: Path
-    handle: subprocess.Popen[bytes] | None = None
+    forked: bool = False
+    """Whether it is `python -m` of a module of ours, to be forked instead of started."""
+    handle: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def alive(self) -> bool:
@@ -51,6 +54,9 @@ class Process:
     def start(self) -> None:
         """Start it; nothing happens when it runs already."""
         if self.alive:
+            return
+        if self.forked:
+            self.handle = Forked(self.argv[2:], env=self.env, cwd=ROOT, out=self.log)
             return
         with self.log.open("ab") as log:
             self.handle = subprocess.Popen(
@@ -111,6 +117,7 @@ class Stack:
             [sys.executable, "-m", "worker"],
             self.environment,
             self.directory / f"worker-{number}.log",
+            forked=self.worker.forked,
         )
         self.spare.append(worker)
         worker.start()
@@ -351,9 +358,17 @@ class Handle:
 
 @contextmanager
 def running_stack(
-    directory: Path, *, kubeconfig: Path, admin_kubeconfig: Path, extra: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    kubeconfig: Path,
+    admin_kubeconfig: Path,
+    extra: Mapping[str, str] | None = None,
+    forked: bool = True,
 ) -> Iterator[Stack]:
-    """Start a stack in `directory`; everything ends with the body. `extra`: more settings of ours."""
+    """Start a stack in `directory`; everything ends with the body. `extra`: more settings of ours.
+
+    `forked`: API and workers are forked and not started (ADR 0040); not where their memory is measured.
+    """
     with ExitStack() as cleanup:
         gate = cleanup.enter_context(KubeGate(kubeconfig))
         ports = {"api": free_port(), "temporal": free_port()}
@@ -374,8 +389,11 @@ def running_stack(
             [sys.executable, "-m", "api"],
             {**environment, "PERDURE_CLUSTER_KUBECONFIG": str(kubeconfig)},
             directory / "api.log",
+            forked,
         )
-        worker = Process("worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log")
+        worker = Process(
+            "worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log", forked
+        )
         client = cleanup.enter_context(
             httpx2.Client(
                 base_url=f"http://127.0.0.1:{ports['api']}",
