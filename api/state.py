@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from api.access.stores import StoreReadings
     from api.access.target import Targets
     from api.access.waking import Wakes
-    from api.environments.blueprints import Blueprints
+    from api.environments.blueprints import Blueprints, Listed
     from api.environments.live import LiveStatus
     from api.environments.log_hub import LogHub
 
@@ -99,6 +99,7 @@ class AppState:
     log_hub: LogHub
     metrics: Metrics
     blueprints: Blueprints
+    listed: Listed
     live: LiveStatus
     installation: Installation
     guests: Guests
@@ -151,7 +152,7 @@ async def running(
     from api.access.stores import StoreReadings  # noqa: PLC0415
     from api.access.target import Targets  # noqa: PLC0415
     from api.access.waking import Wakes  # noqa: PLC0415
-    from api.environments.blueprints import Blueprints  # noqa: PLC0415
+    from api.environments.blueprints import Blueprints, Listed  # noqa: PLC0415
     from api.environments.live import LiveStatus  # noqa: PLC0415
     from api.environments.log_hub import LogHub  # noqa: PLC0415
 
@@ -159,6 +160,7 @@ async def running(
     tail = EventTail(DatabaseLog(dependencies.database))
     streams = OpenStreams(DatabaseKeys(dependencies.database), limit=settings.streams_per_key)
     log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
+    blueprints = Blueprints()
     wakes = Wakes()
     starts = WorkflowStarts(dependencies.starter, metrics)
     transfers = Transfers(dependencies.starter)
@@ -186,7 +188,8 @@ async def running(
                     ShareKeys(dependencies.master_keys),
                     GuestLimits(settings.share_requests_per_minute),
                 ),
-                blueprints=Blueprints(),
+                blueprints=blueprints,
+                listed=Listed(blueprints),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
                 activity=activity,
                 access=Admission(settings.access_at_once),

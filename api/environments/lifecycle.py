@@ -15,7 +15,7 @@ from activities.db.repositories.environments import find_environment
 from api.deferred import start_workflow
 from api.environments.schemas import UpdateOut
 from api.environments.service import Caller, accept, accept_environment, accepted_operation, located, location
-from api.environments.shapes import environment_out, service_changes_out
+from api.environments.shapes import environment_out, service_changes_out, services_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 from api.preconditions import check_named, check_precondition
@@ -165,7 +165,8 @@ async def extend(caller: Caller, environment_id: str, minutes: int) -> Outcome[E
         record, blueprint = await acceptance.extend_environment(
             session, caller.actor, environment_id, minutes
         )
-        return Outcome(record, 200, environment_out(caller.state.settings, record, blueprint))
+        shaped = environment_out(caller.state.settings, record, services_out(record, blueprint))
+        return Outcome(record, 200, shaped)
 
     outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
     caller.state.live.forget(caller.actor.organization_id, environment_id)

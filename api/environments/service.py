@@ -17,7 +17,7 @@ from activities.db.repositories.environments import EnvironmentFilter, Environme
 from activities.db.repositories.paging import Page
 from api.deferred import start_workflow, tell_workflow
 from api.environments.schemas import ChangeEnvironment, EnvironmentOut
-from api.environments.shapes import environment_out, read_blueprint
+from api.environments.shapes import environment_out, read_blueprint, services_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out
@@ -52,7 +52,8 @@ async def accept_environment(
         plan=plan,
         keys=state.master_keys,
     )
-    shaped = environment_out(state.settings, accepted.environment, blueprint, operation=accepted.operation)
+    services = services_out(accepted.environment, blueprint)
+    shaped = environment_out(state.settings, accepted.environment, services, operation=accepted.operation)
     return accepted, shaped
 
 
@@ -108,12 +109,13 @@ async def change(
         changed = await acceptance.change_settings(session, caller.actor, environment_id, settings)
         record = changed.environment
         revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
+        overrides = await environments.overrides(session, organization_id, record.id)
+        latest = await operations.latest(session, organization_id, [record.id])
         shaped = environment_out(
             state.settings,
             record,
-            read_blueprint(revision.blueprint),
-            operation=(await operations.latest(session, organization_id, [record.id])).get(record.id),
-            overrides=await environments.overrides(session, organization_id, record.id),
+            services_out(record, read_blueprint(revision.blueprint), overrides=overrides),
+            operation=latest.get(record.id),
         )
         return Outcome(record, 200, shaped, headers={"ETag": entity_tag(record.version, shaped)})
 
@@ -154,10 +156,10 @@ async def find(
         page: Page[EnvironmentRecord] = await environments.list_environments(
             session, organization_id, limit=limit, cursor=cursor, wanted=wanted, sort=sort
         )
-        blueprints = await state.blueprints.of(session, organization_id, page.items)
+        services = await state.listed.services(session, organization_id, page.items)
         latest = await operations.latest(session, organization_id, [record.id for record in page.items])
     shaped = [
-        environment_out(state.settings, record, blueprints[record.id], operation=latest.get(record.id))
+        environment_out(state.settings, record, services[record.id], operation=latest.get(record.id))
         for record in page.items
     ]
     return shaped, page.next_cursor

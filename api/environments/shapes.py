@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from activities.db import planning
 from activities.db.records import Condition, EnvironmentRecord, JsonObject, OperationRecord
@@ -96,14 +96,11 @@ def environment_fields(
 def environment_out(
     settings: ApiSettings,
     record: EnvironmentRecord,
-    blueprint: Blueprint,
+    services: Sequence[ServiceOut],
     *,
     operation: OperationRecord | None = None,
-    overrides: Overrides | None = None,
-    live: Mapping[str, ServiceLive] | None = None,
 ) -> EnvironmentOut:
     """Shape an environment."""
-    services = services_out(record, blueprint, overrides=overrides, live=live)
     fields = environment_fields(settings, record, operation)
     return EnvironmentOut.model_validate({**fields, "services": services})
 

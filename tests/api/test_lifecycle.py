@@ -84,6 +84,21 @@ async def test_an_update_is_accepted_with_its_plan(api: Api, tenant: Tenant) -> 
     assert {each["service"]: each["effect"] for each in revisions[0]["changes"]}["db"] == "remove"
 
 
+async def test_a_list_shows_the_services_of_the_latest_revision(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+
+    async def images() -> dict[str, str]:
+        return {each["name"]: each["image"] for each in (await seen(api, environment["id"]))["services"]}
+
+    before = await images()
+    assert await images() == before
+    document = changed(image="registry.test/web:2")
+    document["services"]["cache"] = {"image": "registry.test/redis:7"}
+    answer = await put(api, environment["id"], document)
+    await end(api, answer.json()["data"]["id"])
+    assert await images() == before | {"web": "registry.test/web:2", "cache": "registry.test/redis:7"}
+
+
 async def test_the_same_blueprint_again_is_no_operation(api: Api, tenant: Tenant) -> None:
     environment = await running(api)
     before = await api.row_counts()
