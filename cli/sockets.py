@@ -210,6 +210,10 @@ async def _carry(
                         raise _api_error(json.loads(message).get("problem", {}))
                     writer.write(message)
                     await writer.drain()
+        except asyncio.CancelledError:
+            # Whoever interrupts waits for no farewell: from an API that is gone, or busy, for ten seconds.
+            socket.transport.abort()
+            raise
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
