@@ -82,16 +82,16 @@ def test_a_hook_that_fails_is_told_and_everything_goes_on(stack: Stack) -> None:
 
 
 def test_a_worker_that_is_killed_leaves_nothing_frozen(stack: Stack) -> None:
-    handle = stack.create(_held(new_name(), quiesceSeconds=10))
+    handle = stack.create(_held(new_name(), quiesceSeconds=20))
     handle.succeeded(ENDED_SECONDS)
     sh(handle, "one-0", "head -c 200000000 /dev/urandom > /data/large; sync")
     taking, _ = take(handle)
     held = "[ -e /tmp/held ] && echo held || true"
     eventually(lambda: sh(handle, "one-0", held) == "held", "it is held still", within=60)
     stack.worker.kill()
-    eventually(lambda: _thawed(handle), "it is let go by itself", within=15)
+    eventually(lambda: _thawed(handle), "it is let go by itself", within=25)
     stack.worker.start()
-    assert taking.ended(ENDED_SECONDS)["state"] == "succeeded"
+    taking.succeeded(ENDED_SECONDS)
     assert _thawed(handle)
 
 
