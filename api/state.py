@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from api.access.stores import StoreReadings
     from api.access.target import Targets
     from api.access.waking import Wakes
-    from api.environments.blueprints import Blueprints, Listed
+    from api.environments.listed import Listed
     from api.environments.live import LiveStatus
     from api.environments.log_hub import LogHub
 
@@ -98,7 +98,6 @@ class AppState:
     streams: OpenStreams
     log_hub: LogHub
     metrics: Metrics
-    blueprints: Blueprints
     listed: Listed
     live: LiveStatus
     installation: Installation
@@ -152,7 +151,7 @@ async def running(
     from api.access.stores import StoreReadings  # noqa: PLC0415
     from api.access.target import Targets  # noqa: PLC0415
     from api.access.waking import Wakes  # noqa: PLC0415
-    from api.environments.blueprints import Blueprints, Listed  # noqa: PLC0415
+    from api.environments.listed import Listed  # noqa: PLC0415
     from api.environments.live import LiveStatus  # noqa: PLC0415
     from api.environments.log_hub import LogHub  # noqa: PLC0415
 
@@ -160,7 +159,6 @@ async def running(
     tail = EventTail(DatabaseLog(dependencies.database))
     streams = OpenStreams(DatabaseKeys(dependencies.database), limit=settings.streams_per_key)
     log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
-    blueprints = Blueprints()
     wakes = Wakes()
     starts = WorkflowStarts(dependencies.starter, metrics)
     transfers = Transfers(dependencies.starter)
@@ -188,8 +186,7 @@ async def running(
                     ShareKeys(dependencies.master_keys),
                     GuestLimits(settings.share_requests_per_minute),
                 ),
-                blueprints=blueprints,
-                listed=Listed(blueprints),
+                listed=Listed(),
                 live=LiveStatus(settings, dependencies.database, dependencies.clusters),
                 activity=activity,
                 access=Admission(settings.access_at_once),

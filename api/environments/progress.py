@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pydantic import Field
 from pydantic_core import to_json
 
-from activities.db.repositories import environments
 from api.envelope import ApiInput
+from api.environments.service import known_environment
 from api.events import PING_SECONDS, event_json
 from api.open_streams import SLOW, STOPPING, OpenStream
 from api.state import AppState
@@ -45,8 +45,7 @@ class Prepared:
 
 async def prepare(state: AppState, organization_id: str, environment_id: str, after: int) -> Prepared:
     """Read where the environment stands. Raises NotFound."""
-    async with state.database.reading() as session:
-        record = await environments.get_environment(session, organization_id, environment_id)
+    record = await known_environment(state, organization_id, environment_id)
     snapshot = {
         "type": "snapshot",
         "environmentId": record.id,

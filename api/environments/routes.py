@@ -312,7 +312,7 @@ async def events(
 
     As a WebSocket: `/v1/environments/{id}/progress`, see docs/streams.md.
     """
-    record, _ = await service.known_blueprint(state, actor.organization_id, environment_id)
+    record = await service.known_environment(state, actor.organization_id, environment_id)
     return event_stream(
         state,
         actor,

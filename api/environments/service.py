@@ -165,14 +165,20 @@ async def find(
     return shaped, page.next_cursor
 
 
+async def known_environment(state: AppState, organization_id: str, environment_id: str) -> EnvironmentRecord:
+    """Return an environment as the database knows it. Raises NotFound."""
+    async with state.database.reading() as session:
+        return await environments.get_environment(session, organization_id, environment_id)
+
+
 async def known_blueprint(
     state: AppState, organization_id: str, environment_id: str
 ) -> tuple[EnvironmentRecord, Blueprint]:
     """Return an environment and its current Blueprint. Raises NotFound."""
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
-        blueprints = await state.blueprints.of(session, organization_id, [record])
-    return record, blueprints[record.id]
+        revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
+    return record, read_blueprint(revision.blueprint)
 
 
 def accepted_operation(

@@ -1,0 +1,53 @@
+"""What lists show of Blueprints, kept so that not each of them is read again: a revision never changes."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from cachetools import LRUCache
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from activities.db.records import EnvironmentRecord
+from activities.db.repositories.bulk import current_blueprints
+from api.environments.schemas import ServiceOut
+from api.environments.shapes import read_blueprint, services_out
+
+SERVICES_KEPT: Final = 5000
+"""A service takes a kilobyte or two: the cache stays at some megabytes."""
+
+_Shown = tuple[str, int, str | None, str]
+"""What of an environment its services are shown by."""
+
+
+class Listed:
+    """The services of environments as lists show them: without what the cluster says, or an override."""
+
+    def __init__(self) -> None:
+        self._known: LRUCache[_Shown, list[ServiceOut]] = LRUCache(SERVICES_KEPT, getsizeof=len)
+
+    async def services(
+        self, session: AsyncSession, organization_id: str, records: Iterable[EnvironmentRecord]
+    ) -> dict[str, list[ServiceOut]]:
+        """Return the services of environments of the organisation, by environment id; not to be changed.
+
+        `records` are of the same reading transaction.
+        """
+        found: dict[str, list[ServiceOut]] = {}
+        missing: list[EnvironmentRecord] = []
+        for record in records:
+            known = self._known.get(_shown(record))
+            if known is None:
+                missing.append(record)
+            else:
+                found[record.id] = known
+        if missing:
+            wanted = {record.id: record.revision for record in missing}
+            documents = await current_blueprints(session, organization_id, wanted)
+            for record in missing:
+                shaped = services_out(record, read_blueprint(documents[record.id]))
+                found[record.id] = self._known[_shown(record)] = shaped
+        return found
+
+
+def _shown(record: EnvironmentRecord) -> _Shown:
+    rails = record.guard_rails
+    return record.id, record.revision, rails.ingress_class, rails.base_domain
