@@ -8,7 +8,6 @@ that one's use: then its files are added up by `du`.
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from activities.db.types import utc_now
 from api.access.schemas import GrowthOut, StoreOut, StoreStatsOut, VolumeStats
 from api.environments.pods import by_service
 from api.environments.service import known_blueprint
+from api.readings import Readings
 from api.state import AppState
 from clusters.errors import ClusterError, Forbidden, NotFound
 from clusters.objects import Manifest
@@ -50,28 +50,17 @@ class _Used:
 
 
 class StoreReadings:
-    """Readings in flight and those of the last seconds: adding up files is not to be had by asking often."""
+    """Those of the last seconds: adding up files is not to be had by asking often."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[asyncio.Task[StoreStatsOut], float]] = {}
+        self._readings: Readings[tuple[str, str], StoreStatsOut] = Readings(
+            _REMEMBERED_SECONDS, _MOST_REMEMBERED
+        )
 
     async def read(self, state: AppState, organization_id: str, environment_id: str) -> StoreStatsOut:
         """Return the stores of an environment. Raises NotFound and ClusterError."""
         key = (organization_id, environment_id)
-        known = self._known.get(key)
-        failed = (
-            known is not None
-            and known[0].done()
-            and (known[0].cancelled() or known[0].exception() is not None)
-        )
-        if known is None or known[1] <= time.monotonic() or failed:
-            if len(self._known) >= _MOST_REMEMBERED:
-                self._known.clear()
-            task = asyncio.create_task(read_stores(state, *key), name=f"stores-{environment_id}")
-            known = (task, time.monotonic() + _REMEMBERED_SECONDS)
-            self._known[key] = known
-        # Shielded: whoever hangs up must not take the reading away from the others.
-        return await asyncio.shield(known[0])
+        return await self._readings.get(key, lambda: read_stores(state, *key))
 
 
 async def read_stores(state: AppState, organization_id: str, environment_id: str) -> StoreStatsOut:

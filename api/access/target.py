@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from activities.db.records import EnvironmentRecord
 from api.environments.service import known_blueprint
 from api.problems import ProblemError, RequestProblem
+from api.readings import Readings
 from api.state import AppState
 from clusters.errors import Forbidden, NotFound
 from clusters.objects import Manifest
@@ -33,6 +33,8 @@ class ServiceTarget:
     """A service of an environment, and the port that is meant."""
 
     record: EnvironmentRecord
+    named: str
+    """What it was asked for as: `service` or `service:port`."""
     service: Service
     port: Port
     pods: tuple[str, ...]
@@ -75,7 +77,9 @@ class Targets:
     """Resolves names, and remembers each answer for a second: a page is many requests."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], tuple[ServiceTarget, float]] = {}
+        self._readings: Readings[tuple[str, str, str], ServiceTarget] = Readings(
+            _REMEMBERED_SECONDS, _MOST_REMEMBERED
+        )
 
     async def find(
         self, state: AppState, organization_id: str, environment_id: str, named: str
@@ -85,24 +89,21 @@ class Targets:
         ProblemError: 404 for a service or port that the Blueprint does not declare, 503 without a ready pod.
         """
         key = (organization_id, environment_id, named)
-        known = self._known.get(key)
-        if known is not None and known[1] > time.monotonic():
-            return known[0]
-        record, blueprint = await known_blueprint(state, organization_id, environment_id)
-        service, port = service_and_port(blueprint, named)
-        cluster = await state.clusters.get(record.cluster)
-        pods = await ready_pods(cluster, record, service.name)
-        names = tuple(text(pod, "metadata", "name") for pod in pods)
-        copied = frozenset(text(pod, "metadata", "name") for pod in pods if _copies(pod, port))
-        target = ServiceTarget(record, service, port, names, copied)
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known.clear()
-        self._known[key] = (target, time.monotonic() + _REMEMBERED_SECONDS)
-        return target
+        return await self._readings.get(key, lambda: _find(state, *key))
 
     def forget(self, target: ServiceTarget) -> None:
         """Look again at the next request: a pod of this answer did not take the connection."""
-        self._known = {key: known for key, known in self._known.items() if known[0] is not target}
+        self._readings.forget((target.record.organization_id, target.record.id, target.named))
+
+
+async def _find(state: AppState, organization_id: str, environment_id: str, named: str) -> ServiceTarget:
+    record, blueprint = await known_blueprint(state, organization_id, environment_id)
+    service, port = service_and_port(blueprint, named)
+    cluster = await state.clusters.get(record.cluster)
+    pods = await ready_pods(cluster, record, service.name)
+    names = tuple(text(pod, "metadata", "name") for pod in pods)
+    copied = frozenset(text(pod, "metadata", "name") for pod in pods if _copies(pod, port))
+    return ServiceTarget(record, named, service, port, names, copied)
 
 
 def service_and_port(blueprint: Blueprint, named: str) -> tuple[Service, Port]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from api.environments.reading import Presence, Reading, read_cluster
 from api.environments.schemas import StatusOut
 from api.environments.shapes import conditions_out, environment_fields, read_blueprint, services_out
 from api.operations.shapes import blocker_out
+from api.readings import Readings
 from api.settings import ApiSettings
 from clusters.errors import ClusterError, Forbidden
 from workflows.domain.blueprint import Blueprint
@@ -53,12 +53,6 @@ class Known:
     steps: tuple[StepRecord, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    task: asyncio.Task[StatusOut]
-    until: float
-
-
 class LiveStatus:
     """The status of environments, cached and with one reading in flight for each."""
 
@@ -66,31 +60,18 @@ class LiveStatus:
         self._settings = settings
         self._database = database
         self._clusters = clusters
-        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._readings: Readings[tuple[str, str], StatusOut] = Readings(
+            settings.status_cache_seconds, _MOST_CACHED
+        )
 
     async def status(self, organization_id: str, environment_id: str) -> StatusOut:
         """Return the status of an organisation's environment. Raises NotFound."""
         key = (organization_id, environment_id)
-        entry = self._entries.get(key)
-        if entry is None or entry.until <= time.monotonic():
-            if len(self._entries) >= _MOST_CACHED:
-                self._entries.clear()
-            task = asyncio.create_task(self._read(*key), name=f"status-{environment_id}")
-            entry = _Entry(task, time.monotonic() + self._settings.status_cache_seconds)
-            self._entries[key] = entry
-            task.add_done_callback(lambda done: self._drop_failed(key, done))
-        # Shielded: whoever hangs up must not take the reading away from the others.
-        return await asyncio.shield(entry.task)
+        return await self._readings.get(key, lambda: self._read(*key))
 
     def forget(self, organization_id: str, environment_id: str) -> None:
         """Drop what is cached: an operation has just been accepted."""
-        self._entries.pop((organization_id, environment_id), None)
-
-    def _drop_failed(self, key: tuple[str, str], task: asyncio.Task[StatusOut]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            entry = self._entries.get(key)
-            if entry is not None and entry.task is task:
-                del self._entries[key]
+        self._readings.forget((organization_id, environment_id))
 
     async def _read(self, organization_id: str, environment_id: str) -> StatusOut:
         known = await read_known(self._database, organization_id, environment_id)

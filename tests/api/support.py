@@ -266,6 +266,10 @@ class Api:
         """Send this tenant's key from now on."""
         self.client.headers["Authorization"] = f"Bearer {tenant.token}"
 
+    def forget_targets(self) -> None:
+        """As a second later: the next request through the proxy looks for its pods."""
+        self.state.targets._readings._known.clear()
+
     async def started(self) -> list[OperationStart]:
         """Return the workflow starts so far, those of the requests answered until now included."""
         await self.state.starts.idle()

@@ -283,7 +283,7 @@ async def test_what_may_not_be_opened_is_refused_as_a_request_is(api: Api, tenan
             api.cluster.tunnel = refuses  # type: ignore[method-assign,assignment]
             assert (await refusal(f"{made.url}/", additional_headers=key(tenant))).status_code == status
         api.cluster.pods = []
-        api.state.targets._known.clear()
+        api.forget_targets()
         assert (await refusal(f"{made.url}/", additional_headers=key(tenant))).status_code == 503
     assert opened == []
 
@@ -371,7 +371,7 @@ async def test_it_ends_with_its_key_its_environment_and_its_server(
             assert (code, reason.startswith("perdure: ")) == (expected, True)
         assert await heard.get() == 1001
         if why == "deleted":
-            api.state.targets._known.clear()
+            api.forget_targets()
             answer = await refusal(f"{made.url}/", additional_headers=headers)
             assert answer.status_code == 409
 

@@ -163,6 +163,14 @@ async def test_the_whole_exchange_has_a_limit_too(settings: ApiSettings) -> None
         problem(await api.client.get(f"{made.url}/"), 504, "upstream_timeout")
 
 
+async def test_many_at_once_look_for_pods_once(api: Api, tenant: Tenant) -> None:
+    made = await application(api, says(OK))
+    lists = api.cluster.lists
+    answers = await asyncio.gather(*(api.client.get(f"{made.url}/") for _ in range(10)))
+    assert {each.status_code for each in answers} == {200}
+    assert api.cluster.lists == lists + 1
+
+
 async def test_more_at_once_than_are_admitted_are_sent_away(settings: ApiSettings) -> None:
     async with running_api(settings.model_copy(update={"access_at_once": 1})) as api:
         api.use(await make_tenant(api.database))

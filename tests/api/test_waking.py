@@ -248,7 +248,7 @@ async def test_a_stop_that_fails_leaves_the_service_where_it_was(api: Api, tenan
     stopping = (await operations(api, environment_of(made)))[-1]
     if pods == "gone":
         api.cluster.pods = []
-        api.state.targets._known.clear()
+        api.forget_targets()
     await finish(api.database, stopping.id, OperationState.FAILED)
     if pods == "there":
         assert (await asked).text == "ok"
@@ -306,7 +306,7 @@ async def test_a_client_that_leaves_cancels_nothing_and_is_not_forwarded(api: Ap
     # One that is cut off while it waits, too.
     await finish(api.database, resume.id, OperationState.SUCCEEDED)
     await until(lambda: not api.state.wakes._under_way, "it is awake")
-    api.state.targets._known.clear()
+    api.forget_targets()
     await finish(api.database, await stop(api, environment_id, sweeper(tenant)), OperationState.SUCCEEDED)
     api.cluster.pods = []
     cut = asyncio.create_task(api.client.get(f"{made.url}/"))
