@@ -389,10 +389,10 @@ def running_stack(
             [sys.executable, "-m", "api"],
             {**environment, "PERDURE_CLUSTER_KUBECONFIG": str(kubeconfig)},
             directory / "api.log",
-            forked,
+            forked=forked,
         )
         worker = Process(
-            "worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log", forked
+            "worker", [sys.executable, "-m", "worker"], environment, directory / "worker.log", forked=forked
         )
         client = cleanup.enter_context(
             httpx2.Client(
