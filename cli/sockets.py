@@ -157,6 +157,12 @@ async def forward(
     Raises CliError when the local port cannot be had.
     """
 
+    carrying: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        carrying.add(task := asyncio.create_task(carry(reader, writer)))
+        task.add_done_callback(carrying.discard)
+
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await _carry(connection, path, reader, writer)
@@ -172,16 +178,22 @@ async def forward(
             writer.close()
 
     try:
-        server = await asyncio.start_server(carry, "127.0.0.1", local_port)
+        server = await asyncio.start_server(accept, "127.0.0.1", local_port)
     except OSError as error:
         raise CliError(
             f"Port {local_port} of this machine cannot be used: {error.strerror}.",
             exit_code=ExitCode.USAGE,
             hints=["Choose another as LOCAL:PORT; 0 takes one that is free."],
         ) from error
-    async with server:
+    try:
         ready(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
+        await asyncio.Event().wait()
+    finally:
+        # Not `async with server`: from Python 3.12 on it waits until whoever is connected has gone.
+        server.close()
+        for task in carrying:
+            task.cancel()
+        await asyncio.gather(*carrying, return_exceptions=True)
 
 
 async def _carry(

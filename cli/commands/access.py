@@ -169,12 +169,11 @@ def _forward(
     *,
     ready: "Callable[[int], None]",
 ) -> None:
-    import asyncio
-
+    from cli.interrupts import run_until_interrupted
     from cli.sockets import forward
 
     path = f"{_services(identifier, f'{endpoint.service}:{endpoint.port}')}/tunnel"
-    asyncio.run(forward(session.connection, path, local_port, ready=ready, tell=tell))
+    run_until_interrupted(forward(session.connection, path, local_port, ready=ready, tell=tell))
 
 
 def _tell_forwarded(endpoint: "Endpoint") -> "Callable[[int], None]":
