@@ -18,7 +18,7 @@ from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import mapping, number, text
 from workflows.domain.names import NAME
-from workflows.domain.readiness_view import holds
+from workflows.domain.readiness_view import condition, holds, name_of
 from workflows.domain.snapshot_dump import Part, fixed_parts, postgres_databases, postgres_parts
 
 _ASK_SECONDS: Final = 60.0
@@ -80,8 +80,7 @@ async def await_pods(
                 return pods
             remaining = (deadline - datetime.now(UTC)).total_seconds()
             if remaining <= 0:
-                message = f"Not every pod of {service.name} is ready: its data cannot be reached."
-                fail(failure(FailureKind.TIMEOUT, message), final=True)
+                fail(failure(FailureKind.TIMEOUT, _unreached(view, service, live)), final=True)
             await view.changed(
                 version, timeout=max(min(remaining, LOOK_SECONDS), 0.01), labels={NAME: service.name}
             )
@@ -127,6 +126,25 @@ def _pods(
         message = f"{service.name} has {int(wanted)} pods without volumes, each with data of its own."
         fail(failure(FailureKind.CONFLICT, message), final=True)
     return tuple(ready[:1]) or None
+
+
+def _unreached(view: NamespaceView, service: Service, workload: Manifest | None) -> str:
+    """Say which pods keep a service's data out of reach, and what the cluster says of each."""
+    found = [] if workload is None else view.objects("Pod", labels=_labels(workload))
+    told = [f"{name_of(pod)} {why}" for pod in found if (why := _short_of_ready(pod))]
+    pods = "; ".join(told) or "there are fewer than it is to have"
+    return f"The data of {service.name} cannot be reached, not every pod of it is ready: {pods}."
+
+
+def _short_of_ready(pod: Manifest) -> str:
+    """Say why a pod is not ready; empty when it is."""
+    if text(pod, "metadata", "deletionTimestamp"):
+        return "is going"
+    if holds(pod, "Ready"):
+        return ""
+    scheduled, ready = condition(pod, "PodScheduled") or {}, condition(pod, "Ready") or {}
+    why = text(ready if holds(pod, "PodScheduled") else scheduled, "message")
+    return f"({why})" if why else "is not ready"
 
 
 def _labels(workload: Manifest) -> dict[str, str]:

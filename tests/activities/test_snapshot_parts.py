@@ -1,15 +1,19 @@
 """Which streams a server's data is made of: what it says instead is told with care."""
 
 import base64
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities._evidence import EvidenceCollector
-from activities.snapshots.parts import parts_in
+from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
 from clusters.gateway import Cluster, ExecResult
 from clusters.objects import Manifest, ObjectRef
@@ -101,3 +105,51 @@ async def test_a_tool_that_was_killed_in_a_pod_that_stays_is_told(tmp_path: Path
     with pytest.raises(ApplicationError, match="ended with status 137") as caught:
         await keys(Server(killed), tmp_path)
     assert (caught.value.type, caught.value.non_retryable) == (FailureKind.TRANSFER_FAILED, True)
+
+
+@dataclass
+class Pods:
+    """A cluster with a StatefulSet of one pod, which is as told."""
+
+    pod: Manifest | None
+    version: int = 1
+
+    @asynccontextmanager
+    async def view(self, _namespace: str) -> AsyncIterator[Self]:
+        yield self
+
+    async def synced(self) -> None:
+        return
+
+    def objects(self, _kind: str, **_: object) -> list[Manifest]:
+        return [] if self.pod is None else [self.pod]
+
+    async def get(self, _ref: ObjectRef) -> Manifest:
+        return {"kind": "StatefulSet", "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "db"}}}}
+
+
+def _pod(**conditions: str) -> Manifest:
+    """A pod whose conditions are false for the reasons told, and true where there is none."""
+    told = [
+        {"type": kind, "status": "False" if why else "True", "message": why}
+        for kind, why in conditions.items()
+    ]
+    return {"metadata": {"name": "db-0", "uid": "first"}, "status": {"conditions": told}}
+
+
+@pytest.mark.parametrize(
+    ("pod", "said"),
+    [
+        (None, "there are fewer than it is to have"),
+        (_pod(PodScheduled="no node is free"), "db-0 (no node is free)"),
+        (_pod(PodScheduled="", Ready="unready: [db]"), "db-0 (unready: [db])"),
+        (_pod(), "db-0 is not ready"),
+        ({"metadata": {"name": "db-0", "deletionTimestamp": "2026-01-01T00:00:00Z"}}, "db-0 is going"),
+    ],
+    ids=["gone", "unschedulable", "unready", "new", "going"],
+)
+async def test_pods_that_keep_data_out_of_reach_are_told_with_why(pod: Manifest | None, said: str) -> None:
+    cluster = cast(Cluster, Pods(pod))
+    with pytest.raises(ApplicationError, match=f"ready: {re.escape(said)}[.]$") as caught:
+        await handed_out().run(await_pods, cluster, CONTEXT, SERVICE, datetime.now(UTC))
+    assert (caught.value.type, caught.value.non_retryable) == (FailureKind.TIMEOUT, True)

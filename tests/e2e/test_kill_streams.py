@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.kills import REACHED_SECONDS, kill_worker
-from tests.e2e.lifecycle import asked_for, pods_settle
+from tests.e2e.lifecycle import asked_for, is_ready, pods_now, pods_settle
 from tests.e2e.shop import assert_ledger_tells_a_success
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
@@ -364,3 +364,24 @@ def test_killed_while_it_loads(
     assert data_of(handle, service) == data[service]
     assert comes_to_rest(handle, STORES[service])
     assert handle.status()["phase"] == "running"
+
+
+def test_a_pod_whose_successor_never_comes_is_told_and_nothing_is_published(
+    stack: Stack, at_peace: Handle
+) -> None:
+    """The last test of its database, which no node takes from then on."""
+    db = STORES["db"]
+    with stack.gate.hold_streams(f"/namespaces/{at_peace.namespace}/{db.request}", HELD_MIB << 20) as hold:
+        taking, snapshot = take(at_peace)
+        hold.wait_seen(REACHED_SECONDS)
+        eventually(lambda: _is_stored(stack, snapshot, "db"), "a part is stored")
+        nowhere = {"nodeSelector": {"test.perdure.dev/nowhere": "true"}}
+        patch = json.dumps({"spec": {"template": {"spec": nowhere}}})
+        stack.kubectl("-n", at_peace.namespace, "patch", "statefulset/db", "--type=merge", "-p", patch)
+        eventually(lambda: not any(map(is_ready, pods_now(at_peace, "db").values())), "its pod is gone")
+    operation = taking.ended(ENDED_SECONDS)
+    failed = operation["failure"]
+    assert (operation["state"], failed["kind"], failed["step"]) == ("failed", "timeout", "capture/db")
+    assert "db-0 (0/1 nodes are available" in failed["message"]
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    assert comes_to_rest(at_peace, STORES["maria"])
