@@ -260,6 +260,7 @@ class ClusterSnapshot(SnapshotActivities):
             for attempt in await self._attempts(prefix):
                 if attempt not in named:
                     await self.objects.delete_below(attempt)
+            await self.objects.delete_unfinished(prefix)
             there = dict.fromkeys(named, 0)
             for of in named:
                 async for found in self.objects.objects_below(of):

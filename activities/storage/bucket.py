@@ -85,3 +85,6 @@ class Bucket:
             await self._store.delete_async([key for key, _ in page])
             removed += len(page)
         return removed
+
+    async def delete_unfinished(self, _prefix: str) -> None:
+        """Do nothing: an object of a bucket is whole or not there."""

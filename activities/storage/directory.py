@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from io import FileIO
@@ -134,6 +134,10 @@ class Directory:
     async def delete_below(self, prefix: str) -> int:
         """Remove all below a prefix, what is not whole too; return how many objects there were."""
         return await self._done(lambda root: _delete_below(root, prefix))
+
+    async def delete_unfinished(self, prefix: str) -> None:
+        """Remove what is not whole directly below a prefix, and not further below."""
+        await self._done(lambda root: _delete_unfinished(root, prefix))
 
     async def _done(self, work: Callable[[int], Answer]) -> Answer:
         """Do a piece of work, which can be repeated, below the store as it is opened."""
@@ -300,13 +304,21 @@ def _below(root: int, prefix: str) -> list[tuple[str, int]]:
 
 
 def _names(root: int, prefix: str) -> list[str]:
+    with _entries(root, prefix) as entries:
+        return sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
+
+
+@contextmanager
+def _entries(root: int, prefix: str) -> Iterator[Iterable[os.DirEntry[str]]]:
+    """What is directly below a prefix; nothing where there is no such directory."""
     try:
         directory = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        yield ()
+        return
     try:
         with os.scandir(directory) as entries:
-            return sorted(each.name for each in entries if each.is_dir(follow_symlinks=False))
+            yield entries
     finally:
         os.close(directory)
 
@@ -320,6 +332,13 @@ def _delete_below(root: int, prefix: str) -> int:
     count = len(_below(root, prefix))
     shutil.rmtree(prefix, dir_fd=root, onerror=lambda _work, _path, said: _unless_gone(said[1]))
     return count
+
+
+def _delete_unfinished(root: int, prefix: str) -> None:
+    with _entries(root, prefix) as entries:
+        drafts = [each.name for each in entries if _UNFINISHED in each.name]
+    for name in drafts:
+        _delete(root, f"{prefix}/{name}")
 
 
 def _unless_gone(fault: BaseException) -> None:

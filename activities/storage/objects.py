@@ -119,6 +119,14 @@ class ObjectStore:
         with _translated():
             return await self._place.delete_below(checked_key(prefix))
 
+    async def delete_unfinished(self, prefix: str) -> None:
+        """Remove what killed processes left directly below `prefix/`, and no list shows.
+
+        Whoever is writing there is told that the store is not available.
+        """
+        with _translated():
+            await self._place.delete_unfinished(checked_key(prefix))
+
     async def put_json(self, key: str, document: JsonValue) -> None:
         """Store a document as UTF-8 JSON."""
         await self.put_bytes(key, json.dumps(document, ensure_ascii=False, allow_nan=False).encode())
