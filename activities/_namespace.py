@@ -54,18 +54,21 @@ async def remove_namespace(cluster: Cluster, lease: Lease, request: DeleteNamesp
         if live is None or text(live, "metadata", "uid") != uid:
             return NamespaceDeleted(gone=True)
         waited = time.monotonic() - started
-        if not emptied or waited >= SETTLE_SECONDS:
+        settled = waited >= SETTLE_SECONDS
+        drained = emptied or await _drained(cluster, context.namespace, waited)
+        # The search reads each kind that the cluster serves: not while pods are just ending.
+        if settled or (not emptied and (drained or request.release_finalizers)):
             blocked_by = _held(await cluster.blockers(context.namespace))
             if not emptied:
                 blocked_by = tuple(each for each in blocked_by if _foreign(each))
             if blocked_by and request.release_finalizers:
                 await _release(fenced, request, blocked_by)
-            elif not blocked_by and not emptied and await _drained(cluster, context.namespace, waited):
+            elif not blocked_by and not emptied and drained:
                 await fenced.delete(ref, uid=uid, propagation=Propagation.BACKGROUND)
                 emptied = True
-            elif waited >= SETTLE_SECONDS and blocked_by != request.known_blockers:
+            elif settled and blocked_by != request.known_blockers:
                 return NamespaceDeleted(gone=False, blocked_by=blocked_by)
-        await asyncio.sleep(POLL_SECONDS if waited > SETTLE_SECONDS else 0.2)
+        await asyncio.sleep(POLL_SECONDS if settled else 0.2)
     return NamespaceDeleted(gone=False, blocked_by=request.known_blockers)
 
 
