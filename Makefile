@@ -15,15 +15,14 @@ READY := $(VENV)/.ready
 SOURCES := workflows activities clusters worker api admin cli devcluster devstack tests $(wildcard bench)
 # Told at the end of long runs: where their time goes.
 SLOWEST := --durations=30 --durations-min=3
-# Unit tests share nothing, and some only wait: each core has its part, and one more is there. Tests on the cluster
-# share the cluster.
+# Some tests only wait: each core has its part, and one more is there.
 PROCESSES := $(shell python3 -c 'import os; print((os.cpu_count() or 2) + 1)' 2>/dev/null || echo 3)
 UNIT := $(BIN)/pytest -q $(SLOWEST) -n $(PROCESSES) --dist worksteal -m "not cluster"
 # Collecting test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
 FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(PROCESSES) --dist worksteal --ignore tests/api/test_schema.py \
 	-m "not cluster and not postgres and not slow and not browser and not http"
-# Tests on the cluster wait most of the time. Each file has a stack and namespaces of its own.
-CLUSTER := $(BIN)/pytest -q $(SLOWEST) -n 2 --dist loadfile -m "cluster and not alone"
+# They share the cluster; each file has a stack and namespaces of its own.
+CLUSTER := $(BIN)/pytest -q $(SLOWEST) -n $(PROCESSES) --dist loadfile -m "cluster and not alone"
 ALONE := $(BIN)/pytest -q $(SLOWEST) -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \

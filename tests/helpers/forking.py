@@ -19,7 +19,7 @@ from typing import Final
 _FORKS: Final = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(
     [
-        *("pytest", "tests.helpers.forking", "api.serving", "worker.main"),
+        *("pytest", "tests.helpers.forking", "api.serving", "worker.main", "worker.devserver"),
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
     ]
 )

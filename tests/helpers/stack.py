@@ -382,6 +382,7 @@ def running_stack(
             ],
             environment,
             directory / "temporal.log",
+            forked=forked,
         )
         # The API reads the cluster directly: the gate stands before the worker only.
         api = Process(

@@ -15,7 +15,8 @@ _GROWTH: Final = 1.1
 def _pauses() -> Iterator[float]:
     """How long to wait between looks, in seconds: what takes long is looked at less often.
 
-    A look starts a kubectl or keeps the API busy, on the processors that the awaited needs.
+    A look starts a kubectl or keeps the API busy, on the processors that the awaited needs. So whoever waits
+    pauses no shorter than the look took, either.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -27,12 +28,13 @@ def eventually(condition: Callable[[], Found | bool | None], what: str, *, withi
     """Return the first true answer of `condition`; fail with `what` after `within` seconds."""
     deadline = time.monotonic() + within
     for pause in _pauses():
+        began = time.monotonic()
         found = condition()
         if found:
             return found  # type: ignore[return-value]  # a true answer is a Found
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             break
-        time.sleep(pause)
+        time.sleep(max(pause, now - began))
     raise AssertionError(f"not within {within:g} s: {what}")
 
 
@@ -51,10 +53,11 @@ async def eventually_async(
     """Return the first true answer of `condition`; fail with `what` after `within` seconds."""
     deadline = time.monotonic() + within
     for pause in _pauses():
+        began = time.monotonic()
         found = await condition()
         if found:
             return found
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             break
-        await asyncio.sleep(pause)
+        await asyncio.sleep(max(pause, now - began))
     raise AssertionError(f"not within {within:g} s: {what}")
