@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.copying import rows_of, tables_of
 from activities.db.engine import Database
-from activities.db.migrate import newest_revision
+from activities.db.revisions import newest_revision
 from activities.db.tables import DataKey, Installation, Share
 from activities.secrets import MasterKeys, SecretsError
 from activities.version import VERSION

@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from activities.db.engine import Database
-from activities.db.migrate import applied_revision, known_revision, newest_revision
+from activities.db.revisions import applied_revision, known_revision, newest_revision
 from activities.keyring import KeyringInvalidError
 from activities.secrets import MasterKeys, SecretsError
 from admin.backup_file import Head

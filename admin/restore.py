@@ -23,12 +23,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.copying import Loader, Row, tables_of
 from activities.db.engine import migration_engine
-from activities.db.migrate import alembic_config, applied_revision, known_revision, lock, newest_revision
+from activities.db.migrate import alembic_config, lock
 from activities.db.records import OPERATOR, Actor
 from activities.db.recovery import EVENTS_AHEAD, FENCES_AHEAD
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.installation import Restored, note_restore
 from activities.db.repositories.secrets import wrapped_keys
+from activities.db.revisions import applied_revision, known_revision, newest_revision
 from activities.db.tables import (
     Environment,
     IdempotencyRecord,

@@ -8,19 +8,15 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from activities.db.engine import migration_engine
+from activities.db.revisions import MIGRATIONS
 
-_SCRIPTS: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 7_402_311_905
 """Any number, the same in all processes: held in Postgres while migrating."""
 
@@ -41,24 +37,6 @@ def lock(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 
 
-def newest_revision() -> str:
-    """Return the schema revision that this code is written for."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    if head is None:
-        raise ValueError("there are no migrations")
-    return head
-
-
-def known_revision(revision: str) -> bool:
-    """Return whether this code can migrate a database of that revision."""
-    return any(each.revision == revision for each in ScriptDirectory.from_config(_config()).walk_revisions())
-
-
-async def applied_revision(connection: AsyncConnection) -> str | None:
-    """Return the schema revision of a database, None when it has none."""
-    return await connection.run_sync(lambda plain: MigrationContext.configure(plain).get_current_revision())
-
-
 def alembic_config(connection: Connection) -> Config:
     """Return Alembic's configuration for our scripts over an open connection; reads no file."""
     config = _config()
@@ -68,7 +46,7 @@ def alembic_config(connection: Connection) -> Config:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
     return config
 

@@ -14,9 +14,9 @@ from typing import Final
 from sqlalchemy import func
 from sqlmodel import select
 
-from activities.db.migrate import applied_revision, newest_revision
 from activities.db.repositories.installation import store_note
 from activities.db.repositories.secrets import wrapped_keys
+from activities.db.revisions import applied_revision, newest_revision
 from activities.secrets import MasterKeys, SecretsError, WrappedKey
 from api.checks.schemas import CheckOut, fail, ok, warn
 from api.state import AppState

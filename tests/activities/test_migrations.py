@@ -4,13 +4,16 @@ import asyncio
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Enum, insert, inspect, literal_column, text
 from sqlalchemy.exc import IntegrityError
 
 from activities.db.engine import Database, async_url, migration_engine
 from activities.db.migrate import downgrade, migrate
 from activities.db.repositories.organizations import create_organization
+from activities.db.revisions import MIGRATIONS, applied_revision, known_revision, newest_revision
 from activities.db.tables import Table
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, restart, running
@@ -40,6 +43,25 @@ async def test_upgrade_from_empty_gives_the_tables_of_the_code(empty_database_ur
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()
+
+
+async def test_revisions_are_told_as_alembic_knows_them(empty_database_url: str) -> None:
+    engine = migration_engine(empty_database_url)
+
+    async def applied() -> str | None:
+        async with engine.connect() as connection:
+            return await applied_revision(connection)
+
+    assert await applied() is None
+    await migrate(empty_database_url)
+    assert await applied() == newest_revision()
+    await engine.dispose()
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [newest_revision()]
+    assert all(known_revision(each.revision) for each in scripts.walk_revisions())
+    assert not known_revision("9999_of_another_version")
 
 
 @pytest.mark.slow

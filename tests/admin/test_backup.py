@@ -22,10 +22,11 @@ from sqlmodel import col, select, update
 from activities.db.copying import rows_of, tables_of
 from activities.db.engine import Database, migration_engine
 from activities.db.ledger import close_lost
-from activities.db.migrate import downgrade, newest_revision
+from activities.db.migrate import downgrade
 from activities.db.recovery import EVENTS_AHEAD, FENCES_AHEAD
 from activities.db.repositories import secrets
 from activities.db.repositories.installation import installation_id, last_restore
+from activities.db.revisions import newest_revision
 from activities.db.tables import Environment, Event, Orphan
 from activities.secrets import MasterKeys
 from admin.backup import back_up
