@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Self, cast
 
 import pytest
+from pydantic import JsonValue
 from temporalio.exceptions import ApplicationError
 
 from activities._evidence import EvidenceCollector
@@ -130,7 +131,7 @@ class Pods:
 
 def _pod(**conditions: str) -> Manifest:
     """A pod whose conditions are false for the reasons told, and true where there is none."""
-    told = [
+    told: list[JsonValue] = [
         {"type": kind, "status": "False" if why else "True", "message": why}
         for kind, why in conditions.items()
     ]
