@@ -10,12 +10,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import Condition, JsonObject, OperationRecord, StepRecord, operation_record
 from activities.db.repositories import events
-from activities.db.repositories.environments import READY, apply_phase, describe, replace_overrides
+from activities.db.repositories.environments import READY, apply_phase, replace_overrides
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.secrets import destroy_environment_secrets
 from activities.db.repositories.snapshots import settle_snapshot
 from activities.db.repositories.volume_samples import forget_samples
 from activities.db.restored import say_what_became_of_data
+from activities.db.settings import take_settings_back, tell_settings
 from activities.db.step_changes import cancel_step
 from activities.db.tables import Environment, EventType, Operation, Revision, Step
 from activities.db.timers import reschedule
@@ -145,7 +146,7 @@ async def end_operation(
     record = operation_record(operation)
     change = record.change if taken_back(record) else None
     if change is not None:
-        await _restore(session, environment, change)
+        await _restore(session, environment, change, now)
     if operation.kind not in ASIDE and (
         operation.kind is OperationKind.DELETE or environment.delete_requested_at is None
     ):
@@ -188,14 +189,14 @@ def taken_back(operation: OperationRecord) -> bool:
     return operation.state is OperationState.ROLLED_BACK
 
 
-async def _restore(session: AsyncSession, environment: Environment, change: Change) -> None:
+async def _restore(session: AsyncSession, environment: Environment, change: Change, now: datetime) -> None:
     """Set what an environment ought to be to what it was before an operation that was taken back."""
     environment.revision = change.revision
     environment.plan = change.plan
     await replace_overrides(session, environment, change.overrides)
     revision = await session.get_one(Revision, (environment.id, change.revision))
     blueprint = Blueprint.model_validate(revision.blueprint)
-    describe(environment, blueprint)
+    await tell_settings(session, environment, take_settings_back(environment, change.settings, now), None)
     count(
         environment, usage_of(blueprint, GuardRails.model_validate(environment.guard_rails), change.overrides)
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows.domain.operations import EnvironmentPhase
-from workflows.domain.timers import Due, Timer, TimerAction, Timers, due, next_look
+from workflows.domain.timers import Due, Timer, TimerAction, Timers, due, earliest_expiry, next_look
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PLAIN = Timers(
@@ -137,3 +137,15 @@ def test_nothing_ends_without_a_word_whatever_the_clock_does(
             assert (found.timer, found.at) in announced
             assert found.at <= now
             break
+
+
+@given(st.timedeltas(min_value=timedelta(), max_value=timedelta(days=900)))
+def test_the_earliest_end_is_announced_now_and_due_only_then(age: timedelta) -> None:
+    now = START + age
+    ends = replace(PLAIN, expires_at=earliest_expiry(START, now))
+    announced = next_look(ends)
+    assert announced is not None
+    assert abs(announced - now) < timedelta(milliseconds=1)
+    found = due(ends, announced)
+    assert found is not None
+    assert found.action is TimerAction.WARN

@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import Final
 
+from pydantic import JsonValue
+
 from workflows.domain.blueprint_models import OnFailure as OnFailure  # noqa: PLC0414 - part of this vocabulary too
 from workflows.domain.environment import ObjectName, Overrides
 from workflows.domain.failures import Blocker, Failure, WireModel
@@ -160,6 +162,13 @@ class StepChange(WireModel):
     """What holds a running step up; empty clears it."""
 
 
+class SettingChange(WireModel):
+    """What a setting of an environment was and became."""
+
+    before: JsonValue
+    after: JsonValue
+
+
 class Change(WireModel):
     """What an operation changes of the desired state: from where, to which its undo goes back, and how."""
 
@@ -175,6 +184,8 @@ class Change(WireModel):
     """By service whose workload is deleted and made anew: its volumes that are, too, and lose their data."""
     obsolete: dict[str, tuple[ObjectName, ...]] = {}
     """By service: the objects that are no longer part of it, in the order in which they go."""
+    settings: dict[str, SettingChange] = {}
+    """By field: the environment's settings that came with another Blueprint."""
 
 
 def workflow_id(kind: OperationKind, environment_name: str, operation_id: str) -> str:

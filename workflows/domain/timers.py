@@ -15,6 +15,8 @@ from workflows.domain.operations import EnvironmentPhase
 EXPIRY_NOTICE: Final = timedelta(hours=1)
 """A deletion is announced this long before, or a tenth of its time when that is shorter."""
 
+_NOTICE_PART: Final = 10
+
 SHUTDOWN_NOTICE: Final = timedelta(minutes=5)
 """A shutdown is announced this long before, or a fifth of its delay when that is shorter."""
 
@@ -76,6 +78,11 @@ def next_look(timers: Timers) -> datetime | None:
     return min((_moment(timers, each) for each in _upcoming(timers)), default=None)
 
 
+def earliest_expiry(created_at: datetime, now: datetime) -> datetime:
+    """The first end that can still be announced as long before as ends are."""
+    return now + min(EXPIRY_NOTICE, (now - created_at) / (_NOTICE_PART - 1))
+
+
 def idle_at(timers: Timers) -> datetime:
     """When the environment will have been idle for its delay, if nobody uses it until then."""
     return timers.last_active_at + timers.auto_shutdown_delay
@@ -101,5 +108,5 @@ def _moment(timers: Timers, upcoming: Due) -> datetime:
     if upcoming.action is not TimerAction.WARN:
         return upcoming.at
     if upcoming.timer is Timer.EXPIRY:
-        return upcoming.at - min(EXPIRY_NOTICE, (upcoming.at - timers.created_at) / 10)
+        return upcoming.at - min(EXPIRY_NOTICE, (upcoming.at - timers.created_at) / _NOTICE_PART)
     return upcoming.at - min(SHUTDOWN_NOTICE, timers.auto_shutdown_delay / 5)

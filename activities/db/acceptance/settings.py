@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import TypedDict, cast
 
-from pydantic import JsonValue
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.acceptance._shared import standing
@@ -13,8 +12,8 @@ from activities.db.repositories import events
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import find_environment, touch
-from activities.db.tables import EventType
-from activities.db.timers import expiry, reschedule
+from activities.db.settings import Changes, set_settings, tell_settings
+from activities.db.timers import reschedule
 from activities.db.types import utc_now
 
 
@@ -33,10 +32,10 @@ class Settings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """An environment as it is now; `changes`: by field, before and after. Empty: it was so already."""
+    """An environment as it is now; `changes` is empty when it was so already."""
 
     environment: EnvironmentRecord
-    changes: JsonObject
+    changes: Changes
 
 
 async def change_settings(
@@ -53,34 +52,20 @@ async def change_settings(
         # Under the organisation's lock nobody takes the name between the look and the write.
         await locked_organization(session, actor.organization_id)
     environment = await standing(session, actor, environment_id)
-    changes: JsonObject = {}
-    for field, value in wanted.items():
-        before: JsonValue = getattr(environment, field)
-        after = cast(JsonValue, value)
-        if before != after:
-            changes[field] = {"before": before, "after": after}
+    fields = cast(JsonObject, wanted)
+    name = wanted.get("name", environment.name)
+    if name != environment.name:
+        holder = await find_environment(session, actor.organization_id, name)
+        if holder is not None:
+            raise NameTaken("environment", name, holder)
+    now = utc_now()
+    changes = set_settings(environment, fields, now)
     if not changes:
         return SettingsChanged(environment_record(environment), {})
-    if "name" in changes:
-        holder = await find_environment(session, actor.organization_id, wanted["name"])
-        if holder is not None:
-            raise NameTaken("environment", wanted["name"], holder)
-    for field, value in wanted.items():
-        setattr(environment, field, value)
-    if "ttl_minutes" in changes:
-        environment.expires_at = expiry(environment.created_at, environment.ttl_minutes)
     reschedule(environment)
-    touch(environment, utc_now())
-    told: JsonObject = {"changes": {wire_name(field): changes[field] for field in sorted(changes)}}
-    data: JsonObject = {**told, "changedBy": actor.principal_id}
-    await events.append(session, environment, None, EventType.SETTINGS, data)
+    touch(environment, now)
+    told = await tell_settings(session, environment, changes, actor.principal_id)
     await add_entry(session, actor, "environment.update_settings", environment.id, told)
     await events.announce(session, environment.id)
     await session.flush()
     return SettingsChanged(environment_record(environment), changes)
-
-
-def wire_name(field: str) -> str:
-    """Return a field's name as the API spells it."""
-    first, *rest = field.split("_")
-    return first + "".join(part.capitalize() for part in rest)

@@ -32,6 +32,7 @@ from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.revisions import current_blueprint
 from activities.db.repositories.secrets import NewSecret
 from activities.db.secret_material import SecretMaterial, digests, material_beside
+from activities.db.settings import between, set_settings, tell_settings
 from activities.db.tables import Environment
 from activities.db.types import utc_now
 from activities.db.usage import Usage, count, counted, usage_of
@@ -162,9 +163,13 @@ async def update_environment(
                 if each.effect is Effect.REPLACE
             },
             "obsolete": obsolete,
+            "settings": set_settings(
+                environment, between(upcoming.before.blueprint, upcoming.kept), utc_now()
+            ),
         }
     )
     await _write_revision(session, actor, environment, upcoming, wanted, keys)
+    await tell_settings(session, environment, change.settings, actor.principal_id)
     data: JsonObject = {
         "revision": environment.revision,
         "parent": change.revision,
@@ -380,5 +385,4 @@ async def _write_revision(
     environment.revision = number
     await prune(session, environment, wanted.keep)
     environment.plan = wanted.plan
-    environments.describe(environment, upcoming.kept)
     count(environment, upcoming.usage)

@@ -17,7 +17,6 @@ from activities.db.repositories._rows import locked_environment, owned_row
 from activities.db.repositories.paging import Order, Page, page, scope_of
 from activities.db.tables import Environment, Override
 from activities.db.types import utc_now
-from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import Overrides
 from workflows.domain.operations import EnvironmentPhase
 
@@ -194,16 +193,6 @@ def apply_phase(
     row.phase = phase
     row.conditions = documents
     touch(row, now)
-
-
-def describe(row: Environment, blueprint: Blueprint) -> None:
-    """Set what a locked row says of its Blueprint beside the services."""
-    row.description = blueprint.description
-    row.labels = dict(blueprint.labels)
-    row.protected = blueprint.protected
-    row.auto_shutdown_enabled = blueprint.auto_shutdown_enabled
-    row.auto_shutdown_delay_minutes = blueprint.auto_shutdown_delay_minutes
-    row.ttl_minutes = blueprint.ttl_minutes
 
 
 def touch(row: Environment, now: datetime) -> None:
