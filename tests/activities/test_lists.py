@@ -1,5 +1,7 @@
 """Lists: filters, orders, and cursors that stay right under each."""
 
+import base64
+import json
 from datetime import timedelta
 
 import pytest
@@ -8,7 +10,7 @@ from sqlmodel import col, select
 
 from activities.db.engine import Database
 from activities.db.errors import InvalidCursor
-from activities.db.repositories import environments, operations
+from activities.db.repositories import audit, environments, operations, shares
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
 from activities.db.tables import Environment
 from tests.helpers.tenants import Tenant, accept, make_tenant, shop
@@ -111,6 +113,41 @@ async def test_a_cursor_of_another_list_is_refused(database: Database) -> None:
             assert refused.value.foreign
         with pytest.raises(InvalidCursor):
             await operations.list_operations(session, tenant.id, cursor=cursor)
+
+
+@pytest.mark.parametrize(
+    ("at", "identifier"),
+    [
+        ("0001-01-01T00:00:00+14:00", "x"),
+        ("9999-12-31T23:59:59-14:00", "x"),
+        ("2026-01-01T00:00:00", "x"),
+        ("2026-01-01T00:00:00+00:00", "\ud800"),
+        ("2026-01-01T00:00:00+00:00", "\0"),
+    ],
+)
+async def test_a_cursor_that_was_made_up_is_refused(database: Database, at: str, identifier: str) -> None:
+    tenant = await made(database)
+    async with database.reading() as session:
+        true = (await audit.list_entries(session, tenant.id, limit=1)).next_cursor
+        assert true is not None
+        scope = json.loads(base64.urlsafe_b64decode(f"{true}=="))[0]
+        forged = base64.urlsafe_b64encode(json.dumps([scope, at, identifier]).encode()).decode()
+        with pytest.raises(InvalidCursor) as refused:
+            await audit.list_entries(session, tenant.id, cursor=forged)
+        assert not refused.value.foreign
+
+
+async def test_a_cursor_of_the_audit_belongs_to_its_filters(database: Database) -> None:
+    tenant = await made(database)
+    async with database.reading() as session:
+        cursor = (await audit.list_entries(session, tenant.id, limit=1)).next_cursor
+        for refused in (
+            audit.list_entries(session, tenant.id, cursor=cursor, action="environment.create"),
+            shares.list_shares(session, tenant.id, "env_1", cursor=cursor),
+        ):
+            with pytest.raises(InvalidCursor) as told:
+                await refused
+            assert told.value.foreign
 
 
 async def test_operations_by_time_in_both_orders(database: Database) -> None:

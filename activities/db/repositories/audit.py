@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from activities.db.core import insert_rows, values_of
+from activities.db.core import insert_rows, table_of, values_of
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, AuditRecord, JsonObject, audit_record
-from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.repositories.paging import Page, newest_first, page
 from activities.db.tables import AuditEntry
 from activities.db.types import utc_now
 
@@ -42,6 +42,8 @@ async def list_entries(
     since: datetime | None = None,
 ) -> Page[AuditRecord]:
     """Return a page of entries, newest first. Raises InvalidCursor."""
+    table = table_of(AuditEntry).c
+    order = newest_first(table.at, table.id, "audit", subject_id, principal_id, action, since)
     query = select(AuditEntry).where(col(AuditEntry.organization_id) == organization_id)
     if subject_id is not None:
         query = query.where(col(AuditEntry.subject_id) == subject_id)
@@ -51,9 +53,7 @@ async def list_entries(
         query = query.where(col(AuditEntry.action) == action)
     if since is not None:
         query = query.where(col(AuditEntry.at) >= since)
-    after = older_than(cursor, col(AuditEntry.at), col(AuditEntry.id))
-    if after is not None:
-        query = query.where(after)
-    query = query.order_by(col(AuditEntry.at).desc(), col(AuditEntry.id).desc())
-    rows = (await session.exec(query.limit(limit + 1))).all()
-    return page(rows, limit, audit_record, lambda row: Position(row.at, row.id))
+    if cursor is not None:
+        query = query.where(order.following(cursor))
+    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
+    return page(rows, limit, audit_record, lambda row: order.cursor(row.at, row.id))

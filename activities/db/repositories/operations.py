@@ -13,7 +13,7 @@ from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
 from activities.db.repositories._rows import owned_row
-from activities.db.repositories.paging import Order, Page, page, scope_of
+from activities.db.repositories.paging import Order, Page, newest_first, page, scope_of
 from activities.db.tables import Environment, Operation, Step
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
 
@@ -91,13 +91,8 @@ async def list_replays(
 
     Raises InvalidCursor.
     """
-    order = Order(
-        column=table_of(Operation).c.created_at,
-        identifier=table_of(Operation).c.id,
-        descending=True,
-        scope=scope_of("replays", True, (environment_id,)),
-        times=True,
-    )
+    table = table_of(Operation).c
+    order = newest_first(table.created_at, table.id, "replays", environment_id)
     own = select(col(Operation.id)).where(col(Operation.environment_id) == environment_id)
     query = select(Operation).where(
         col(Operation.organization_id) == organization_id,

@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, and_, or_
-from sqlalchemy.orm import Mapped
 
 from activities.db.errors import InvalidCursor
 
@@ -24,37 +23,6 @@ class Page(Generic[Record]):
 
     items: tuple[Record, ...]
     next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a page ended."""
-
-    at: datetime
-    id: str
-
-
-def encode_cursor(position: Position) -> str:
-    """Return an opaque text for a position."""
-    return _opaque([position.at.isoformat(), position.id])
-
-
-def decode_cursor(cursor: str) -> Position:
-    """Return the position that `encode_cursor` was given. Raises InvalidCursor for anything else."""
-    parts = _parts(cursor)
-    if len(parts) != 2:
-        raise InvalidCursor(foreign=len(parts) == 3)
-    return Position(_time(parts[0]), parts[1])
-
-
-def older_than(
-    cursor: str | None, at: Mapped[datetime], identifier: Mapped[str]
-) -> ColumnElement[bool] | None:
-    """The condition that leaves what comes after the cursor, given the two columns of the order."""
-    if cursor is None:
-        return None
-    position = decode_cursor(cursor)
-    return or_(at < position.at, and_(at == position.at, identifier < position.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +57,15 @@ class Order:
         return _opaque([self.scope, plain, identifier])
 
     def _decoded(self, cursor: str) -> tuple[datetime | str, str]:
-        parts = _parts(cursor)
-        if len(parts) != 3:
-            raise InvalidCursor
-        scope, plain, identifier = parts
+        scope, plain, identifier = _parts(cursor)
         if scope != self.scope:
             raise InvalidCursor(foreign=True)
         return (_time(plain) if self.times else plain), identifier
+
+
+def newest_first(at: ColumnElement[Any], identifier: ColumnElement[str], *scope: object) -> Order:
+    """Return the order of a list by time; `scope`: what list it is, its filters included."""
+    return Order(column=at, identifier=identifier, descending=True, scope=scope_of(*scope), times=True)
 
 
 def scope_of(*parts: object) -> str:
@@ -108,37 +78,34 @@ def _opaque(parts: Sequence[str]) -> str:
     return base64.urlsafe_b64encode(document.encode()).decode().rstrip("=")
 
 
-def _parts(cursor: str) -> list[str]:
+def _parts(cursor: str) -> tuple[str, str, str]:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         parts = json.loads(text)
     except (binascii.Error, ValueError, RecursionError) as fault:
         raise InvalidCursor from fault
-    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+    # What is not printable no database takes: half of a surrogate pair, or NUL.
+    if not isinstance(parts, list) or not all(isinstance(each, str) and each.isprintable() for each in parts):
         raise InvalidCursor
-    return parts
+    if len(parts) != 3:
+        raise InvalidCursor
+    return parts[0], parts[1], parts[2]
 
 
 def _time(text: str) -> datetime:
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as fault:
+        if at.tzinfo is None:
+            raise InvalidCursor
+        return at.astimezone(UTC)
+    except (ValueError, OverflowError) as fault:
         raise InvalidCursor from fault
-    if at.tzinfo is None:
-        raise InvalidCursor
-    return at
 
 
 def page(
-    rows: Sequence[Row], limit: int, copy: Callable[[Row], Record], position: Callable[[Row], Position | str]
+    rows: Sequence[Row], limit: int, copy: Callable[[Row], Record], cursor: Callable[[Row], str]
 ) -> Page[Record]:
-    """Make a page of at most `limit` from a query that asked for one row more.
-
-    `position`: where a row is, or the cursor of it.
-    """
+    """Make a page of at most `limit` from a query that asked for one row more; `cursor`: of a row."""
     kept = rows[:limit]
-    following = None
-    if len(rows) > limit and kept:
-        last = position(kept[-1])
-        following = last if isinstance(last, str) else encode_cursor(last)
+    following = cursor(kept[-1]) if len(rows) > limit and kept else None
     return Page(tuple(copy(row) for row in kept), following)

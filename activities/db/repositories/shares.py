@@ -12,12 +12,13 @@ from sqlalchemy import delete
 from sqlmodel import col, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH, locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, Position, older_than, page
+from activities.db.repositories.paging import Page, newest_first, page
 from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
 
@@ -132,15 +133,15 @@ async def list_shares(
     cursor: str | None = None,
 ) -> Page[ShareRecord]:
     """Return a page of an environment's shares, newest first, over or not. Raises InvalidCursor."""
+    table = table_of(Share).c
+    order = newest_first(table.created_at, table.id, "shares", environment_id)
     query = select(Share).where(
         col(Share.organization_id) == organization_id, col(Share.environment_id) == environment_id
     )
-    after = older_than(cursor, col(Share.created_at), col(Share.id))
-    if after is not None:
-        query = query.where(after)
-    query = query.order_by(col(Share.created_at).desc(), col(Share.id).desc())
-    rows = (await session.exec(query.limit(limit + 1))).all()
-    return page(rows, limit, _record, lambda row: Position(row.created_at, row.id))
+    if cursor is not None:
+        query = query.where(order.following(cursor))
+    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
+    return page(rows, limit, _record, lambda row: order.cursor(row.created_at, row.id))
 
 
 async def revoke_share(

@@ -19,7 +19,7 @@ from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Order, Page, page, scope_of
+from activities.db.repositories.paging import Page, newest_first, page
 from activities.db.tables import Environment, Installation, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
@@ -200,13 +200,8 @@ async def list_snapshots(
     state: SnapshotState | None = None,
 ) -> Page[SnapshotRecord]:
     """Return a page, the newest first; those of one environment, or in one state. Raises InvalidCursor."""
-    order = Order(
-        column=table_of(Snapshot).c.created_at,
-        identifier=table_of(Snapshot).c.id,
-        descending=True,
-        scope=scope_of("snapshots", environment_id, state),
-        times=True,
-    )
+    table = table_of(Snapshot).c
+    order = newest_first(table.created_at, table.id, "snapshots", environment_id, state)
     query = select(Snapshot).where(
         col(Snapshot.organization_id) == organization_id, col(Snapshot.state) != SnapshotState.DELETED
     )

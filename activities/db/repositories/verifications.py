@@ -12,7 +12,7 @@ from activities.db.errors import NotFound, SnapshotBusy, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Order, Page, page, scope_of
+from activities.db.repositories.paging import Page, newest_first, page
 from activities.db.repositories.snapshots import locked_snapshot
 from activities.db.tables import SnapshotVerification
 from activities.db.types import utc_now
@@ -114,13 +114,8 @@ async def list_verifications(
     session: AsyncSession, organization_id: str, snapshot_id: str, *, limit: int, cursor: str | None = None
 ) -> Page[VerificationRecord]:
     """Return a page of a snapshot's verifications, the newest first. Raises InvalidCursor."""
-    order = Order(
-        column=table_of(SnapshotVerification).c.created_at,
-        identifier=table_of(SnapshotVerification).c.id,
-        descending=True,
-        scope=scope_of("verifications", snapshot_id),
-        times=True,
-    )
+    table = table_of(SnapshotVerification).c
+    order = newest_first(table.created_at, table.id, "verifications", snapshot_id)
     query = select(SnapshotVerification).where(
         col(SnapshotVerification.organization_id) == organization_id,
         col(SnapshotVerification.snapshot_id) == snapshot_id,
