@@ -18,6 +18,8 @@ _AGAIN: Final = {
     "restore": ("env retry", "all data are loaded again"),
 }
 """What goes on after an operation of a kind, where that is not a retry which skips what is done."""
+_TAKEN_BACK: Final = frozenset({"update", "stop", "resume", "scale", "restart", "restore", "replay"})
+"""Kinds whose undo leaves the environment as it was before: there is nothing left to retry."""
 
 
 def failure_report(operation: Operation, environment: str) -> list[str]:
@@ -94,6 +96,8 @@ def _next(operation: Operation, failure: Failure | None, environment: str) -> It
     if failure is not None and failure.kind == "masking_invalid" and operation.snapshot_id:
         # A retry has the same rules.
         yield f"  {_masked_anew(operation, environment)} --masking FILE   with rules that fit"
+    elif operation.kind in _TAKEN_BACK and operation.cleanup is not None and operation.cleanup.complete:
+        yield f"  {environment} is as it was: ask for the {operation.kind} again once the cause is gone"
     else:
         command, then = _AGAIN.get(operation.kind, ("env retry", "done steps are not repeated"))
         cause = f"   once the cause is gone{then and f'; {then}'}"

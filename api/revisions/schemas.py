@@ -51,7 +51,12 @@ class CheckpointOut(ApiModel):
 class CreateCheckpoint(ApiInput):
     """What `POST /environments/{id}/checkpoints` is sent."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", examples=["before-migration"])
+    name: str = Field(
+        pattern=r"^([A-Za-z]|[0-9]+[A-Za-z._-])[A-Za-z0-9._-]*$",
+        max_length=40,
+        examples=["before-migration"],
+        description="Not of digits alone: that is how revisions are named.",
+    )
     revision: int | None = Field(
         default=None, ge=1, le=LAST_REVISION, description="The present one when absent"
     )

@@ -257,6 +257,13 @@ def set_(
         str | None,
         typer.Option("--auto-shutdown", metavar="DURATION|off", help="Stop it when idle so long, e.g. 30m."),
     ] = None,
+    unmeasured: Annotated[
+        bool | None,
+        typer.Option(
+            "--unmeasured/--measured",
+            help="Whether it may be stopped as idle though it has an ingress, whose use is not measured.",
+        ),
+    ] = None,
     protect: Annotated[
         bool | None, typer.Option("--protect/--no-protect", help="Refuse delete and stop.")
     ] = None,
@@ -281,6 +288,8 @@ def set_(
         settings["autoShutdownEnabled"] = auto_shutdown != "off"
         if auto_shutdown != "off":
             settings["autoShutdownDelayMinutes"] = minutes_of(auto_shutdown)
+    if unmeasured is not None:
+        settings["autoShutdownUnmeasured"] = unmeasured
     if protect is not None:
         settings["protected"] = protect
     if not settings and not label:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.commands.environments import finish, finish_creation
-from cli.errors import CliError, ExitCode
+from cli.errors import CliError, ExitCode, UsageFault
 from cli.files import document_name, read_text
 from cli.options import (
     BlueprintFile,
@@ -307,8 +307,11 @@ def extend(
     """Put off an environment's end: its expiry by this long, its shutdown as if it were used now."""
     from cli.lookup import environment_id
 
+    minutes = round(by / 60)
+    if minutes < 1:
+        raise UsageFault("--by is at least a minute, for example 30m.")
     with session_of(context).client() as client:
-        answer = client.extend(environment_id(client, environment), max(1, round(by / 60)))
+        answer = client.extend(environment_id(client, environment), minutes)
     end = answer.value.expires_at
     ends = "It has no end." if end is None else f"Its time is over at {end:%Y-%m-%d %H:%M} UTC."
     emit(output, answer.raw, [ends])

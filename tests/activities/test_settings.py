@@ -156,3 +156,9 @@ async def test_taking_protection_off_deletes_nothing_unannounced(database: Datab
         assert row.expires_at is not None
         assert row.expires_at > utc_now() + EXPIRY_NOTICE - timedelta(minutes=1)
         assert row.expiry_warned_for != row.expires_at
+
+
+async def test_after_a_rename_the_same_blueprint_is_no_update_by_either_name(database: Database) -> None:
+    tenant, environment_id = await given(database, shop("shop"), name="branch")
+    for name in ("shop", "branch"):
+        assert (await update(database, tenant, environment_id, shop(name))).preview.noop

@@ -200,6 +200,14 @@ async def test_rollback_by_number_and_by_name(api: Api, tenant: Tenant) -> None:
     assert web["fields"] == [{"field": "env.A", "after": "1"}]
     taken = await api.client.post(f"{base}/checkpoints", json={"name": "first", "revision": 2})
     problem(taken, 409, "conflict")
+    # The command line could not tell them from revisions.
+    for digits in ("2", "2026"):
+        refused = await api.client.post(f"{base}/checkpoints", json={"name": digits})
+        problem(refused, 422, "validation_failed")
+    for usual in ("2026-11", "v2", "0.1"):
+        made = await api.client.post(f"{base}/checkpoints", json={"name": usual})
+        assert made.status_code == 201, made.text
+        assert (await api.client.delete(f"{base}/checkpoints/{usual}")).status_code == 204
     assert (await api.client.delete(f"{base}/checkpoints/first")).status_code == 204
     assert (await api.client.get(f"{base}/checkpoints")).json()["data"] == []
 

@@ -83,9 +83,41 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, body: st
     return response.status, response.headers, response.read().decode()
 
 
+@pytest.mark.parametrize(
+    ("schema", "noted"),
+    [
+        ({"$ref": "other.yaml#/A"}, "other.yaml#/A leads out of the document"),
+        ({"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}, "#/nowhere leads out"),
+        ({"type": "array", "items": {"type": "string"}, "minItems": 3}, "minItems 3"),
+        ({"type": "string", "pattern": "^[0-9]{4}$"}, "the pattern ^[0-9]{4}$"),
+        ({"type": "string", "minLength": 10**9}, "minLength 1000000000"),
+        ({"type": "array", "items": {"$ref": "#/components/schemas/Pet"}}, "deeper than 8 levels"),
+    ],
+)
+def test_what_is_not_made_as_the_schema_says_is_noted_once(schema: dict[str, Any], noted: str) -> None:
+    answers = {"200": {"content": {"application/json": {"schema": schema}}}}
+    document = {**PETS, "paths": {"/a": {"get": {"responses": answers}}}}
+    [note] = from_openapi(document, port=8080).unsupported
+    assert note.path == 'paths["/a"].get.responses["200"].content["application/json"]'
+    assert note.reason.startswith(noted)
+
+
+def test_paths_and_answers_of_other_documents_are_noted() -> None:
+    paths = {
+        "/a": {"$ref": "paths.yaml#/a"},
+        "/b": {"get": {"responses": {"200": {"$ref": "answers.yaml#/b"}}}},
+    }
+    found = from_openapi({**PETS, "paths": paths}, port=8080).unsupported
+    assert [note.path for note in found] == ['paths["/a"]', 'paths["/b"].get.responses["200"]']
+    assert all("leads out of the document" in note.reason for note in found)
+
+
 def test_an_openapi_document_is_served() -> None:
     definition = from_openapi(PETS, port=8080)
-    assert [note.path for note in definition.unsupported] == ['paths["/odd-{part}"].get']
+    assert [note.path for note in definition.unsupported] == [
+        'paths["/pets/{id}"].get.responses["200"].content["application/json"]',  # a parent has a parent
+        'paths["/odd-{part}"].get',
+    ]
     assert definition.rendered() == from_openapi(json.loads(json.dumps(PETS)), port=8080).rendered()
     with served(definition) as connection:
         status, headers, body = ask(connection, "GET", "/v2/pets/7?x=1")

@@ -379,6 +379,7 @@ class TestSettings:
             "demo",
             "--ttl",
             "8h",
+            "--unmeasured",
             "--no-protect",
             "--label",
             "tier=web",
@@ -390,6 +391,7 @@ class TestSettings:
         assert api.requests[-1].body == {
             "description": "demo",
             "ttlMinutes": 480,
+            "autoShutdownUnmeasured": True,
             "protected": False,
             "labels": {"team": "shop", "tier": "web"},
         }
@@ -401,6 +403,9 @@ class TestSettings:
 
     def test_faults_of_usage_ask_nothing(self, api: ScriptedApi, run: Run) -> None:
         assert run("env", "set", ENVIRONMENT_ID).exit_code == 2
+        for nothing in ("0h", "20s"):
+            refused = run("env", "extend", ENVIRONMENT_ID, "--by", nothing)
+            assert (refused.exit_code, "at least a minute" in refused.stderr) == (2, True)
         assert api.requests == []
 
 

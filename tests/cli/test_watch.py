@@ -259,6 +259,17 @@ def test_what_to_do_next_goes_by_what_failed(
     assert [each for each in not_said if each in told] == []
 
 
+@pytest.mark.parametrize("state", ["rolled_back", "cancelled"])
+@pytest.mark.parametrize("kind", ["update", "scale", "restore"])
+def test_what_was_taken_back_is_asked_for_again_and_not_retried(
+    run: Run, live: Live, kind: str, state: str
+) -> None:
+    live(operation(state), kind=kind, at_end={"cleanup": {"complete": True}})
+    told = run("op", "watch", OPERATION_ID).stderr
+    assert f"shop is as it was: ask for the {kind} again" in told
+    assert "env retry" not in told
+
+
 @pytest.mark.parametrize(
     ("kind", "says"),
     [

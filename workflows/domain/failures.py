@@ -129,7 +129,9 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
     ),
     FailureKind.POLICY_DENIED: FailureTraits(False, 403, "A policy of the organisation refuses this."),
     FailureKind.CANCELLED: FailureTraits(
-        False, 409, "The operation was cancelled. Retry it to go on from there."
+        False,
+        409,
+        "The operation was cancelled. Retry it to go on from there; if it was taken back, ask again.",
     ),
     FailureKind.INTERNAL: FailureTraits(
         True, 500, "A fault of Perdure itself. Quote the request id or operation id when reporting it."

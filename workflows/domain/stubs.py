@@ -23,6 +23,8 @@ MOST_BYTES: Final = 512 * 1024
 """Of a whole definition: it becomes a file in a ConfigMap."""
 DEFINITION_FILE: Final = "stub.json"
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+_LONGEST: Final = 1_000
+_QUOTED: Final = 100
 _DEEPEST: Final = 8
 _MOST_VALUES: Final = 400
 _PARAMETER: Final = re.compile(r"\{[^{}/]+\}")
@@ -106,6 +108,29 @@ class _Account:
         self.notes.append(StubNote(path=render_path(path), reason=reason))
 
 
+@dataclass(slots=True)
+class _Making:
+    """Making what stands at one place of a document; each thing that is not understood is noted once."""
+
+    document: JsonValue
+    account: _Account
+    place: Path
+    left: int = _MOST_VALUES
+    noted: set[str] = field(default_factory=set)
+
+    def note(self, reason: str) -> None:
+        if reason not in self.noted:
+            self.noted.add(reason)
+            self.account.refuse(self.place, reason)
+
+    def resolved(self, value: JsonValue) -> JsonValue:
+        """What a local `$ref` names; None, which is noted, for one that cannot be followed."""
+        found = _resolved(self.document, value)
+        if found is None and isinstance(value, dict):
+            self.note(f"{text(value, '$ref')[:_QUOTED]} leads out of the document, nowhere or in a circle")
+        return found
+
+
 def plain(value: object) -> JsonValue:
     """A document as JSON has it: `200:` is the key "200", a date is its text, half a character is `?`."""
     if isinstance(value, Mapping):
@@ -138,7 +163,7 @@ def from_openapi(document: object, *, port: int) -> StubDefinition:
         if not path.startswith("/"):
             account.refuse(("paths", path), "a path begins with /")
             continue
-        found = _resolved(document, item)
+        found = _Making(document, account, ("paths", path)).resolved(item)
         operations = found if isinstance(found, dict) else {}
         for method in operations:
             if method not in _METHODS:
@@ -209,19 +234,21 @@ def _operation(
     if code is None:
         account.refuse(place, "it declares no answer")
         return None
-    response = _resolved(document, responses[code])
+    place = (*place, "responses", code)
+    response = _Making(document, account, place).resolved(responses[code])
     status = 200 if code == "default" else int(code[0] + "00" if code.upper().endswith("XX") else code)
     headers: dict[str, str] = {}
     for name, header in mapping(response, "headers").items():
-        value = _example(document, _resolved(document, header), 0, [_MOST_VALUES])
+        making = _Making(document, account, (*place, "headers", name))
+        value = _example(making, making.resolved(header))
         if not isinstance(value, dict | list) and value is not None:
             headers[name] = _word(value)
-    headers = _headers(headers, (*place, "responses", code, "headers"), account)
+    headers = _headers(headers, (*place, "headers"), account)
     content = mapping(response, "content")
     body = ""
     if content:
         kind = next((each for each in content if "json" in each), next(iter(content)))
-        body = _body(document, kind, content[kind], (*place, "responses", code, "content", kind), account)
+        body = _body(_Making(document, account, (*place, "content", kind)), kind, content[kind])
         headers = {
             "Content-Type": kind,
             **{key: value for key, value in headers.items() if key.lower() != "content-type"},
@@ -237,17 +264,17 @@ def _success(responses: Mapping[str, JsonValue]) -> str | None:
     return "default" if "default" in responses else next(iter(codes), None)
 
 
-def _body(document: JsonValue, kind: str, media: JsonValue, place: Path, account: _Account) -> str:
-    value = _example(document, media, 0, [_MOST_VALUES])
+def _body(making: _Making, kind: str, media: JsonValue) -> str:
+    value = _example(making, media)
     if "json" in kind:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, dict | list):
-        account.refuse(place, "a body of this type is not made from a schema; it is empty")
+        making.note("a body of this type is not made from a schema; it is empty")
         return ""
     return "" if value is None else _word(value)
 
 
-def _example(document: JsonValue, carrier: JsonValue, depth: int, left: list[int]) -> JsonValue:
+def _example(making: _Making, carrier: JsonValue) -> JsonValue:
     """The example that stands at a media type, header or schema; else one made from the schema."""
     if not isinstance(carrier, dict):
         return None
@@ -255,17 +282,19 @@ def _example(document: JsonValue, carrier: JsonValue, depth: int, left: list[int
         return carrier["example"]
     examples = carrier.get("examples")
     if isinstance(examples, dict) and examples:
-        first = _resolved(document, next(iter(examples.values())))
+        first = making.resolved(next(iter(examples.values())))
         if isinstance(first, dict) and "value" in first:
             return first["value"]
-    schema = carrier.get("schema")
-    return _sample(document, schema, depth, left)
+    return _sample(making, carrier.get("schema"), 0)
 
 
-def _sample(document: JsonValue, schema: JsonValue, depth: int, left: list[int]) -> JsonValue:  # noqa: PLR0911, PLR0912 - a table
-    schema = _resolved(document, schema)
-    left[0] -= 1
-    if not isinstance(schema, dict) or depth > _DEEPEST or left[0] < 0:
+def _sample(making: _Making, schema: JsonValue, depth: int) -> JsonValue:  # noqa: PLR0911, PLR0912 - a table
+    schema = making.resolved(schema)
+    making.left -= 1
+    if not isinstance(schema, dict):
+        return None
+    if depth > _DEEPEST or making.left < 0:
+        making.note(f"deeper than {_DEEPEST} levels or more than {_MOST_VALUES} values: the rest is null")
         return None
     for key in ("example", "const", "default"):
         if key in schema:
@@ -277,7 +306,7 @@ def _sample(document: JsonValue, schema: JsonValue, depth: int, left: list[int])
     for key in ("oneOf", "anyOf"):
         listed = schema.get(key)
         if isinstance(listed, list) and listed:
-            return _sample(document, listed[0], depth + 1, left)
+            return _sample(making, listed[0], depth + 1)
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = next((each for each in kind if each != "null"), "null")
@@ -285,16 +314,18 @@ def _sample(document: JsonValue, schema: JsonValue, depth: int, left: list[int])
     if kind == "object" or "properties" in schema or isinstance(parts, list):
         made: dict[str, JsonValue] = {}
         for part in parts if isinstance(parts, list) else ():
-            value = _sample(document, part, depth + 1, left)
+            value = _sample(making, part, depth + 1)
             if not isinstance(value, dict):
                 return value
             made |= value
         for name, child in mapping(schema, "properties").items():
             if not (isinstance(child, dict) and child.get("writeOnly") is True):
-                made[name] = _sample(document, child, depth + 1, left)
+                made[name] = _sample(making, child, depth + 1)
         return made
     if kind == "array":
-        return [_sample(document, schema.get("items"), depth + 1, left)] if schema.get("items") else []
+        if (least := schema.get("minItems")) and isinstance(least, int) and least > 1:
+            making.note(f"minItems {least}: one item is made")
+        return [_sample(making, schema.get("items"), depth + 1)] if schema.get("items") else []
     if kind in ("integer", "number"):
         least = schema.get("minimum")
         return least if isinstance(least, int | float) and not isinstance(least, bool) else 0
@@ -302,8 +333,14 @@ def _sample(document: JsonValue, schema: JsonValue, depth: int, left: list[int])
         return True
     if kind == "string":
         value = _FORMATS.get(text(schema, "format"), "string")
+        if "pattern" in schema:
+            making.note(f"the pattern {str(schema['pattern'])[:_QUOTED]} is not looked at")
         least = schema.get("minLength")
-        return value.ljust(min(least, 1_000), "x") if isinstance(least, int) else value
+        if not isinstance(least, int):
+            return value
+        if least > _LONGEST:
+            making.note(f"minLength {least}: the text has {_LONGEST} characters")
+        return value.ljust(min(least, _LONGEST), "x")
     return None
 
 

@@ -253,7 +253,9 @@ async def _next(
     remaining = remaining.model_copy(
         update={"loaded": {name: from_ for name, from_ in remaining.loaded.items() if name not in emptied}}
     )
-    same = current == kept and all(each.effect is Effect.UNCHANGED for each in changes)
+    # After a rename the Blueprint may call the environment either way.
+    renamed = current.model_copy(update={"name": kept.name})
+    same = renamed == kept and all(each.effect is Effect.UNCHANGED for each in changes)
     return _Next(
         kept=kept,
         before=before,
