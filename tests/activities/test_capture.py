@@ -19,13 +19,13 @@ from activities.storage.objects import ObjectStore
 from tests.api.support import FakeCluster
 from tests.helpers.attempts import handed_out
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.snapshots import stored
+from tests.helpers.snapshots import to_publish
 from workflows.contracts.snapshot import Capture, CaptureTogether, Discard, Publish, SealedComponentKey
 from workflows.domain.blueprint_models import DataStore, Service
 from workflows.domain.failures import FailureKind
-from workflows.domain.snapshot import Component, Consistency, Engine, Scope
+from workflows.domain.snapshot import Component, Engine
 from workflows.domain.snapshot_dump import postgres_parts
-from workflows.domain.snapshot_manifest import SnapshotManifest, manifest_key, snapshot_prefix
+from workflows.domain.snapshot_manifest import manifest_key, snapshot_prefix
 
 SNAPSHOT = "snap_1"
 DB = Service(name="db", image="postgres")
@@ -74,20 +74,7 @@ async def test_more_databases_than_a_snapshot_has_are_refused_before_the_first_i
 @pytest.fixture
 def published() -> Publish:
     """What is to be published of a service with one stream of one object."""
-    plain = stored("db", DataStore.POSTGRES, "globals")
-    part = plain.parts[0].model_copy(update={"prefix": f"{BELOW}/db/globals/{'a' * 16}", "stored_bytes": 6})
-    manifest = SnapshotManifest(
-        snapshot_id=SNAPSHOT,
-        organization_id=CONTEXT.organization_id,
-        environment_id=CONTEXT.environment_id,
-        environment_name=CONTEXT.environment_name,
-        revision=1,
-        blueprint={},
-        consistency=Consistency.APPLICATION,
-        scope=Scope.ONE_POINT,
-        components=(plain.model_copy(update={"parts": (part,)}),),
-    )
-    return Publish(context=CONTEXT, manifest=manifest)
+    return to_publish(SNAPSHOT, f"{BELOW}/db/globals/{'a' * 16}", 6)
 
 
 @contextlib.contextmanager

@@ -20,10 +20,8 @@ from activities.storage.objects import ObjectStore
 from tests.api.support import FakeCluster
 from tests.helpers.attempts import handed_out
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.snapshots import stored
-from workflows.contracts.snapshot import Discard, Publish
-from workflows.domain.blueprint_models import DataStore
-from workflows.domain.snapshot import Consistency, Scope
+from tests.helpers.snapshots import to_publish
+from workflows.contracts.snapshot import Discard
 from workflows.domain.snapshot_manifest import SnapshotManifest, manifest_key, snapshot_prefix
 
 SNAPSHOT: Final = "snap_1"
@@ -65,23 +63,6 @@ class Fate:
             return call(*arguments, **options)
 
         return instead
-
-
-def _publish() -> Publish:
-    plain = stored("db", DataStore.POSTGRES, "globals")
-    part = plain.parts[0].model_copy(update={"prefix": NAMED, "stored_bytes": 12})
-    manifest = SnapshotManifest(
-        snapshot_id=SNAPSHOT,
-        organization_id=CONTEXT.organization_id,
-        environment_id=CONTEXT.environment_id,
-        environment_name=CONTEXT.environment_name,
-        revision=1,
-        blueprint={},
-        consistency=Consistency.APPLICATION,
-        scope=Scope.ONE_POINT,
-        components=(plain.model_copy(update={"parts": (part,)}),),
-    )
-    return Publish(context=CONTEXT, manifest=manifest)
 
 
 async def _captured(path: Path) -> ObjectStore:
@@ -131,7 +112,7 @@ async def _killed_at_each(
 
 
 async def test_published_once_and_whole_whenever_it_is_killed(tmp_path: Path) -> None:
-    publish = _publish()
+    publish = to_publish(SNAPSHOT, NAMED, 12)
 
     async def work(snapshot: ClusterSnapshot) -> None:
         await handed_out().run(snapshot.publish, publish)

@@ -14,7 +14,9 @@ from activities.db.engine import Database
 from activities.db.repositories import environments, snapshots
 from activities.db.repositories.installation import installation_id
 from activities.db.repositories.snapshots import SnapshotRecord
+from tests.helpers.contexts import CONTEXT
 from tests.helpers.tenants import KEYS, Tenant, begin, finish
+from workflows.contracts.snapshot import Publish
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import GuardRails
 from workflows.domain.masking import MaskingRules
@@ -135,3 +137,21 @@ async def snapshot_of(database: Database, tenant: Tenant, snapshot_id: str) -> S
     """Read a snapshot of the tenant."""
     async with database.reading() as session:
         return await snapshots.get_snapshot(session, tenant.id, snapshot_id)
+
+
+def to_publish(snapshot_id: str, prefix: str, stored_bytes: int) -> Publish:
+    """What is to be published of a service with one stream, which is stored below `prefix`."""
+    plain = stored("db", DataStore.POSTGRES, "globals")
+    part = plain.parts[0].model_copy(update={"prefix": prefix, "stored_bytes": stored_bytes})
+    manifest = SnapshotManifest(
+        snapshot_id=snapshot_id,
+        organization_id=CONTEXT.organization_id,
+        environment_id=CONTEXT.environment_id,
+        environment_name=CONTEXT.environment_name,
+        revision=1,
+        blueprint={},
+        consistency=Consistency.APPLICATION,
+        scope=Scope.ONE_POINT,
+        components=(plain.model_copy(update={"parts": (part,)}),),
+    )
+    return Publish(context=CONTEXT, manifest=manifest)
