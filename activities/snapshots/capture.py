@@ -109,18 +109,20 @@ class ClusterSnapshot(SnapshotActivities):
     async def capture(self, request: Capture) -> StoredComponent:
         """See `SnapshotActivities`."""
         component = request.component
-        async with alive() as life, self.turn:
+        async with alive() as life:
             cluster = self.cluster.fenced(life.lease)
             meter = Meter(life, TransferKind.CAPTURE)
             transfer = Transfer(cluster, self.opener, self.objects, meter)
             sources = await self._sources(cluster, request)
             with _size_failures():
                 check_streams(component.service, len(sources), request.besides)
-            began = datetime.now(UTC)
             stored: list[StoredPart] = []
-            for source in sources:
-                async with transfer.output_of(source) as output:
-                    stored.append(await transfer.store(source, output))
+            # Others stream while pods are waited for.
+            async with self.turn:
+                began = datetime.now(UTC)
+                for source in sources:
+                    async with transfer.output_of(source) as output:
+                        stored.append(await transfer.store(source, output))
         captured = StoredComponent(
             service=component.service,
             store=component.store,

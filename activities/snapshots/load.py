@@ -151,16 +151,18 @@ class ClusterRestore(RestoreActivities):
         component, context = request.stored.component, request.context
         store = component.store
         assert store is not None  # noqa: S101 - what keeps nothing is not loaded
-        async with alive() as life, self.turn:
+        async with alive() as life:
             cluster = self.cluster.fenced(life.lease)
             pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
             targets = _targets(request, store, pods)
-            # Looked at before: what goes into another one that takes its place meanwhile is not called whole.
-            kept = await self._kept_in(cluster, request, targets)
-            sizes = await self._sizes(request, life)
-            meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
-            for target, size in zip(targets, sizes, strict=True):
-                await self._load(request, cluster, meter, target, size)
+            # Others stream while pods are waited for.
+            async with self.turn:
+                # Looked at before: what goes into another that takes its place meanwhile is not called whole.
+                kept = await self._kept_in(cluster, request, targets)
+                sizes = await self._sizes(request, life)
+                meter = Meter(life, TransferKind.LOAD, component.plain_bytes)
+                for target, size in zip(targets, sizes, strict=True):
+                    await self._load(request, cluster, meter, target, size)
             if store in KEPT_AS_FILES and not request.proved:
                 # Its processes hold files open that are there no more.
                 await start_anew(cluster, context, request.service, pods, datetime.now(UTC) + _READY)
@@ -173,17 +175,20 @@ class ClusterRestore(RestoreActivities):
         component, context = request.stored.component, request.context
         store = component.store
         assert store is not None  # noqa: S101 - what keeps nothing is not loaded
-        async with alive() as life, self.turn:
+        async with alive() as life:
             cluster = self.cluster.fenced(life.lease)
             pods = await await_pods(cluster, context, request.service, datetime.now(UTC) + _READY)
-            # How long the dump of what was loaded is depends on what is there now.
-            meter = Meter(life, TransferKind.PROVE)
-            measured = await self._measured(request, cluster, meter, store, pods)
-            proofs = [_compared(part, measured.get((part.ordinal, part.subject))) for part in component.parts]
-            if store in KEPT_AS_FILES:
-                for at, target in enumerate(_targets(request, store, pods)):
-                    if proofs[at].differences and target.stored.facts is not None:
-                        proofs[at] = await self._looked_into(request, cluster, meter, target)
+            async with self.turn:
+                # How long the dump of what was loaded is depends on what is there now.
+                meter = Meter(life, TransferKind.PROVE)
+                measured = await self._measured(request, cluster, meter, store, pods)
+                proofs = [
+                    _compared(part, measured.get((part.ordinal, part.subject))) for part in component.parts
+                ]
+                if store in KEPT_AS_FILES:
+                    for at, target in enumerate(_targets(request, store, pods)):
+                        if proofs[at].differences and target.stored.facts is not None:
+                            proofs[at] = await self._looked_into(request, cluster, meter, target)
         return Proof(
             differences=tuple(line for each in proofs for line in each.differences),
             untold=tuple(line for each in proofs for line in each.untold),

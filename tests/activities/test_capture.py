@@ -71,6 +71,25 @@ async def test_more_databases_than_a_snapshot_has_are_refused_before_the_first_i
         assert (told.value.type, told.value.non_retryable) == (FailureKind.CONFLICT, True)
 
 
+async def test_others_stream_while_a_capture_waits_for_pods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = asyncio.Semaphore(1)
+
+    async def pods(*_: Any, **__: Any) -> tuple[str, ...]:
+        async with asyncio.timeout(1), turn:
+            return ("db-0",)
+
+    async def parts(*_: Any) -> Any:
+        return postgres_parts(f"customer{number}" for number in range(1001))
+
+    monkeypatch.setattr(capture_module, "await_pods", pods)
+    monkeypatch.setattr(capture_module, "parts_in", parts)
+    snapshot = ClusterSnapshot(FakeCluster(), Opener(new_private_key()), ObjectStore(str(tmp_path)), turn)
+    with pytest.raises(ApplicationError, match="at most 1000"):
+        await handed_out().run(snapshot.capture, wanted())
+
+
 @pytest.fixture
 def published() -> Publish:
     """What is to be published of a service with one stream of one object."""
