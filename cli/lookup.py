@@ -51,15 +51,18 @@ def snapshots_of(
 ) -> Answer[list[Snapshot]]:
     """Return the snapshots of all environments of that name, the newest first; of an id, of that one.
 
-    Those of one that was deleted are what one made anew under its name is given back. `limit`: of each.
+    Of those that were deleted, too: that is when a snapshot is needed. `limit`: of each environment.
     Raises CliError (exit code 6).
     """
     if _ENVIRONMENT_ID.fullmatch(name_or_id):
         return client.snapshots(name_or_id, state=state, limit=limit)
-    named = client.environments(name=name_or_id).value
+    living = client.environments(name=name_or_id).value
+    gone = client.environments(name=name_or_id, status="deleted").value
+    # One that was deleted between the two questions is in both.
+    named = dict.fromkeys(each.id for each in (*living, *gone))
     if not named:
         raise _unknown(name_or_id)
-    answers = [client.snapshots(each.id, state=state, limit=limit) for each in named]
+    answers = [client.snapshots(each, state=state, limit=limit) for each in named]
     if len(answers) == 1:
         return answers[0]
     found = [

@@ -83,6 +83,8 @@ def _cleanup(operation: Operation) -> list[str]:
     cleanup = operation.cleanup
     if cleanup is None:
         return []
+    if _refused(operation):
+        return ["  It was refused before it touched anything: the environment is as it was."]
     if cleanup.complete and not cleanup.not_undone:
         return ["  What the operation had made was taken back."]
     left = [f"    {each}" for each in (*cleanup.left, *cleanup.not_undone)]
@@ -95,7 +97,9 @@ def _next(operation: Operation, failure: Failure | None, environment: str) -> It
         yield f"  perdure env logs {environment} --service {service}"
     if failure is not None and failure.kind == "masking_invalid" and operation.snapshot_id:
         # A retry has the same rules.
-        yield f"  {_masked_anew(operation, environment)} --masking FILE   with rules that fit"
+        yield f"  {_anew(operation, environment)} --masking FILE   with rules that fit"
+    elif _refused(operation) and operation.snapshot_id:
+        yield f"  {_anew(operation, environment)}   with the options that it had, once the cause is gone"
     elif operation.kind in _TAKEN_BACK and operation.cleanup is not None and operation.cleanup.complete:
         yield f"  {environment} is as it was: ask for the {operation.kind} again once the cause is gone"
     else:
@@ -109,7 +113,12 @@ def _next(operation: Operation, failure: Failure | None, environment: str) -> It
         yield f"  {operation.temporal_url}"
 
 
-def _masked_anew(operation: Operation, environment: str) -> str:
+def _refused(operation: Operation) -> bool:
+    """Whether it failed before it touched anything; such a one is asked for again, not retried."""
+    return operation.state == "failed" and operation.cleanup is not None and operation.cleanup.complete
+
+
+def _anew(operation: Operation, environment: str) -> str:
     if operation.kind == "replay":
         return f"perdure replay {environment} --snapshot {operation.snapshot_id}"
     return f"perdure snapshot restore {operation.snapshot_id} --in-place {environment}"

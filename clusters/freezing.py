@@ -38,6 +38,10 @@ BUDGET: Final = 30
 SHORTEST: Final = 2
 """A budget below it leaves no time between quiesce and thaw."""
 
+_WAY_OUT: Final = (
+    f"its `quiesceSeconds` can be raised to {BUDGET} at most, which is what all services of one snapshot have "
+    "together; beyond that, less has to be copied while they are held"
+)
 _FAREWELL: Final = 0.5
 _LAST_WORDS_SECONDS: Final = 3.0
 _VERDICT_SECONDS: Final = TRIES * (SECONDS_PER_TRY + 4) + sum(range(TRIES))
@@ -294,7 +298,8 @@ def _too_soon(holder: _Holder, ending: _Ending, *, cut_short: bool) -> ClusterEr
     if ending.reason == "limit" and not holder.holding.is_set():
         return QuiesceFailed(f"quiesce of {where} did not end within {seconds} s", None, holder.words)
     if ending.reason == "limit" or (ending.reason == "asked" and cut_short):
-        return FreezeExpired(f"{where} was held for {seconds} s, which is the limit", ending.milliseconds)
+        limit = f"{where} was held for {seconds} s, which is the limit"
+        return FreezeExpired(f"{limit}: {_WAY_OUT}", ending.milliseconds)
     if ending.reason != "asked":
         return FreezeEnded(
             f"the freeze of {where} was ended in the pod ({ending.reason})", ending.milliseconds

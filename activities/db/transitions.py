@@ -32,6 +32,7 @@ from workflows.domain.operations import (
     EnvironmentPhase,
     OperationKind,
     OperationState,
+    StepKind,
     StepState,
 )
 
@@ -132,11 +133,13 @@ async def end_operation(
         await _release(session, environment, operation, now)
     operation.state = state
     operation.failure = None if reason is None else reason.model_dump(mode="json")
-    operation.cleanup = None if cleanup is None else cleanup.model_dump(mode="json")
     operation.finished_at = now
     if operation.kind is OperationKind.SNAPSHOT:
         await settle_snapshot(session, operation.id, state, now)
     steps = await step_rows(session, operation.id)
+    if cleanup is None and _refused(operation, steps, reason):
+        cleanup = Cleanup(complete=True)
+    operation.cleanup = None if cleanup is None else cleanup.model_dump(mode="json")
     for step in steps:
         if step.state not in TERMINAL_STEP_STATES:
             cancel_step(step, now)
@@ -154,6 +157,8 @@ async def end_operation(
         if change is not None:
             phase = change.phase
             condition = condition.model_copy(update={"status": _STATUS.get(phase, "False")})
+            if state is OperationState.FAILED and change.ready is not None:
+                condition = Condition.model_validate(change.ready)
         apply_phase(environment, phase, condition, now)
     reschedule(environment)
     await operation_changed(session, environment, operation, steps)
@@ -178,15 +183,40 @@ async def cancel_at_once(
 def taken_back(operation: OperationRecord) -> bool:
     """Whether the end of an operation left the environment as it was before that, and before what it retried.
 
-    A retry that never began took nothing back: what the attempt before it left is still there.
+    A retry that never began took nothing back: what the attempt before it left is still there. One that was
+    refused before it touched anything (`_refused`) is as one that was taken back.
     """
     if operation.change is None:
         return False
+    if operation.state is OperationState.FAILED:
+        return operation.cleanup is not None and operation.cleanup.complete
     if operation.state is OperationState.CANCELLED:
         if operation.started_at is None:
             return operation.retry_of is None
         return operation.cleanup is not None and operation.cleanup.complete
     return operation.state is OperationState.ROLLED_BACK
+
+
+def _refused(operation: Operation, steps: Sequence[Step], reason: Failure | None) -> bool:
+    """Whether an operation failed in a look at what it was to load, before it touched anything.
+
+    The ledger has to show it: the failure is that of the look, and of all else nothing has begun but the
+    fencing of a namespace that was there. A retry is none: what the attempt before it did is still there. Nor
+    is an operation whose workflow got lost: what it noted last may not be written.
+    """
+    if operation.state is not OperationState.FAILED or reason is None or operation.retry_of is not None:
+        return False
+    looked = [step for step in steps if step.kind is StepKind.CHECK]
+    if not any(step.name == reason.step and step.state is StepState.FAILED for step in looked):
+        return False
+    # A step has an attempt once anything was noted of it, also where its beginning and its end came as one.
+    begun = [step for step in steps if step.kind is not StepKind.CHECK and step.attempt > 0]
+    return all(
+        step.kind is StepKind.NAMESPACE
+        and step.state is StepState.SUCCEEDED
+        and (step.output or {}).get("existed") is True
+        for step in begun
+    )
 
 
 async def _restore(session: AsyncSession, environment: Environment, change: Change, now: datetime) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from api.envelope import ApiInput, ApiModel
 from api.transfers import TransferOut
@@ -17,6 +17,16 @@ from workflows.domain.snapshot_policy import LONGEST_MINUTES, SHORTEST_MINUTES
 from workflows.domain.verification import VerificationState, VerifyLevel
 
 DEFAULT_DAYS = 30
+
+
+def _number(given: object) -> object:
+    """Let whole numbers through alone: `true` would be level 1, and so would text."""
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ValueError("is the number of a level: 0, 1 or 2")
+    return given
+
+
+AskedLevel = Annotated[VerifyLevel, BeforeValidator(_number)]
 
 
 class CreateSnapshot(ApiInput):
@@ -42,8 +52,8 @@ class PutSnapshotPolicy(ApiInput):
         default=DEFAULT_DAYS, ge=1, le=3650, description="null: they do not expire"
     )
     consistency_floor: Consistency | None = None
-    verify_level: VerifyLevel | None = Field(default=None, description="To which each new one is verified")
-    paused: bool = False
+    verify_level: AskedLevel | None = Field(default=None, description="To which each new one is verified")
+    paused: StrictBool = False
 
 
 class SnapshotPolicyOut(ApiModel):
@@ -103,7 +113,7 @@ class RestoreSnapshot(ApiInput):
 class VerifySnapshot(ApiInput):
     """What `POST /snapshots/{id}/verify` may be sent."""
 
-    level: VerifyLevel = Field(
+    level: AskedLevel = Field(
         default=VerifyLevel.READABLE,
         description="0: objects, sizes, digests; 1: opened and read to the end; 2: restored and compared",
     )

@@ -18,9 +18,14 @@ class EnvironmentCalls(Transport):
         body = present({"blueprint": blueprint, "name": name, "plan": plan})
         return self._read(Environment, self._post("/v1/environments", body))
 
-    def environments(self, *, name: str | None = None) -> Answer[list[Environment]]:
-        """Return all environments, over as many pages as there are; with `name`, those of that name."""
-        pages = self._pages("/v1/environments", present({"name": name}), limit=None)
+    def environments(
+        self, *, name: str | None = None, status: str | None = None
+    ) -> Answer[list[Environment]]:
+        """Return all environments, over as many pages as there are; with `name`, those of that name.
+
+        `status`: those that have it; without one the API leaves out those that were deleted.
+        """
+        pages = self._pages("/v1/environments", present({"name": name, "status": status}), limit=None)
         found = [
             item for item in pages if name is None or (isinstance(item, dict) and item.get("name") == name)
         ]

@@ -1,6 +1,7 @@
 """Accepting snapshots and restores, on both databases: what is kept of them, and what their ends change."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from pydantic import JsonValue
@@ -16,8 +17,8 @@ from activities.db.acceptance import (
 )
 from activities.db.engine import Database
 from activities.db.errors import NotReplayable, NotRetryable, Protected, SnapshotInUse, SnapshotNotReady
-from activities.db.records import Actor
-from activities.db.repositories import operations, snapshots
+from activities.db.records import Actor, Condition
+from activities.db.repositories import environments, operations, snapshots
 from activities.db.restored import DATA_WHOLE
 from activities.db.sweeping import forget_history
 from activities.db.tables import Override, SnapshotRun
@@ -60,7 +61,7 @@ from tests.helpers.tenants import (
     retry,
 )
 from workflows.domain.blueprint_models import DataStore
-from workflows.domain.failures import FailureKind, failure
+from workflows.domain.failures import Failure, FailureKind, failure
 from workflows.domain.operations import (
     Cleanup,
     EnvironmentPhase,
@@ -318,6 +319,103 @@ async def test_a_restore_that_never_began_leaves_no_trace(database: Database) ->
         await cancel_operation(session, tenant.actor, accepted.operation.id, cleanup=False, reason="")
     assert (await environment_of(database, tenant, environment_id)).phase is P.RUNNING
     assert (await overrides_of(database, tenant, environment_id)).loaded == {}
+
+
+FENCED = StepChange(step="namespace", state=StepState.SUCCEEDED, output={"existed": True})
+UNREAD = StepChange(step="check/db", state=StepState.FAILED)
+CORRUPT = failure(FailureKind.SNAPSHOT_CORRUPT, "part 0 is another", step="check/db")
+
+
+async def refused(
+    database: Database, operation_id: str, *changes: StepChange, why: Failure | None = CORRUPT
+) -> None:
+    """Let an operation fail once these steps have changed."""
+    await begin(database, operation_id)
+    await record(database, operation_id, *changes)
+    await finish(database, operation_id, S.FAILED, failure=why)
+
+
+async def marred(database: Database, environment_id: str, phase: EnvironmentPhase, ready: Condition) -> None:
+    """Set how an environment is found."""
+    async with database.transaction() as session:
+        row = await session.get_one(tables.Environment, environment_id)
+        environments.apply_phase(row, phase, ready, utc_now())
+
+
+@pytest.mark.parametrize("phase", [P.RUNNING, P.DEGRADED, P.ERROR])
+@pytest.mark.parametrize("replayed", [False, True])
+async def test_one_refused_before_it_touched_anything_leaves_the_environment_as_it_was(
+    database: Database, phase: EnvironmentPhase, replayed: bool
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    status = "True" if phase is P.RUNNING else "False"
+    since = utc_now() - timedelta(days=1)
+    ready = Condition(type="Ready", status=status, reason="Found", message="so", since=since)
+    await marred(database, environment_id, phase, ready)
+    before = await environment_of(database, tenant, environment_id)
+    if replayed:
+        async with database.transaction() as session:
+            wish = ReplayWish(snapshot_id=identifier)
+            accepted = await replay_environment(session, tenant.actor, environment_id, wish, keys=KEYS)
+    else:
+        accepted = await restore_in(database, tenant, identifier, environment_id)
+    await refused(database, accepted.operation.id, FENCED, UNREAD)
+    after = await environment_of(database, tenant, environment_id)
+    assert (after.phase, after.conditions) == (phase, before.conditions)
+    assert (await overrides_of(database, tenant, environment_id)).loaded == {}
+    told = await operation_of(database, tenant, accepted.operation.id)
+    assert (told.state, told.failure, told.cleanup) == (S.FAILED, CORRUPT, Cleanup(complete=True))
+    if phase is not P.DEGRADED:  # that is repaired
+        with pytest.raises(NotRetryable):
+            await retry(database, tenant, environment_id)
+    again = await restore_in(database, tenant, identifier, environment_id)
+    assert again.operation.kind is OperationKind.RESTORE
+    await ended(database, again)
+    assert (await environment_of(database, tenant, environment_id)).phase is P.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ([FENCED, UNREAD, StepChange(step="stop/api", state=StepState.RUNNING)], CORRUPT),
+        # Begun and cancelled in one write: it has no time at which it began.
+        ([FENCED, UNREAD, StepChange(step="secrets", state=StepState.CANCELLED)], CORRUPT),
+        ([FENCED.model_copy(update={"output": {"existed": False}}), UNREAD], CORRUPT),
+        ([FENCED.model_copy(update={"output": None}), UNREAD], CORRUPT),
+        ([FENCED.model_copy(update={"state": StepState.FAILED}), UNREAD], CORRUPT),
+        ([FENCED, UNREAD], failure(FailureKind.TIMEOUT, "late", step="load/db")),
+        ([FENCED, UNREAD], failure(FailureKind.INTERNAL, "the workflow is gone")),
+        ([FENCED, UNREAD], None),
+        ([FENCED, StepChange(step="check/db", state=StepState.RUNNING)], CORRUPT),
+        ([FENCED, StepChange(step="check/db", state=StepState.SUCCEEDED)], CORRUPT),
+    ],
+)
+async def test_where_something_may_have_been_touched_it_is_an_error(
+    database: Database, changes: list[StepChange], why: Failure | None
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    accepted = await restore_in(database, tenant, identifier, environment_id)
+    await refused(database, accepted.operation.id, *changes, why=why)
+    assert (await environment_of(database, tenant, environment_id)).phase is P.ERROR
+    assert (await operation_of(database, tenant, accepted.operation.id)).cleanup is None
+    assert (await retry(database, tenant, environment_id)).operation.kind is OperationKind.RESTORE
+
+
+async def test_a_retry_that_is_refused_leaves_the_error_of_the_attempt_before(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    identifier = await taken(database, tenant, environment_id, DB)
+    first = await restore_in(database, tenant, identifier, environment_id)
+    await refused(database, first.operation.id, StepChange(step="load/db", state=StepState.FAILED))
+    again = await retry(database, tenant, environment_id)
+    await refused(database, again.operation.id, FENCED, UNREAD)
+    assert (await environment_of(database, tenant, environment_id)).phase is P.ERROR
+    assert (await whole_of(database, tenant, environment_id))[:2] == ("False", "RestoreFailed")
+    assert (await retry(database, tenant, environment_id)).operation.retry_of == again.operation.id
 
 
 @pytest.mark.parametrize("new", [True, False])

@@ -1,9 +1,14 @@
 """Policies of snapshots on both databases: what is due is taken once, what is too much goes."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from typing import cast
 
 import pytest
-from sqlmodel import update
+import pytest_asyncio
+from sqlalchemy import text
+from sqlmodel import func, select, update
 
 from activities.db.acceptance import Accepted, SnapshotWish
 from activities.db.engine import Database
@@ -12,11 +17,12 @@ from activities.db.records import SWEEPER
 from activities.db.repositories import snapshot_policies, snapshot_retention, verifications
 from activities.db.repositories.snapshot_policies import PolicyRecord
 from activities.db.snapshot_schedule import take_due
-from activities.db.tables import Revision
+from activities.db.tables import Revision, Snapshot
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
 from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, operation_of, shop
+from tests.helpers.waiting import eventually_async
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
@@ -161,6 +167,51 @@ async def test_beyond_the_last_that_are_kept_scheduled_ones_go(database: Databas
     assert await states() == [d, d, a, a, *others]
     assert (await snapshot_of(database, tenant, by_hand.snapshot.id)).state is a
     assert (await operation_of(database, tenant, restoring.operation.id)).ended
+
+
+@pytest_asyncio.fixture
+async def on_postgres(postgres_url: str) -> AsyncIterator[Database]:
+    """An open, migrated database on Postgres."""
+    opened = Database(postgres_url)
+    yield opened
+    await opened.dispose()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("use", ["restore", "verification"])
+async def test_one_whose_use_is_accepted_while_it_is_looked_for_does_not_expire(
+    on_postgres: Database, use: str
+) -> None:
+    """The query that finds what is over begins before the use is accepted, and gets its lock after that."""
+    database = on_postgres
+    tenant = await make_tenant(database)
+    identifier = await _scheduled(database, tenant, await running(database, tenant))
+    past = utc_now() - timedelta(hours=1)
+    async with database.transaction() as session:
+        await session.exec(update(Snapshot).values(expires_at=past))
+    # A time that the query has only once it gets a lock, which the test holds until the use is accepted.
+    late = select(func.now()).select_from(func.pg_advisory_xact_lock(1)).scalar_subquery()
+
+    async def expire() -> int:
+        async with database.transaction() as session:
+            return await snapshot_retention.expire(session, cast("datetime", late), limit=10)
+
+    async def waits() -> bool:
+        query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+        async with database.reading() as session:
+            return await (await session.connection()).scalar(query) == 1
+
+    async with database.transaction() as holding:
+        await holding.exec(select(func.pg_advisory_xact_lock(1)))
+        sweep = asyncio.create_task(expire())
+        await eventually_async(waits, "the query has begun")
+        if use == "restore":
+            await restore_new(database, tenant, identifier)
+        else:
+            async with database.transaction() as session:
+                await verifications.ask(session, tenant.actor, identifier, VerifyLevel.READABLE)
+    assert await sweep == 0
+    assert (await snapshot_of(database, tenant, identifier)).state is SnapshotState.AVAILABLE
 
 
 async def test_the_newest_scheduled_one_is_to_be_verified_once(database: Database) -> None:

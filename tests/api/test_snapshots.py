@@ -516,7 +516,7 @@ async def test_a_verification_is_of_its_level_or_refused(api: Api, tenant: Tenan
     snapshot = await taken(api, environment["id"])
     before = await api.row_counts()
     path = f"/v1/snapshots/{snapshot}/verify"
-    for level in (3, -1, "high", 1.5):
+    for level in (3, -1, "high", 1.5, True, "1"):
         body = problem(await api.client.post(path, json={"level": level}), 422, "validation_failed")
         assert set(at(body)) == {"level"}
     body = problem(await api.client.post(path, json={"deep": True}), 422, "validation_failed")

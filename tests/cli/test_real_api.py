@@ -31,12 +31,13 @@ from clusters.errors import Unavailable
 from tests.cli.conftest import Run, stdout_json
 from tests.helpers.databases import sqlite_template, sqlite_url
 from tests.helpers.serving import serving
+from tests.helpers.snapshots import describe
 from tests.helpers.tenants import KEYS, PLANTED, begin, finish, make_tenant, record
 from tests.helpers.waiting import eventually
 from workflows.contracts.delete import FORCE_SIGNAL
 from workflows.contracts.operation import CancelRequest
 from workflows.domain.failures import Failure, FailureKind, failure
-from workflows.domain.operations import OperationState, StepChange, StepState
+from workflows.domain.operations import OperationKind, OperationState, StepChange, StepState
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,8 @@ class PlayedWorkflows:
 
     async def _play(self, operation: OperationStart) -> None:
         begun = await begin(self.database, operation.operation_id)
+        if begun.operation.kind is OperationKind.SNAPSHOT:
+            await describe(self.database, operation.operation_id)
         if self.held:
             await self._forced.wait()
         for step in begun.steps:
@@ -226,6 +229,28 @@ def test_what_is_measured_and_kept_of_an_environment(perdure: Run, tmp_path: Pat
     service = yaml.safe_load((tmp_path / "made" / "prices.yaml").read_text())
     document = yaml.safe_dump({"name": "x", "services": service})
     assert perdure("blueprint", "validate", "-f", "-", stdin=document).exit_code == 0
+
+
+def test_snapshots_of_a_deleted_environment_are_found_by_its_name(perdure: Run) -> None:
+    """Deleted by mistake, and made anew: that is what one has snapshots for."""
+    wait = ("--timeout", "30s", "-o", "json")
+
+    def newest() -> object:
+        return stdout_json(perdure("snapshot", "get", "latest:shop", "-o", "json"))["id"]
+
+    def listed() -> list[object]:
+        return [each["id"] for each in stdout_json(perdure("snapshot", "list", "shop", "-o", "json"))]
+
+    assert perdure("env", "create", "-f", "-", *wait, stdin=BLUEPRINT).exit_code == 0
+    first = stdout_json(perdure("snapshot", "create", "shop", *wait))["snapshotId"]
+    assert perdure("env", "delete", "shop", "--yes", *wait).exit_code == 0
+    assert (newest(), listed()) == (first, [first])
+    restored = perdure("snapshot", "restore", "latest:shop", "--into", "shop", *wait)
+    assert restored.exit_code == 0, restored.stderr
+    assert (newest(), listed()) == (first, [first])
+    second = stdout_json(perdure("snapshot", "create", "shop", *wait))["snapshotId"]
+    assert (newest(), listed()) == (second, [second, first])
+    assert perdure("snapshot", "list", "shup").exit_code == 6
 
 
 def test_a_share_link_is_made_listed_and_revoked(perdure: Run, served: Served) -> None:

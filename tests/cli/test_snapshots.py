@@ -11,7 +11,10 @@ from tests.cli.conftest import Run, stdout_json
 from tests.cli.scripted_api import (
     ENVIRONMENT_ID,
     OPERATION_ID,
+    Handler,
     LiveOperation,
+    Reply,
+    Request,
     ScriptedApi,
     data,
     environment,
@@ -68,6 +71,23 @@ FOUND = {
         },
     ],
 }
+
+
+def listing(*environments: dict[str, Any]) -> Handler:
+    """Answer as the API does: those that were deleted only when they are asked for."""
+
+    def answer(request: Request) -> Reply:
+        wanted = request.query.get("status")
+        return data(
+            [
+                each
+                for each in environments
+                if (each["status"] == wanted if wanted else each["status"] != "deleted")
+                and each["name"] == request.query.get("name", each["name"])
+            ]
+        )
+
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -155,7 +175,7 @@ def test_snapshots_are_listed_over_all_pages(api: ScriptedApi, run: Run) -> None
 
 
 def test_the_newest_of_an_environment_can_be_named_by_that(api: ScriptedApi, run: Run) -> None:
-    api.on("GET", "/v1/environments", data([environment()]))
+    api.on("GET", "/v1/environments", listing(environment()))
     api.on("GET", TAKING, data([LISTED], nextCursor="more"))
     api.on("GET", f"/v1/snapshots/{SNAPSHOT_ID}", data(FOUND))
     assert stdout_json(run("snapshot", "get", "latest:shop", "-o", "json"))["id"] == SNAPSHOT_ID
@@ -175,7 +195,7 @@ def test_a_name_that_is_used_again_has_the_snapshots_of_the_environment_before(
     before = "env_01JZZZ0000000000000000GONE"
     gone = {**environment(), "id": before, "status": "deleted"}
     older = {**LISTED, "id": "snap_01JZ000000000000000000SHOP", "environmentId": before}
-    api.on("GET", "/v1/environments", data([gone, environment()]))
+    api.on("GET", "/v1/environments", listing(gone, environment()))
     api.on("GET", TAKING, data([]))
     api.on("GET", f"/v1/environments/{before}/snapshots", data([older]))
     api.on("GET", f"/v1/snapshots/{older['id']}", data({**FOUND, "id": older["id"]}))
@@ -186,7 +206,12 @@ def test_a_name_that_is_used_again_has_the_snapshots_of_the_environment_before(
     lines = run("snapshot", "list", "shop", "--state", "available").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["ID", SNAPSHOT_ID, older["id"]]
     assert run("snapshot", "list", ENVIRONMENT_ID, "-o", "json").stdout.count("snap_") == 1
-    api.on("GET", "/v1/environments", data([]))
+    # Deleted between the two questions: it is in both answers, and its snapshots are listed once.
+    api.on("GET", "/v1/environments", data([environment()]), data([{**environment(), "status": "deleted"}]))
+    assert [each["id"] for each in stdout_json(run("snapshot", "list", "shop", "-o", "json"))] == [
+        SNAPSHOT_ID
+    ]
+    api.on("GET", "/v1/environments", listing())
     assert run("snapshot", "list", "shop").exit_code == 6
 
 

@@ -291,6 +291,23 @@ def test_rules_that_do_not_fit_are_not_tried_again(run: Run, live: Live, kind: s
     assert "  In full:\n    services.db.columns[0]: one\n    services.db.columns[1]: two\n" in told
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("restore", "perdure snapshot restore snap_1 --in-place shop   with the options that it had"),
+        ("replay", "perdure replay shop --snapshot snap_1   with the options that it had"),
+    ],
+)
+def test_one_that_touched_nothing_is_asked_for_again(run: Run, live: Live, kind: str, says: str) -> None:
+    unread = {"kind": "store_unavailable", "message": "The store is away.", "step": "check/db"}
+    end = {"snapshotId": "snap_1", "failure": unread, "cleanup": {"complete": True}}
+    live(operation("failed"), kind=kind, at_end=end)
+    told = run("op", "watch", OPERATION_ID).stderr
+    assert "It was refused before it touched anything: the environment is as it was." in told
+    assert says in told
+    assert "env retry" not in told
+
+
 def test_what_holds_a_step_up_is_told_when_it_changes(run: Run, live: Live) -> None:
     held = {"object": "ConfigMap/held", "finalizers": ["example.com/hold"]}
     live(

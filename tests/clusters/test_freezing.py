@@ -457,6 +457,7 @@ class TestFrozen:
         with pytest.raises(FreezeExpired) as caught:
             async with pod.cluster.frozen(pod.hold(seconds=4)):
                 await asyncio.Event().wait()
+        assert "which is the limit: its `quiesceSeconds` can be raised to 30 at most" in str(caught.value)
         assert caught.value.frozen_ms is not None
         journal = await pod.journal()
         assert journal.words == ("frozen", "thawed")

@@ -181,6 +181,17 @@ def test_a_secret_is_a_variable_that_no_error_quotes(server: Server) -> None:
     assert "planted" not in str(said)
 
 
+def test_secrets_that_differ_in_case_alone_keep_their_own_values(server: Server) -> None:
+    server.ask("create table cased (one text, other text)")
+    script = "insert into cased values (${{ TOKEN }}, ${{ token }});"
+    filled = fill_sql(DataStore.POSTGRES, script, {}, {"TOKEN": "first", "token": "second"})
+    mark = Mark("cased", "digest", run="cased/op_1")
+    assert server.run(sql_init(DataStore.POSTGRES, filled.script, mark, filled.before))[0] is (
+        InitOutcome.APPLIED
+    )
+    assert server.ask("select one || ' ' || other from cased") == "first second"
+
+
 def test_runs_once_under_eight_at_a_time(server: Server) -> None:
     server.ask("create table race(id int)")
     command = init("insert into race values (1); select pg_sleep(0.2)", "race")

@@ -3,7 +3,7 @@
 import pytest
 
 from workflows.domain.blueprint import parse_blueprint
-from workflows.domain.operations import Earlier, PlannedStep
+from workflows.domain.operations import Earlier, PlannedStep, StepKind
 from workflows.domain.plan import plan_provision, plan_restore, plan_services
 from workflows.domain.replay import Decision, Replay, Why, decide
 
@@ -245,3 +245,18 @@ def test_nothing_with_data_is_made_or_replaced_before_all_rules_are_surveyed(sta
     assert ("check/other" in steps) is standing
     assert "check/db" not in steps
     assert "masking" not in {step.name for step in loading(standing=standing)}
+
+
+@pytest.mark.parametrize("masked", [(), ("db",)])
+def test_in_an_environment_that_stands_nothing_is_begun_before_all_is_read(masked: tuple[str, ...]) -> None:
+    steps = {step.name: step for step in loading(masked=masked)}
+    checks = {name for name, step in steps.items() if step.kind is StepKind.CHECK}
+    assert checks
+
+    def before(name: str) -> set[str]:
+        """All that a step waits for."""
+        direct = steps[name].depends_on
+        return set(direct).union(*(before(each) for each in direct))
+
+    for name in steps.keys() - checks - {"namespace"}:
+        assert checks <= before(name), name

@@ -147,6 +147,14 @@ class TestSql:
         assert PLANTED.encode().hex() not in filled.script
         assert "planted" in filled.before or PLANTED.encode().hex() in filled.before
 
+    @pytest.mark.parametrize("store", [DataStore.POSTGRES, DataStore.MYSQL])
+    def test_secrets_that_differ_in_case_alone_keep_their_own_values(self, store: DataStore) -> None:
+        """Neither database tells names that differ so apart."""
+        secrets = {"TOKEN": "first", "token": "second"}
+        filled = fill_sql(store, "select ${{ TOKEN }}, ${{ token }};", {}, secrets)
+        one, other = filled.script.casefold().removeprefix("select ").removesuffix(";").split(", ")
+        assert one != other
+
     @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
     def test_a_value_ends_no_quotes(self, value: str) -> None:
         filled = fill_sql(DataStore.POSTGRES, "select ${{ a }};", {"a": value}, {}).script

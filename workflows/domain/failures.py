@@ -89,7 +89,10 @@ FAILURES: Final[dict[FailureKind, FailureTraits]] = {
         "in MySQL and MariaDB, definitions and rows of tables without transactions stay.",
     ),
     FailureKind.TIMEOUT: FailureTraits(
-        False, 504, "The deadline passed. Raise `readyTimeoutSeconds` if the service only needs longer."
+        False,
+        504,
+        "The deadline passed that the message names. Raise `readyTimeoutSeconds` if the service only needs "
+        "longer to get ready, `quiesceSeconds` if it was held still for a snapshot and needs longer there.",
     ),
     FailureKind.CONFLICT: FailureTraits(
         False, 409, "Somebody else owns or changed what was to be written; the message names them."

@@ -142,7 +142,10 @@ class Earlier(WireModel):
 
 
 class Cleanup(WireModel):
-    """How far an undo got: `complete`, or what is left (`Kind/name`)."""
+    """How far an undo got: `complete`, or what is left (`Kind/name`).
+
+    Complete, of an operation that failed: it was refused before it touched anything.
+    """
 
     complete: bool
     left: tuple[str, ...] = ()
@@ -176,6 +179,8 @@ class Change(WireModel):
     """The one before."""
     phase: EnvironmentPhase
     """The one before."""
+    ready: dict[str, JsonValue] | None = None
+    """The environment's Ready condition before; None of an operation of a version that did not note it."""
     overrides: Overrides = Overrides()
     """Those before."""
     plan: str | None = None

@@ -205,8 +205,8 @@ def plan_restore(
     """The steps of a restore: those of a provision, with the data of the services `loaded` in between.
 
     What depends on such a service starts once its data is there. In an environment that stands (`standing`)
-    it is stopped before, and nothing is stopped or replaced before all that is stored has been read: what is
-    there may be all that its owner has. Of the services loaded, the volumes of those `claimed` are made from
+    it is stopped before, and nothing of it is touched before all that is stored has been read: what is there
+    may be all that its owner has. Of the services loaded, the volumes of those `claimed` are made from
     what the storage keeps before they are there; loading them is to wait for that. Whether the rules for
     those `masked` fit what is stored is seen in one step, before any service with data is there or replaced.
     """
@@ -220,6 +220,8 @@ def plan_restore(
     steps: list[PlannedStep] = []
     for step in provision:
         waits = [load_step(name) for name in sorted(loaded) if service_step(name) in step.depends_on]
+        if standing and NAMESPACE_STEP in step.depends_on:
+            waits += [check.name for check in checks]
         if step.service in loaded:
             waits += before
         if step.service is not None and step.service in claimed:
@@ -233,7 +235,7 @@ def plan_restore(
                 )
             )
             waits.append(claim)
-        steps.append(step.model_copy(update={"depends_on": (*step.depends_on, *waits)}))
+        steps.append(step.model_copy(update={"depends_on": tuple(dict.fromkeys((*step.depends_on, *waits)))}))
         if step.name == NAMESPACE_STEP:
             steps += (*checks, *stops)
         if step.service is not None and step.service in loaded:

@@ -216,10 +216,15 @@ def fill_sql(
     """
     mysql = store is DataStore.MYSQL
     literal = _mysql_literal if mysql else _postgres_literal
+    # By number: neither database tells apart names that differ in case alone.
+    variables = {
+        name: f"@perdure_secret_{number}" if mysql else f"perdure.secret_{number}"
+        for number, name in enumerate(sorted(secrets), start=1)
+    }
 
     def put(name: str) -> str:
-        if name in secrets:
-            return f"@perdure_{name}" if mysql else f"current_setting('perdure.{name}')"
+        if name in variables:
+            return variables[name] if mysql else f"current_setting('{variables[name]}')"
         value = values[name]
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
@@ -227,10 +232,10 @@ def fill_sql(
         return f"({value})" if isinstance(value, int) else literal(value)
 
     before = "".join(
-        f"SET @perdure_{name} = {literal(value)};\n"
+        f"SET {variable} = {literal(secrets[name])};\n"
         if mysql
-        else f"SELECT set_config('perdure.{name}', {literal(value)}, true);\n"
-        for name, value in sorted(secrets.items())
+        else f"SELECT set_config('{variable}', {literal(secrets[name])}, true);\n"
+        for name, variable in variables.items()
     )
     filled = REFERENCE.sub(lambda match: match[0][1:] if match[1] else put(match[2]), script)
     return FilledSql(filled, before)

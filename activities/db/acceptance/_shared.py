@@ -34,7 +34,7 @@ from activities.db.records import (
 from activities.db.repositories import environments, events
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.environments import apply_phase
+from activities.db.repositories.environments import READY, apply_phase
 from activities.db.repositories.operations import live_rows
 from activities.db.repositories.revisions import current_blueprint
 from activities.db.secret_material import secret_material
@@ -147,6 +147,7 @@ def change_from(environment: Environment, overrides: Overrides) -> Change:
     return Change(
         revision=environment.revision,
         phase=environment.phase,
+        ready=next((each for each in environment.conditions if each["type"] == READY), None),
         overrides=overrides.model_copy(update={"stopped": stopped}),
         plan=environment.plan,
     )

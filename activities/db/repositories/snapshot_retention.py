@@ -141,18 +141,15 @@ async def _retire(session: AsyncSession, over: ColumnElement[bool], limit: int) 
         .join(Operation, col(Operation.id) == col(SnapshotRun.operation_id))
         .where(col(SnapshotRun.snapshot_id) == col(Snapshot.id), col(Operation.state).in_(LIVE_STATES))
     )
-    query = (
-        select(Snapshot)
-        .where(
-            over,
-            col(Snapshot.state) == SnapshotState.AVAILABLE,
-            ~loading.exists(),
-            ~verifying(col(Snapshot.id)).exists(),
-        )
-        .limit(limit)
-    )
-    rows: Sequence[Snapshot] = (await session.exec(query.with_for_update(skip_locked=True))).all()
-    for row in rows:
+    unused = (~loading.exists(), ~verifying(col(Snapshot.id)).exists())
+    query = select(Snapshot).where(over, col(Snapshot.state) == SnapshotState.AVAILABLE, *unused).limit(limit)
+    locked: Sequence[Snapshot] = (await session.exec(query.with_for_update(skip_locked=True))).all()
+    # Whoever begins to use a snapshot locks its row and leaves it as it is. So what was accepted between the
+    # beginning of that query and its lock is seen by the next query only.
+    still = select(col(Snapshot.id)).where(col(Snapshot.id).in_([row.id for row in locked]), *unused)
+    free = set(await session.exec(still))
+    retired = [row for row in locked if row.id in free]
+    for row in retired:
         actor = Actor(row.organization_id, SWEEPER, None, Role.OWNER)
         await take_out_of_use(session, actor, row, "snapshot.expire")
-    return len(rows)
+    return len(retired)
