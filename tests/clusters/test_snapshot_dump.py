@@ -22,6 +22,7 @@ from tests.helpers.waiting import eventually_async
 from workflows.domain.blueprint_models import Service, Volume, VolumeType
 from workflows.domain.snapshot_dump import (
     Part,
+    databases_of,
     file_parts,
     mariadb_parts,
     postgres_databases,
@@ -196,10 +197,15 @@ async def test_postgres_comes_back_equal(ground: Ground, tmp_path: Path) -> None
     asked = "user=boss dbname='" + odd.replace("\\", "\\\\").replace("'", "\\'") + "'"
     in_it = '\\connect "' + asked.replace('"', '""') + '"\n'
     await source.sql(in_it + "CREATE TABLE t (a int); INSERT INTO t VALUES (42);")
+    await source.sql(
+        "CREATE DATABASE stencil IS_TEMPLATE true; CREATE DATABASE cold ALLOW_CONNECTIONS false;"
+    )
+    await source.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (17);", database="stencil")
     await source.sql(FILLED)
-    names = (await source.run(*postgres_databases())).decode().split("\0")[:-1]
-    assert sorted(names) == sorted(("postgres", "shop", odd))
-    parts = postgres_parts(names)
+    databases = databases_of(await source.run(*postgres_databases()))
+    assert sorted(databases.open) == sorted(("postgres", "shop", "stencil", odd))
+    assert databases.closed == ("cold",)
+    parts = postgres_parts(databases.open)
     kept = [await stored(store, source, part) for part in parts]
     digest = await source.sql(DIGEST)
     # In the new environment there is something already, and a restore that was cut has left half of it.
@@ -211,6 +217,11 @@ async def test_postgres_comes_back_equal(ground: Ground, tmp_path: Path) -> None
         await target.sql("DROP TABLE shop.child")
     assert await target.sql("SELECT to_regclass('leftover') IS NULL") == "t\n"
     assert await target.sql(in_it + "SELECT a FROM t") == "42\n"
+    assert await target.sql("CREATE DATABASE of_it TEMPLATE stencil") == ""
+    assert await target.sql("SELECT a FROM t", database="of_it") == "17\n"
+    assert await target.sql("SELECT datname FROM pg_database WHERE datistemplate ORDER BY 1") == (
+        "stencil\ntemplate0\ntemplate1\n"
+    )
     login = "host=127.0.0.1 user=boss dbname=shop"
     # By the pod's own address, where a password is asked for: the new environment's.
     for password, works in (("second", True), ("first", False)):

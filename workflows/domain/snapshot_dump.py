@@ -32,10 +32,28 @@ class Part:
     restore: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """The databases of a PostgreSQL server; to one that is `closed` nobody may connect, nor a dump."""
+
+    open: tuple[str, ...]
+    closed: tuple[str, ...]
+
+
 def postgres_databases() -> tuple[str, ...]:
-    """The command that lists the databases of a PostgreSQL server, each name ended by a NUL."""
-    query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+    """The command that lists the databases of a PostgreSQL server, for `databases_of`."""
+    # The server's own two templates are there already where something is restored.
+    query = (
+        "SELECT CASE WHEN datallowconn THEN 'o' ELSE 'c' END || datname FROM pg_database "
+        "WHERE datname NOT IN ('template0', 'template1') ORDER BY datname"
+    )
     return _shell(f'psql -X -A -t -0 -w -d template1 -c "{query}"', prelude=_POSTGRES)
+
+
+def databases_of(listed: bytes) -> Databases:
+    """Read what `postgres_databases` wrote: each name behind a letter, ended by a NUL."""
+    names = [each.decode() for each in listed.split(b"\0") if each]
+    return Databases(*(tuple(name[1:] for name in names if name[0] == letter) for letter in "oc"))
 
 
 def postgres_parts(databases: Iterable[str]) -> tuple[Part, ...]:
@@ -175,10 +193,13 @@ SQL
 } | psql -X -q -w -v ON_ERROR_STOP=1 -d template1 -f - >/dev/null
 """
 
-# pg_restore reads only what follows the connection, so that the old database is gone before.
-_RESTORE_DATABASE: Final = """\
+# pg_restore reads only what follows the connection, so that the old database is gone before. A template
+# cannot be dropped; what is restored is made one again, if it was when it was dumped.
+_RESTORE_DATABASE: Final = r"""
 psql -X -q -w -v ON_ERROR_STOP=1 -v name="$1" -d template1 <<'SQL'
 SET client_min_messages = warning;
+SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database
+  WHERE datname = :'name' AND datistemplate \gexec
 DROP DATABASE IF EXISTS :"name" WITH (FORCE);
 SQL
 exec pg_restore -w -d template1 --create --exit-on-error --no-tablespaces
