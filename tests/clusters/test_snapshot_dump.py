@@ -278,6 +278,7 @@ async def test_a_database_that_cannot_be_dumped_leaves_nothing(ground: Ground, t
 MARIA_FILLED = r"""
 CREATE DATABASE `od``d 'n ame`;
 CREATE TABLE `od``d 'n ame`.t (a int); INSERT INTO `od``d 'n ame`.t VALUES (42);
+CREATE DATABASE `--no-data`; CREATE TABLE `--no-data`.t (a int); INSERT INTO `--no-data`.t VALUES (17);
 CREATE USER other@'%' IDENTIFIED BY 'others'; CREATE ROLE reader; GRANT reader TO other@'%';
 USE shop;
 CREATE TABLE parent (id bigint AUTO_INCREMENT PRIMARY KEY, name text CHARACTER SET utf8mb4, raw longblob,
@@ -291,6 +292,8 @@ INSERT INTO parent (name, raw, at, doc, amount, flag)
     '2026-01-01' + INTERVAL seq SECOND, JSON_OBJECT('n', seq), seq / 7, seq % 8 FROM seq_1_to_20000;
 INSERT INTO child (parent) SELECT id FROM parent WHERE id % 2 = 0;
 ALTER TABLE parent AUTO_INCREMENT = 777777;
+CREATE TABLE told (id int PRIMARY KEY, word text) WITH SYSTEM VERSIONING;
+INSERT INTO told VALUES (1, 'one'), (2, 'two'); UPDATE told SET word = 'more'; DELETE FROM told WHERE id = 1;
 CREATE SEQUENCE counter START WITH 100; DO NEXTVAL(counter);
 CREATE VIEW halves AS SELECT * FROM parent WHERE id % 2 = 0;
 GRANT SELECT ON shop.parent TO reader; SET DEFAULT ROLE reader FOR other@'%';
@@ -317,7 +320,12 @@ SELECT user, host, JSON_VALUE(priv, '$.authentication_string'), JSON_VALUE(priv,
 SELECT user, host, role FROM mysql.roles_mapping WHERE user NOT IN ('root', '') ORDER BY 1;
 SELECT user, table_name, table_priv FROM mysql.tables_priv WHERE user = 'reader';
 SELECT a FROM `od``d 'n ame`.t;
+SELECT a FROM `--no-data`.t;
+SELECT id, word, row_start, row_end FROM told FOR SYSTEM_TIME ALL ORDER BY 1, 3; SELECT COUNT(*) FROM told;
 """
+
+# Written in hexadecimal it is larger than what the server takes.
+LARGE_ROW = "CREATE TABLE large (raw longblob); INSERT INTO large VALUES (REPEAT('x', 10000000));"
 
 
 async def mariadb(ground: Ground, password: str) -> Server:
@@ -336,10 +344,13 @@ async def test_mariadb_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
     source, target = await asyncio.gather(mariadb(ground, "first"), mariadb(ground, "second"))
     client = 'MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -h 127.0.0.1 -u root -N -B shop'
     await source.run("sh", "-c", client, stdin=MARIA_FILLED.encode())
+    await source.run("sh", "-c", client, stdin=LARGE_ROW.encode())
+    await source.run("mkdir", "/var/lib/mysql/lost+found")
+    assert b"#mysql50#lost+found" in await source.run("sh", "-c", client, stdin=b"SHOW DATABASES;")
     parts = mariadb_parts()
     kept = [await stored(store, source, part) for part in parts]
     digest = await source.run("sh", "-c", client, stdin=MARIA_DIGEST.encode())
-    assert len(digest.splitlines()) == 15
+    assert len(digest.splitlines()) == 23
     await target.run("sh", "-c", client, stdin=b"CREATE TABLE leftover (a int); CREATE TABLE child (b int);")
     for _ in range(2):
         for part, archive in zip(parts, kept, strict=True):
@@ -347,6 +358,9 @@ async def test_mariadb_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
         assert await target.run("sh", "-c", client, stdin=MARIA_DIGEST.encode()) == digest
         await target.run("sh", "-c", client, stdin=b"DROP TABLE child;")
     assert b"leftover" not in await target.run("sh", "-c", client, stdin=b"SHOW TABLES;")
+    assert b"mysql50" not in await target.run("sh", "-c", client, stdin=b"SHOW DATABASES;")
+    left = b"SELECT MD5(raw) = MD5(REPEAT('x', 10000000)), @@GLOBAL.max_allowed_packet FROM large;"
+    assert await target.run("sh", "-c", client, stdin=left) == b"1\t16777216\n"
     # The passwords of this environment still hold, and somebody else's came along.
     count = "-h 127.0.0.1 -N -B -e 'SELECT COUNT(*) FROM shop.parent'"
     for who in ('MYSQL_PWD="$MARIADB_PASSWORD" mariadb -u app', "MYSQL_PWD=others mariadb -u other"):

@@ -187,6 +187,7 @@ async def test_mariadb(place: Ground, tmp_path: Path) -> None:
     snapshot = await taken(ObjectStore(str(tmp_path)), DataStore.MYSQL, source, mariadb_parts())
     assert snapshot.tally(Kind.TABLES, "shop.parent") == 20000
     assert snapshot.tally(Kind.TABLES, "od`d 'n ame.t") == 1
+    assert (snapshot.tally(Kind.TABLES, "shop.told"), snapshot.tally(Kind.HISTORY, "shop.told")) == (1, 4)
     await snapshot.check_archives()
     for _ in range(2):
         await snapshot.restore(target)

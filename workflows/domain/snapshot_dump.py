@@ -95,7 +95,7 @@ def mariadb_parts() -> tuple[Part, ...]:
             key="data",
             subject="data",
             dump=_shell(_DUMP_MARIADB, prelude=_MARIADB),
-            restore=_shell("exec mariadb $options", prelude=_MARIADB),
+            restore=_shell(_RESTORE_MARIADB, prelude=_MARIADB),
         ),
         Part(
             key=USERS,
@@ -215,9 +215,17 @@ options="--no-defaults --protocol=tcp -h 127.0.0.1 -u root"
 options="$options --default-character-set=utf8mb4 --max-allowed-packet=1G"
 """
 
+# A directory in the server's that it did not name itself, `lost+found` for one, is told as a schema
+# `#mysql50#...`, and no server makes one of that name. A name may begin with a dash.
+#
+# A row that is not of the past has the last of all times as its end, another one since MariaDB 11.5: by the
+# wrong one the server takes rows for past ones. So the dump of a history asks who loads it, before it changes
+# anything. That comes out with the tool's first line, not before: the first bytes say that the dump's point
+# is fixed.
 _DUMP_MARIADB: Final = r"""
 names="$(mariadb $options -N -B -r -e "SELECT schema_name FROM information_schema.schemata
-  WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys') ORDER BY 1")"
+  WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')
+  AND schema_name NOT LIKE '#mysql50#%' ORDER BY 1")"
 set --
 while IFS= read -r name; do
   [ -z "$name" ] || set -- "$@" "$name"
@@ -225,8 +233,43 @@ done <<NAMES
 $names
 NAMES
 if [ $# = 0 ]; then echo '-- There is no database.'; exit 0; fi
-exec mariadb-dump $options --single-transaction --quick --routines --events --triggers --hex-blob \
-  --add-drop-database --databases "$@"
+guard=
+case "$(mariadb-dump --no-defaults --help)" in *--dump-history*)
+  # The tool refuses tables whose history is of transactions, and the server to load any with a secure clock.
+  other="$(mariadb $options -N -B -e "SELECT IF(FROM_UNIXTIME(2147483648) IS NULL, 'NOT NULL', 'NULL')
+    WHERE EXISTS (SELECT 1 FROM information_schema.tables WHERE table_type = 'SYSTEM VERSIONED')
+    AND NOT EXISTS (SELECT 1 FROM information_schema.columns
+      WHERE generation_expression = 'ROW START' AND data_type = 'bigint')
+    AND @@secure_timestamp NOT IN ('YES', 'REPLICATION')")"
+  if [ -n "$other" ]; then
+    options="$options --dump-history"
+    guard="DELIMITER ;;
+BEGIN NOT ATOMIC IF FROM_UNIXTIME(2147483648) IS $other THEN SIGNAL SQLSTATE '45000'
+SET MESSAGE_TEXT = 'the history of tables is of MariaDB before 11.5, and this is a later one, or the reverse';
+END IF; END;;
+DELIMITER ;"
+  fi
+esac
+set -- $options --single-transaction --quick --routines --events --triggers --hex-blob \
+  --add-drop-database --databases -- "$@"
+[ -n "$guard" ] || exec mariadb-dump "$@"
+exec 3>&1
+status="$({
+  { mariadb-dump "$@" 3>&- 4>&- || status=$?; echo "${status:-0}" >&4; } |
+    { IFS= read -r first; printf '%s\n' "$guard" "$first"; cat; } >&3 4>&-
+} 4>&1)"
+exit "$status"
+"""
+
+# A row may be larger as it is written (binary data twice as large) than the server takes at once. A
+# connection has the limit that the server had when it was opened. It is one of the running server only: what
+# was killed before it could put it back leaves that to the server's next start.
+_RESTORE_MARIADB: Final = r"""
+limit="$(mariadb $options -N -B -e 'SELECT @@GLOBAL.max_allowed_packet')"
+trap 'mariadb $options -e "SET GLOBAL max_allowed_packet = $limit" || true' EXIT
+trap 'exit 143' TERM
+mariadb $options -e 'SET GLOBAL max_allowed_packet = 1073741824'
+mariadb $options
 """
 
 # The first user, and the one that the server was made with, keep the passwords of the environment that they
