@@ -209,7 +209,8 @@ async def test_mariadb(place: Ground, tmp_path: Path) -> None:
             b"DROP TRIGGER no_name; ALTER TABLE parent AUTO_INCREMENT = 777778; DROP USER other@'%';"
             # A history of transactions is one that the tool refuses: then there is none of any table.
             b"CREATE TABLE ids (a int, s bigint unsigned GENERATED ALWAYS AS ROW START,"
-            b" e bigint unsigned GENERATED ALWAYS AS ROW END, PERIOD FOR SYSTEM_TIME (s, e)) ENGINE=InnoDB WITH SYSTEM VERSIONING;",
+            b" e bigint unsigned GENERATED ALWAYS AS ROW END,"
+            b" PERIOD FOR SYSTEM_TIME (s, e)) ENGINE=InnoDB WITH SYSTEM VERSIONING;",
             [
                 "table shop.child: 10000 rows recorded, 9999 found",
                 "table shop.ids: not recorded, found with 0 rows",

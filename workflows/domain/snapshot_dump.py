@@ -216,14 +216,16 @@ options="$options --default-character-set=utf8mb4 --max-allowed-packet=1G"
 """
 
 # A directory in the server's that it did not name itself, `lost+found` for one, is told as a schema
-# `#mysql50#...`, and no server makes one of that name. A name may begin with a dash.
+# `#mysql50#...`, and no server makes one of that name. A name may begin with a dash. One of two lines is not
+# taken for two: there is no database of the name that the tool is given, and it says so.
 #
 # A row that is not of the past has the last of all times as its end, another one since MariaDB 11.5: by the
 # wrong one the server takes rows for past ones. So the dump of a history asks who loads it, before it changes
 # anything. That comes out with the tool's first line, not before: the first bytes say that the dump's point
 # is fixed.
 _DUMP_MARIADB: Final = r"""
-names="$(mariadb $options -N -B -r -e "SELECT schema_name FROM information_schema.schemata
+names="$(mariadb $options -N -B -r -e "SELECT REPLACE(schema_name, CHAR(10 USING utf8mb4), ' <line end> ')
+  FROM information_schema.schemata
   WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')
   AND schema_name NOT LIKE '#mysql50#%' ORDER BY 1")"
 set --
