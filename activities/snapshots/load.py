@@ -230,7 +230,10 @@ class ClusterRestore(RestoreActivities):
         measured: _Measured = {}
         evidence = EvidenceCollector(self.cluster, self.objects)
         for ordinal, pod in enumerate(pods):
-            for part in await parts_in(cluster, evidence, request.context, pod, request.service, store):
+            # What cannot be dumped is none of what was restored.
+            for part in await parts_in(
+                cluster, evidence, request.context, pod, request.service, store, all_of_it=False
+            ):
                 measured[ordinal, part.subject] = await self._facts(
                     request,
                     cluster,

@@ -15,7 +15,8 @@ from activities.snapshots.reading import LONGEST, ContentBroken, Reading, Steps,
 NAME: Final = rb"`((?:[^`]|``)+)`"
 _INSERT: Final = re.compile(
     rb"INSERT (?P<ignore>IGNORE )?INTO `(?P<table>(?:[^`]|``)+)`"
-    rb"(?: \((?P<columns>(?:`(?:[^`]|``)+`(?:, ?)?)+)\))? VALUES[ \n]"
+    rb"(?: \((?P<columns>`(?:[^`]|``)+`(?:, ?`(?:[^`]|``)+`)*)(?P<period>, row_start, row_end)?\))?"
+    rb" VALUES[ \n]"
 )
 VALUES: Final = rb"\((?:[^'()]++|'(?:[^'\\]++|\\.)*+')*+\)"
 _ROW: Final = re.compile(rb"(" + VALUES + rb")([,;])\n?", re.DOTALL)
@@ -36,7 +37,10 @@ class DumpReading(Reading):
 
     @abstractmethod
     def _insert(self, inserted: re.Match[bytes]) -> Steps[None]:
-        """Read the rows of an INSERT, which is before them: `table`, and perhaps `columns` and `ignore`."""
+        """Read the rows of an INSERT, which is before them: `table`, perhaps `columns`, `period`, `ignore`.
+
+        With a `period` they are current and past ones, and end with two times that are no columns.
+        """
 
     def _use(self, database: bytes) -> None:
         self._database = database

@@ -131,7 +131,8 @@ class MariadbMasking(DumpReading, Rewriting):
         order = names(_text_of(inserted["columns"])) if inserted["columns"] else known.order
         if missing := [each for each in known.literals if each not in order]:
             raise DumpUnreadable(f"the rows of {table} come without {', '.join(missing)}")
-        return _Rows(len(order), {order.index(column): made for column, made in known.literals.items()})
+        count = len(order) + 2 * bool(inserted["period"])
+        return _Rows(count, {order.index(column): made for column, made in known.literals.items()})
 
     def _mask(self, rows: _Rows, found: list[bytes], at: int) -> None:
         """Put rows into the place of those that begin at a place, with what stands between them."""

@@ -19,10 +19,11 @@ from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import mapping, number, text
 from workflows.domain.names import NAME
 from workflows.domain.readiness_view import condition, holds, name_of
-from workflows.domain.snapshot_dump import Part, fixed_parts, postgres_databases, postgres_parts
+from workflows.domain.snapshot_dump import Part, databases_of, fixed_parts, postgres_databases, postgres_parts
 
 _ASK_SECONDS: Final = 60.0
 _MOST_NAMES: Final = 4 * 1024 * 1024
+_MOST_TOLD: Final = 5
 
 
 async def parts_in(
@@ -32,10 +33,13 @@ async def parts_in(
     pod: str,
     service: Service,
     store: DataStore,
+    *,
+    all_of_it: bool = True,
 ) -> tuple[Part, ...]:
     """Return the streams of a service's data in one of its pods; a server is asked for its databases.
 
-    One that does not tell them ends the activity, with what it says instead.
+    One that does not tell them ends the activity, with what it says instead; so does one with a database that
+    cannot be dumped, unless less than `all_of_it` will do.
     """
     parts = fixed_parts(store, service)
     if parts is not None:
@@ -51,7 +55,10 @@ async def parts_in(
         )
         if asked.exit_code != 0:
             raise CommandFailed(asked.exit_code, asked.stderr)
-    return postgres_parts(name.decode() for name in asked.stdout.split(b"\0") if name)
+    databases = databases_of(asked.stdout)
+    if databases.closed and all_of_it:
+        fail(failure(FailureKind.CONFLICT, _closed(service, databases.closed)), final=True)
+    return postgres_parts(databases.open)
 
 
 async def await_pods(
@@ -126,6 +133,17 @@ def _pods(
         message = f"{service.name} has {int(wanted)} pods without volumes, each with data of its own."
         fail(failure(FailureKind.CONFLICT, message), final=True)
     return tuple(ready[:1]) or None
+
+
+def _closed(service: Service, names: Sequence[str]) -> str:
+    """Say which databases cannot be dumped, and what helps."""
+    told = ", ".join(names[:_MOST_TOLD])
+    if len(names) > _MOST_TOLD:
+        told += f" and {len(names) - _MOST_TOLD} more"
+    return (
+        f"{service.name} has databases that allow no connections, and cannot be dumped: {told}. "
+        "Open them (ALTER DATABASE ... ALLOW_CONNECTIONS true), or drop them."
+    )
 
 
 def _unreached(view: NamespaceView, service: Service, workload: Manifest | None) -> str:

@@ -107,6 +107,15 @@ def test_every_way_of_writing_rows_is_masked(piece: int) -> None:
     assert "IF EXISTS (SELECT 1 FROM `sh``op`.`child` c LEFT JOIN `sh``op`.`parent` p" in out
 
 
+def test_rows_of_the_past_are_masked_too() -> None:
+    past = "'2026-01-01 00:00:00.000000','2026-01-02 00:00:00.000000'"
+    rows = f"INSERT INTO `other` (`name`, row_start, row_end) VALUES ('clear',{past}),\n('clear too',{past});"
+    dump = DUMP.replace("INSERT INTO `other` VALUES\n('kept;'),\n('kept);');", rows)
+    out = masked(dump, rule("other", "name", "hash"))
+    assert "clear'," not in out[out.index("INTO `other`") :]
+    assert re.search(rf"VALUES \('[0-9a-f]+',{past}\),\n\('[0-9a-f]+',{past}\);\n", out)
+
+
 def test_without_rules_nothing_changes() -> None:
     assert masked(DUMP) == DUMP
 

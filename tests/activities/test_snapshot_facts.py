@@ -626,6 +626,71 @@ def test_rows_that_are_not_written_as_they_are_known_are_no_proof() -> None:
         facts(MARIADB.replace(b"DELIMITER ;\n/*!50001", b"/*!50001"), DataStore.MYSQL)
 
 
+HISTORY = b"""DROP TABLE IF EXISTS `told`;
+CREATE TABLE `told` (
+  `a` int(11) DEFAULT NULL,
+  `b` varchar(9) DEFAULT NULL
+) ENGINE=InnoDB WITH SYSTEM VERSIONING;
+INSERT INTO `told` (`a`, `b`, row_start, row_end) VALUES \
+(1,'it\\'s','2026-11-28 09:50:05.389037','2026-11-28 09:50:05.392276'),
+(2,'now','2026-11-28 09:50:05.394058','2038-01-19 03:14:07.999999'),
+(3,NULL,'2026-11-28 09:50:05.394058','2106-02-07 06:28:15.999999');
+"""
+
+
+def with_table(table: bytes) -> bytes:
+    """The dump with one table more."""
+    return MARIADB.replace(b"CREATE TABLE `empty`", table + b"CREATE TABLE `empty`")
+
+
+def test_a_history_is_counted_beside_what_is_current() -> None:
+    plain = b"INSERT INTO `told` VALUES\n(2,'now'),\n(3,NULL);\n"
+    before = facts(with_table(HISTORY[: HISTORY.index(b"INSERT")] + plain), DataStore.MYSQL)
+    found = facts(with_table(HISTORY), DataStore.MYSQL)
+    assert names(found, Kind.TABLES)["shop.told"] == 2
+    assert names(found, Kind.HISTORY) == {"shop.told": 3}
+    # A snapshot that was taken without is proved by what it has; one that was taken with it, by all.
+    assert differences(before, found) == ()
+    assert differences(found, before) == (
+        "table with its history shop.told: recorded with 3 rows, not found",
+    )
+    other = facts(with_table(HISTORY.replace(b"it\\'s", b"it\\'d")), DataStore.MYSQL)
+    assert differences(found, other) == (
+        "table with its history shop.told: 3 rows as recorded, but with other content",
+    )
+    with pytest.raises(ContentBroken, match="do not end with their times"):
+        facts(with_table(HISTORY.replace(b"'2038-01-19 03:14:07.999999'", b"NULL")), DataStore.MYSQL)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_row_with_its_times_that_is_too_long_to_be_kept(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    dump = with_table(HISTORY)
+    whole = facts(dump, DataStore.MYSQL)
+    monkeypatch.setattr(mariadb, "LONGEST", 1)
+    start, end = dump.index(b"(1,'it\\'s','2026"), dump.index(b";", dump.index(b"'2106"))
+    observer = mariadb.MariadbObserver()
+    for piece in (
+        dump[:start],
+        *(dump[at : min(at + size, end)] for at in range(start, end, size)),
+        dump[end:],
+    ):
+        observer.write(piece)
+    assert observer.facts() == whole
+
+
+def test_a_row_that_no_server_takes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mariadb, "LONGEST", 1)
+    monkeypatch.setattr(mariadb, "_LARGEST", 30)
+    start = MARIADB.index(b"(1,")
+    observer = mariadb.MariadbObserver()
+    for at in range(start, len(MARIADB)):
+        observer.write(MARIADB[at : at + 1] if at > start else MARIADB[: start + 1])
+    with pytest.raises(
+        ContentBroken, match=r"a row of shop\.parent takes .* bytes, and a server no more than"
+    ):
+        observer.facts()
+
+
 @pytest.mark.parametrize("limit", [1, 30, 60])
 def test_a_row_that_is_too_long_to_be_kept(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     whole = facts(MARIADB, DataStore.MYSQL)

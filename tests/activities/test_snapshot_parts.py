@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self, cast
 
@@ -53,17 +54,32 @@ class Server:
         return Listing(items=(secret,), resource_version="1")
 
 
-async def keys(server: Server, directory: Path) -> list[str]:
+async def keys(server: Server, directory: Path, *, all_of_it: bool = True) -> list[str]:
     """The streams of that server, by key."""
     cluster = cast(Cluster, server)
     evidence = EvidenceCollector(cluster, ObjectStore(str(directory)))
-    found = await handed_out().run(parts_in, cluster, evidence, CONTEXT, "db-0", SERVICE, DataStore.POSTGRES)
+    ask = partial(parts_in, all_of_it=all_of_it)
+    found = await handed_out().run(ask, cluster, evidence, CONTEXT, "db-0", SERVICE, DataStore.POSTGRES)
     return [part.key for part in found]
 
 
 async def test_a_server_is_asked_for_its_databases(tmp_path: Path) -> None:
-    server = Server(ExecResult(exit_code=0, stdout=b"shop\0other\0", stderr=b"", truncated=False))
+    server = Server(ExecResult(exit_code=0, stdout=b"oshop\0oother\0", stderr=b"", truncated=False))
     assert await keys(server, tmp_path) == ["globals", "database-0", "database-1"]
+
+
+async def test_a_database_that_cannot_be_dumped_is_told_before_any_is(tmp_path: Path) -> None:
+    closed = "".join(f"cold {number}\0" for number in range(7))
+    server = Server(ExecResult(exit_code=0, stdout=f"oshop\0{closed}".encode(), stderr=b"", truncated=False))
+    with pytest.raises(ApplicationError) as caught:
+        await keys(server, tmp_path)
+    assert (caught.value.type, caught.value.non_retryable) == (FailureKind.CONFLICT, True)
+    assert str(caught.value).endswith(
+        "db has databases that allow no connections, and cannot be dumped: old 0, old 1, old 2, old 3, old 4 "
+        "and 2 more. Open them (ALTER DATABASE ... ALLOW_CONNECTIONS true), or drop them."
+    )
+    # What was restored is looked at all the same: it is not among them.
+    assert await keys(server, tmp_path, all_of_it=False) == ["globals", "database-0"]
 
 
 async def test_what_a_server_says_instead_is_bounded_and_holds_no_secret(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.helpers.waiting import eventually_async
 from workflows.domain.blueprint_models import Service, Volume, VolumeType
 from workflows.domain.snapshot_dump import (
     Part,
+    databases_of,
     file_parts,
     mariadb_parts,
     postgres_databases,
@@ -196,10 +197,15 @@ async def test_postgres_comes_back_equal(ground: Ground, tmp_path: Path) -> None
     asked = "user=boss dbname='" + odd.replace("\\", "\\\\").replace("'", "\\'") + "'"
     in_it = '\\connect "' + asked.replace('"', '""') + '"\n'
     await source.sql(in_it + "CREATE TABLE t (a int); INSERT INTO t VALUES (42);")
+    await source.sql(
+        "CREATE DATABASE stencil IS_TEMPLATE true; CREATE DATABASE cold ALLOW_CONNECTIONS false;"
+    )
+    await source.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (17);", database="stencil")
     await source.sql(FILLED)
-    names = (await source.run(*postgres_databases())).decode().split("\0")[:-1]
-    assert sorted(names) == sorted(("postgres", "shop", odd))
-    parts = postgres_parts(names)
+    databases = databases_of(await source.run(*postgres_databases()))
+    assert sorted(databases.open) == sorted(("postgres", "shop", "stencil", odd))
+    assert databases.closed == ("cold",)
+    parts = postgres_parts(databases.open)
     kept = [await stored(store, source, part) for part in parts]
     digest = await source.sql(DIGEST)
     # In the new environment there is something already, and a restore that was cut has left half of it.
@@ -211,6 +217,11 @@ async def test_postgres_comes_back_equal(ground: Ground, tmp_path: Path) -> None
         await target.sql("DROP TABLE shop.child")
     assert await target.sql("SELECT to_regclass('leftover') IS NULL") == "t\n"
     assert await target.sql(in_it + "SELECT a FROM t") == "42\n"
+    assert await target.sql("CREATE DATABASE of_it TEMPLATE stencil") == ""
+    assert await target.sql("SELECT a FROM t", database="of_it") == "17\n"
+    assert await target.sql("SELECT datname FROM pg_database WHERE datistemplate ORDER BY 1") == (
+        "stencil\ntemplate0\ntemplate1\n"
+    )
     login = "host=127.0.0.1 user=boss dbname=shop"
     # By the pod's own address, where a password is asked for: the new environment's.
     for password, works in (("second", True), ("first", False)):
@@ -267,6 +278,7 @@ async def test_a_database_that_cannot_be_dumped_leaves_nothing(ground: Ground, t
 MARIA_FILLED = r"""
 CREATE DATABASE `od``d 'n ame`;
 CREATE TABLE `od``d 'n ame`.t (a int); INSERT INTO `od``d 'n ame`.t VALUES (42);
+CREATE DATABASE `--no-data`; CREATE TABLE `--no-data`.t (a int); INSERT INTO `--no-data`.t VALUES (17);
 CREATE USER other@'%' IDENTIFIED BY 'others'; CREATE ROLE reader; GRANT reader TO other@'%';
 USE shop;
 CREATE TABLE parent (id bigint AUTO_INCREMENT PRIMARY KEY, name text CHARACTER SET utf8mb4, raw longblob,
@@ -280,6 +292,8 @@ INSERT INTO parent (name, raw, at, doc, amount, flag)
     '2026-01-01' + INTERVAL seq SECOND, JSON_OBJECT('n', seq), seq / 7, seq % 8 FROM seq_1_to_20000;
 INSERT INTO child (parent) SELECT id FROM parent WHERE id % 2 = 0;
 ALTER TABLE parent AUTO_INCREMENT = 777777;
+CREATE TABLE told (id int PRIMARY KEY, word text) WITH SYSTEM VERSIONING;
+INSERT INTO told VALUES (1, 'one'), (2, 'two'); UPDATE told SET word = 'more'; DELETE FROM told WHERE id = 1;
 CREATE SEQUENCE counter START WITH 100; DO NEXTVAL(counter);
 CREATE VIEW halves AS SELECT * FROM parent WHERE id % 2 = 0;
 GRANT SELECT ON shop.parent TO reader; SET DEFAULT ROLE reader FOR other@'%';
@@ -306,7 +320,12 @@ SELECT user, host, JSON_VALUE(priv, '$.authentication_string'), JSON_VALUE(priv,
 SELECT user, host, role FROM mysql.roles_mapping WHERE user NOT IN ('root', '') ORDER BY 1;
 SELECT user, table_name, table_priv FROM mysql.tables_priv WHERE user = 'reader';
 SELECT a FROM `od``d 'n ame`.t;
+SELECT a FROM `--no-data`.t;
+SELECT id, word, row_start, row_end FROM told FOR SYSTEM_TIME ALL ORDER BY 1, 3; SELECT COUNT(*) FROM told;
 """
+
+# Written in hexadecimal it is larger than what the server takes.
+LARGE_ROW = "CREATE TABLE large (raw longblob); INSERT INTO large VALUES (REPEAT('x', 10000000));"
 
 
 async def mariadb(ground: Ground, password: str) -> Server:
@@ -325,10 +344,13 @@ async def test_mariadb_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
     source, target = await asyncio.gather(mariadb(ground, "first"), mariadb(ground, "second"))
     client = 'MYSQL_PWD="$MARIADB_ROOT_PASSWORD" mariadb -h 127.0.0.1 -u root -N -B shop'
     await source.run("sh", "-c", client, stdin=MARIA_FILLED.encode())
+    await source.run("sh", "-c", client, stdin=LARGE_ROW.encode())
+    await source.run("mkdir", "/var/lib/mysql/lost+found")
+    assert b"#mysql50#lost+found" in await source.run("sh", "-c", client, stdin=b"SHOW DATABASES;")
     parts = mariadb_parts()
     kept = [await stored(store, source, part) for part in parts]
     digest = await source.run("sh", "-c", client, stdin=MARIA_DIGEST.encode())
-    assert len(digest.splitlines()) == 15
+    assert len(digest.splitlines()) == 23
     await target.run("sh", "-c", client, stdin=b"CREATE TABLE leftover (a int); CREATE TABLE child (b int);")
     for _ in range(2):
         for part, archive in zip(parts, kept, strict=True):
@@ -336,6 +358,9 @@ async def test_mariadb_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
         assert await target.run("sh", "-c", client, stdin=MARIA_DIGEST.encode()) == digest
         await target.run("sh", "-c", client, stdin=b"DROP TABLE child;")
     assert b"leftover" not in await target.run("sh", "-c", client, stdin=b"SHOW TABLES;")
+    assert b"mysql50" not in await target.run("sh", "-c", client, stdin=b"SHOW DATABASES;")
+    left = b"SELECT MD5(raw) = MD5(REPEAT('x', 10000000)), @@GLOBAL.max_allowed_packet FROM large;"
+    assert await target.run("sh", "-c", client, stdin=left) == b"1\t16777216\n"
     # The passwords of this environment still hold, and somebody else's came along.
     count = "-h 127.0.0.1 -N -B -e 'SELECT COUNT(*) FROM shop.parent'"
     for who in ('MYSQL_PWD="$MARIADB_PASSWORD" mariadb -u app', "MYSQL_PWD=others mariadb -u other"):

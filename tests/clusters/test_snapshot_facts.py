@@ -187,6 +187,7 @@ async def test_mariadb(place: Ground, tmp_path: Path) -> None:
     snapshot = await taken(ObjectStore(str(tmp_path)), DataStore.MYSQL, source, mariadb_parts())
     assert snapshot.tally(Kind.TABLES, "shop.parent") == 20000
     assert snapshot.tally(Kind.TABLES, "od`d 'n ame.t") == 1
+    assert (snapshot.tally(Kind.TABLES, "shop.told"), snapshot.tally(Kind.HISTORY, "shop.told")) == (1, 4)
     await snapshot.check_archives()
     for _ in range(2):
         await snapshot.restore(target)
@@ -197,11 +198,23 @@ async def test_mariadb(place: Ground, tmp_path: Path) -> None:
             ["table shop.parent: 20000 rows as recorded, but with other content"],
         ),
         (b"UPDATE parent SET flag = flag ^ 1 WHERE id = 4711;", []),
-        (b"DELETE FROM child WHERE id = 17;", ["table shop.child: 10000 rows recorded, 9999 found"]),
         (
-            b"DROP TRIGGER no_name; ALTER TABLE parent AUTO_INCREMENT = 777778; DROP USER other@'%';",
+            b"DELETE FROM child WHERE id = 17; DELETE HISTORY FROM told;",
             [
                 "table shop.child: 10000 rows recorded, 9999 found",
+                "table with its history shop.told: 4 rows recorded, 1 found",
+            ],
+        ),
+        (
+            b"DROP TRIGGER no_name; ALTER TABLE parent AUTO_INCREMENT = 777778; DROP USER other@'%';"
+            # A history of transactions is one that the tool refuses: then there is none of any table.
+            b"CREATE TABLE ids (a int, s bigint unsigned GENERATED ALWAYS AS ROW START,"
+            b" e bigint unsigned GENERATED ALWAYS AS ROW END,"
+            b" PERIOD FOR SYSTEM_TIME (s, e)) ENGINE=InnoDB WITH SYSTEM VERSIONING;",
+            [
+                "table shop.child: 10000 rows recorded, 9999 found",
+                "table shop.ids: not recorded, found with 0 rows",
+                "table with its history shop.told: recorded with 4 rows, not found",
                 "sequence shop.parent (next id): 777777 recorded, 777778 found",
                 "definitions of kind TRIGGER: recorded with 1, not found",
                 "roles and rights, CREATE USER: 5 statements recorded, 4 found",

@@ -32,10 +32,28 @@ class Part:
     restore: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """The databases of a PostgreSQL server; to one that is `closed` nobody may connect, nor a dump."""
+
+    open: tuple[str, ...]
+    closed: tuple[str, ...]
+
+
 def postgres_databases() -> tuple[str, ...]:
-    """The command that lists the databases of a PostgreSQL server, each name ended by a NUL."""
-    query = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname"
+    """The command that lists the databases of a PostgreSQL server, for `databases_of`."""
+    # The server's own two templates are there already where something is restored.
+    query = (
+        "SELECT CASE WHEN datallowconn THEN 'o' ELSE 'c' END || datname FROM pg_database "
+        "WHERE datname NOT IN ('template0', 'template1') ORDER BY datname"
+    )
     return _shell(f'psql -X -A -t -0 -w -d template1 -c "{query}"', prelude=_POSTGRES)
+
+
+def databases_of(listed: bytes) -> Databases:
+    """Read what `postgres_databases` wrote: each name behind a letter, ended by a NUL."""
+    names = [each.decode() for each in listed.split(b"\0") if each]
+    return Databases(*(tuple(name[1:] for name in names if name[0] == letter) for letter in "oc"))
 
 
 def postgres_parts(databases: Iterable[str]) -> tuple[Part, ...]:
@@ -77,7 +95,7 @@ def mariadb_parts() -> tuple[Part, ...]:
             key="data",
             subject="data",
             dump=_shell(_DUMP_MARIADB, prelude=_MARIADB),
-            restore=_shell("exec mariadb $options", prelude=_MARIADB),
+            restore=_shell(_RESTORE_MARIADB, prelude=_MARIADB),
         ),
         Part(
             key=USERS,
@@ -175,10 +193,13 @@ SQL
 } | psql -X -q -w -v ON_ERROR_STOP=1 -d template1 -f - >/dev/null
 """
 
-# pg_restore reads only what follows the connection, so that the old database is gone before.
-_RESTORE_DATABASE: Final = """\
+# pg_restore reads only what follows the connection, so that the old database is gone before. A template
+# cannot be dropped; what is restored is made one again, if it was when it was dumped.
+_RESTORE_DATABASE: Final = r"""
 psql -X -q -w -v ON_ERROR_STOP=1 -v name="$1" -d template1 <<'SQL'
 SET client_min_messages = warning;
+SELECT format('ALTER DATABASE %I IS_TEMPLATE false', datname) FROM pg_database
+  WHERE datname = :'name' AND datistemplate \gexec
 DROP DATABASE IF EXISTS :"name" WITH (FORCE);
 SQL
 exec pg_restore -w -d template1 --create --exit-on-error --no-tablespaces
@@ -194,9 +215,19 @@ options="--no-defaults --protocol=tcp -h 127.0.0.1 -u root"
 options="$options --default-character-set=utf8mb4 --max-allowed-packet=1G"
 """
 
+# A directory in the server's that it did not name itself, `lost+found` for one, is told as a schema
+# `#mysql50#...`, and no server makes one of that name. A name may begin with a dash. One of two lines is not
+# taken for two: there is no database of the name that the tool is given, and it says so.
+#
+# A row that is not of the past has the last of all times as its end, another one since MariaDB 11.5: by the
+# wrong one the server takes rows for past ones. So the dump of a history asks who loads it, before it changes
+# anything. That comes out with the tool's first line, not before: the first bytes say that the dump's point
+# is fixed.
 _DUMP_MARIADB: Final = r"""
-names="$(mariadb $options -N -B -r -e "SELECT schema_name FROM information_schema.schemata
-  WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys') ORDER BY 1")"
+names="$(mariadb $options -N -B -r -e "SELECT REPLACE(schema_name, CHAR(10 USING utf8mb4), ' <line end> ')
+  FROM information_schema.schemata
+  WHERE schema_name NOT IN ('information_schema', 'performance_schema', 'mysql', 'sys')
+  AND schema_name NOT LIKE '#mysql50#%' ORDER BY 1")"
 set --
 while IFS= read -r name; do
   [ -z "$name" ] || set -- "$@" "$name"
@@ -204,8 +235,43 @@ done <<NAMES
 $names
 NAMES
 if [ $# = 0 ]; then echo '-- There is no database.'; exit 0; fi
-exec mariadb-dump $options --single-transaction --quick --routines --events --triggers --hex-blob \
-  --add-drop-database --databases "$@"
+guard=
+case "$(mariadb-dump --no-defaults --help)" in *--dump-history*)
+  # The tool refuses tables whose history is of transactions, and the server to load any with a secure clock.
+  other="$(mariadb $options -N -B -e "SELECT IF(FROM_UNIXTIME(2147483648) IS NULL, 'NOT NULL', 'NULL')
+    WHERE EXISTS (SELECT 1 FROM information_schema.tables WHERE table_type = 'SYSTEM VERSIONED')
+    AND NOT EXISTS (SELECT 1 FROM information_schema.columns
+      WHERE generation_expression = 'ROW START' AND data_type = 'bigint')
+    AND @@secure_timestamp NOT IN ('YES', 'REPLICATION')")"
+  if [ -n "$other" ]; then
+    options="$options --dump-history"
+    guard="DELIMITER ;;
+BEGIN NOT ATOMIC IF FROM_UNIXTIME(2147483648) IS $other THEN SIGNAL SQLSTATE '45000'
+SET MESSAGE_TEXT = 'the history of tables is of MariaDB before 11.5, and this is a later one, or the reverse';
+END IF; END;;
+DELIMITER ;"
+  fi
+esac
+set -- $options --single-transaction --quick --routines --events --triggers --hex-blob \
+  --add-drop-database --databases -- "$@"
+[ -n "$guard" ] || exec mariadb-dump "$@"
+exec 3>&1
+status="$({
+  { mariadb-dump "$@" 3>&- 4>&- || status=$?; echo "${status:-0}" >&4; } |
+    { IFS= read -r first; printf '%s\n' "$guard" "$first"; cat; } >&3 4>&-
+} 4>&1)"
+exit "$status"
+"""
+
+# A row may be larger as it is written (binary data twice as large) than the server takes at once. A
+# connection has the limit that the server had when it was opened. It is one of the running server only: what
+# was killed before it could put it back leaves that to the server's next start.
+_RESTORE_MARIADB: Final = r"""
+limit="$(mariadb $options -N -B -e 'SELECT @@GLOBAL.max_allowed_packet')"
+trap 'mariadb $options -e "SET GLOBAL max_allowed_packet = $limit" || true' EXIT
+trap 'exit 143' TERM
+mariadb $options -e 'SET GLOBAL max_allowed_packet = 1073741824'
+mariadb $options
 """
 
 # The first user, and the one that the server was made with, keep the passwords of the environment that they

@@ -39,6 +39,9 @@ class Kind(StrEnum):
     """What a tally counts."""
 
     TABLES = "tables"
+    HISTORY = "history"
+    """Rows of tables with system versioning, current and past, with their times. Those that are current are
+    in `TABLES` too, without them: older facts have no more than that."""
     SEQUENCES = "sequences"
     """`count` is the value that a sequence, or an `AUTO_INCREMENT`, stands at."""
     LARGE_OBJECTS = "large-objects"
@@ -132,9 +135,11 @@ def differences(recorded: Facts, measured: Facts) -> tuple[str, ...]:
         which = ("recorded, none found", "found, none recorded")[Kind.CONTENTS in now]
         return (f"files with more than one name (hard links) {which}: the rest cannot be compared",)
     lapsed = _may_have_expired(recorded, measured)
+    # A dump without any was taken when none could be, or of a server that had none.
+    kinds = [kind for kind in Kind if kind is not Kind.HISTORY or kind in before]
     lines = [
         line
-        for kind in Kind
+        for kind in kinds
         for line in _compare(
             before.get(kind, Tally(kind=kind)),
             now.get(kind, Tally(kind=kind)),
@@ -148,6 +153,7 @@ def differences(recorded: Facts, measured: Facts) -> tuple[str, ...]:
 
 _WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.TABLES: ("table", "rows"),
+    Kind.HISTORY: ("table with its history", "rows"),
     Kind.SEQUENCES: ("sequence", ""),
     Kind.LARGE_OBJECTS: ("large objects", ""),
     Kind.DEFINITIONS: ("definitions of kind", ""),

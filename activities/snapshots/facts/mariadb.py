@@ -1,6 +1,7 @@
 """Facts of a MariaDB server, from what `mariadb-dump` writes (`mariadb_dump`).
 
-What is counted of a row is the text between its parentheses.
+What is counted of a row is its text, with its parentheses. A row of a table that has a history ends with the
+times from when to when it was so: all of them are counted as they are, and the current ones also without.
 """
 
 import re
@@ -26,6 +27,12 @@ _MADE: Final = {
     "ROUTINE": re.compile(rb"CREATE\b.*? (?:FUNCTION|PROCEDURE|PACKAGE|PACKAGE BODY) (`(?:[^`]|``)+`|\S+)"),
     "SEQUENCE": re.compile(rb"CREATE SEQUENCE " + NAME),
 }
+_TIMES: Final = re.compile(rb",'[-0-9:. ]{26}','([-0-9:. ]{26})'\)")
+_TIMES_SIZE: Final = 59
+_CURRENT: Final = (b"2038-01-19 03:14:07.999999", b"2106-02-07 06:28:15.999999")
+"""When a row ends that is not of the past: before MariaDB 11.5, and since."""
+_LARGEST: Final = (1 << 30) - (1 << 20)
+"""Bytes of a row that a server takes, with names of its columns before it."""
 _BEGINNINGS: Final = b"C/)DS"
 """First letters of the lines that anything is known by."""
 
@@ -41,6 +48,8 @@ class MariadbObserver(DumpReading, Observer):
         self._definitions = Counting(Kind.DEFINITIONS)
         self._table: str | None = None
         self._rows = [0, 0, 0]
+        self._history = Counting(Kind.HISTORY)
+        self._all_rows: list[int] | None = None
         super().__init__()
 
     def _use(self, database: bytes) -> None:
@@ -74,6 +83,8 @@ class MariadbObserver(DumpReading, Observer):
         table = self._qualified(inserted["table"])
         if table != self._table:
             self._begin_table(table)
+        if inserted["period"] and self._all_rows is None:
+            self._all_rows = [0, 0, 0]
         more = True
         while more:
             if not self._there:
@@ -85,13 +96,24 @@ class MariadbObserver(DumpReading, Observer):
                 yield from self._need(self._there + 1)
 
     def _count_whole(self, rows: list[bytes], _start: int) -> None:
-        self._count(len(rows), sum(map(len, rows)), sum_of(rows))
+        if self._all_rows is not None:
+            _count(self._all_rows, len(rows), sum(map(len, rows)), sum_of(rows))
+            rows = [row[:-_TIMES_SIZE] + b")" for row in rows if self._is_current(row[-_TIMES_SIZE:])]
+        _count(self._rows, len(rows), sum(map(len, rows)), sum_of(rows))
+
+    def _is_current(self, times: bytes) -> bool:
+        found = _TIMES.fullmatch(times)
+        if found is None:
+            raise ContentBroken(f"the rows of {self._table} do not end with their times")
+        return found[1] in _CURRENT
 
     def _long_row(self) -> Steps[bool]:
         """Count one row without keeping it; whether there are more."""
         if self._data[self._at : self._at + 1] != b"(":
             raise ContentBroken(f"the rows of {self._table} cannot be read")
         digest, size, inside = new_digest(), 0, False
+        # Without its times, which may be the last of what is there.
+        bare, times = new_digest(), b""
         while True:
             yield from self._need(2)
             run = (_INSIDE if inside else _OUTSIDE).match(self._data, self._at)
@@ -100,6 +122,10 @@ class MariadbObserver(DumpReading, Observer):
             # A backslash at the end of what is there belongs to what comes next.
             end -= inside and end > stop and self._data[stop:end] == b"\\"
             digest.update(self._data[self._at : end])
+            if self._all_rows is not None:
+                times += self._data[self._at : end]
+                bare.update(times[:-_TIMES_SIZE])
+                times = times[-_TIMES_SIZE:]
             size += end - self._at
             last, closed = self._data[end - 1 : end], end > stop
             self._at = end
@@ -107,15 +133,19 @@ class MariadbObserver(DumpReading, Observer):
                 inside = not inside
             elif closed:
                 break
-        self._count(1, size, number(digest))
+        if size > _LARGEST:
+            raise ContentBroken(f"a row of {self._table} takes {size} bytes, and a server no more than 1 GiB")
+        if self._all_rows is None:
+            _count(self._rows, 1, size, number(digest))
+        else:
+            _count(self._all_rows, 1, size, number(digest))
+            if self._is_current(times):
+                bare.update(b")")
+                _count(self._rows, 1, size - _TIMES_SIZE + 1, number(bare))
         separator = yield from self._take(1)
         while not (yield from self._at_end()) and self._data[self._at : self._at + 1] == b"\n":
             self._at += 1
         return separator == b","
-
-    def _count(self, rows: int, size: int, value: int) -> None:
-        for place, more in enumerate((rows, size, value)):
-            self._rows[place] += more
 
     def _begin_table(self, name: str) -> None:
         self._finish_table()
@@ -124,14 +154,21 @@ class MariadbObserver(DumpReading, Observer):
     def _finish_table(self) -> None:
         if self._table is not None:
             self._tables.add(self._table, *self._rows)
-        self._table, self._rows = None, [0, 0, 0]
+            if self._all_rows is not None:
+                self._history.add(self._table, *self._all_rows)
+        self._table, self._rows, self._all_rows = None, [0, 0, 0], None
 
     def _qualified(self, name: bytes) -> str:
         return f"{_plain(self._database)}.{_plain(name)}"
 
     def _found(self) -> Facts:
         self._finish_table()
-        return self._facts(self._tables, self._sequences, self._definitions)
+        return self._facts(self._tables, self._history, self._sequences, self._definitions)
+
+
+def _count(sums: list[int], rows: int, size: int, value: int) -> None:
+    for place, more in enumerate((rows, size, value)):
+        sums[place] += more
 
 
 def _plain(name: bytes) -> str:
