@@ -39,8 +39,8 @@ SHORTEST: Final = 2
 """A budget below it leaves no time between quiesce and thaw."""
 
 _WAY_OUT: Final = (
-    f"its `quiesceSeconds` can be raised to {BUDGET} at most, which is what all services of one snapshot have "
-    "together; beyond that, less has to be copied while they are held"
+    f"its `quiesceSeconds` can be raised to {BUDGET} at most, which is what all services of one snapshot "
+    "have together; beyond that, less has to be copied while they are held"
 )
 _FAREWELL: Final = 0.5
 _LAST_WORDS_SECONDS: Final = 3.0

@@ -199,7 +199,7 @@ async def test_one_whose_use_is_accepted_while_it_is_looked_for_does_not_expire(
     async def waits() -> bool:
         query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
         async with database.reading() as session:
-            return await (await session.connection()).scalar(query) == 1
+            return bool(await (await session.connection()).scalar(query))
 
     async with database.transaction() as holding:
         await holding.exec(select(func.pg_advisory_xact_lock(1)))
