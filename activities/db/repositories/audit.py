@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.core import insert_rows, table_of, values_of
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, AuditRecord, JsonObject, audit_record
-from activities.db.repositories.paging import Page, newest_first, page
+from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.tables import AuditEntry
 from activities.db.types import utc_now
 
@@ -53,7 +53,4 @@ async def list_entries(
         query = query.where(col(AuditEntry.action) == action)
     if since is not None:
         query = query.where(col(AuditEntry.at) >= since)
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    return page(rows, limit, audit_record, lambda row: order.cursor(row.at, row.id))
+    return await read_page(session, query, order, audit_record, limit=limit, cursor=cursor)

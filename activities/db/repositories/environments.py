@@ -14,7 +14,7 @@ from activities.db.core import Values, insert_rows, table_of
 from activities.db.errors import NotFound
 from activities.db.records import Condition, EnvironmentRecord, environment_record
 from activities.db.repositories._rows import locked_environment, owned_row
-from activities.db.repositories.paging import Order, Page, page, scope_of
+from activities.db.repositories.paging import Order, Page, read_page, scope_of
 from activities.db.tables import Environment, Override
 from activities.db.types import utc_now
 from workflows.domain.environment import Overrides
@@ -137,13 +137,10 @@ async def list_environments(
 ) -> Page[EnvironmentRecord]:
     """Return a page of environments. Raises InvalidCursor, also for a cursor of another order or filter."""
     order = _order(sort, wanted)
-    conditions = [col(Environment.organization_id) == organization_id, *wanted.conditions()]
-    if cursor is not None:
-        conditions.append(order.following(cursor))
-    query = select(Environment).where(*conditions).order_by(*order.keys()).limit(limit + 1)
-    rows = (await session.exec(query)).all()
-    attribute = _SORTED_BY[sort.value.lstrip("-")]
-    return page(rows, limit, environment_record, lambda row: order.cursor(getattr(row, attribute), row.id))
+    query = select(Environment).where(
+        col(Environment.organization_id) == organization_id, *wanted.conditions()
+    )
+    return await read_page(session, query, order, environment_record, limit=limit, cursor=cursor)
 
 
 _SORTED_BY: Final = {"createdAt": "created_at", "name": "name", "updatedAt": "updated_at"}

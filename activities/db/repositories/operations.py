@@ -13,7 +13,7 @@ from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
 from activities.db.repositories._rows import owned_row
-from activities.db.repositories.paging import Order, Page, newest_first, page, scope_of
+from activities.db.repositories.paging import Order, Page, newest_first, read_page, scope_of
 from activities.db.tables import Environment, Operation, Step
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
 
@@ -78,10 +78,7 @@ async def list_operations(  # noqa: PLR0913 - one for each filter
         query = query.where(col(Operation.state).in_(states))
     if since is not None:
         query = query.where(col(Operation.created_at) >= since)
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    return page(rows, limit, operation_record, lambda row: order.cursor(row.created_at, row.id))
+    return await read_page(session, query, order, operation_record, limit=limit, cursor=cursor)
 
 
 async def list_replays(
@@ -99,10 +96,7 @@ async def list_replays(
         col(Operation.kind) == OperationKind.REPLAY,
         or_(col(Operation.environment_id) == environment_id, col(Operation.replay_of).in_(own)),
     )
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    return page(rows, limit, operation_record, lambda row: order.cursor(row.created_at, row.id))
+    return await read_page(session, query, order, operation_record, limit=limit, cursor=cursor)
 
 
 async def latest(

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, and_, or_
+from sqlalchemy import Column, ColumnElement, and_, or_
+from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
 from activities.db.errors import InvalidCursor
 
@@ -32,8 +34,8 @@ class Order:
     `scope` says what list it is, its filters included: a cursor of another one is refused.
     """
 
-    column: ColumnElement[Any]
-    identifier: ColumnElement[str]
+    column: Column[Any]
+    identifier: Column[str]
     descending: bool
     scope: str
     times: bool
@@ -51,10 +53,11 @@ class Order:
             return or_(self.column < value, and_(self.column == value, self.identifier < identifier))
         return or_(self.column > value, and_(self.column == value, self.identifier > identifier))
 
-    def cursor(self, value: datetime | str, identifier: str) -> str:
-        """Return an opaque text for where a page ended."""
-        plain = value.isoformat() if isinstance(value, datetime) else value
-        return _opaque([self.scope, plain, identifier])
+    def cursor(self, row: object) -> str:
+        """Return an opaque text for the row where a page ended."""
+        value = getattr(row, self.column.key)
+        plain = value.isoformat() if self.times else value
+        return _opaque([self.scope, plain, getattr(row, self.identifier.key)])
 
     def _decoded(self, cursor: str) -> tuple[datetime | str, str]:
         scope, plain, identifier = _parts(cursor)
@@ -63,7 +66,7 @@ class Order:
         return (_time(plain) if self.times else plain), identifier
 
 
-def newest_first(at: ColumnElement[Any], identifier: ColumnElement[str], *scope: object) -> Order:
+def newest_first(at: Column[Any], identifier: Column[str], *scope: object) -> Order:
     """Return the order of a list by time; `scope`: what list it is, its filters included."""
     return Order(column=at, identifier=identifier, descending=True, scope=scope_of(*scope), times=True)
 
@@ -85,11 +88,10 @@ def _parts(cursor: str) -> tuple[str, str, str]:
     except (binascii.Error, ValueError, RecursionError) as fault:
         raise InvalidCursor from fault
     # What is not printable no database takes: half of a surrogate pair, or NUL.
-    if not isinstance(parts, list) or not all(isinstance(each, str) and each.isprintable() for each in parts):
-        raise InvalidCursor
-    if len(parts) != 3:
-        raise InvalidCursor
-    return parts[0], parts[1], parts[2]
+    match parts:
+        case [str(scope), str(plain), str(identifier)] if f"{scope}{plain}{identifier}".isprintable():
+            return scope, plain, identifier
+    raise InvalidCursor
 
 
 def _time(text: str) -> datetime:
@@ -102,10 +104,20 @@ def _time(text: str) -> datetime:
         raise InvalidCursor from fault
 
 
-def page(
-    rows: Sequence[Row], limit: int, copy: Callable[[Row], Record], cursor: Callable[[Row], str]
+async def read_page(
+    session: AsyncSession,
+    query: SelectOfScalar[Row],
+    order: Order,
+    copy: Callable[[Row], Record],
+    *,
+    limit: int,
+    cursor: str | None,
 ) -> Page[Record]:
-    """Make a page of at most `limit` from a query that asked for one row more; `cursor`: of a row."""
+    """Return at most `limit` of a query's rows, those after the cursor. Raises InvalidCursor."""
+    if cursor is not None:
+        query = query.where(order.following(cursor))
+    # One more tells whether there is another page.
+    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
     kept = rows[:limit]
-    following = cursor(kept[-1]) if len(rows) > limit and kept else None
+    following = order.cursor(kept[-1]) if len(rows) > limit and kept else None
     return Page(tuple(copy(row) for row in kept), following)

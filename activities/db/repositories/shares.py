@@ -18,7 +18,7 @@ from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH, locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, page
+from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
 
@@ -138,10 +138,7 @@ async def list_shares(
     query = select(Share).where(
         col(Share.organization_id) == organization_id, col(Share.environment_id) == environment_id
     )
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    return page(rows, limit, _record, lambda row: order.cursor(row.created_at, row.id))
+    return await read_page(session, query, order, _record, limit=limit, cursor=cursor)
 
 
 async def revoke_share(

@@ -19,7 +19,7 @@ from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, page
+from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.tables import Environment, Installation, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
@@ -209,10 +209,7 @@ async def list_snapshots(
         query = query.where(col(Snapshot.environment_id) == environment_id)
     if state is not None:
         query = query.where(col(Snapshot.state) == state)
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    return page(rows, limit, _record, lambda row: order.cursor(row.created_at, row.id))
+    return await read_page(session, query, order, _record, limit=limit, cursor=cursor)
 
 
 async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -> SnapshotRecord:

@@ -12,7 +12,7 @@ from activities.db.errors import NotFound, SnapshotBusy, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, page
+from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.repositories.snapshots import locked_snapshot
 from activities.db.tables import SnapshotVerification
 from activities.db.types import utc_now
@@ -120,10 +120,7 @@ async def list_verifications(
         col(SnapshotVerification.organization_id) == organization_id,
         col(SnapshotVerification.snapshot_id) == snapshot_id,
     )
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    return page(rows, limit, _record, lambda row: order.cursor(row.created_at, row.id))
+    return await read_page(session, query, order, _record, limit=limit, cursor=cursor)
 
 
 async def get_verification(
