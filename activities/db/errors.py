@@ -5,6 +5,7 @@ from typing import ClassVar
 from workflows.domain.errors import FieldError
 from workflows.domain.failures import FAILURES, FailureKind
 from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
+from workflows.domain.wording import listed
 
 
 class DomainError(Exception):
@@ -168,8 +169,7 @@ class InUse(DomainError):
     """Something is still referred to; `users` are the names of what refers to it."""
 
     def __init__(self, resource: str, name: str, users: tuple[str, ...]) -> None:
-        shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
-        super().__init__(f"{resource} {name!r} is used by {shown}")
+        super().__init__(f"{resource} {name!r} is used by {listed(users, 5)}")
         self.users = users
 
 

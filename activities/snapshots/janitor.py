@@ -17,6 +17,7 @@ from activities.db.repositories.installation import Claim, claim
 from activities.snapshots.ownership import is_signed
 from activities.storage.objects import ObjectStore
 from workflows.domain.snapshot_manifest import SNAPSHOTS
+from workflows.domain.wording import listed
 
 ORPHAN_AGE: Final = timedelta(hours=1)
 """Younger ones are left alone: somebody may be about to write their row."""
@@ -129,5 +130,4 @@ async def _batches(objects: ObjectStore, before: datetime) -> AsyncIterator[list
 
 
 def _named(found: tuple[Stored, ...]) -> str:
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return ", ".join(each.snapshot_id for each in found[:_NAMED]) + more
+    return listed([each.snapshot_id for each in found], _NAMED)

@@ -20,6 +20,7 @@ from workflows.domain.json_reading import mapping, number, text
 from workflows.domain.names import NAME
 from workflows.domain.readiness_view import condition, holds, name_of
 from workflows.domain.snapshot_dump import Part, databases_of, fixed_parts, postgres_databases, postgres_parts
+from workflows.domain.wording import listed
 
 _ASK_SECONDS: Final = 60.0
 _MOST_NAMES: Final = 4 * 1024 * 1024
@@ -137,9 +138,7 @@ def _pods(
 
 def _closed(service: Service, names: Sequence[str]) -> str:
     """Say which databases cannot be dumped, and what helps."""
-    told = ", ".join(names[:_MOST_TOLD])
-    if len(names) > _MOST_TOLD:
-        told += f" and {len(names) - _MOST_TOLD} more"
+    told = listed(names, _MOST_TOLD)
     return (
         f"{service.name} has databases that allow no connections, and cannot be dumped: {told}. "
         "Open them (ALTER DATABASE ... ALLOW_CONNECTIONS true), or drop them."

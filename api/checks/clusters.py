@@ -13,6 +13,7 @@ from clusters.objects import ObjectRef
 from clusters.rights import EVERYWHERE, IN_ENVIRONMENTS, Right
 from workflows.domain.json_reading import text
 from workflows.domain.names import FENCE_POLICIES, INSTALLATION
+from workflows.domain.wording import listed
 
 if TYPE_CHECKING:
     from clusters.gateway import Cluster
@@ -65,11 +66,10 @@ async def _example(gateway: Cluster, installation_id: str) -> str | None:
 def _rights(name: str, missing: tuple[Right, ...], where: str) -> CheckOut:
     if not missing:
         return ok(name, f"all that are needed {where}")
-    more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    listed = ", ".join(str(each) for each in missing[:_SHOWN])
+    told = listed([str(each) for each in missing], _SHOWN)
     return fail(
         name,
-        f"missing {where}: {listed}{more}",
+        f"missing {where}: {told}",
         "Apply deploy/cluster/20-rights.yaml as an administrator of the cluster.",
     )
 

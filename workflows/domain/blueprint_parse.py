@@ -13,7 +13,7 @@ from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_checks import Draft, ScriptFault, check_routing, check_services
 from workflows.domain.blueprint_models import DEFAULT_HEADER, Blueprint, OnFailure, Routing, RoutingMode
 from workflows.domain.blueprint_objects import check_objects
-from workflows.domain.blueprint_read import Fields, listed, nearest, text_of
+from workflows.domain.blueprint_read import Fields, nearest, text_of
 from workflows.domain.blueprint_service import read_service
 from workflows.domain.blueprint_tree import (
     MAX_REPORTED,
@@ -29,6 +29,7 @@ from workflows.domain.blueprint_tree import (
 )
 from workflows.domain.errors import BlueprintInvalid
 from workflows.domain.init_sql import sql_fault
+from workflows.domain.wording import listed
 
 _PLAN_KEYS: Final = (
     "description", "services", "routing", "autoShutdownEnabled", "autoShutdownDelayMinutes", "ttlMinutes",

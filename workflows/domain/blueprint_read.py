@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from workflows.domain.blueprint_tree import Faults, Node, Unusable, kind_of, show
+from workflows.domain.wording import listed
 
 Choice = TypeVar("Choice", bound=StrEnum)
 Check = Callable[[str], tuple[str, str | None] | None]
@@ -47,13 +48,6 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def _plain(word: str) -> str:
     return word.replace("_", "").replace("-", "").lower()
-
-
-def listed(words: Sequence[str], limit: int = 12) -> str:
-    """Words for a message: `a, b and 3 more`."""
-    if len(words) <= limit:
-        return ", ".join(words)
-    return f"{', '.join(words[:limit])} and {len(words) - limit} more"
 
 
 def label_problem(value: str, longest: int, *, letter_first: bool = False) -> tuple[str, str | None] | None:

@@ -18,7 +18,6 @@ from pydantic import JsonValue
 from workflows.domain import blueprint_rules as rules
 from workflows.domain.blueprint_models import Blueprint
 from workflows.domain.blueprint_parse import parse_blueprint
-from workflows.domain.blueprint_read import listed
 from workflows.domain.compose import import_compose
 from workflows.domain.compose_values import ComposeValueError, env_file
 from workflows.domain.discover_dockerfiles import import_dockerfiles
@@ -28,6 +27,7 @@ from workflows.domain.errors import BlueprintInvalid
 from workflows.domain.import_context import dns_label
 from workflows.domain.kubernetes import import_manifests
 from workflows.domain.kubernetes_objects import ManifestFile
+from workflows.domain.wording import listed
 
 ORDER: Final = (SourceKind.COMPOSE, SourceKind.KUBERNETES, SourceKind.DOCKERFILE)
 """Which kind is taken when there are several."""

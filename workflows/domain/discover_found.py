@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from workflows.domain.blueprint_read import listed
 from workflows.domain.discover_files import LARGEST_FILE, below, compose_rank, kind_by_name, path_rank
 from workflows.domain.discover_report import NoteKind, Report, Source, SourceKind
 from workflows.domain.kubernetes_objects import has_workload, is_object
+from workflows.domain.wording import listed
 
 _PATCHES: Final = ("patches", "patchesStrategicMerge", "patchesJson6902", "components", "configurations")
 
