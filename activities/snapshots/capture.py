@@ -6,7 +6,7 @@ one is written, or with the whole snapshot.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -141,8 +141,13 @@ class ClusterSnapshot(SnapshotActivities):
         window = activity.info().attempt
         async with alive() as life:
             cluster = self.cluster.fenced(life.lease)
+            holds = await self._holds(cluster, request)
+            sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
+            with _size_failures():
+                check_streams(", ".join(each.service.name for each in request.captures), len(sources), 0)
+            # Others stream while pods are waited for.
             async with self.turn:
-                held = await self._held(cluster, life, request, window)
+                held = await self._held(cluster, life, request, window, holds, sources)
             life.progress = "waiting for the storage"
             kept = await asyncio.gather(*(csi.keep(cluster, each, self.patience) for each in held.asked))
         quiesced = {each.name for each in request.quiesced}
@@ -167,16 +172,18 @@ class ClusterSnapshot(SnapshotActivities):
             return CapturedTogether(components=fitted(graded), frozen_ms=held.frozen_ms)
 
     async def _held(
-        self, cluster: Cluster, life: Life, request: CaptureTogether, window: int
+        self,
+        cluster: Cluster,
+        life: Life,
+        request: CaptureTogether,
+        window: int,
+        holds: Sequence[Hold],
+        sources: Sequence[Source],
     ) -> _CapturedHeld:
         """Fix all points while the services are held still, let them go, and store what is streamed."""
         transfer = Transfer(cluster, self.opener, self.objects, Meter(life, TransferKind.CAPTURE))
         quiesced = {each.name for each in request.quiesced}
         async with AsyncExitStack() as streams:
-            holds = await self._holds(cluster, request)
-            sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
-            with _size_failures():
-                check_streams(", ".join(each.service.name for each in request.captures), len(sources), 0)
             under_way: list[tuple[Source, AsyncIterator[bytes]]] = []
             stored: list[tuple[Source, StoredPart]] = []
             life.progress = "holding still"

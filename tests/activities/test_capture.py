@@ -86,8 +86,12 @@ async def test_others_stream_while_a_capture_waits_for_pods(
     monkeypatch.setattr(capture_module, "await_pods", pods)
     monkeypatch.setattr(capture_module, "parts_in", parts)
     snapshot = ClusterSnapshot(FakeCluster(), Opener(new_private_key()), ObjectStore(str(tmp_path)), turn)
-    with pytest.raises(ApplicationError, match="at most 1000"):
-        await handed_out().run(snapshot.capture, wanted())
+    for refused in (
+        handed_out().run(snapshot.capture, wanted()),
+        handed_out().run(snapshot.capture_together, CaptureTogether(captures=(wanted(),), quiesced=())),
+    ):
+        with pytest.raises(ApplicationError, match="at most 1000"):
+            await refused
 
 
 @pytest.fixture
