@@ -100,7 +100,7 @@ def _next(operation: Operation, failure: Failure | None, environment: str) -> It
         yield f"  {_anew(operation, environment)} --masking FILE   with rules that fit"
     elif _refused(operation) and operation.snapshot_id:
         yield f"  {_anew(operation, environment)}   with the options that it had, once the cause is gone"
-    elif operation.kind in _TAKEN_BACK and operation.cleanup is not None and operation.cleanup.complete:
+    elif operation.kind in _TAKEN_BACK and _is_undone(operation):
         yield f"  {environment} is as it was: ask for the {operation.kind} again once the cause is gone"
     else:
         command, then = _AGAIN.get(operation.kind, ("env retry", "done steps are not repeated"))
@@ -115,7 +115,11 @@ def _next(operation: Operation, failure: Failure | None, environment: str) -> It
 
 def _refused(operation: Operation) -> bool:
     """Whether it failed before it touched anything; such a one is asked for again, not retried."""
-    return operation.state == "failed" and operation.cleanup is not None and operation.cleanup.complete
+    return operation.state == "failed" and _is_undone(operation)
+
+
+def _is_undone(operation: Operation) -> bool:
+    return operation.cleanup is not None and operation.cleanup.complete
 
 
 def _anew(operation: Operation, environment: str) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final, cast
 
 from pydantic import JsonValue
+from pydantic.alias_generators import to_camel
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import JsonObject
@@ -68,14 +69,8 @@ async def tell_settings(
 ) -> JsonObject:
     """Append the event of settings that changed, if any did, and return what it tells."""
     told: JsonObject = {
-        "changes": {wire_name(field): changes[field].model_dump(mode="json") for field in sorted(changes)}
+        "changes": {to_camel(field): changes[field].model_dump(mode="json") for field in sorted(changes)}
     }
     if changes:
         await events.append(session, row, None, EventType.SETTINGS, {**told, "changedBy": changed_by})
     return told
-
-
-def wire_name(field: str) -> str:
-    """Return a field's name as the API spells it."""
-    first, *rest = field.split("_")
-    return first + "".join(part.capitalize() for part in rest)

@@ -2,22 +2,23 @@
 
 import asyncio
 import signal
+import sys
 import threading
-import time
 
 import pytest
 
 from cli.interrupts import run_until_interrupted
+from tests.helpers.waiting import eventually
 
 _PATIENCE_SECONDS = 5.0
 
 
 def test_an_interrupt_that_wakes_nothing_up_is_not_slept_through() -> None:
     """Another thread takes the signal, which interrupts no wait then: like one that comes just before it."""
-    late = threading.Event()
+    late, waiting = threading.Event(), threading.get_ident()
 
     def interrupt(loop: asyncio.AbstractEventLoop, over: threading.Event) -> None:
-        time.sleep(0.2)  # until the loop waits
+        eventually(lambda: sys._current_frames()[waiting].f_code.co_name == "select", "the loop waits")
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
         if not over.wait(_PATIENCE_SECONDS):
             late.set()

@@ -52,14 +52,13 @@ async def change_settings(
         # Under the organisation's lock nobody takes the name between the look and the write.
         await locked_organization(session, actor.organization_id)
     environment = await standing(session, actor, environment_id)
-    fields = cast(JsonObject, wanted)
     name = wanted.get("name", environment.name)
     if name != environment.name:
         holder = await find_environment(session, actor.organization_id, name)
         if holder is not None:
             raise NameTaken("environment", name, holder)
     now = utc_now()
-    changes = set_settings(environment, fields, now)
+    changes = set_settings(environment, cast(JsonObject, wanted), now)
     if not changes:
         return SettingsChanged(environment_record(environment), {})
     reschedule(environment)

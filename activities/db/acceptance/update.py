@@ -155,6 +155,7 @@ async def update_environment(
         # Of what is not seen to run, more may be missing than what changes.
         everything=environment.phase is not EnvironmentPhase.RUNNING,
     )
+    settings = set_settings(environment, between(upcoming.before.blueprint, upcoming.kept), utc_now())
     change = change_from(environment, before).model_copy(
         update={
             "replaced": {
@@ -163,13 +164,11 @@ async def update_environment(
                 if each.effect is Effect.REPLACE
             },
             "obsolete": obsolete,
-            "settings": set_settings(
-                environment, between(upcoming.before.blueprint, upcoming.kept), utc_now()
-            ),
+            "settings": settings,
         }
     )
     await _write_revision(session, actor, environment, upcoming, wanted, keys)
-    await tell_settings(session, environment, change.settings, actor.principal_id)
+    await tell_settings(session, environment, settings, actor.principal_id)
     data: JsonObject = {
         "revision": environment.revision,
         "parent": change.revision,
