@@ -84,12 +84,14 @@ feed() {
 attend() {
   "$@" >&2
   status=$?
+  echo "status $status" >&2
   echo "status $status"
 }
 """,
 )
 """Hands on `n` bytes and then their end, or less and no end. Tells how the command ended while it may still
-have input on its way: nobody has to send the rest."""
+have input on its way: nobody has to send the rest. On stdout, which is the wrapper's alone; and on stderr
+behind the command's last words, since one of two streams may arrive long before the other."""
 
 _STATUS_LINE: Final = re.compile(rb"^status (\d+)$", re.MULTILINE)
 _SHA256_LINE: Final = re.compile(rb"^([0-9a-f]{64}) (?: -|[*]stdin)$", re.MULTILINE)
@@ -106,17 +108,23 @@ class Exec:
 
     async def stdout(self) -> AsyncGenerator[memoryview]:
         """Yield what comes on stdout until the connection ends."""
+        async with contextlib.aclosing(self.frames()) as frames:
+            async for channel, data in frames:
+                if channel == STDOUT:
+                    yield data
+
+    async def frames(self) -> AsyncGenerator[tuple[int, memoryview]]:
+        """Yield whatever comes, with its channel, until the connection ends."""
         async for message in self._socket:
             if message.type is not aiohttp.WSMsgType.BINARY or len(message.data) < 2:
                 continue
             channel, data = message.data[0], memoryview(message.data)[1:]
-            if channel == STDOUT:
-                yield data
-            elif channel == STDERR:
+            if channel == STDERR:
                 self.stderr += data
                 del self.stderr[:-_LAST_WORDS]
             elif channel == STATUS:
                 self._status += data[: _LONGEST_STATUS - len(self._status)]
+            yield channel, data
 
     async def send(self, data: bytes) -> None:
         """Send to stdin; returns when there is room for more."""
@@ -183,10 +191,11 @@ async def feed(  # noqa: PLR0913 - those of `Cluster.feed`, and what stands befo
             for task in (listening, sending):
                 task.cancel()
             await asyncio.gather(listening, sending, return_exceptions=True)
-        if early:
-            raise CommandFailed(early, bytes(running.stderr))
-        running.ended_well()
-        return bytes(running.stderr)
+        status = early or running.exit_code()
+        words = bytes(running.stderr).removesuffix(_status_line(status))
+        if status:
+            raise CommandFailed(status, words)
+        return words
 
 
 async def _proved(running: Exec) -> AsyncGenerator[bytes]:
@@ -226,16 +235,23 @@ def _compare(proof: bytes, count: int, sha256: str) -> None:
 
 
 async def _listen(running: Exec) -> int:
-    """Wait for the end of the connection, or for a command that failed: return its status then, else 0."""
-    said = bytearray()
-    async with contextlib.aclosing(running.stdout()) as frames:
-        async for frame in frames:
-            said += frame
-            del said[:-_PROOF_BYTES]
-            status = _STATUS_LINE.search(said) if said.endswith(b"\n") else None
-            if status is not None and int(status.group(1)):
-                return int(status.group(1))
-    return 0
+    """Wait for the end of the connection, or for a command that failed and what it said: return its status
+    then, else 0."""
+    said, status = bytearray(), 0
+    async with contextlib.aclosing(running.frames()) as frames:
+        async for channel, data in frames:
+            if channel == STDOUT:
+                said += data
+                del said[:-_PROOF_BYTES]
+                line = _STATUS_LINE.search(said) if said.endswith(b"\n") else None
+                status = int(line.group(1)) if line else 0
+            if status and running.stderr.endswith(_status_line(status)):
+                break
+    return status
+
+
+def _status_line(status: int) -> bytes:
+    return b"status %d\n" % status
 
 
 async def _send_all(running: Exec, source: AsyncIterator[bytes], size: int) -> None:

@@ -12,12 +12,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from clusters.errors import CommandFailed, NotFound, NotStarted, TimedOut, Unavailable
+from clusters.execution import PROTOCOL, STDERR, STDOUT
 from clusters.gateway import Cluster, ClusterConfig, Propagation, open_cluster
 from clusters.objects import ObjectRef
 from clusters.streaming import _IN, _OUT
 from tests.clusters.conftest import ROOT, Environment
+from tests.clusters.fake_api import fake_cluster
 from tests.clusters.proxy import proxied
 from tests.clusters.test_pods import processes
 from tests.helpers.waiting import eventually_async
@@ -78,8 +81,8 @@ class TestWrapper:
             assert process.stdin is not None
             process.stdin.write(data)
             code, out, err = await ended(process)
-        assert (code, out) == (4, b"status 4\n")
-        assert err.split()[0].decode() == hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data).hexdigest().encode()
+        assert (code, out, err) == (4, b"status 4\n", digest + b"  -\nstatus 4\n")
 
     @pytest.mark.parametrize("sent", [0, 1, 70_000])
     async def test_in_that_is_cut_has_no_end(self, shell: list[str], sent: int) -> None:
@@ -291,6 +294,30 @@ class TestOutput:
             return not await processes(perdure, environment, pod, "7344")
 
         await eventually_async(gone, "the command went with its client", within=15)
+
+
+async def test_last_words_that_come_after_the_status_are_told(tmp_path: Path) -> None:
+    """Nobody orders what a container sends on one stream and on another."""
+
+    async def exec_(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(protocols=(PROTOCOL,))
+        await socket.prepare(request)
+        await socket.send_bytes(bytes((STDOUT,)) + b"status 5\n")
+        await asyncio.sleep(0.2)
+        await socket.send_bytes(bytes((STDERR,)) + b"no such")
+        await socket.send_bytes(bytes((STDERR,)) + b" table\nstatus 5\n")
+        async for _ in socket:
+            pass
+        return socket
+
+    async def waiting() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.Event().wait()
+
+    async with fake_cluster(tmp_path, exec_) as (_, cluster):
+        with pytest.raises(CommandFailed) as caught:
+            await cluster.feed("ns", "db-0", ["psql"], waiting(), size=2, timeout=20)
+    assert (caught.value.exit_code, caught.value.stderr) == (5, b"no such table\n")
 
 
 @pytest.mark.cluster
