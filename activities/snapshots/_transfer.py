@@ -14,6 +14,7 @@ from clusters.objects import Manifest, ObjectRef
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import text
+from workflows.domain.load_words import without_content
 
 STREAM_SECONDS: Final = 12 * 3600.0
 """Longest that one command in a pod may take."""
@@ -34,11 +35,18 @@ async def store_failures() -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def tool_in(
-    evidence: EvidenceCollector, context: EnvironmentContext, service: str, pod: str, what: str
+    evidence: EvidenceCollector,
+    context: EnvironmentContext,
+    service: str,
+    pod: str,
+    what: str,
+    *,
+    loads: bool = False,
 ) -> AsyncIterator[None]:
     """Run a store's tool in the body; one that fails ends the activity.
 
-    What it last said is told, its secrets taken out, and no more than fits. A tool that was killed because
+    What it last said is told, its secrets taken out, and no more than fits; what it quotes too if it `loads`
+    data. A tool that was killed because
     its pod went away says nothing about the tool: that is tried again. Another pod may have taken its name.
     """
     ref = ObjectRef("Pod", pod, context.namespace)
@@ -49,9 +57,10 @@ async def tool_in(
         if not first or _stays(await evidence.cluster.get(ref)) != first:
             message = f"{what} was cut off: pod {pod} went away."
             raise application_error(failure(FailureKind.CLUSTER_UNAVAILABLE, message)) from failed
-        said, keys = await evidence.of_output(
-            context, service, pod=pod, container=service, output=failed.stderr.decode(errors="replace")
-        )
+        output = failed.stderr.decode(errors="replace")
+        if loads:
+            output = without_content(output)
+        said, keys = await evidence.of_output(context, service, pod=pod, container=service, output=output)
         last = " ".join(said.split())[-_QUOTED:]
         message = f"{what} ended with status {failed.exit_code}" + (f": {last}" if last else ".")
         raise application_error(

@@ -291,7 +291,7 @@ class ClusterRestore(RestoreActivities):
         evidence = EvidenceCollector(self.cluster, self.objects)
         what = f"Loading {service} ({target.stored.subject})"
         async with (
-            tool_in(evidence, request.context, service, target.pod, what),
+            tool_in(evidence, request.context, service, target.pod, what, loads=True),
             store_failures(),
             contextlib.aclosing(content),
             contextlib.aclosing(source),

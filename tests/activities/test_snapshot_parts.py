@@ -15,8 +15,10 @@ from pydantic import JsonValue
 from temporalio.exceptions import ApplicationError
 
 from activities._evidence import EvidenceCollector
+from activities.snapshots._transfer import tool_in
 from activities.snapshots.parts import await_pods, parts_in
 from activities.storage.objects import ObjectStore
+from clusters.errors import CommandFailed
 from clusters.gateway import Cluster, ExecResult
 from clusters.objects import Manifest, ObjectRef
 from clusters.values import Listing
@@ -97,6 +99,25 @@ async def test_what_a_server_says_instead_is_bounded_and_holds_no_secret(tmp_pat
     kept = str(await ObjectStore(str(tmp_path)).get_json(key))
     assert "FATAL" in kept
     assert PLANTED not in kept + failed.message
+
+
+async def test_a_tool_that_loads_is_told_without_what_it_quotes(tmp_path: Path) -> None:
+    server = Server(ExecResult(exit_code=0, stdout=b"", stderr=b"", truncated=False))
+    evidence = EvidenceCollector(cast(Cluster, server), ObjectStore(str(tmp_path)))
+
+    async def load() -> None:
+        async with tool_in(evidence, CONTEXT, "db", "db-0", "Loading db (data)", loads=True):
+            raise CommandFailed(1, b"ERROR 1062: Duplicate entry 'ann@example.test' for key 'email'\n")
+
+    with pytest.raises(ApplicationError) as caught:
+        await handed_out().run(load)
+    failed = caught.value.details[0]
+    assert isinstance(failed, Failure)
+    assert failed.message == "Loading db (data) ended with status 1: ERROR 1062: Duplicate entry [...]"
+    [key] = failed.evidence
+    kept = str(await ObjectStore(str(tmp_path)).get_json(key))
+    assert "Duplicate" in kept
+    assert "ann@" not in kept
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from clusters.objects import Manifest
 from tests.clusters.conftest import IMAGE, Environment
 from tests.helpers.waiting import eventually_async
 from workflows.domain.blueprint_models import Service, Volume, VolumeType
+from workflows.domain.load_words import without_content
 from workflows.domain.snapshot_dump import (
     Part,
     databases_of,
@@ -33,6 +34,7 @@ from workflows.domain.snapshot_dump import (
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 REGISTRY = IMAGE.rpartition("/")[0]
+PLANTED = "planted-8c1e"
 DATA_KEY = DataKey(id="key_1", organization_id="org_1", key=bytes(range(32)))
 
 
@@ -134,6 +136,20 @@ async def restored(
             raise AssertionError(f"{part.key}: {fault.stderr.decode()}") from fault
 
 
+async def words_of_a_failed_load(target: Server, part: Part, dump: bytes) -> str:
+    """Return what the tool says of a dump that cannot be loaded, and see that it quotes what was planted."""
+
+    async def content() -> AsyncIterator[bytes]:
+        yield dump
+
+    with pytest.raises(CommandFailed) as caught:
+        await target.cluster.feed(
+            target.environment.name, target.pod, part.restore, content(), size=len(dump), timeout=60
+        )
+    assert PLANTED in caught.value.stderr.decode()
+    return without_content(caught.value.stderr.decode())
+
+
 async def postgres(ground: Ground, password: str) -> Server:
     env = {"POSTGRES_USER": "boss", "POSTGRES_DB": "shop", "POSTGRES_PASSWORD": password}
     ask = ["psql", "-h", "127.0.0.1", "-U", "boss", "-d", "shop", "-c", "select 1"]
@@ -229,6 +245,18 @@ async def test_postgres_comes_back_equal(ground: Ground, tmp_path: Path) -> None
             f'PGPASSWORD={password} psql "{login.replace("127.0.0.1", "$(hostname -i)")}" -c "select 1"'
         )
         assert await target.answers("sh", "-c", login_as) is works
+    # A rule that nothing but the source's own setting lets this row pass.
+    await source.sql("CREATE DATABASE picky;")
+    await source.sql(
+        "CREATE TABLE t (a text CONSTRAINT never "
+        "  CHECK (coalesce(current_setting('a.pass', true), '') = 'yes')); "
+        f"SET a.pass = 'yes'; INSERT INTO t VALUES ('{PLANTED}');",
+        database="picky",
+    )
+    _, picky = postgres_parts(["picky"])
+    said = await words_of_a_failed_load(target, picky, await source.run(*picky.dump))
+    assert "never" in said
+    assert PLANTED not in said
 
 
 async def test_postgres_under_a_writer_has_no_child_without_parent(ground: Ground, tmp_path: Path) -> None:
@@ -365,6 +393,13 @@ async def test_mariadb_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
     count = "-h 127.0.0.1 -N -B -e 'SELECT COUNT(*) FROM shop.parent'"
     for who in ('MYSQL_PWD="$MARIADB_PASSWORD" mariadb -u app', "MYSQL_PWD=others mariadb -u other"):
         assert await target.run("sh", "-c", f"{who} {count}") == b"20000\n"
+    for broken in (
+        f"INSERT INTO parent VALUES ('{PLANTED}');",
+        f"INSERT INTO parent SELECT '{PLANTED}' FROM;",
+    ):
+        said = await words_of_a_failed_load(target, parts[0], f"USE shop;\n{broken}\n".encode())
+        assert "line 2" in said
+        assert PLANTED not in said
 
 
 async def test_redis_comes_back_equal(ground: Ground, tmp_path: Path) -> None:
