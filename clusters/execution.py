@@ -215,7 +215,9 @@ def exit_code(status: bytes) -> int:
     for cause in children(body, "details", "causes"):
         if text(cause, "reason") == "ExitCode":
             return int(text(cause, "message"))
-    raise NotStarted(bounded(text(body, "message") or "the command could not be started"))
+    # What stands before it in the message has no end, and is the same for every cause.
+    said = text(body, "message").rpartition("OCI runtime exec failed: ")[2]
+    raise NotStarted(bounded(said or "the command could not be started"))
 
 
 def handshake_error(error: HandshakeRefused, namespace: str, pod: str) -> ClusterError:

@@ -27,7 +27,7 @@ from api.problem_handlers import as_problem
 from api.problems import ProblemError, RequestProblem
 from api.sockets import close_with
 from api.state import AppState
-from clusters.errors import Forbidden, NotFound, Unavailable
+from clusters.errors import Forbidden, NotFound, NotStarted, Unavailable
 from clusters.exchange import UpstreamBroke, UpstreamSilent
 from clusters.objects import Manifest, ObjectRef
 from workflows.domain.json_reading import children, mapping, text
@@ -43,6 +43,9 @@ PROBLEM: Final = 4000
 """Close code of a socket that ended by a problem; the reason is its `code` and detail."""
 _FIRST_MESSAGE_SECONDS: Final = 10.0
 _STDIN: Final = 0
+_STDERR: Final = 2
+_SHELLS_WORDS: Final = {126: "permission denied", 127: "command not found in the container"}
+"""What a shell says of a command that it cannot start, by the exit code that it ends with then."""
 
 
 class Start(ApiInput):
@@ -161,13 +164,30 @@ async def _exec(
             async for channel, data in conversation.output():
                 note()
                 await shake.websocket.send_bytes(bytes((channel,)) + data)
-            code = conversation.exit_code()
+            code = await _exit_code(shake, conversation, start.command[0])
             if code == 0:
                 await _check_still_there(cluster, namespace, pod)
             await shake.websocket.send_text(json.dumps({"exitCode": code}))
             await close_with(shake.websocket, DONE)
 
         await _first_of(inward, outward, shake.state.settings.proxy_total_seconds)
+
+
+async def _exit_code(shake: Handshake, conversation: Conversation, program: str) -> int:
+    """Return how a command ended; one that could not be started ends as in a shell, and says why."""
+    try:
+        return conversation.exit_code()
+    except NotStarted as error:
+        said = str(error)
+        if "executable file not found" in said or "no such file or directory" in said:
+            code = 127
+        elif "permission denied" in said:
+            code = 126
+        else:
+            raise
+    told = f"{program}: {_SHELLS_WORDS[code]}\n".encode()
+    await shake.websocket.send_bytes(bytes((_STDERR,)) + told)
+    return code
 
 
 async def _take_input(

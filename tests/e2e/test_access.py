@@ -553,6 +553,13 @@ class TestCommandLine:
             shop, "env", "exec", "-i", "shop", "api", "--", "wc", "-c", input=b"x" * 200_000
         )
         assert (piped.returncode, piped.stdout.strip()) == (0, b"200000")
+        for program, code, said in (
+            ("no-such-program", 127, b"no-such-program: command not found in the container\n"),
+            ("/no/such/program", 127, b"/no/such/program: command not found in the container\n"),
+            ("/etc/passwd", 126, b"/etc/passwd: permission denied\n"),
+        ):
+            missing = self._perdure(shop, "env", "exec", "shop", "api", "--", program)
+            assert (missing.returncode, missing.stdout, missing.stderr) == (code, b"", said)
         unknown = self._perdure(shop, "env", "exec", "shop", "nobody", "--", "true")
         assert unknown.returncode == 6
         assert b"no service 'nobody'" in unknown.stderr
