@@ -57,7 +57,7 @@ def snapshots_of(
     if _ENVIRONMENT_ID.fullmatch(name_or_id):
         return client.snapshots(name_or_id, state=state, limit=limit)
     living = client.environments(name=name_or_id).value
-    gone = client.environments(name=name_or_id, status="deleted").value
+    gone = client.environments(name=name_or_id, status=["deleted"]).value
     # One that was deleted between the two questions is in both.
     named = dict.fromkeys(each.id for each in (*living, *gone))
     if not named:

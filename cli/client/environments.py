@@ -1,6 +1,6 @@
 """Environments: make, look at, change and delete them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -19,13 +19,23 @@ class EnvironmentCalls(Transport):
         return self._read(Environment, self._post("/v1/environments", body))
 
     def environments(
-        self, *, name: str | None = None, status: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        status: Sequence[str] = (),
+        label: Sequence[str] = (),
+        q: str | None = None,
+        sort: str | None = None,
+        limit: int | None = None,
     ) -> Answer[list[Environment]]:
-        """Return all environments, over as many pages as there are; with `name`, those of that name.
+        """Return environments that meet all of this, over as many pages as that takes.
 
-        `status`: those that have it; without one the API leaves out those that were deleted.
+        `status`: those that have one of them; without one the API leaves out those that were deleted.
+        `label`: `KEY=VALUE`, or `KEY`, which has any. `q`: part of the name. `limit`: at most so many.
         """
-        pages = self._pages("/v1/environments", present({"name": name, "status": status}), limit=None)
+        params = present({"name": name, "q": q, "sort": sort})
+        params |= {key: list(values) for key, values in (("status", status), ("label", label)) if values}
+        pages = self._pages("/v1/environments", params, limit=limit)
         found = [
             item for item in pages if name is None or (isinstance(item, dict) and item.get("name") == name)
         ]

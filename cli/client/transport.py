@@ -144,7 +144,10 @@ class Transport:
 
         Raises ApiError and ApiUnreachable.
         """
-        query = {name: query_text(value) for name, value in (params or {}).items()}
+        query = {
+            name: [query_text(each) for each in value] if isinstance(value, list) else query_text(value)
+            for name, value in (params or {}).items()
+        }
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
         request = self._http.build_request(

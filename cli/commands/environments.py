@@ -82,13 +82,41 @@ def finish_creation(
 
 
 @app.command("list")
-def list_environments(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+def list_environments(
+    context: typer.Context,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="Only those; repeatable. `deleted` ones only when asked for."
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="KEY[=VALUE]", help="Only those that have it; repeatable: all of them."
+        ),
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="Only with this in the name.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort", metavar="FIELD", help="createdAt, name or updatedAt; -createdAt: the newest first."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """List the organisation's environments."""
     from cli import views
 
     with session_of(context).client() as client:
-        answer = client.environments()
-    emit(output, answer.raw, views.environment_list(answer.value))
+        answer = client.environments(status=status or (), label=label or (), q=search, sort=sort, limit=limit)
+    if not answer.value and (status or label or search):
+        emit(output, answer.raw, ["No such environments."])
+    else:
+        emit(output, answer.raw, views.environment_list(answer.value))
 
 
 @app.command("get")

@@ -208,6 +208,27 @@ def test_from_blueprint_to_deleted(perdure: Run, tmp_path: Path) -> None:
     assert perdure("env", "get", "shop").exit_code == 6
 
 
+def test_environments_are_filtered_sorted_and_cut(perdure: Run) -> None:
+    for name, label in (("pr-1", "team=a"), ("pr-2", "team=b"), ("main", "team=a")):
+        made = perdure("env", "create", "-f", "-", "--name", name, "--timeout", "30s", stdin=BLUEPRINT)
+        assert made.exit_code == 0, made.stderr
+        assert perdure("env", "set", name, "--label", label).exit_code == 0
+
+    def names(*options: str) -> list[object]:
+        return [each["name"] for each in stdout_json(perdure("env", "list", "-o", "json", *options))]
+
+    assert names("--sort", "name") == ["main", "pr-1", "pr-2"]
+    assert names("--sort", "-name", "--limit", "1") == ["pr-2"]
+    assert names("--search", "pr-", "--label", "team=a") == ["pr-1"]
+    assert names("--status", "running", "--status", "error", "--search", "2") == ["pr-2"]
+    none = perdure("env", "list", "--status", "deleted")
+    assert none.stdout == "No such environments.\n"
+    wrong = perdure("env", "list", "--sort", "age", "--status", "sleeping")
+    assert wrong.exit_code == 2
+    assert "-createdAt" in wrong.stderr
+    assert "degraded" in wrong.stderr
+
+
 def test_what_is_measured_and_kept_of_an_environment(perdure: Run, tmp_path: Path) -> None:
     assert perdure("env", "create", "-f", "-", "--timeout", "30s", stdin=BLUEPRINT).exit_code == 0
     assert "the cluster does not answer" in perdure("env", "metrics", "shop").stdout
