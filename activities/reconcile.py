@@ -1,5 +1,7 @@
 """Repairs what a crash between a commit and a call left: lost starts, undelivered requests, lost ends."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,7 +19,7 @@ from activities.db.repositories.installation import last_restore
 from activities.db.repositories.operations import OperationRef
 from activities.db.types import utc_now
 from activities.delivery import deliver
-from activities.temporal import OperationStart, TemporalStarter
+from activities.temporal import OperationStart, TemporalRefused, TemporalStarter
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.domain.failures import FailureKind, failure
 
@@ -40,23 +42,29 @@ class ControlReconcile(ReconcileActivities):
         """See `ReconcileActivities`. Each repair is idempotent, so two reconcilers may meet."""
         starter = TemporalStarter(self.client)
         now = utc_now()
-        started = delivered = failed = 0
+        delivered = failed = 0
+        started: list[OperationRef] = []
+        refused: list[TemporalRefused] = []
         async with alive():
             async with self.database.reading() as session:
                 lost_starts = await operations.lost_starts(session, now, START_GRACE)
                 undelivered = await operations.undelivered(session)
                 running = await operations.live_running(session)
             for operation in lost_starts:
-                await starter.start(_start(operation))
-                started += 1
+                with _apart(refused):
+                    await starter.start(_start(operation))
+                    started.append(operation)
             for asked in undelivered:
-                delivered += await deliver(self.database, starter, asked)
-            for operation in (*lost_starts, *running):
+                with _apart(refused):
+                    delivered += await deliver(self.database, starter, asked)
+            for operation in (*started, *running):
                 if await self._lost(operation, now):
                     failed += await self._close(operation)
+        if refused:
+            raise refused[0]
         return Reconciled(
             examined=len(lost_starts) + len(running),
-            started=started,
+            started=len(started),
             delivered=delivered,
             failed=failed,
         )
@@ -81,6 +89,15 @@ class ControlReconcile(ReconcileActivities):
                 operation.operation_id,
                 failure(FailureKind.INTERNAL, await _what_happened(session, operation)),
             )
+
+
+@contextlib.contextmanager
+def _apart(refused: list[TemporalRefused]) -> Iterator[None]:
+    """Keep what Temporal refuses of one operation from holding up the others; it is told at the end."""
+    try:
+        yield
+    except TemporalRefused as error:
+        refused.append(error)
 
 
 async def _what_happened(session: AsyncSession, operation: OperationRef) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
+import pytest
 from sqlmodel import update
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
@@ -12,8 +13,9 @@ from activities.db.acceptance import cancel_operation, delete_environment
 from activities.db.engine import Database
 from activities.db.repositories.installation import installation_id
 from activities.db.repositories.operations import get_operation
-from activities.db.tables import Installation
+from activities.db.tables import Installation, Operation
 from activities.reconcile import ControlReconcile
+from activities.temporal import TemporalRefused
 from tests.helpers.attempts import handed_out
 from tests.helpers.tenants import Tenant, accept, begin, make_tenant, shop
 from workflows.contracts.delete import FORCE_SIGNAL
@@ -38,6 +40,14 @@ class FakeTemporal:
     deaf: bool = False
     forgetful: bool = False
     """Knows no workflow."""
+    refused: str = ""
+    """Of this workflow it takes nothing."""
+    started: list[str] = field(default_factory=list)
+
+    async def start_workflow(self, _workflow: str, _argument: object, *, id: str, **_: object) -> None:  # noqa: A002 - the client's name
+        if id == self.refused:
+            raise RPCError("no such search attribute", RPCStatusCode.INVALID_ARGUMENT, b"")
+        self.started.append(id)
 
     def get_workflow_handle(self, workflow_id: str) -> "Handle":
         return Handle(self, workflow_id)
@@ -51,6 +61,8 @@ class Handle:
     workflow_id: str
 
     async def signal(self, name: str, *, args: list[CancelRequest], rpc_timeout: timedelta) -> None:
+        if self.workflow_id == self.temporal.refused:
+            raise RPCError("too large", RPCStatusCode.INVALID_ARGUMENT, b"")
         if self.temporal.deaf:
             raise RPCError("workflow execution already completed", RPCStatusCode.NOT_FOUND, b"")
         self.temporal.signals.append((self.workflow_id, name, args))
@@ -115,3 +127,23 @@ async def test_what_ran_when_the_backup_was_taken_says_so(database: Database) ->
     assert [each.state for each in ended] == [OperationState.FAILED] * 2
     messages = [each.failure.message for each in ended if each.failure is not None]
     assert ["restored from a backup" in message for message in messages] == [True, False]
+
+
+async def test_what_is_refused_of_one_holds_up_nobody_else(database: Database) -> None:
+    tenant = await make_tenant(database)
+    starts = [(await accept(database, tenant, shop(name))).operation for name in ("first", "second", "third")]
+    async with database.transaction() as session:
+        await session.exec(update(Operation).values(created_at=datetime.now(UTC) - timedelta(minutes=1)))
+    temporal = FakeTemporal(refused=starts[0].workflow_id)
+    with pytest.raises(TemporalRefused, match="no such search attribute"):
+        await reconcile(database, temporal)
+    assert temporal.started == [each.workflow_id for each in starts[1:]]
+    async with database.reading() as session:
+        first = await get_operation(session, tenant.id, starts[0].id)
+    assert first.state is OperationState.ACCEPTED
+
+    provision, deletion = await asked(database, await make_tenant(database))
+    temporal = FakeTemporal(refused=provision)
+    with pytest.raises(TemporalRefused, match="too large"):
+        await reconcile(database, temporal)
+    assert [workflow_id for workflow_id, *_ in temporal.signals] == [deletion]
