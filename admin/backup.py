@@ -13,7 +13,7 @@ from activities.db.revisions import newest_revision
 from activities.db.tables import DataKey, Installation, Share
 from activities.secrets import MasterKeys, SecretsError
 from activities.version import VERSION
-from admin.backup_file import FORMAT, Head, TableStart, new_file
+from admin.backup_file import FORMAT, Head, TableStart, new_backup
 from admin.errors import AdminError
 from admin.sealed_keys import seal_keys
 
@@ -56,7 +56,7 @@ async def back_up(database: Database, path: Path, *, sealing: tuple[MasterKeys, 
             if missing:
                 raise SecretsError(f"the master keys at hand lack {', '.join(sorted(missing))}")
             head = head.model_copy(update={"sealed_keys": seal_keys(keys, passphrase, head.bound)})
-        with new_file(path) as file:
+        with new_backup(path) as file:
             file.head(head)
             for table in await tables_of(connection):
                 file.table(TableStart(table.name, tuple(column.name for column in table.columns)))

@@ -8,11 +8,9 @@ changing a file: keep backups where nobody can.
 import gzip
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from activities.db.copying import Row
 from admin.errors import AdminError, NotUsable
+from admin.new_file import new_file
 from admin.sealed_keys import SealedKeys
 
 FORMAT: Final = 1
@@ -93,7 +92,7 @@ class Writer:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Writer]:
+def new_backup(path: Path) -> Iterator[Writer]:
     """Yield a writer; the file appears under its name, whole and on the disk, when the body ends well.
 
     Only its owner may read it. Raises AdminError when something of that name is there; it stays as it is.
@@ -102,35 +101,18 @@ def new_file(path: Path) -> Iterator[Writer]:
     if path.exists():
         raise taken
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    except OSError as error:
-        raise NotUsable(f"{path} cannot be made: {error.strerror}.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(new_file(path))
+            except OSError as error:
+                raise NotUsable(f"{path} cannot be made: {error.strerror}.") from error
             # No name and no time in its header: the same content is the same file.
-            with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
-                writer = Writer(packed)  # type: ignore[arg-type]
-                yield writer
-                writer.end()
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            # A link, not a rename: it does not replace what was put there meanwhile.
-            os.link(temporary, path)
-        except FileExistsError as error:
-            raise taken from error
-    finally:
-        with suppress(FileNotFoundError):
-            Path(temporary).unlink()
-    _to_disk(path.parent)
-
-
-def _to_disk(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+            packed = stack.enter_context(gzip.GzipFile("", "wb", _LEVEL, file, mtime=0))
+            writer = Writer(packed)  # type: ignore[arg-type]
+            yield writer
+            writer.end()
+    except FileExistsError as error:
+        raise taken from error
 
 
 def read_head(path: Path) -> Head:

@@ -1,8 +1,6 @@
 """What the commands stand on: settings, the database with this version's schema, errors as sentences."""
 
 import asyncio
-import os
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from activities.keyring import KeyringInvalidError
 from activities.secrets import MasterKeys, SecretsError
 from admin.backup_file import Head
 from admin.errors import AdminError, NotUsable
+from admin.new_file import new_file
 from admin.sealed_keys import SHORTEST_PASSPHRASE, open_keys, written_keys
 from admin.settings import AdminSettings
 from clusters.errors import ClusterError
@@ -126,16 +125,8 @@ def _write_keys(path: Path, keys: MasterKeys) -> bool:
     """Write a file with the keys, whole or not at all; False when it is there already. Raises NotUsable."""
     text = written_keys(keys).replace(",", "\n") + "\n"
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            # A link, not a rename: it replaces nothing.
-            os.link(temporary, path)
-        finally:
-            Path(temporary).unlink()
+        with new_file(path) as file:
+            file.write(text.encode())
     except FileExistsError as error:
         if _text(path) != text:
             raise NotUsable(
