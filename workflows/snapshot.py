@@ -400,6 +400,7 @@ class SnapshotEnvironment(AsideFrame):
             component,
             window=None if stored is None else stored.window,
             quiesced=stored is not None and stored.quiesced,
+            points=1 if stored is None else stored.points,
         )
 
     def _described(self, captured: Captured) -> StoredComponent:

@@ -345,7 +345,7 @@ def _targets(request: Load, store: DataStore, pods: Sequence[str]) -> list[_Targ
         if ordinal >= len(pods):
             message = f"{component.service} has {len(pods)} pods, and there is data of more."
             fail(failure(FailureKind.CONFLICT, message))
-        subjects = [part.subject for part in component.parts if part.ordinal == ordinal]
+        subjects = {part.key: part.subject for part in component.parts if part.ordinal == ordinal}
         known[ordinal] = {part.key: part for part in stored_parts(store, request.service, subjects)}
     targets: list[_Target] = []
     for stored in component.parts:

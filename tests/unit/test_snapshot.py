@@ -107,10 +107,11 @@ def test_a_group_is_of_one_driver() -> None:
     assert [storage.drivers_of(each) for each in (DB, slow, API)] == [{"fast.csi"}, {"slow.csi"}, set()]
 
 
-def captured(engine: Engine, *, window: int | None = None, quiesced: bool = False) -> Captured:
-    return Captured(
-        Component(service="db", store=DataStore.FILES, engine=engine), window=window, quiesced=quiesced
-    )
+def captured(
+    engine: Engine, *, window: int | None = None, quiesced: bool = False, points: int = 1
+) -> Captured:
+    component = Component(service="db", store=DataStore.FILES, engine=engine)
+    return Captured(component, window=window, quiesced=quiesced, points=points)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +146,13 @@ def test_one_point_is_said_only_of_one_point() -> None:
     assert scope([held, held]) is Scope.ONE_POINT
     assert scope([held, captured(Engine.LIVE_COPY, window=1, quiesced=True)]) is Scope.ONE_POINT
     assert scope([captured(Engine.CSI_GROUP)] * 3) is Scope.ONE_POINT
+    assert scope([captured(Engine.EXEC_DUMP, window=1, quiesced=True, points=3)]) is Scope.ONE_POINT
+    assert scope([captured(Engine.EXEC_DUMP, points=0)]) is Scope.ONE_POINT
     for independent in (
         [dump, dump],
+        # Two databases of one server, two volumes of one service.
+        [captured(Engine.EXEC_DUMP, points=2)],
+        [captured(Engine.CSI, points=2)],
         [held, dump],
         [copy],
         [held, copy],

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from workflows.domain.snapshot_dump import mariadb_parts
+from workflows.domain.blueprint import parse_blueprint
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.snapshot_dump import mariadb_parts, postgres_parts, stored_parts
 
 CLIENT = """#!/bin/sh
 printf 'mariadb' >>"$LOG"
@@ -91,3 +93,10 @@ def test_the_limit_of_a_server_is_put_back_whatever_became_of_the_load(tools: To
         "--max-allowed-packet=1G]",
         "SET GLOBAL max_allowed_packet = 4096]",
     ]
+
+
+def test_a_database_may_be_called_what_the_part_with_the_roles_is_called() -> None:
+    service = parse_blueprint({"name": "shop", "services": {"db": {"image": "postgres:16"}}}).service("db")
+    dumped = postgres_parts(["app", "globals", "shop"])
+    subjects = {part.key: part.subject for part in dumped}
+    assert stored_parts(DataStore.POSTGRES, service, subjects) == dumped

@@ -131,12 +131,13 @@ class Captured:
 
     `window`: the number of the quiesce window in which its point was fixed, None when it was in none. A dump
     that was lost and taken again outside has no window, whatever was planned. `quiesced`: its own hook held
-    it still at that point.
+    it still at that point. `points`: at how many moments its data were taken, by itself.
     """
 
     component: Component
     window: int | None = None
     quiesced: bool = False
+    points: int = 1
 
 
 DUMPED: Final = frozenset({DataStore.POSTGRES, DataStore.MYSQL, DataStore.REDIS})
@@ -243,8 +244,9 @@ def consistency(captured: Iterable[Captured]) -> Consistency:
 def scope(captured: Iterable[Captured]) -> Scope:
     """Say whether all data is of one point.
 
-    One component alone is, and so is one group of volumes; otherwise all of them must have been held still in
-    the same window. A copy of files that nobody held still has no point at all.
+    One component alone is, if its data were taken at one moment, and so is one group of volumes; otherwise
+    all of them must have been held still in the same window. A copy of files that nobody held still has no
+    point at all.
     """
     data = [
         each
@@ -253,7 +255,9 @@ def scope(captured: Iterable[Captured]) -> Scope:
     ]
     if any(grade(each) is Consistency.LIVE_COPY for each in data):
         return Scope.INDEPENDENT
-    if len(data) < 2 or all(each.component.engine is Engine.CSI_GROUP for each in data):
+    if all(each.component.engine is Engine.CSI_GROUP for each in data):
+        return Scope.ONE_POINT
+    if sum(each.points for each in data) < 2:
         return Scope.ONE_POINT
     windows = {each.window for each in data}
     held = len(windows) == 1 and None not in windows and all(each.quiesced for each in data)

@@ -8,7 +8,7 @@ Shell scripts here end at the first command that fails: they may be ended from o
 is ended is told by its status, not by a missing line.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -151,10 +151,13 @@ def fixed_parts(store: DataStore, service: Service) -> tuple[Part, ...] | None:
             assert_never(store)
 
 
-def stored_parts(store: DataStore, service: Service, subjects: Iterable[str]) -> tuple[Part, ...]:
-    """The parts of a component that was stored, by what their subjects were, in the order of restoring."""
+def stored_parts(store: DataStore, service: Service, subjects: Mapping[str, str]) -> tuple[Part, ...]:
+    """The parts of a component that was stored, in the order of restoring; `subjects`: by the parts' keys."""
     parts = fixed_parts(store, service)
-    return postgres_parts(each for each in subjects if each != GLOBALS) if parts is None else parts
+    if parts is not None:
+        return parts
+    # By their keys: a database may be called what the part with the roles is called.
+    return postgres_parts(subject for key, subject in subjects.items() if key != GLOBALS)
 
 
 def _shell(script: str, *arguments: str, prelude: str = "") -> tuple[str, ...]:

@@ -12,11 +12,12 @@ from workflows.domain.environment import Overrides
 from workflows.domain.failures import WireModel
 from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
-from workflows.domain.snapshot_facts import Facts
+from workflows.domain.snapshot_facts import Facts, Format, Kind
 
 MANIFEST_VERSION: Final = 1
 SNAPSHOTS: Final = "snapshots"
 """Below which all of them lie."""
+_DATA: Final = frozenset({Kind.TABLES, Kind.SEQUENCES, Kind.LARGE_OBJECTS})
 
 
 class SnapshotState(StrEnum):
@@ -50,6 +51,20 @@ class StoredPart(WireModel):
     stored_sha256: str
     facts: Facts | None = None
     """What it holds, read as it went by; by these a restore is proved."""
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it may hold more than a server's accounts and an empty database."""
+        facts = self.facts
+        if facts is None or facts.unread:
+            return True
+        match facts.format:
+            case Format.POSTGRES_GLOBALS | Format.MARIADB_USERS:
+                return False
+            case Format.POSTGRES:
+                return any(tally.kind in _DATA for tally in facts.tallies)
+            case _:
+                return True
 
 
 class StoredVolume(WireModel):
@@ -92,6 +107,17 @@ class StoredComponent(WireModel):
     instead_of: Engine | None = None
     """What had been chosen, and could not be done; `because`: why, in the storage's words."""
     because: str = ""
+
+    @property
+    def points(self) -> int:
+        """At how many moments its data were taken, where nothing held them still.
+
+        Each volume that the storage cuts by itself has its own, and each stream. Of a server's streams only
+        those count that hold rows: roles and users are none, nor is what every PostgreSQL has (`postgres`).
+        """
+        if self.engine is Engine.CSI_GROUP:
+            return 1
+        return len(self.volumes) + sum(part.has_data for part in self.parts)
 
     @property
     def stored_bytes(self) -> int:
