@@ -35,7 +35,15 @@ from workflows.domain.failures import FailureKind
 from workflows.domain.snapshot_manifest import StoredComponent
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
-_SAYS_SO = frozenset({FailureKind.SNAPSHOT_CORRUPT, FailureKind.TRANSFER_FAILED})
+_SAYS_SO = frozenset(
+    {
+        FailureKind.SNAPSHOT_CORRUPT,
+        FailureKind.TRANSFER_FAILED,
+        # What runs with the first data and not with these.
+        FailureKind.CRASH_LOOP,
+        FailureKind.PROBE_FAILING,
+    }
+)
 """A restore that fails so says something about the snapshot; any other way says nothing about it."""
 
 

@@ -139,6 +139,44 @@ def test_facts_that_are_not_the_data_s_are_found_at_level_1_and_2(stack: Stack, 
     assert "2001" in fault["message"]
 
 
+def test_what_differs_or_does_not_run_is_found_at_level_2(stack: Stack) -> None:
+    """Whole, readable, and no good: its next server has no room for it, or an application breaks on it."""
+    image = stores_of("any")["services"]["cache"]["image"]
+    small = ["redis-server", "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]
+    ready = "until redis-cli -h cache ping; do sleep 0.2; done"
+    reads = f'{ready}; [ "$(redis-cli -h cache get poison)" != yes ] && exec sleep 10000'
+    services = {
+        "cache": {
+            "image": image,
+            "command": small,
+            "ports": [{"containerPort": 6379}],
+            "resources": {"cpu": "10m", "memory": "64Mi"},
+        },
+        "app": idle(
+            image=image,
+            command=["sh", "-c", reads],
+            dependsOn=["cache"],
+            snapshot={"engine": "manifest-only"},
+        ),
+    }
+    handle = stack.create({"name": new_name(), "services": services})
+    handle.succeeded(ENDED_SECONDS)
+    large = "for n = 1, 8000 do redis.call('set', 'k' .. n, string.rep('x', 1000)) end"
+    sh(handle, "deploy/cache", f'redis-cli config set maxmemory 0; redis-cli eval "{large}" 0')
+    found = verified(stack, taken(handle), 2)
+    [fault] = faults(found)
+    assert (found["state"], fault["level"], fault["subject"]) == ("failed", 2, "restore"), found
+    assert "8000" in fault["message"]
+
+    sh(handle, "deploy/cache", "redis-cli flushall; redis-cli set poison yes")
+    found = verified(stack, taken(handle), 2)
+    [fault] = faults(found)
+    assert (found["state"], fault["level"], fault["subject"]) == ("failed", 2, "restore"), found
+    assert "app" in fault["message"]
+    failed = stack.client.get(f"/v1/operations/{found['operationId']}").json()["data"]["failure"]
+    assert (failed["kind"], failed["step"]) == ("crash_loop", "service/app")
+
+
 def test_files_that_are_written_meanwhile_are_told_and_are_no_damage(stack: Stack) -> None:
     write = "while :; do echo line >> /data/log; sleep 0.03 & wait $!; done"
     log = ["sh", "-c", f"trap 'exit 0' TERM; [ -e /data/kept ] || echo kept > /data/kept; {write}"]

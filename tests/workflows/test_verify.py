@@ -176,6 +176,8 @@ async def test_a_restore_that_is_refused_says_nothing(temporal: WorkflowEnvironm
     [
         (FailureKind.SNAPSHOT_CORRUPT, VerificationState.FAILED),
         (FailureKind.TRANSFER_FAILED, VerificationState.FAILED),
+        (FailureKind.CRASH_LOOP, VerificationState.FAILED),
+        (FailureKind.PROBE_FAILING, VerificationState.FAILED),
         (FailureKind.UNSCHEDULABLE, VerificationState.ABORTED),
         (FailureKind.CLUSTER_UNAVAILABLE, VerificationState.ABORTED),
     ],
