@@ -7,8 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, TypedDict
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
+from fastapi import FastAPI, WebSocket
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from activities.version import VERSION
 from api import openapi, pages, problem_handlers
@@ -17,6 +18,7 @@ from api.access.routes import router as access
 from api.audit.routes import router as audit
 from api.checks.routes import router as checks
 from api.codec.routes import router as codec
+from api.cors import CrossOriginMiddleware
 from api.discover.routes import router as discover
 from api.environments.lifecycle_routes import router as lifecycle
 from api.environments.routes import router as environments
@@ -35,6 +37,7 @@ from api.settings import ApiSettings
 from api.shares.public import router as guests
 from api.shares.routes import router as shares
 from api.snapshots.routes import router as snapshots
+from api.sockets import refuse
 from api.state import AppState, Dependencies, open_dependencies, running
 from api.statistics.routes import router as statistics
 from api.stubs.routes import router as stubs
@@ -101,6 +104,7 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
     # The routes themselves, not included routers: those are matched twice at each level, on every request.
     for router in _ROUTERS:
         app.router.routes.extend(router.routes)
+    app.router.default = _nothing_there
     problem_handlers.install(app)
     openapi.install(app)
     app.add_middleware(
@@ -111,6 +115,14 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
     )
     _allow_origins(app, settings)
     return app
+
+
+async def _nothing_there(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer where there is no route. Starlette would close a WebSocket without a word."""
+    error = HTTPException(404)
+    if scope["type"] != "websocket":
+        raise error
+    await refuse(WebSocket(scope, receive, send), error)
 
 
 def _allow_origins(app: FastAPI, settings: ApiSettings) -> None:
@@ -141,7 +153,7 @@ def _allow_origins(app: FastAPI, settings: ApiSettings) -> None:
         ],
         "max_age": 600,
     }
-    app.add_middleware(CORSMiddleware, **options)
+    app.add_middleware(CrossOriginMiddleware, **options)
 
 
 def origin(url: str) -> str:

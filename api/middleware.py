@@ -53,6 +53,8 @@ sending would otherwise see a reset connection instead of the answer."""
 BROKEN_OFF: Final = 499
 """In log and metrics: the client went away before its request was whole."""
 _DRAIN_SECONDS: Final = 10.0
+_REFUSED: Final = "refused"
+"""In a request's state: the problem that it is answered with, whatever it asks for."""
 
 _SECURITY: Final = {
     b"x-content-type-options": b"nosniff",
@@ -152,7 +154,12 @@ class _Exchange:
 
     async def send_problem(self, path: str, error: ProblemError) -> None:
         body = to_json(problem_body(error, instance=path, request_id=self.request_id))
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+        own = [(name.lower().encode(), value.encode("latin-1")) for name, value in error.headers.items()]
+        headers = [
+            (b"content-type", MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            *own,
+        ]
         await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -172,7 +179,7 @@ class EdgeMiddleware:
         """Handle one request; a WebSocket gets its id and address, other scopes are passed on."""
         if scope["type"] == "websocket":
             state = scope.setdefault("state", {})
-            state["request_id"], state["path"] = _request_id(scope), scope["path"]
+            state["request_id"], state["path"] = _request_id(scope), shown_path(scope["path"])
             scope["path"] = canonical_path(scope["path"])
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -188,6 +195,8 @@ class EdgeMiddleware:
                 # Before routing and auth: nothing of such a request is looked at.
                 await exchange.drain()
                 await exchange.send_problem(state["path"], too_large(self._body_limit))
+            elif _REFUSED in state:
+                await exchange.send_problem(state["path"], state[_REFUSED])
             elif "\0" in scope["path"]:
                 # No id and no name holds it, and Postgres would take the question for a fault.
                 await exchange.send_problem(state["path"], nothing_there())
@@ -233,6 +242,11 @@ def _add_missing(headers: list[tuple[bytes, bytes]], state: dict[str, Any]) -> N
     for name, value in state.get("limit_headers", {}).items():
         wanted[name.lower().encode()] = value.encode()
     headers.extend((name, value) for name, value in wanted.items() if name not in given)
+
+
+def refused_before(scope: Scope, error: ProblemError) -> None:
+    """Let the edge answer a request with a problem that was found before it came there."""
+    scope.setdefault("state", {})[_REFUSED] = error
 
 
 def route_template(scope: Scope) -> str:

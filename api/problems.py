@@ -38,6 +38,7 @@ class RequestProblem(StrEnum):
     NOT_SUPPORTED = "not_supported"
     UNAVAILABLE = "unavailable"
     BAD_REQUEST = "bad_request"
+    PREFLIGHT_REFUSED = "preflight_refused"
     PIN_REQUIRED = "pin_required"
     PIN_LOCKED = "pin_locked"
     SERVICE_NOT_READY = "service_not_ready"
@@ -154,6 +155,12 @@ _REQUEST_PROBLEMS: Final[Mapping[RequestProblem, ProblemTraits]] = {
     ),
     RequestProblem.BAD_REQUEST: ProblemTraits(
         400, "Bad request", "The request is not valid HTTP for this address."
+    ),
+    RequestProblem.PREFLIGHT_REFUSED: ProblemTraits(
+        400,
+        "A page of this origin may not send such a request",
+        "The operator names the origins in `PERDURE_CORS_ORIGINS`; `Access-Control-Allow-Methods` and "
+        "`Access-Control-Allow-Headers` of this answer say what pages of these may send.",
     ),
     RequestProblem.PIN_REQUIRED: ProblemTraits(
         401, "The link takes a PIN", "Send the PIN that came with the link, in the header `X-Share-PIN`."

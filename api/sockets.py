@@ -56,7 +56,7 @@ async def serve(
         state.streams.admit(actor)
         messages = await prepare(state, actor)
     except Exception as error:  # noqa: BLE001 - raised again unless it is one that has an answer
-        await _refuse(socket, error)
+        await refuse(socket, error)
         return
     with state.streams.open(actor) as stream, state.metrics.streams.track_inprogress():
         await socket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in _offered(socket) else None)
@@ -83,7 +83,8 @@ async def _actor(socket: WebSocket, least: Role) -> Actor:
     return await identify(socket, offered_key(socket), socket.headers.get("x-organization-id"), least)
 
 
-async def _refuse(socket: WebSocket, error: Exception) -> None:
+async def refuse(socket: WebSocket, error: Exception) -> None:
+    """Answer the handshake with the problem that a request would get. Raises what is none."""
     for kind in type(error).__mro__:
         handler = socket.app.exception_handlers.get(kind)
         if handler is not None:

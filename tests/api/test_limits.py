@@ -88,6 +88,37 @@ async def test_answers_say_how_browsers_are_to_treat_them(settings: ApiSettings)
         assert "access-control-allow-origin" not in foreign.headers
 
 
+@pytest.mark.parametrize(
+    ("origin", "method", "header", "named"),
+    [
+        ("https://evil.test", "PATCH", "if-match", ["origin"]),
+        ("https://app.test", "TRACE", "if-match", ["method"]),
+        ("https://evil.test", "TRACE", "x-odd", ["origin", "method", "headers"]),
+    ],
+)
+async def test_a_preflight_that_is_refused_is_a_problem(
+    settings: ApiSettings, origin: str, method: str, header: str, named: list[str]
+) -> None:
+    async with running_api(settings.model_copy(update={"cors_origins": ("https://app.test",)})) as api:
+        asked = {
+            "Origin": origin,
+            "Access-Control-Request-Method": method,
+            "Access-Control-Request-Headers": header,
+            "X-Request-ID": "asked-1",
+        }
+        # Whatever is at the address: nobody has looked yet.
+        for path in ("/v1/environments", "/v1/share/pds_planted", "/nowhere"):
+            answer = await api.client.options(path, headers=asked)
+            body = problem(answer, 400, "preflight_refused")
+            assert all(each in body["detail"] for each in named), body
+            assert (body["requestId"], answer.headers["x-request-id"]) == ("asked-1", "asked-1")
+            assert "pds_planted" not in answer.text
+            assert "PATCH" in answer.headers["access-control-allow-methods"]
+            assert answer.headers["cache-control"] == "no-store"
+            allowed = answer.headers.get("access-control-allow-origin")
+            assert allowed == (origin if "origin" not in named else None)
+
+
 @pytest.mark.parametrize("odd", ["x" * 129, "a\tb", "\xff", "a;b", ""])
 async def test_odd_request_ids_are_replaced(settings: ApiSettings, odd: str) -> None:
     async with running_api(settings) as api:

@@ -154,6 +154,22 @@ async def test_refusals_are_problems_before_the_handshake(
         assert {fault["path"] for fault in body["errors"]} == {"query.after", "query.nonsense"}
 
 
+async def test_an_address_without_a_websocket_is_a_problem_too(api: Api, tenant: Tenant) -> None:
+    created = await create(api)
+    async with served(api) as base:
+        for path, shown in (
+            ("/v1/nothing", "/v1/nothing"),
+            # What answers a request, and no WebSocket.
+            (f"/environments/{created['id']}", f"/environments/{created['id']}"),
+            # No answer has a share link's token.
+            ("/v1/share/pds_planted/x", "/v1/share/(token)/x"),
+        ):
+            for headers in ({}, key(tenant)):
+                status, body = await refused(f"{base}{path}?after=1", headers)
+                assert (status, body["code"], body["instance"]) == (404, "not_found", shown)
+                assert "pds_planted" not in body["detail"]
+
+
 async def test_another_service_than_the_blueprints_is_refused(api: Api, tenant: Tenant) -> None:
     created = await create(api)
     async with served(api) as base:
