@@ -25,6 +25,7 @@ from api.environments.routes import router as environments
 from api.environments.stream_routes import router as environment_streams
 from api.health.routes import router as health
 from api.keys.routes import router as keys
+from api.methods import with_head
 from api.metrics import Metrics
 from api.middleware import EdgeMiddleware
 from api.operations.routes import router as operations
@@ -103,7 +104,7 @@ def create_app(settings: ApiSettings, *, dependencies: Opening = open_dependenci
     )
     # The routes themselves, not included routers: those are matched twice at each level, on every request.
     for router in _ROUTERS:
-        app.router.routes.extend(router.routes)
+        app.router.routes.extend(with_head(router.routes))
     app.router.default = _nothing_there
     problem_handlers.install(app)
     openapi.install(app)
@@ -129,7 +130,7 @@ def _allow_origins(app: FastAPI, settings: ApiSettings) -> None:
     """Let browsers of these origins in: the Temporal UI for the codec, and what the operator names."""
     options: dict[str, Any] = {
         "allow_origins": [*settings.cors_origins, origin(settings.temporal_ui_url)],
-        "allow_methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
         "allow_headers": [
             "Authorization",
             "Content-Type",

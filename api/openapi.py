@@ -30,6 +30,7 @@ from api.environments.schemas import (
     ValidateBlueprint,
 )
 from api.keys.schemas import CreateApiKey, CreatePrincipal
+from api.methods import without_head
 from api.operations.schemas import CancelOperation, EventOut
 from api.organization_secrets.schemas import PutSecret
 from api.problems import Problem
@@ -95,7 +96,11 @@ def install(app: FastAPI) -> None:
 def build(app: FastAPI) -> dict[str, Any]:
     """Build the document."""
     schema = get_openapi(
-        title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        routes=api_routes(app),
+        openapi_version="3.1.0",
     )
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
@@ -151,8 +156,8 @@ def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:
 
 
 def api_routes(app: FastAPI) -> list[APIRoute]:
-    """All routes of the application with their full paths."""
-    return [route for route in app.routes if isinstance(route, APIRoute)]
+    """All routes of the application with their full paths, and the methods that the document has."""
+    return [without_head(route) for route in app.routes if isinstance(route, APIRoute)]
 
 
 def rendered() -> str:

@@ -37,6 +37,7 @@ from activities.secrets import SecretsError
 from activities.temporal import TemporalError
 from api.environments.documents import problem_field
 from api.environments.shapes import field_problems
+from api.methods import allowed
 from api.middleware import BodyTooLarge, too_large, unforeseen
 from api.problems import (
     MEDIA_TYPE,
@@ -232,4 +233,5 @@ def _http(error: HTTPException, request: Request) -> ProblemError:
         detail = f"There is nothing at {request.state.path[:200]}."
     elif kind is RequestProblem.METHOD_NOT_ALLOWED:
         detail = f"{request.method} is not possible here."
+        headers["Allow"] = allowed(request)
     return ProblemError(kind, detail, headers=headers, status=error.status_code)

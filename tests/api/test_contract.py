@@ -83,6 +83,17 @@ def check(row: Row, response: httpx2.Response) -> None:
         validator(row, response.status_code, kind).validate(response.json())
 
 
+def check_head(got: httpx2.Response, head: httpx2.Response) -> None:
+    """Compare with the answer to GET what the same address answers to HEAD; a stream answers none."""
+    kind = got.headers["content-type"].partition(";")[0]
+    if kind == "text/event-stream":
+        assert (head.status_code, head.headers["allow"]) == (405, "GET")
+        return
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert {*head.headers} == {*got.headers}
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
 @cache
 def validator(row: Row, status: int, kind: str) -> jsonschema_rs.Draft202012Validator:
     """What checks an answer; made once for all spellings of a route."""
@@ -145,6 +156,8 @@ async def test_a_route_answers_by_each_of_its_addresses(world: World, row: Row) 
         response = await world.api.client.request(row.method, path, **call.content())
         assert response.status_code == row.status, (path, response.text)
         check(row, response)
+        if row.method == "GET" and not prefix.startswith("/api"):
+            check_head(response, await world.api.client.head(path, **call.content()))
 
 
 @pytest.mark.parametrize("row", cases([row for row in ROWS if row.method == "WS"]))

@@ -1,5 +1,6 @@
 """The edge: request ids, unknown addresses, faults, health, metrics, registry credentials, the codec."""
 
+import asyncio
 import base64
 import json
 import os
@@ -17,6 +18,7 @@ from api.openapi import FILE, build, least_roles, rendered
 from api.problems import EXTENSIONS, ExtensionName, Problem, all_kinds
 from api.settings import ApiSettings
 from tests.api.support import Api, create, problem, running_api
+from tests.api.test_streams import served
 from tests.helpers.tenants import Tenant, make_tenant
 
 pytestmark = pytest.mark.usefixtures("tenant")
@@ -37,6 +39,44 @@ async def test_unknown_addresses_and_methods(api: Api) -> None:
     problem(refused, 405, "method_not_allowed")
     assert refused.headers["allow"]
     problem(await api.client.get("/v1/problems/none"), 404, "not_found")
+
+
+async def test_a_refused_method_is_told_all_that_the_address_takes(api: Api) -> None:
+    for path, methods in (
+        ("/v1/environments", "GET, HEAD, POST"),
+        ("/environments/env_1", "DELETE, GET, HEAD, PATCH"),
+        ("/v1/environments/env_1/scale", "PATCH"),
+        ("/v1/environments/env_1/events", "GET"),
+        ("/health", "GET, HEAD"),
+    ):
+        refused = await api.client.request("TRACE", path)
+        assert "TRACE" in problem(refused, 405, "method_not_allowed")["detail"]
+        assert refused.headers["allow"] == methods
+
+
+async def test_head_on_a_real_connection_is_get_without_the_body(api: Api, tenant: Tenant) -> None:
+    created = await create(api)
+    path = f"/v1/environments/{created['id']}"
+    async with served(api) as base:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(base.rpartition(":")[2]))
+        for method, last in (("HEAD", "keep-alive"), ("HEAD", "keep-alive"), ("GET", "close")):
+            lines = (f"{method} {path} HTTP/1.1", "Host: api", f"Authorization: Bearer {tenant.token}")
+            writer.write("\r\n".join((*lines, f"Connection: {last}", "", "")).encode())
+        async with asyncio.timeout(20):
+            first, second, got, body = (await reader.read()).split(b"\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+    assert json.loads(body)["data"]["id"] == created["id"]
+    heads = [dict(line.split(b": ") for line in each.split(b"\r\n")[1:]) for each in (first, second, got)]
+    for each in heads:
+        assert each[b"content-length"] == str(len(body)).encode()
+        assert each[b"etag"] == heads[-1][b"etag"]
+    assert (await api.client.head(path, headers={"If-None-Match": heads[0][b"etag"]})).status_code == 304
+    stream = await api.client.head(f"{path}/events")
+    assert (stream.status_code, stream.headers["allow"]) == (405, "GET")
+    assert (await api.client.head("/v1/nothing")).status_code == 404
+    text = (await api.client.get("/metrics")).text
+    assert 'perdure_http_requests_total{method="HEAD",route="/v1/environments/{id}",status="200"} 2.0' in text
 
 
 async def test_a_fault_of_ours_says_nothing_of_the_inside(
