@@ -19,6 +19,7 @@ from api.environments.shapes import environment_out, service_changes_out, servic
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 from api.preconditions import check_named, check_precondition
+from workflows.domain.update import Effect, ServiceChange
 
 Created = Outcome[Accepted | None]
 
@@ -127,18 +128,21 @@ async def resume(caller: Caller, environment_id: str) -> Outcome[Accepted] | Rep
     return await accept(caller, work)
 
 
-async def scale(
-    caller: Caller, environment_id: str, service: str, replicas: int
-) -> Outcome[Accepted] | Replayed:
-    """Give one service another number of replicas."""
+async def scale(caller: Caller, environment_id: str, service: str, replicas: int) -> Created | Replayed:
+    """Give one service another number of replicas, if it has not that number already."""
 
-    async def work(session: AsyncSession) -> Outcome[Accepted]:
+    async def work(session: AsyncSession) -> Created:
         accepted = await acceptance.scale_service(
             session, caller.actor, environment_id, service, replicas, keys=caller.state.master_keys
         )
-        return accepted_operation(caller.state, accepted)
+        if accepted is None:
+            unchanged = service_changes_out([ServiceChange(service=service, effect=Effect.UNCHANGED)])
+            shown = UpdateOut(environment_id=environment_id, noop=True, refused=False, changes=unchanged)
+            return Outcome(None, 200, shown)
+        shaped = accepted_operation(caller.state, accepted)
+        return Outcome(accepted, shaped.status, shaped.data, shaped.headers)
 
-    return await accept(caller, work)
+    return await _finish(caller, work)
 
 
 async def restart(caller: Caller, environment_id: str, service: str) -> Outcome[Accepted] | Replayed:

@@ -243,7 +243,7 @@ async def resume(
 @router.patch(
     "/{id}/scale",
     status_code=202,
-    response_model=Envelope[OperationOut],
+    response_model=Envelope[OperationOut | UpdateOut],
     summary="Scale one service",
     operation_id="environments_scale",
     **documented(
@@ -263,11 +263,14 @@ async def scale(
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
-    """Kept over updates and stops until it is scaled again; taken back when the pods do not become ready."""
+    """Kept over updates and stops until it is scaled again; taken back when the pods do not become ready.
+
+    200 with `noop: true` and no operation when the service has that number already.
+    """
     target = validated(ScaleService, await read_document(request, allow_yaml=False))
     caller = Caller(request, state, actor, key)
     outcome = await lifecycle.scale(caller, environment_id, target.service, target.replicas)
-    return await answer_accepted(request, state, outcome, wait)
+    return await _answer_update(request, state, outcome, wait)
 
 
 @router.post(

@@ -44,11 +44,14 @@ class LifecycleCalls(Transport):
         return self._read(Environment, self._post(path, {"name": name}))
 
     def act(self, environment_id: str, action: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
-        """Stop, resume, restart or scale; `body` is the route's."""
+        """Stop, resume or restart; `body` is the route's."""
         path = f"/v1/environments/{segment(environment_id)}/{action}"
-        method = "PATCH" if action == "scale" else "POST"
-        document = self._send(method, path, body=body, idempotency_key=str(uuid.uuid4()))
-        return self._read(Operation, data_of(document))
+        return self._read(Operation, self._post(path, body))
+
+    def scale(self, environment_id: str, service: str, replicas: int) -> Answer[Operation | Update]:
+        """Give one service another number of replicas."""
+        path = f"/v1/environments/{segment(environment_id)}/scale"
+        return self._updated("PATCH", path, {"service": service, "replicas": replicas})
 
     def extend(self, environment_id: str, minutes: int) -> Answer[Environment]:
         """Put off an environment's end."""

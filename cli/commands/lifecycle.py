@@ -291,7 +291,11 @@ def scale(
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Give one service another number of pods; kept over updates, taken back when they do not start."""
-    _act(context, environment, "scale", {"service": service, "replicas": replicas}, wait, timeout, output)
+    from cli.lookup import environment_id
+
+    with session_of(context).client() as client:
+        answer = client.scale(environment_id(client, environment), service, replicas)
+        _finish_update(client, answer, environment, wait, timeout, output)
 
 
 @app.command("extend")
@@ -321,7 +325,7 @@ def _act(
     context: typer.Context,
     environment: str,
     action: str,
-    body: dict[str, str | int],
+    body: dict[str, str],
     wait: bool,
     timeout: float | None,
     output: OutputFormat,

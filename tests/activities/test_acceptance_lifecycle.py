@@ -29,6 +29,7 @@ from tests.helpers.changes import (
     resume,
     running,
     scale,
+    scale_or_not,
     steps_of,
     stop,
 )
@@ -228,6 +229,21 @@ async def test_replicas_hold_over_stop_and_resume_and_go_back_when_they_do_not_c
     assert (await overrides_of(database, tenant, environment_id)).replicas == {"api": 2}
     await ended(database, await scale(database, tenant, environment_id, 5), S.FAILED, PARTLY)
     assert (await overrides_of(database, tenant, environment_id)).replicas == {"api": 5}
+
+
+async def test_the_number_that_there_is_changes_nothing(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    assert await scale_or_not(database, tenant, environment_id, 1) is None
+    assert await overrides_of(database, tenant, environment_id) == Overrides()
+    for replicas in (3, 1):
+        await ended(database, await scale(database, tenant, environment_id, replicas))
+        assert await scale_or_not(database, tenant, environment_id, replicas) is None
+        assert await overrides_of(database, tenant, environment_id) == Overrides(replicas={"api": replicas})
+    # What went back leaves the number before, and asking for the other one is no repetition.
+    await ended(database, await scale(database, tenant, environment_id, 5), S.ROLLED_BACK, DONE)
+    assert await scale_or_not(database, tenant, environment_id, 1) is None
+    await scale(database, tenant, environment_id, 5)
 
 
 async def test_a_restart_marks_its_service_and_keeps_what_scale_set(database: Database) -> None:

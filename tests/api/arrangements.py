@@ -168,6 +168,11 @@ async def replicas(world: World) -> Call:
     return Call((await world.running(),), {"service": "web", "replicas": 2})
 
 
+async def same_replicas(world: World) -> Call:
+    """The number of pods that there is."""
+    return Call((await world.running(),), {"service": "web", "replicas": 1})
+
+
 async def service(world: World) -> Call:
     """One of the services."""
     return Call((await world.running(),), {"service": "web"})
@@ -577,6 +582,7 @@ ARRANGEMENTS: Mapping[str, Callable[[World], Awaitable[Call]]] = {
         replayed,
         replicas,
         running,
+        same_replicas,
         service,
         settings,
         share,

@@ -276,6 +276,38 @@ async def test_stop_resume_scale_and_restart(api: Api, tenant: Tenant) -> None:
     assert {"service/web", "service/db"} <= {step["name"] for step in steps}
 
 
+async def test_the_number_that_there_is_is_no_operation(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    path = f"/v1/environments/{environment['id']}/scale"
+    one, two = {"service": "web", "replicas": 1}, {"service": "web", "replicas": 2}
+
+    async def same(body: dict[str, Any]) -> None:
+        before, started = await api.row_counts(), len(await api.started())
+        version = (await seen(api, environment["id"]))["version"]
+        answer = await api.client.patch(f"{path}?wait=5", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"] == {
+            "environmentId": environment["id"],
+            "noop": True,
+            "refused": False,
+            "changes": [{"service": "web", "effect": "unchanged", "fields": [], "lostVolumes": []}],
+        }
+        assert "location" not in answer.headers
+        assert await api.row_counts() == before
+        assert len(await api.started()) == started
+        assert (await seen(api, environment["id"]))["version"] == version
+
+    await same(one)
+    for other in (two, one):
+        accepted = await api.client.patch(path, json=other)
+        assert accepted.status_code == 202, accepted.text
+        await end(api, accepted.json()["data"]["id"])
+        await same(other)
+    # While the pods of another number are on their way it is refused as any other change.
+    under_way = (await api.client.patch(path, json=two)).json()["data"]
+    assert problem(await api.client.patch(path, json=two), 409, "conflict")["operationId"] == under_way["id"]
+
+
 async def test_what_cannot_be_scaled_is_refused_with_every_reason(api: Api, tenant: Tenant) -> None:
     created = await api.client.post("/v1/environments", json={"blueprint": changed(volumes=[DATA])})
     environment = created.json()["data"]

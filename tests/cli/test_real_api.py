@@ -396,6 +396,9 @@ def test_a_branch_comes_up_changes_and_goes_down(perdure: Run, tmp_path: Path) -
     ):
         done = perdure("env", *action, *wait)
         assert done.exit_code == 0, done.stderr
+    same = perdure("env", "scale", "shop", "api", "2", "-o", "json")
+    assert (same.exit_code, stdout_json(same)["noop"]) == (0, True)
+    assert "shop is so already: nothing to do." in same.stderr
     assert perdure("env", "clone", "shop", "copy", *wait).exit_code == 0
     assert perdure("env", "down", *file, *wait).exit_code == 0
     again = perdure("env", "down", *file)

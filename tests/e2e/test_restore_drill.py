@@ -224,7 +224,7 @@ def adopt(stack: Stack, orphan: Handle, directory: Path, secret: str, fence_befo
     assert [each["metadata"]["uid"] for each in stack.objects(orphan.namespace, "pods")] == [pod], (
         "nothing restarted"
     )
-    scale(orphan, 1)
+    scale(orphan, 0)
     assert orphans(stack)["orphans"] == []
     assert "Not an orphan" in admin(stack, "purge", orphan.namespace, "--now", code=1)
     orphan.delete().succeeded(ENDED_SECONDS)

@@ -124,7 +124,16 @@ async def resume(database: Database, tenant: Tenant, environment_id: str) -> Acc
 async def scale(
     database: Database, tenant: Tenant, environment_id: str, replicas: int, service: str = "api"
 ) -> Accepted:
-    """Accept another number of replicas."""
+    """Accept another number of replicas than there is."""
+    accepted = await scale_or_not(database, tenant, environment_id, replicas, service)
+    assert accepted is not None
+    return accepted
+
+
+async def scale_or_not(
+    database: Database, tenant: Tenant, environment_id: str, replicas: int, service: str = "api"
+) -> Accepted | None:
+    """Ask for a number of replicas; None when it is that already."""
     async with database.transaction() as session:
         return await scale_service(session, tenant.actor, environment_id, service, replicas, keys=KEYS)
 

@@ -24,6 +24,7 @@ from activities.secrets import MasterKeys
 from workflows.domain.blueprint import Blueprint, Service, ServiceKind
 from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.errors import FieldError
+from workflows.domain.manifests_workload import desired_replicas
 from workflows.domain.operations import (
     EnvironmentPhase,
     OnFailure,
@@ -44,10 +45,11 @@ _WHOLE_FIRST = (
 
 async def scale_service(
     session: AsyncSession, actor: Actor, environment_id: str, service: str, replicas: int, *, keys: MasterKeys
-) -> Accepted:
+) -> Accepted | None:
     """Accept another number of replicas for one service; it holds over updates, until it is scaled again.
 
-    When they do not become ready, the number goes back to what it was. Raises NotFound, AlreadyDeleted,
+    When they do not become ready, the number goes back to what it was. None: the service has that number
+    already, by a scale or by its Blueprint, and nothing is written. Raises NotFound, AlreadyDeleted,
     Deleting, Busy, NotApplicable while it is stopped or in error, CapExceeded, or InvalidReferences.
     """
     organization = await locked_organization(session, actor.organization_id)
@@ -65,6 +67,8 @@ async def scale_service(
     places += [FieldError(path=("replicas",), message=str(each)) for each in over]
     faults: list[DomainError] = [*over]
     refuse(faults, places)
+    if replicas == desired_replicas(_service(blueprint, service), before):
+        return None
     count(environment, usage)
     await environments.replace_overrides(session, environment, wanted)
     return await accept(
