@@ -71,7 +71,8 @@ async def test_head_on_a_real_connection_is_get_without_the_body(api: Api, tenan
     for each in heads:
         assert each[b"content-length"] == str(len(body)).encode()
         assert each[b"etag"] == heads[-1][b"etag"]
-    assert (await api.client.head(path, headers={"If-None-Match": heads[0][b"etag"]})).status_code == 304
+    known = {"If-None-Match": heads[0][b"etag"].decode()}
+    assert (await api.client.head(path, headers=known)).status_code == 304
     stream = await api.client.head(f"{path}/events")
     assert (stream.status_code, stream.headers["allow"]) == (405, "GET")
     assert (await api.client.head("/v1/nothing")).status_code == 404
