@@ -22,6 +22,8 @@ ENVIRONMENTS = 3
 """At once, so that a kill falls between two of them."""
 DUE = 450
 """More than two pages."""
+BATCH = 200
+"""Most events that are forgotten in one transaction."""
 
 
 def environments(stack: Stack, prefix: str, **timers: object) -> list[Handle]:
@@ -74,8 +76,13 @@ def timer_events(stack: Stack, handle: Handle) -> list[str]:
 
 def sweep(stack: Stack) -> Swept:
     """Let the schedule start a sweep, and return what it did once it has ended."""
+    return ended(stack, in_background(stack))
 
-    async def run() -> Swept:
+
+def in_background(stack: Stack) -> str:
+    """Let the schedule start a sweep; return its workflow's id."""
+
+    async def run() -> str:
         client = await Client.connect(stack.temporal_address)
         schedule = client.get_schedule_handle(SWEEP_SCHEDULE)
         before = (await schedule.describe()).info.num_actions
@@ -86,20 +93,19 @@ def sweep(stack: Stack) -> Swept:
             action = info.recent_actions[-1].action if info.num_actions > before else None
             return action.workflow_id if isinstance(action, ScheduleActionExecutionStartWorkflow) else None
 
-        sweeping = client.get_workflow_handle(await eventually_async(started, "a sweep is started"))
-        return Swept.model_validate(await sweeping.result())
+        return await eventually_async(started, "a sweep is started")
 
     return asyncio.run(run())
 
 
-def in_background(stack: Stack) -> None:
-    """Let the schedule start a sweep."""
+def ended(stack: Stack, sweeping: str) -> Swept:
+    """What a sweep did, once it has ended."""
 
-    async def run() -> None:
+    async def run() -> Swept:
         client = await Client.connect(stack.temporal_address)
-        await client.get_schedule_handle(SWEEP_SCHEDULE).trigger()
+        return Swept.model_validate(await client.get_workflow_handle(sweeping).result())
 
-    asyncio.run(run())
+    return asyncio.run(run())
 
 
 @contextmanager
@@ -153,6 +159,46 @@ def test_what_is_due_happens_once_though_the_worker_is_killed_within_a_page(
     assert set(phases.values()) == {phase}
 
 
+def test_history_is_forgotten_wholly_though_the_worker_is_killed_between_batches_and_in_one(
+    stack: Stack, name: str
+) -> None:
+    handle = stack.create({"name": name, "services": {"web": idle()}})
+    handle.succeeded()
+    last, steps, events = handle.operation_id, *history(stack, handle)[handle.operation_id]
+    too_old = add_history(stack, handle, range(60), days=100)
+    old = add_history(stack, handle, range(60, 80), days=40)
+    # One that is kept is a retry of one that is too old, which stays with it.
+    stack.execute("update operations set retry_of = ? where id = ?", too_old[0], old[0])
+    kept = {last: (steps, events)} | dict.fromkeys([too_old[0], *old], (steps, 0))
+    count = events * (1 + len(too_old) + len(old))
+
+    ours = f"OLD.environment_id = '{handle.environment_id}'"
+    rest = f"(select count(*) from events where environment_id = '{handle.environment_id}')"
+    second = stack.write_refused("second", "DELETE ON events", f"{ours} and {rest} <= {count - BATCH}")
+    with second as tried:
+        sweeping = in_background(stack)
+        eventually(tried, "the second batch is tried", within=60)
+        stack.worker.kill()
+    found = history(stack, handle)
+    assert sum(number for _, number in found.values()) == count - BATCH, "the first batch has come through"
+    assert {number for number, _ in found.values()} == {steps}, "an operation goes with its steps"
+
+    latest = max(each for each, (_, number) in found.items() if number and each in too_old)
+    with stack.write_held("operation", "DELETE ON operations", f"OLD.id = '{latest}'") as held:
+        stack.worker.start()
+        eventually(held, "its operations go, and their steps and events are gone", within=60)
+        stack.worker.kill()
+    found = history(stack, handle)
+    assert latest in found
+    assert {number for number, _ in found.values()} == {steps}, "what the batch had taken is there again"
+
+    stack.worker.start()
+    assert ended(stack, sweeping).forgotten > 0
+    assert history(stack, handle) == kept
+    assert sweep(stack).forgotten == 0
+    assert handle.operation()["state"] == "succeeded"
+
+
 def test_the_cluster_is_not_asked_about_a_thousand_that_are_not_stopped_or_deleted(stack: Stack) -> None:
     handle = stack.create({"name": "many", "services": {"web": idle()}})
     assert handle.ended()["state"] == "succeeded"
@@ -168,14 +214,34 @@ def test_the_cluster_is_not_asked_about_a_thousand_that_are_not_stopped_or_delet
     assert [each for each in asked if "/namespaces" in each] == []
 
 
+def history(stack: Stack, handle: Handle) -> dict[str, tuple[int, int]]:
+    """How many steps and how many events there are of each operation; nothing is there of others."""
+    for table in ("steps", "events"):
+        lost = f"""select count(*) from {table} where operation_id is not null
+            and operation_id not in (select id from operations)"""
+        assert stack.rows(lost) == [(0,)], f"{table} of operations that are gone"
+    found = stack.rows(
+        """select id, (select count(*) from steps where operation_id = o.id),
+        (select count(*) from events where operation_id = o.id)
+        from operations o where environment_id = ?""",
+        handle.environment_id,
+    )
+    return {each: (steps, events) for each, steps, events in found}
+
+
+def add_history(stack: Stack, handle: Handle, numbers: range, *, days: int) -> list[str]:
+    """Copy an operation, its steps and its events, as if they were of so many days ago; return the ids."""
+    then, copied = _from_now(f"-{days} days"), "'copy-' || n.value"
+    operation = {"id": copied, "fence": "-n.value", "workflow_id": copied, "finished_at": then}
+    multiply(stack, "operations", numbers, operation, ("id", handle.operation_id))
+    multiply(stack, "steps", numbers, {"operation_id": copied}, ("operation_id", handle.operation_id))
+    event = {"operation_id": copied, "number": "-1000 * n.value - t.number", "at": then}
+    multiply(stack, "events", numbers, event, ("operation_id", handle.operation_id))
+    return [f"copy-{number}" for number in numbers]
+
+
 def copy(stack: Stack, handle: Handle, numbers: range, *, created: str, expires: str, look: str) -> None:
     """Copy an environment's row and its revision, with other times from now."""
-
-    def columns(table: str) -> list[str]:
-        return [name for (name,) in stack.rows(f"select name from pragma_table_info('{table}')")]
-
-    def time(shift: str) -> str:
-        return f"strftime('%Y-%m-%d %H:%M:%f', 'now', '{shift}') || '000'"
 
     name = "'many-' || n.value"
     given = {
@@ -184,16 +250,25 @@ def copy(stack: Stack, handle: Handle, numbers: range, *, created: str, expires:
         "name": name,
         "instance": name,
         "namespace": name,
-        "created_at": time(created),
-        "expires_at": time(expires),
-        "next_look_at": time(look),
+        "created_at": _from_now(created),
+        "expires_at": _from_now(expires),
+        "next_look_at": _from_now(look),
     }
-    count = f"select {numbers.start} union all select value + 1 from n where value + 1 < {numbers.stop}"
     for table, key in (("environments", "id"), ("revisions", "environment_id")):
-        named = columns(table)
-        chosen = ", ".join(given.get(column, f"t.{column}") for column in named)
-        stack.execute(
-            f"insert into {table} ({', '.join(named)}) with recursive n(value) as ({count})"
-            f" select {chosen} from {table} t, n where t.{key} = ?",
-            handle.environment_id,
-        )
+        multiply(stack, table, numbers, given, (key, handle.environment_id))
+
+
+def _from_now(shift: str) -> str:
+    return f"strftime('%Y-%m-%d %H:%M:%f', 'now', '{shift}') || '000'"
+
+
+def multiply(stack: Stack, table: str, numbers: range, given: dict[str, str], which: tuple[str, str]) -> None:
+    """Copy the rows with this value in a column, with other values, which may tell by `n.value`."""
+    named = [name for (name,) in stack.rows(f"select name from pragma_table_info('{table}')")]
+    chosen = ", ".join(given.get(column, f"t.{column}") for column in named)
+    count = f"select {numbers.start} union all select value + 1 from n where value + 1 < {numbers.stop}"
+    stack.execute(
+        f"insert into {table} ({', '.join(named)}) with recursive n(value) as ({count})"
+        f" select {chosen} from {table} t, n where t.{which[0]} = ?",
+        which[1],
+    )

@@ -73,35 +73,13 @@ def test_what_is_not_due_costs_the_api_server_nothing(stack: Stack) -> None:
 def test_a_sweep_that_is_killed_in_the_middle_of_a_page_is_gone_on_with(stack: Stack) -> None:
     handles = sorted(environments(stack, "page", **STOPS), key=lambda each: each.environment_id)
     first, second, third = handles
-    # The second stop of the page is never done being written: the sweep stands there until it is killed.
-    with closing(sqlite3.connect(stack.database, timeout=60, isolation_level=None)) as database:
-        database.execute(
-            "create view endless as with recursive n(value) as "
-            "(select 1 union all select value + 1 from n) select value from n"
-        )
-        database.execute(
-            "create trigger hold_second before insert on operations "
-            f"when new.environment_id = '{second.environment_id}' "
-            "begin select count(*) from endless; end"
-        )
+    condition = f"NEW.environment_id = '{second.environment_id}'"
+    with stack.write_held("second", "INSERT ON operations", condition) as held:
         turn_back(stack, handles, minutes=31)
         eventually(lambda: operations(stack, [first], "stop"), "the first stop is accepted", within=90)
-
-        def held() -> bool:
-            try:
-                database.execute("pragma busy_timeout = 1000")
-                database.execute("begin immediate")
-            except sqlite3.OperationalError:
-                return True
-            database.execute("rollback")
-            return False
-
         eventually(held, "the sweep stands in the second", within=30)
         stack.worker.kill()
-        database.execute("pragma busy_timeout = 60000")
         assert operations(stack, [second, third], "stop") == []
-        database.execute("drop trigger hold_second")
-        database.execute("drop view endless")
     assert [timer_events(stack, each) for each in handles] == [["warn", "stop"], ["warn"], ["warn"]]
     stack.worker.start()
     eventually(lambda: all(stopped(stack, each) for each in handles), "each has had its stop", within=150)

@@ -206,6 +206,37 @@ class Stack:
             self.execute(f'DROP TRIGGER "{trigger}"')
 
     @contextmanager
+    def write_held(self, name: str, write: str, condition: str) -> Iterator[Callable[[], bool]]:
+        """Let a write to the database (as for `write_refused`) never be done: who makes it has to be killed.
+
+        It stands in the middle of its transaction. Yields a function that says whether somebody does.
+        """
+        trigger, endless = f"hold-{name}", f"endless-{name}"
+        self.execute(
+            f"""CREATE VIEW "{endless}" AS WITH RECURSIVE n(value) AS
+            (SELECT 1 UNION ALL SELECT value + 1 FROM n) SELECT value FROM n"""
+        )
+        self.execute(
+            f"""CREATE TRIGGER "{trigger}" BEFORE {write} WHEN {condition}
+            BEGIN SELECT count(*) FROM "{endless}"; END"""
+        )
+        try:
+            yield self._written_to
+        finally:
+            self.execute(f'DROP TRIGGER "{trigger}"')
+            self.execute(f'DROP VIEW "{endless}"')
+
+    def _written_to(self) -> bool:
+        """Whether a writer keeps the database for more than a moment."""
+        with closing(sqlite3.connect(self.database, timeout=1, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.execute("ROLLBACK")
+            return False
+
+    @contextmanager
     def end_refused(self, environment: str, state: str) -> Iterator[Callable[[], bool]]:
         """Refuse an operation's end in `state` for the environment of that name while the body runs.
 
