@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 QUEUE: Final = 5_000
 """Lines kept for a listener that reads slowly; beyond that it is dropped."""
+KEPT_LENGTH: Final = 2 * 1024 * 1024
+"""Length of the last lines of an environment that are kept, as they are written out."""
 _PREVIOUS_LINES: Final = 1_000
 _PREVIOUS_BYTES: Final = 4 * 1024 * 1024
 _FIRST_RETRY_SECONDS: Final = 0.25
@@ -74,6 +77,23 @@ def line_of(entry: LogEntry) -> Line:
 
 
 @dataclass(slots=True, eq=False)
+class _Kept:
+    """The last lines of an environment and when they came; the oldest go when they are too long together."""
+
+    _lines: deque[tuple[datetime, Line]] = field(default_factory=deque)
+    _length: int = 0
+
+    def add(self, line: Line) -> None:
+        self._lines.append((datetime.now(UTC), line))
+        self._length += len(line.text)
+        while self._length > KEPT_LENGTH:
+            self._length -= len(self._lines.popleft()[1].text)
+
+    def since(self, moment: datetime) -> list[Line]:
+        return [line for came, line in self._lines if came >= moment]
+
+
+@dataclass(slots=True, eq=False)
 class LogListener:
     """One reader of an environment's lines, of one service if that is named."""
 
@@ -86,7 +106,7 @@ class LogListener:
 
     def offer(self, line: Line) -> None:
         """Take a line; a listener whose queue is full is dropped."""
-        if self.closed or self.service not in (None, line.service):
+        if self.closed or not self._wants(line):
             return
         if len(self._lines) >= QUEUE:
             self._lines.clear()
@@ -108,6 +128,10 @@ class LogListener:
         """
         await self.environment.positioned.wait()
 
+    def kept(self, since: datetime) -> list[Line]:
+        """Return what came since then and is still here, in the order of each container."""
+        return [line for line in self.environment.kept.since(since) if self._wants(line)]
+
     async def next(self, seconds: float) -> Sequence[Line]:
         """Return the lines that came; none after `seconds` without one, or when it is closed."""
         if not self._lines and not self.closed:
@@ -118,6 +142,9 @@ class LogListener:
         lines = list(self._lines)
         self._lines.clear()
         return lines
+
+    def _wants(self, line: Line) -> bool:
+        return self.service in (None, line.service)
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +181,7 @@ class _Environment:
     def __init__(self, hub: LogHub, record: EnvironmentRecord) -> None:
         self.listeners: set[LogListener] = set()
         self.positioned = asyncio.Event()
+        self.kept = _Kept()
         self.redactor = Redactor(())
         self._hub = hub
         self._record = record
@@ -342,6 +370,7 @@ class _Environment:
             line=self.redactor.redact(content),
         )
         line = line_of(entry)
+        self.kept.add(line)
         for listener in self.listeners:
             listener.offer(line)
 

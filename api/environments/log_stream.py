@@ -1,7 +1,8 @@
 """One client's stream of log lines: what was written before, then what is written.
 
 The listener is registered before the past is read, and a line of the live part goes out only when it is later
-than what the past had of its container. So the seam has neither a gap nor a repeat.
+than what the past had of its container. So the seam has neither a gap nor a repeat. A resumed stream has from
+the listener, too, what the cluster does not have any more.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Following(ApiInput):
         default=None,
         ge=0,
         le=MAX_LINES,
-        description="Begin with so many last lines of each container; 100 unless a time is given",
+        description="Begin with so many last lines of each container; 100 unless a time is given. "
+        "Not when it is resumed",
     )
     since: Moment | None = Field(default=None, description="Begin with lines not older than this time")
     since_seconds: int | None = Field(default=None, ge=1, le=30 * 86_400, description="Not older than this")
@@ -51,13 +53,18 @@ class Following(ApiInput):
         description="Resume: the timestamp of the last line that was received. Begins ten seconds before it",
     )
 
+    def resumed_from(self) -> datetime | None:
+        """When a resumed stream begins; None: it is a new one."""
+        return None if self.after is None else self.after - timedelta(seconds=OVERLAP_SECONDS)
+
     def past(self) -> Selection:
-        """The lines to begin with."""
-        since = self.since
+        """The lines to begin with. What a stream is to begin with says nothing about one that is resumed."""
+        since, tail = self.since, self.tail
         if self.after is not None:
-            since = self.after - timedelta(seconds=OVERLAP_SECONDS)
+            since, tail = self.resumed_from(), None
         timed = since is not None or self.since_seconds is not None
-        tail = self.tail if self.tail is not None else MAX_LINES if timed else DEFAULT_TAIL
+        if tail is None:
+            tail = MAX_LINES if timed else DEFAULT_TAIL
         # A future `since` of a fast clock still has to give a valid age.
         since = None if since is None else min(since, datetime.now(UTC))
         return Selection.model_validate(
@@ -88,7 +95,7 @@ class Prepared:
             if not listener.closed:
                 for line in await self._past(listener):
                     last[line.source] = line.at
-                    if self.following.tail != 0:
+                    if self.following.tail != 0 or self.following.after is not None:
                         yield line
             while True:
                 lines = await listener.next(PING_SECONDS)
@@ -128,11 +135,16 @@ class Prepared:
             self.cluster, self.record, self.following.past(), limit_bytes=_BYTES_PER_CONTAINER
         )
         redactor = listener.environment.redactor
-        return await asyncio.to_thread(
+        lines = await asyncio.to_thread(
             lambda: [
                 line_of(entry.model_copy(update={"line": redactor.redact(entry.line)})) for entry in entries
             ]
         )
+        if (since := self.following.resumed_from()) is None:
+            return lines
+        there = {(line.source, line.at) for line in lines}
+        gone = [line for line in listener.kept(since) if (line.source, line.at) not in there]
+        return sorted([*lines, *gone], key=lambda line: line.at)
 
 
 async def prepare(

@@ -23,7 +23,7 @@ from api.environments import log_hub
 from api.protocol import LARGEST_MESSAGE
 from clusters.objects import Manifest
 from clusters.values import LogLine
-from clusters.watch import Changed, Listed, WatchEvent
+from clusters.watch import Changed, Deleted, Listed, WatchEvent
 from tests.api.support import Api, create, pod
 from tests.helpers.tenants import Tenant, begin, record
 from tests.helpers.waiting import until
@@ -319,6 +319,40 @@ async def test_lines_of_old_new_and_restarted_pods_come_once_and_without_secrets
             assert sorted(pods.followed) == ["db-1", "web-1", "web-1"]
         await until(lambda: pods.watches == 0, "nothing is read for nobody")
         assert not api.state.log_hub._environments
+
+
+async def test_a_resumed_stream_has_what_the_cluster_does_not_have_any_more(
+    api: Api, tenant: Tenant, pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = await create(api)
+    web, db = pods.add(created["id"], "web", "web-1"), pods.add(created["id"], "db", "db-1")
+    api.cluster.pods = [web, db]
+    async with served(api) as base:
+        url = f"{base}/v1/environments/{created['id']}/logstream"
+        async with connect(f"{url}?tail=0", additional_headers=key(tenant)) as who_stays:
+            for second, text in enumerate(("one", "two", "last words"), 1):
+                pods.write("web-1", second, text)
+                await read(who_stays)
+            pods.write("db-1", 4, "other")
+            await read(who_stays)
+            api.cluster.pods = [db]
+            pods.events.put_nowait(Deleted(web))
+            api.cluster.log_text["db-1", "db"] = "2026-01-01T00:00:04.000000000Z other\n"
+
+            async def resumed(query: str, count: int) -> list[str]:
+                address = f"{url}?after=2026-01-01T00:00:01Z&{query}"
+                async with connect(address, additional_headers=key(tenant)) as connection:
+                    return [(await read(connection))["line"] for _ in range(count)]
+
+            everything = ["one", "two", "last words", "other"]
+            assert await resumed("", 4) == everything
+            assert await resumed("tail=1", 4) == everything, "what a stream begins with is not asked again"
+            assert await resumed("tail=0", 4) == everything
+            assert await resumed("service=db", 1) == ["other"]
+            monkeypatch.setattr(log_hub, "KEPT_LENGTH", 1)
+            pods.write("db-1", 5, "more")
+            await read(who_stays)
+            assert await resumed("", 1) == ["other"], "no more is kept than so much"
 
 
 async def test_the_twin_over_sse_has_the_lines_too(api: Api, tenant: Tenant, pods: Pods) -> None:
