@@ -42,6 +42,7 @@ class BlueprintRequest:
     faults: tuple[ProblemField, ...] = ()
     message: str = ""
     on_failure: OnFailure | None = None
+    snapshot_id: str | None = None
 
 
 async def read_blueprint_request(
@@ -77,12 +78,6 @@ async def read_blueprint_request(
         for key in body
         if key not in allowed
     ]
-    if body.get("snapshotId") is not None:
-        raise ProblemError(
-            RequestProblem.NOT_SUPPORTED,
-            "Snapshots are not available in this version: an environment cannot be made from one.",
-            errors=[ProblemField(path="snapshotId", message="is not available", suggestion="leave it out")],
-        )
     document = body["blueprint"]
     if isinstance(document, str):
         document = await parse_text(document, field="blueprint")
@@ -90,7 +85,10 @@ async def read_blueprint_request(
     plan = _text(body, "plan", faults) or plan
     message = _text(body, "message", faults) or ""
     on_failure = _on_failure(_text(body, "onFailure", faults), faults)
-    return BlueprintRequest(document, size, name, plan, tuple(faults), message[:_LONGEST_MESSAGE], on_failure)
+    snapshot_id = _text(body, "snapshotId", faults)
+    return BlueprintRequest(
+        document, size, name, plan, tuple(faults), message[:_LONGEST_MESSAGE], on_failure, snapshot_id
+    )
 
 
 def _on_failure(word: str | None, faults: list[ProblemField]) -> OnFailure | None:

@@ -38,7 +38,6 @@ from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.preconditions import IfNoneMatchHeader, answer_tagged, entity_tag
-from api.problems import RequestProblem
 from api.state import State
 from api.streams import After, LastEventId, event_stream, start_after
 from workflows.domain.failures import FailureKind
@@ -66,7 +65,6 @@ _ACCEPT_PROBLEMS: Final = (FailureKind.CONFLICT, FailureKind.QUOTA_EXCEEDED, *RE
     **documented(
         FailureKind.BLUEPRINT_INVALID,
         *_ACCEPT_PROBLEMS,
-        RequestProblem.NOT_SUPPORTED,
         body=BLUEPRINT_BODY,
         audit="environment.create",
     ),
@@ -80,12 +78,18 @@ async def create(
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
-    """Accept a Blueprint; a workflow provisions it. The answer's `operation` is followed at `Location`."""
+    """Accept a Blueprint; a workflow provisions it. The answer's `operation` is followed at `Location`.
+
+    With `snapshotId`, the services have that snapshot's data before anything depends on them. The snapshot's
+    own Blueprint, and more choices: `POST /v1/snapshots/{id}/restore`.
+    """
     found = await read_blueprint_request(request, _CREATE, name=name, plan=plan)
     blueprint, faults = await blueprint_of(found)
     if blueprint is None:
         raise blueprint_invalid(faults)
-    outcome = await service.create(Caller(request, state, actor, key), blueprint, found.plan)
+    outcome = await service.create(
+        Caller(request, state, actor, key), blueprint, found.plan, snapshot_id=found.snapshot_id
+    )
     return await answer_environment(request, state, actor, outcome, wait)
 
 

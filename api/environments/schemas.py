@@ -101,7 +101,10 @@ class CreateEnvironment(ApiInput):
     blueprint: dict[str, Any] | str = Field(description="A Blueprint, or its YAML text")
     name: str | None = Field(default=None, description="Takes the place of the Blueprint's name")
     plan: str | None = Field(default=None, description="Plan of the Blueprint to lay over its base")
-    snapshot_id: str | None = Field(default=None, description="Not available in this version")
+    snapshot_id: str | None = Field(
+        default=None,
+        description="Whose data its services begin with; the Blueprint has to have a place for them",
+    )
 
 
 class UpdateEnvironment(ApiInput):

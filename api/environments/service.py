@@ -10,7 +10,7 @@ from fastapi import Request
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
-from activities.db.acceptance import Accepted, Settings, Site
+from activities.db.acceptance import Accepted, CloneSource, Settings, Site
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
@@ -52,9 +52,12 @@ async def accept_environment(
         plan=plan,
         keys=state.master_keys,
     )
+    return accepted, _created(state, accepted, blueprint)
+
+
+def _created(state: AppState, accepted: Accepted, blueprint: Blueprint) -> EnvironmentOut:
     services = services_out(accepted.environment, blueprint)
-    shaped = environment_out(state.settings, accepted.environment, services, operation=accepted.operation)
-    return accepted, shaped
+    return environment_out(state.settings, accepted.environment, services, operation=accepted.operation)
 
 
 def site_of(state: AppState, installation: str) -> Site:
@@ -62,12 +65,26 @@ def site_of(state: AppState, installation: str) -> Site:
     return Site(state.settings.cluster, installation, state.settings.guard_rails())
 
 
-async def create(caller: Caller, blueprint: Blueprint, plan: str | None) -> Outcome[Accepted] | Replayed:
-    """Create an environment and start its provision."""
-    installation = await caller.state.installation.id()
+async def create(
+    caller: Caller, blueprint: Blueprint, plan: str | None, *, snapshot_id: str | None
+) -> Outcome[Accepted] | Replayed:
+    """Create an environment and start its provision; with a snapshot, its data are loaded on the way."""
+    state = caller.state
+    installation = await state.installation.id()
 
     async def work(session: AsyncSession) -> Outcome[Accepted]:
-        accepted, shaped = await accept_environment(session, caller, blueprint, plan, installation)
+        if snapshot_id is None:
+            accepted, shaped = await accept_environment(session, caller, blueprint, plan, installation)
+        else:
+            accepted = await acceptance.create_from_snapshot(
+                session,
+                caller.actor,
+                CloneSource(blueprint, plan),
+                snapshot_id,
+                site_of(state, installation),
+                keys=state.master_keys,
+            )
+            shaped = _created(state, accepted, blueprint)
         return Outcome(accepted, 202, shaped, headers=located(accepted, shaped))
 
     return await accept(caller, work)

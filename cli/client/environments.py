@@ -12,10 +12,13 @@ class EnvironmentCalls(Transport):
     """Environments: make, look at, change and delete them."""
 
     def create_environment(
-        self, blueprint: str, *, name: str | None, plan: str | None
+        self, blueprint: str, *, name: str | None, plan: str | None, snapshot_id: str | None = None
     ) -> Answer[Environment]:
-        """Create an environment from the text of a Blueprint; its `operation` provisions it."""
-        body = present({"blueprint": blueprint, "name": name, "plan": plan})
+        """Create an environment from the text of a Blueprint; its `operation` provisions it.
+
+        `snapshot_id`: the one whose data its services begin with.
+        """
+        body = present({"blueprint": blueprint, "name": name, "plan": plan, "snapshotId": snapshot_id})
         return self._read(Environment, self._post("/v1/environments", body))
 
     def environments(

@@ -7,7 +7,7 @@ import typer
 
 from cli.asking import confirm
 from cli.commands import access
-from cli.completion import service_names
+from cli.completion import service_names, snapshot_ids
 from cli.errors import UsageFault
 from cli.files import read_text
 from cli.options import (
@@ -40,6 +40,15 @@ def create(
     file: BlueprintFile,
     name: Annotated[str | None, typer.Option("--name", help="Name instead of the Blueprint's own.")] = None,
     plan: PlanOption = None,
+    snapshot: Annotated[
+        str | None,
+        typer.Option(
+            "--snapshot",
+            metavar="ID|latest:ENVIRONMENT",
+            help="Begin with this snapshot's data.",
+            autocompletion=snapshot_ids,
+        ),
+    ] = None,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
@@ -49,11 +58,13 @@ def create(
     Exits 1 when provisioning fails, 2 when the Blueprint has faults (all of them are listed), 5 when
     --timeout passes, 7 when a policy refuses it.
     """
+    from cli.lookup import snapshot_id
+
     blueprint = read_text(file)
     with session_of(context).client() as client:
-        finish_creation(
-            client, client.create_environment(blueprint, name=name, plan=plan), wait, timeout, output
-        )
+        data = None if snapshot is None else snapshot_id(client, snapshot)
+        made = client.create_environment(blueprint, name=name, plan=plan, snapshot_id=data)
+        finish_creation(client, made, wait, timeout, output)
 
 
 def finish_creation(

@@ -129,12 +129,6 @@ async def test_faults_of_the_wrapper_stand_beside_those_of_the_blueprint(api: Ap
     assert [error["path"] for error in found["errors"]] == ["blueprint"]
 
 
-async def test_snapshots_are_not_there_yet(api: Api) -> None:
-    body = {"blueprint": shop_document(), "snapshotId": "snap_1"}
-    found = problem(await api.client.post("/v1/environments", json=body), 422, "not_supported")
-    assert "not available in this version" in found["detail"]
-
-
 async def test_an_unknown_plan_is_named(api: Api) -> None:
     body = {"blueprint": shop_document(), "plan": "large"}
     found = problem(await api.client.post("/v1/environments", json=body), 422, "blueprint_invalid")

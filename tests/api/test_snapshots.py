@@ -249,6 +249,37 @@ async def test_a_restore_makes_an_environment_of_its_own(api: Api, tenant: Tenan
     assert PLANTED not in (await api.client.get("/v1/audit")).text
 
 
+async def test_an_environment_of_another_blueprint_begins_with_the_data(api: Api, tenant: Tenant) -> None:
+    snapshot = await taken(api, (await running(api))["id"])
+    document = shop_document()
+    document["name"], document["services"]["more"] = "other", {"image": "registry.test/more:1"}
+    body = {"blueprint": document, "snapshotId": snapshot}
+    answer = await api.client.post("/v1/environments", json=body)
+    assert answer.status_code == 202, answer.text
+    made = answer.json()["data"]
+    assert (made["name"], made["operation"]["kind"]) == ("other", "restore")
+    found = (await api.client.get(answer.headers["location"])).json()["data"]
+    steps = {step["name"]: step["dependsOn"] for step in found["steps"]}
+    assert {"service/more", "load/db"} <= steps.keys()
+    assert set(steps["service/web"]) >= {"service/db", "load/db"}
+    await end(api, found["id"])
+    assert (await seen(api, made["id"]))["status"] == "running"
+
+
+async def test_data_that_a_blueprint_has_no_place_for_are_all_named(api: Api, tenant: Tenant) -> None:
+    snapshot = await taken(api, (await running(api))["id"])
+    document = {"name": "other", "services": {"web": {"image": "registry.test/web:1"}}}
+    body = {"blueprint": document, "snapshotId": snapshot}
+    refused = problem(await api.client.post("/v1/environments", json=body), 422, "validation_failed")
+    assert "services.db" in {error["path"] for error in refused["errors"]}
+    body["snapshotId"] = "snap_00000000000000000000000000"
+    problem(await api.client.post("/v1/environments", json=body), 404, "not_found")
+    numbered = {**body, "snapshotId": 7}
+    refused = problem(await api.client.post("/v1/environments", json=numbered), 422, "blueprint_invalid")
+    assert [error["path"] for error in refused["errors"]] == ["snapshotId"]
+    assert [each["name"] for each in (await api.client.get("/v1/environments")).json()["data"]] == ["shop"]
+
+
 async def test_a_restore_as_new_is_refused_with_all_its_faults(api: Api, tenant: Tenant) -> None:
     document = shop_document()
     volumes = [

@@ -19,7 +19,12 @@ from activities.db.acceptance.replay import (
     replay_environment,
     replay_into,
 )
-from activities.db.acceptance.restore import AsNew, restore_as_new, restore_in_place
+from activities.db.acceptance.restore import (
+    AsNew,
+    create_from_snapshot,
+    restore_as_new,
+    restore_in_place,
+)
 from activities.db.acceptance.retry import retry_environment
 from activities.db.acceptance.scale import restart_service, scale_service
 from activities.db.acceptance.seed import PackageChoice, SeedWish, seed_environment
@@ -62,6 +67,7 @@ __all__ = [
     "cancel_operation",
     "change_settings",
     "create_environment",
+    "create_from_snapshot",
     "delete_environment",
     "extend_environment",
     "may_be_woken",

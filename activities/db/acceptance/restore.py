@@ -145,6 +145,39 @@ async def restore_as_new(
     )
 
 
+async def create_from_snapshot(
+    session: AsyncSession,
+    actor: Actor,
+    source: CloneSource,
+    snapshot_id: str,
+    site: Site,
+    *,
+    keys: MasterKeys,
+) -> Accepted:
+    """Accept a new environment of a Blueprint of its own, with a snapshot's data in it.
+
+    Secrets that the Blueprint has generated are those of the snapshot, where it has them: the data do. Raises
+    NotFound, SnapshotNotReady, NameTaken, CapExceeded, InvalidReferences, SecretsError, or SnapshotUnfit,
+    which lists each service that the data does not fit.
+    """
+    await locked_organization(session, actor.organization_id)
+    snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
+    components = loaded_of(manifest)
+    if faults := misfits(source.blueprint, {}, components.values(), standing=False, own=False):
+        raise SnapshotUnfit(tuple(faults))
+    values = await kept_values(session, snapshot, keys)
+    return await create_loaded(
+        session,
+        actor,
+        source,
+        site,
+        Loading(components, values, SnapshotRun(snapshot_id=snapshot.id)),
+        keys=keys,
+        asked=Asked(OperationKind.RESTORE, on_failure=source.blueprint.on_failure),
+        action="environment.create",
+    )
+
+
 def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
     """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
     kept = Blueprint.model_validate(manifest.blueprint)
