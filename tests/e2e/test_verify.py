@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.lifecycle import VOLUME
+from tests.e2e.shop import probed_by
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
     ask_to_verify,
@@ -144,7 +145,7 @@ def test_what_differs_or_does_not_run_is_found_at_level_2(stack: Stack) -> None:
     image = stores_of("any")["services"]["cache"]["image"]
     small = ["redis-server", "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]
     ready = "until redis-cli -h cache ping; do sleep 0.2; done"
-    reads = f'{ready}; [ "$(redis-cli -h cache get poison)" != yes ] && exec sleep 10000'
+    reads = f'{ready}; [ "$(redis-cli -h cache get poison)" != yes ] && touch /tmp/up && exec sleep 10000'
     services = {
         "cache": {
             "image": image,
@@ -156,6 +157,7 @@ def test_what_differs_or_does_not_run_is_found_at_level_2(stack: Stack) -> None:
             image=image,
             command=["sh", "-c", reads],
             dependsOn=["cache"],
+            probes=probed_by("test", "-e", "/tmp/up"),
             snapshot={"engine": "manifest-only"},
         ),
     }
