@@ -31,6 +31,7 @@ from api.starts import WorkflowStarts
 from api.transfers import Transfers
 
 if TYPE_CHECKING:
+    from api.access.metrics import UseReadings
     from api.access.stores import StoreReadings
     from api.access.target import Targets
     from api.access.waking import Wakes
@@ -107,6 +108,7 @@ class AppState:
     targets: Targets
     wakes: Wakes
     stores: StoreReadings
+    uses: UseReadings
     fetches: Fetches
 
 
@@ -148,6 +150,7 @@ async def running(
 ) -> AsyncIterator[AppState]:
     """Build the state on its dependencies; streams end when the context does."""
     # They stand on this module's types.
+    from api.access.metrics import UseReadings  # noqa: PLC0415
     from api.access.stores import StoreReadings  # noqa: PLC0415
     from api.access.target import Targets  # noqa: PLC0415
     from api.access.waking import Wakes  # noqa: PLC0415
@@ -193,6 +196,7 @@ async def running(
                 targets=Targets(),
                 wakes=wakes,
                 stores=StoreReadings(),
+                uses=UseReadings(),
                 fetches=Fetches(settings.discover_at_once),
             )
         finally:

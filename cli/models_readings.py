@@ -16,6 +16,14 @@ class PodMetrics(ApiModel):
     window_seconds: float | None = None
 
 
+class UnmeasuredPod(ApiModel):
+    """A pod that is in no sum, and why."""
+
+    pod: str
+    container: str | None = None
+    reason: str = ""
+
+
 class ServiceMetrics(ApiModel):
     """What one service uses, or why it is not known."""
 
@@ -23,6 +31,7 @@ class ServiceMetrics(ApiModel):
     cpu_cores: float | None = None
     memory_bytes: int | None = None
     pods: tuple[PodMetrics, ...] = ()
+    unmeasured: tuple[UnmeasuredPod, ...] = ()
     reason: str | None = None
 
 
@@ -30,6 +39,7 @@ class Metrics(ApiModel):
     """What an environment uses."""
 
     available: bool = False
+    source: str | None = None
     reason: str | None = None
     services: tuple[ServiceMetrics, ...] = ()
 

@@ -6,11 +6,26 @@ from cli.models import Checkpoint
 from cli.models_readings import Cost, Metrics, Principal, Statistics, StoreStats, Stub, VolumeStats
 from cli.text import age, binary, columns, duration, pairs, plain
 
+_CGROUP = "As the containers' cgroups tell: CPU over half a second, for there is no metrics-server."
+
 
 def metrics(found: Metrics, *, by_pod: bool) -> list[str]:
-    """Return what each service uses, or each pod; alone the reason when nothing is measured."""
+    """Return what each service uses, or each pod, and below it which pods are not in it, where from it is.
+
+    Alone the reasons when nothing is measured.
+    """
+    absent = [
+        plain(f"Not measured: {each.pod}{f' ({each.container})' if each.container else ''}: {each.reason}")
+        for service in found.services
+        for each in service.unmeasured
+    ]
     if not found.available:
-        return [plain(f"Nothing is measured: {found.reason or 'the cluster has no metrics'}.")]
+        return [plain(f"Nothing is measured: {found.reason or 'the cluster has no metrics'}."), *absent]
+    below = [*absent, *([_CGROUP] if found.source == "cgroup" else [])]
+    return [*_metrics_table(found, by_pod=by_pod), *(["", *below] if below else [])]
+
+
+def _metrics_table(found: Metrics, *, by_pod: bool) -> list[str]:
     if by_pod:
         pods = [(each.service, pod) for each in found.services for pod in each.pods]
         rows = [[name, pod.pod, _cores(pod.cpu_cores), binary(pod.memory_bytes)] for name, pod in pods]

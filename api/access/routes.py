@@ -172,7 +172,10 @@ async def get_endpoints(
     **documented(),
 )
 async def get_metrics(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
-    """From metrics.k8s.io. What is not measured is absent and says why, and is never zero."""
+    """From metrics.k8s.io, else as the containers' cgroups tell, these at most every ten seconds.
+
+    What is not measured is absent and says why, and is never zero. Reading neither wakes nor counts as use.
+    """
     return answer(request, await metrics.read_metrics(state, actor.organization_id, environment_id))
 
 

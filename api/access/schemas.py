@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from pydantic import Field
 
@@ -68,6 +69,33 @@ class PodMetrics(ApiModel):
     measured_at: datetime | None = None
     containers: list[ContainerMetrics]
 
+    @classmethod
+    def of(
+        cls,
+        pod: str,
+        containers: list[ContainerMetrics],
+        *,
+        window_seconds: float | None,
+        measured_at: datetime | None,
+    ) -> Self:
+        """Add up the containers of a pod."""
+        return cls(
+            pod=pod,
+            cpu_cores=round(sum(each.cpu_cores for each in containers), 6),
+            memory_bytes=sum(each.memory_bytes for each in containers),
+            window_seconds=window_seconds,
+            measured_at=measured_at,
+            containers=containers,
+        )
+
+
+class UnmeasuredPod(ApiModel):
+    """A pod without figures."""
+
+    pod: str
+    container: str | None = Field(default=None, description="Which of its containers has none")
+    reason: str
+
 
 class ServiceMetrics(ApiModel):
     """What a service used lately. Sums are absent when nothing was measured: absent is not zero."""
@@ -76,6 +104,9 @@ class ServiceMetrics(ApiModel):
     cpu_cores: float | None = None
     memory_bytes: int | None = None
     pods: list[PodMetrics]
+    unmeasured: list[UnmeasuredPod] = Field(
+        default_factory=list, description="Pods that are not in the sums, and why; they may use something"
+    )
     reason: str | None = Field(default=None, description="Why nothing was measured")
 
 
@@ -83,7 +114,10 @@ class MetricsOut(ApiModel):
     """CPU and memory of an environment's services."""
 
     available: bool
-    source: str | None = Field(default=None, description="`metrics.k8s.io`")
+    source: str | None = Field(
+        default=None,
+        description="`metrics.k8s.io`; `cgroup`: containers were asked for what their cgroups count",
+    )
     reason: str | None = Field(default=None, description="Why there are none")
     services: list[ServiceMetrics]
 

@@ -97,6 +97,6 @@ async def _metrics(name: str, gateway: Cluster) -> CheckOut:
         return ok(name, "metrics.k8s.io is served")
     return warn(
         name,
-        "metrics.k8s.io is not served: no CPU and memory readings of environments",
-        "Install metrics-server, if you want them.",
+        "metrics.k8s.io is not served: CPU and memory are read by a command in each container",
+        "Install metrics-server, for those without a shell and for CPU over more than half a second.",
     )

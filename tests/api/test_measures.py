@@ -1,5 +1,6 @@
 """Readings of an environment: said as far as they were seen, and absent with a reason otherwise."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,8 +10,9 @@ import pytest
 
 from activities.db.repositories.volume_samples import Sample
 from activities.db.tables import Role
+from api.access.cgroups import SCRIPT
 from api.access.stores import growth_of
-from clusters.errors import ClusterError, Forbidden, Unavailable
+from clusters.errors import ClusterError, Forbidden, NotFound, NotStarted, Unavailable
 from clusters.objects import Manifest
 from clusters.tunnel import Refused
 from clusters.values import ExecResult, Listing
@@ -27,9 +29,12 @@ class Cluster:
 
     objects: dict[str, list[Manifest]] = field(default_factory=dict)
     refused: ClusterError | None = None
+    refused_kinds: dict[str, ClusterError] = field(default_factory=dict)
     metrics_served: bool = True
     said: dict[str, str | ClusterError] = field(default_factory=dict)
     """By the last argument of the command."""
+    told: dict[str, str | ClusterError | None] = field(default_factory=dict)
+    """What the cgroup of a container tells, by pod and container; None: nothing, for ever."""
     ran: list[tuple[str, str | None, list[str]]] = field(default_factory=list)
 
     async def list(
@@ -37,6 +42,8 @@ class Cluster:
     ) -> Listing:
         if self.refused is not None:
             raise self.refused
+        if kind in self.refused_kinds:
+            raise self.refused_kinds[kind]
         return Listing(tuple(self.objects.get(kind, [])), "1")
 
     async def served(self, kind: str) -> bool:
@@ -46,7 +53,9 @@ class Cluster:
         self, namespace: str, name: str, command: Sequence[str], *, container: str | None = None, **_: object
     ) -> ExecResult:
         self.ran.append((name, container, [*command[-2:]]))
-        said = self.said[command[-1]]
+        said = self.told[f"{name}/{container}"] if command[-1] == SCRIPT else self.said[command[-1]]
+        while said is None:
+            await asyncio.Event().wait()
         if isinstance(said, ClusterError):
             raise said
         return ExecResult(0, said.encode(), b"", False)
@@ -146,13 +155,16 @@ async def test_metrics_are_summed_and_what_was_not_measured_is_absent(api: Api, 
     assert db["reason"]
     assert "cpuCores" not in db
     cluster.objects["PodMetrics"] = [measured("web", "?", "1Mi")]
-    assert "cpuCores" not in (await read(api, environment, "metrics"))["services"][0]
+    web = (await read(api, environment, "metrics"))["services"][0]
+    assert "cpuCores" not in web
+    assert web["unmeasured"][0]["container"] == "web"
 
 
 @pytest.mark.parametrize(
     ("cluster", "why"),
     [
         (Cluster(metrics_served=False), "metrics-server"),
+        (Cluster(refused=NotFound("no")), "not there"),
         (Cluster(refused=Forbidden("no")), "no right"),
         (Cluster(refused=Unavailable("no")), "does not answer"),
     ],
@@ -164,6 +176,105 @@ async def test_no_metrics_say_why(api: Api, tenant: Tenant, cluster: Cluster, wh
     assert found["available"] is False
     assert why in found["reason"]
     assert all("cpuCores" not in each and "memoryBytes" not in each for each in found["services"])
+
+
+def running(environment: dict[str, Any], name: str, *containers: str, **metadata: Any) -> Manifest:
+    """A pod whose containers run."""
+    made = pod(environment["id"], name.partition("-")[0])
+    state = {"running": {"startedAt": "2026-01-01T12:00:00Z"}}
+    made["metadata"].update({"name": name, **metadata})  # type: ignore[union-attr]
+    made["status"]["containerStatuses"] = [{"name": each, "state": state} for each in containers]  # type: ignore[index,call-overload]
+    return made
+
+
+def cgroup(cpu_usec: int, memory: int) -> str:
+    """What a container tells that used so much in half a second."""
+    times = f"at 7.00\nusage_usec 5000\nat 7.50\nusage_usec {5000 + cpu_usec}\n"
+    return f"{times}memory {memory + 100}\ninactive_file 100\n"
+
+
+async def test_without_metrics_server_containers_are_asked_and_each_says_why_not(
+    api: Api, tenant: Tenant
+) -> None:
+    environment = await create(api)
+    proxied = running(environment, "web-0", "web")
+    proxied["status"]["initContainerStatuses"] = [  # type: ignore[index,call-overload]
+        {"name": "perdure-mirror", "state": {"running": {"startedAt": "2026-01-01T12:00:00Z"}}},
+        {"name": "before", "state": {"terminated": {"exitCode": 0}}},
+    ]
+    ended = running(environment, "web-4", "web")
+    ended["status"]["phase"] = "Succeeded"  # type: ignore[index,call-overload]
+    waiting = pod(environment["id"], "web", waiting="ImagePullBackOff")
+    waiting["metadata"]["name"] = "web-3"  # type: ignore[index,call-overload]
+    pods = [
+        proxied,
+        running(environment, "web-1", "web", "extra"),
+        running(environment, "web-2", "web", deletionTimestamp="2026-01-01T12:00:00Z"),
+        waiting,
+        ended,
+        running(environment, "db-0", "db"),
+        running(environment, "seed-0", "seed"),
+    ]
+    cluster = over(api, Cluster({"Pod": pods}, metrics_served=False))
+    cluster.told = {
+        "web-0/web": cgroup(125_000, 20 << 20),
+        "web-0/perdure-mirror": cgroup(5_000, 1 << 20),
+        "web-1/web": cgroup(125_000, 20 << 20),
+        "web-1/extra": NotStarted('exec: "sh": executable file not found in $PATH'),
+        "db-0/db": "garbage\n",
+    }
+    found = await read(api, environment, "metrics")
+    web, db = found["services"]
+    assert (found["available"], found["source"]) == (True, "cgroup")
+    assert (web["cpuCores"], web["memoryBytes"]) == (0.26, 21 << 20), "of the one pod that told all of it"
+    [told] = web["pods"]
+    assert (told["pod"], told["windowSeconds"]) == ("web-0", 0.5)
+    assert told["measuredAt"]
+    assert [each["container"] for each in told["containers"]] == ["web", "perdure-mirror"]
+    absent = {each["pod"]: (each.get("container"), each["reason"]) for each in web["unmeasured"]}
+    assert sorted(absent) == ["web-1", "web-2", "web-3"]
+    assert absent["web-1"] == ("extra", 'it cannot be asked: exec: "sh": executable file not found in $PATH')
+    assert absent["web-2"] == (None, "it is being deleted")
+    assert absent["web-3"] == (None, "none of its containers is running (ImagePullBackOff)")
+    assert "cpuCores" not in db
+    assert "memoryBytes" not in db
+    assert db["reason"] == "db-0: it cannot read its own cgroup"
+    asked = len(cluster.ran)
+    assert asked == len(cluster.told), "neither what has ended nor what is no service"
+    assert await read(api, environment, "metrics") == found
+    assert len(cluster.ran) == asked, "remembered for some seconds"
+
+
+async def test_containers_that_cannot_tell_have_no_zeros_and_looking_is_no_use(
+    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.access.cgroups.SECONDS", 0.2)
+    environment = await create(api)
+    pods = [running(environment, f"web-{number}", "web") for number in range(12)]
+    cluster = over(api, Cluster({"Pod": pods}, metrics_served=False, told={}))
+    cluster.told = {f"web-{number}/web": None for number in range(12)}
+    found = await read(api, environment, "metrics")
+    web, db = found["services"]
+    assert (found["available"], "source" in found) == (False, False)
+    assert "metrics-server" in found["reason"]
+    assert len(web["unmeasured"]) == 12
+    assert {each["reason"] for each in web["unmeasured"]} == {"it did not tell in time (0.2 s for all pods)"}
+    assert len(cluster.ran) == 8, "no more at once"
+    assert db["reason"] == "it has no pod that could be asked"
+    assert all("cpuCores" not in each and "memoryBytes" not in each for each in found["services"])
+    assert not api.state.activity._seen
+
+
+async def test_metrics_that_are_served_and_do_not_answer_are_read_in_the_containers(
+    api: Api, tenant: Tenant
+) -> None:
+    environment = await create(api)
+    cluster = over(api, Cluster({"Pod": [running(environment, "web-0", "web")]}))
+    cluster.told = {"web-0/web": cgroup(0, 1 << 20)}
+    cluster.refused_kinds = {"PodMetrics": Unavailable("no metrics-server behind it")}
+    found = await read(api, environment, "metrics")
+    assert found["source"] == "cgroup"
+    assert found["services"][0]["cpuCores"] == 0, "it was measured, and is none"
 
 
 DB = {"name": "db", "image": "registry.test/postgres:16", "ports": [{"containerPort": 5432}]}

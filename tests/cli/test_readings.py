@@ -48,6 +48,23 @@ def test_why_nothing_is_measured_is_said(api: ScriptedApi, run: Run) -> None:
     assert run("env", "metrics", ENVIRONMENT_ID).stdout == "Nothing is measured: no metrics-server.\n"
 
 
+def test_pods_that_cannot_tell_are_named_below_and_have_no_zeros(api: ScriptedApi, run: Run) -> None:
+    absent = {"pod": "api-2", "container": "extra", "reason": "no shell"}
+    service = {"service": "db", "pods": [], "unmeasured": [absent], "reason": "api-2: no shell"}
+    told = {**METRICS["services"][0], "unmeasured": [absent]}  # type: ignore[index,dict-item]
+    answer = {"available": True, "source": "cgroup", "services": [told]}
+    nothing = {"available": False, "reason": "no container tells", "services": [service]}
+    api.on("GET", f"{HOME}/metrics", data(answer), data(nothing))
+    header, row, between, line, source = run("env", "metrics", ENVIRONMENT_ID).stdout.splitlines()
+    assert (header.split()[0], row.split()[:3], between) == ("SERVICE", ["api", "1", "0.250"], "")
+    assert line == "Not measured: api-2 (extra): no shell"
+    assert "cgroups" in source
+    assert run("env", "metrics", ENVIRONMENT_ID).stdout.splitlines() == [
+        "Nothing is measured: no container tells.",
+        "Not measured: api-2 (extra): no shell",
+    ]
+
+
 def test_stores_are_shown_with_their_size_and_growth(api: ScriptedApi, run: Run) -> None:
     grows = {"known": True, "bytesPerDay": 2 * 1024**2, "samples": 3}
     unknown = {"known": False, "samples": 1, "reason": "one sample only"}

@@ -19,12 +19,12 @@ CLEANED_UP: dict[str, Any] = {"complete": True, "left": [], "notUndone": []}
 """The `cleanup` of an operation that was taken back without a trace."""
 
 # A shell as process 1 is not ended by a signal that it has no handler for.
-_UNTIL_TOLD = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
+UNTIL_TOLD = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
 
 
 def idle(**more: Any) -> dict[str, Any]:
     """A service that is ready as soon as it runs, and ends at once when it is told to."""
-    return {"image": TINY, "command": ["sh", "-c", _UNTIL_TOLD], **more}
+    return {"image": TINY, "command": ["sh", "-c", UNTIL_TOLD], **more}
 
 
 def on_demand(**more: Any) -> dict[str, Any]:

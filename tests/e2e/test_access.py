@@ -22,14 +22,14 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.e2e.support import SHOP_API
+from tests.e2e.support import POSTGRES, SHOP_API, UNTIL_TOLD, idle
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 _TRICKSTER = r"""
-import http.server, json, time
+import http.server, json, threading, time
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -56,6 +56,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"0\r\n\r\n")
         elif path == "/go":
             steps.add(int(self.path.partition("?")[2])); self.reply(200, b"")
+        elif path == "/burn":
+            threading.Thread(target=burn, daemon=True).start(); self.reply(200, b"")
         elif path == "/break":
             self.connection.shutdown(2); self.close_connection = True
         elif path == "/half":
@@ -84,13 +86,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 steps = set()
 def go(number): return number in steps
+def burn():
+    while not go(9): pass
 http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 """
 
 
 @pytest.fixture(scope="module")
 def shop(stack: Stack) -> Handle:
-    """The shop of the examples, with a service that plays tricks and one that is never ready beside it."""
+    """The shop of the examples, and beside it a service that plays tricks and one that loses its shell."""
     document = yaml.safe_load((ROOT / "examples" / "shop.yaml").read_text())
     document["services"] += [
         {
@@ -100,7 +104,11 @@ def shop(stack: Stack) -> Handle:
             "ports": [{"containerPort": 8080}, {"containerPort": 9999, "name": "nobody"}],
             "resources": {"cpu": "10m", "memory": "32Mi"},
             "probes": {"readiness": {"tcp": {"port": 8080}, "periodSeconds": 1}},
-        }
+        },
+        {
+            "name": "mute",
+            **idle(image=POSTGRES, command=["sh", "-c", f'rm "$(command -v sh)"; {UNTIL_TOLD}']),
+        },
     ]
     made = stack.create(document)
     made.succeeded(180)
@@ -480,14 +488,34 @@ class TestMeasures:
         assert {each["answers"] for each in ready["data"]["endpoints"]} == {"unknown"}
 
     def test_metrics_are_real_or_absent(self, shop: Handle) -> None:
-        found = shop.stack.client.get(f"/v1/environments/{shop.environment_id}/metrics").json()["data"]
-        for service in found["services"]:
-            if found["available"]:
-                assert service["pods"] or service["reason"]
-            else:
-                assert found["reason"]
-                assert "cpuCores" not in service
-                assert "memoryBytes" not in service
+        def look() -> dict[str, Any]:
+            shown = shop.stack.client.get(f"/v1/environments/{shop.environment_id}/metrics")
+            found: dict[str, Any] = shown.json()["data"]
+            assert found["available"] is True, found
+            return {each["service"]: each for each in found["services"]}
+
+        _ask(shop, "POST", "tricks", "/burn")
+        try:
+            services = eventually(
+                # Half a second of a busy machine may pass without a turn of the burning service.
+                lambda: (
+                    (seen := look())["tricks"]["cpuCores"] > max(0.05, seen["cache"]["cpuCores"]) and seen
+                ),
+                "it is seen to use processor time",
+                within=60,
+            )
+        finally:
+            _ask(shop, "POST", "tricks", "/go?9")
+        for name in ("api", "worker", "db", "cache", "tricks"):
+            [pod] = services[name]["pods"]
+            assert pod["pod"].startswith(f"{name}-")
+            assert 100_000 < pod["memoryBytes"] == services[name]["memoryBytes"] < 512 << 20, services[name]
+            assert pod["windowSeconds"] >= 0.5
+        mute = services["mute"]
+        assert "cpuCores" not in mute
+        assert "memoryBytes" not in mute
+        assert mute["unmeasured"][0]["container"] == "mute"
+        assert "executable file not found" in mute["reason"], "it has no shell"
 
     def test_store_stats_measure_the_volume(self, shop: Handle) -> None:
         def look() -> dict[str, Any]:
