@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from activities.db.repositories.volume_samples import Sample
 from activities.db.tables import Role
@@ -181,7 +182,7 @@ async def test_no_metrics_say_why(api: Api, tenant: Tenant, cluster: Cluster, wh
 def running(environment: dict[str, Any], name: str, *containers: str, **metadata: Any) -> Manifest:
     """A pod whose containers run."""
     made = pod(environment["id"], name.partition("-")[0])
-    state = {"running": {"startedAt": "2026-01-01T12:00:00Z"}}
+    state: JsonValue = {"running": {"startedAt": "2026-01-01T12:00:00Z"}}
     made["metadata"].update({"name": name, **metadata})  # type: ignore[union-attr]
     made["status"]["containerStatuses"] = [{"name": each, "state": state} for each in containers]  # type: ignore[index,call-overload]
     return made

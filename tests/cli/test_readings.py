@@ -51,7 +51,7 @@ def test_why_nothing_is_measured_is_said(api: ScriptedApi, run: Run) -> None:
 def test_pods_that_cannot_tell_are_named_below_and_have_no_zeros(api: ScriptedApi, run: Run) -> None:
     absent = {"pod": "api-2", "container": "extra", "reason": "no shell"}
     service = {"service": "db", "pods": [], "unmeasured": [absent], "reason": "api-2: no shell"}
-    told = {**METRICS["services"][0], "unmeasured": [absent]}  # type: ignore[index,dict-item]
+    told = {**METRICS["services"][0], "unmeasured": [absent]}  # type: ignore[index]
     answer = {"available": True, "source": "cgroup", "services": [told]}
     nothing = {"available": False, "reason": "no container tells", "services": [service]}
     api.on("GET", f"{HOME}/metrics", data(answer), data(nothing))

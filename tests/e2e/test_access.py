@@ -22,7 +22,7 @@ from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.e2e.support import POSTGRES, SHOP_API, UNTIL_TOLD, idle
+from tests.e2e.support import SHOP_API, UNTIL_TOLD, idle
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -94,7 +94,7 @@ http.server.ThreadingHTTPServer(("", 8080), Handler).serve_forever()
 
 @pytest.fixture(scope="module")
 def shop(stack: Stack) -> Handle:
-    """The shop of the examples, and beside it a service that plays tricks and one that loses its shell."""
+    """The shop of the examples, a service that plays tricks, and one in which no shell is found."""
     document = yaml.safe_load((ROOT / "examples" / "shop.yaml").read_text())
     document["services"] += [
         {
@@ -107,7 +107,7 @@ def shop(stack: Stack) -> Handle:
         },
         {
             "name": "mute",
-            **idle(image=POSTGRES, command=["sh", "-c", f'rm "$(command -v sh)"; {UNTIL_TOLD}']),
+            **idle(command=["/bin/sh", "-c", f"PATH=/bin; {UNTIL_TOLD}"], env={"PATH": "/nowhere"}),
         },
     ]
     made = stack.create(document)

@@ -88,6 +88,32 @@ def test_a_job_is_left_out_and_said_to_be() -> None:
     assert any("once" in line and "jobs" in line for line in estimate.assumed)
 
 
+def test_mocks_and_the_proxy_of_a_mirror_are_counted() -> None:
+    rails = GuardRails(default_requests={"cpu": "100m", "memory": "64Mi"})
+    asked: JsonValue = {"cpu": "500m", "memory": "512Mi"}
+    found = blueprint(
+        web={
+            **{"replicas": 2, "resources": asked, "ports": [{"containerPort": 80, "name": "http"}]},
+            "mock": {"mode": "mirror", "image": "registry.test/mock:1"},
+        },
+        api={"replicas": 2, "resources": asked, "mock": {"mode": "sidecar", "image": "registry.test/mock:1"}},
+        db={"resources": asked, "mock": {"mode": "replace", "image": "registry.test/mock:1"}},
+    )
+    estimate = estimate_cost(found, Overrides(replicas={"web": 3}), rails, RATES)
+    counted = {each.service: (each.replicas, each.cpu_cores, each.memory_bytes) for each in estimate.services}
+    assert counted == {
+        "web": (3, Decimal("1.53"), 3 * (512 + 32) << 20),
+        "web-mock": (1, Decimal("0.1"), 64 << 20),
+        "api": (2, Decimal("1.2"), 2 * (512 + 64) << 20),
+        "db": (1, Decimal("0.5"), 512 << 20),
+    }
+    assert estimate.per_hour == sum(each.per_hour for each in estimate.services)
+    [said] = [line for line in estimate.assumed if "default requests" in line]
+    assert said.endswith("for: web-mock, api-mock")
+    for each in estimate_cost(found, Overrides(), rails, RATES, stopped=True).services:
+        assert each.per_hour == 0
+
+
 def test_a_rate_card_without_sense_is_refused() -> None:
     for wrong in ({"currency": "euro"}, {"cpu_core_hour": -1}, {"gpu_hour": 1}):
         with pytest.raises(ValidationError):
