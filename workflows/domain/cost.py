@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workflows.domain.blueprint import Blueprint, Service, ServiceKind, VolumeType
+from workflows.domain.blueprint import Blueprint, MockMode, Service, ServiceKind, VolumeType
 from workflows.domain.environment import GuardRails, Overrides
 from workflows.domain.manifests import desired_replicas
 from workflows.domain.manifests_common import running_as
 from workflows.domain.manifests_workload import DEFAULT_CLAIM_SIZE
+from workflows.domain.mirror import CONTAINER, PROXY_REQUESTS, mirror_of, mock_name, mock_service
 from workflows.domain.quantity import parse_quantity
 
 HOURS_PER_MONTH: Final = 730
@@ -63,9 +65,11 @@ def estimate_cost(
 ) -> CostEstimate:
     """Estimate what an environment costs while it stands as it is.
 
-    A `stopped` one has no pods and keeps its volumes. Jobs run once and are left out.
+    A `stopped` one has no pods and keeps its volumes. Jobs run once and are left out. Mocks count: one in the
+    service's pods, and the proxy of a mirror, with the service; one with pods of its own by its own name.
     """
-    exact = [_service(service, overrides, rails, rates, stopped) for service in blueprint.services]
+    services = _with_mocks(blueprint)
+    exact = [_service(service, overrides, rails, rates, stopped) for service in services]
     assumed = [
         f"a month has {HOURS_PER_MONTH} hours",
         "CPU and memory count as requested, not as used; limits beyond requests cost nothing",
@@ -73,10 +77,11 @@ def estimate_cost(
         f"per GiB and hour, volumes {rates.storage_gib_month} per GiB and month",
     ]
     defaulted = [
-        each.name
-        for each in blueprint.services
-        if each.kind is ServiceKind.SERVICE
-        and (_asked(each, "cpu") is None or _asked(each, "memory") is None)
+        name
+        for service in services
+        if service.kind is ServiceKind.SERVICE
+        for name, asked in _containers(service)
+        if asked["cpu"] is None or asked["memory"] is None
     ]
     if defaulted:
         assumed.append(f"the namespace's default requests for: {', '.join(defaulted)}")
@@ -105,8 +110,7 @@ def _service(
     # A stopped or scaled-down service keeps the volumes that its replicas had.
     volumes = _volumes(service) if not is_job else []
     holders = max(replicas, service.replicas)
-    cpu = replicas * _quantity(_asked(service, "cpu") or rails.default_requests.get("cpu"))
-    memory = replicas * _quantity(_asked(service, "memory") or rails.default_requests.get("memory"))
+    cpu, memory = (replicas * _asked(service, what, rails) for what in ("cpu", "memory"))
     storage = holders * sum(volumes, Fraction(0))
     per_hour = (
         cpu * Fraction(rates.cpu_core_hour)
@@ -126,12 +130,32 @@ def _service(
     return cost, per_hour
 
 
-def _asked(service: Service, resource: str) -> str | None:
-    """What a container asks for: its request, else (as the cluster has it) its limit."""
-    resources = service.resources
-    if resource == "cpu":
-        return resources.cpu or resources.limits.cpu
-    return resources.memory or resources.limits.memory
+def _with_mocks(blueprint: Blueprint) -> list[Service]:
+    """The services, and each mock that has pods of its own."""
+    return [
+        one for service in blueprint.services for one in (service, mock_service(service)) if one is not None
+    ]
+
+
+def _containers(service: Service) -> list[tuple[str, Mapping[str, str | None]]]:
+    """The containers of one pod, and what each asks for; nothing where the namespace's default holds.
+
+    A limit without a request is the request, as the cluster has it.
+    """
+    wanted = service.resources
+    own = {"cpu": wanted.cpu or wanted.limits.cpu, "memory": wanted.memory or wanted.limits.memory}
+    containers: list[tuple[str, Mapping[str, str | None]]] = [(service.name, own)]
+    if mirror_of(service) is not None:
+        containers.append((CONTAINER, PROXY_REQUESTS))
+    elif service.mock is not None and service.mock.mode is MockMode.SIDECAR:
+        containers.append((mock_name(service.name), {"cpu": None, "memory": None}))
+    return containers
+
+
+def _asked(service: Service, what: str, rails: GuardRails) -> Fraction:
+    """What one pod asks for, by the defaults of its namespace where a container does not say."""
+    amounts = [asked[what] or rails.default_requests.get(what) for _, asked in _containers(service)]
+    return sum(map(_quantity, amounts), Fraction(0))
 
 
 def _volumes(service: Service) -> list[Fraction]:

@@ -28,6 +28,8 @@ SCRATCH_VOLUME: Final = "perdure-mirror-tmp"
 """Name of the volume with the proxy's sockets and what it finds out at its start."""
 CONTAINER: Final = "perdure-mirror"
 """Name of the proxy's container."""
+PROXY_REQUESTS: Final = {"cpu": "10m", "memory": "32Mi"}
+"""What the proxy asks for."""
 NO_HTTP_PORT: Final = "no port of this service is known to speak HTTP, and only HTTP can be copied"
 NO_HTTP_HINT: Final = "name it: ports: [{containerPort: 8080, name: http}]"
 
@@ -136,7 +138,7 @@ def proxy_container(service: Service, namespace: str, image: str) -> dict[str, J
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": ports,
         # No limit of CPU: it would slow the service down.
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
+        "resources": {"requests": {**PROXY_REQUESTS}, "limits": {"memory": "256Mi"}},
         "volumeMounts": [
             {"name": volume.name, "mountPath": volume.mount_path} for volume in proxy_volumes(service)
         ],
