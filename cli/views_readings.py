@@ -6,7 +6,7 @@ from cli.models import Checkpoint
 from cli.models_readings import Cost, Metrics, Principal, Statistics, StoreStats, Stub, VolumeStats
 from cli.text import age, binary, columns, duration, pairs, plain
 
-_CGROUP = "As the containers' cgroups tell: CPU over half a second, for there is no metrics-server."
+_CGROUP = "As the containers' cgroups tell: CPU over half a second, without metrics.k8s.io."
 
 
 def metrics(found: Metrics, *, by_pod: bool) -> list[str]:
