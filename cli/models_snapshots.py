@@ -28,6 +28,7 @@ class SnapshotPolicy(ApiModel):
     expires_in_days: int | None = None
     consistency_floor: str | None = None
     verify_level: int | None = None
+    verify_every_hours: int | None = None
     paused: bool = False
     next_at: datetime | None = None
     last_at: datetime | None = None

@@ -77,6 +77,8 @@ def policy(found: SnapshotPolicy) -> list[str]:
     """Return a policy as lines."""
     expires = "never" if found.expires_in_days is None else f"{found.expires_in_days} days"
     when = "" if found.last_result_at is None else f"{age(found.last_result_at)} ago: "
+    hours = found.verify_every_hours
+    again = None if hours is None else f"after {duration(hours * 3600)}"
     snapshot = None
     if found.last_snapshot_id is not None:
         planned = "" if found.last_at is None else f", of {age(found.last_at)} ago"
@@ -88,6 +90,7 @@ def policy(found: SnapshotPolicy) -> list[str]:
             ("Expire after", expires),
             ("Floor", found.consistency_floor),
             ("Verified to level", None if found.verify_level is None else str(found.verify_level)),
+            ("Verified anew", again),
             ("Next", "paused" if found.next_at is None else _left(found.next_at)),
             ("Last", f"{when}{found.last_result}" if found.last_result else None),
             ("Last snapshot", snapshot),

@@ -65,6 +65,8 @@ class EventType(StrEnum):
     """Something will end by itself, or did, or was woken by use: no operation belongs to it."""
     CONDITION = "condition"
     """Of the environment, by what was seen in its cluster: no operation belongs to it."""
+    VERIFICATION = "verification"
+    """A snapshot of the environment is not what it says: no operation belongs to it."""
 
 
 class Table(SQLModel):
@@ -459,6 +461,7 @@ class Snapshot(Table, table=True):
         Index("ix_snapshots_environment", "environment_id", "created_at", "id"),
         Index("ix_snapshots_left", "id", sqlite_where=text(_LEFT), postgresql_where=text(_LEFT)),
         Index("ix_snapshots_expires_at", "expires_at"),
+        Index("ix_snapshots_scheduled", "scheduled", "state", "environment_id"),
     )
 
     id: str = Field(primary_key=True)

@@ -121,10 +121,13 @@ class ControlSnapshotSweep(SnapshotSweepActivities):
         """See `SnapshotSweepActivities`. One that runs is found running."""
         started = 0
         async with alive() as life:
-            async with self.database.reading() as session:
-                unproved = await retention.unproved(session, utc_now())
-            for wanted in unproved:
-                await self._ask(wanted)
+            # In this order: where the newest is to be verified, none is verified anew meanwhile.
+            for look in (retention.unproved, retention.stale):
+                async with self.database.reading() as session:
+                    found = await look(session, utc_now())
+                for wanted in found:
+                    life.progress = wanted.snapshot_id
+                    await self._ask(wanted)
             after, more = "", True
             while more:
                 async with self.database.reading() as session:

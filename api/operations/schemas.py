@@ -140,7 +140,8 @@ class EventOut(ApiModel):
     type: str
     environment_id: str
     operation_id: str | None = Field(
-        default=None, description="Absent: of the environment itself (`settings`, `timer`, `condition`)"
+        default=None,
+        description="Absent: of the environment itself (`settings`, `timer`, `condition`, `verification`)",
     )
     at: datetime
     data: dict[str, JsonValue]

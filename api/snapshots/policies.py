@@ -19,6 +19,7 @@ async def put(caller: Caller, environment_id: str, wish: PutSnapshotPolicy) -> S
         expires_in_days=wish.expires_in_days,
         floor=wish.consistency_floor,
         verify_level=wish.verify_level,
+        verify_every_hours=wish.verify_every_hours,
         paused=wish.paused,
     )
     async with caller.state.database.transaction() as session:
@@ -48,6 +49,7 @@ def _shaped(record: PolicyRecord) -> SnapshotPolicyOut:
         expires_in_days=policy.expires_in_days,
         consistency_floor=policy.floor,
         verify_level=policy.verify_level,
+        verify_every_hours=policy.verify_every_hours,
         paused=policy.paused,
         next_at=record.next_at,
         last_at=record.last_at,

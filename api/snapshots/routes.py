@@ -43,7 +43,13 @@ _CREATE: Final[dict[str, Any]] = {
     },
 }
 _POLICY: Final[dict[str, Any]] = {
-    "nightly": {"everyMinutes": 1440, "keepLast": 14, "expiresInDays": None, "verifyLevel": 2},
+    "nightly": {
+        "everyMinutes": 1440,
+        "keepLast": 14,
+        "expiresInDays": None,
+        "verifyLevel": 2,
+        "verifyEveryHours": 168,
+    },
 }
 _RESTORE: Final[dict[str, Any]] = {
     "new": {"name": "shop-yesterday"},

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from api.envelope import ApiInput, ApiModel
 from api.transfers import TransferOut
@@ -13,7 +22,7 @@ from workflows.domain.blueprint_models import DataStore
 from workflows.domain.masking import MaskingRules
 from workflows.domain.snapshot import Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotState
-from workflows.domain.snapshot_policy import LONGEST_MINUTES, SHORTEST_MINUTES
+from workflows.domain.snapshot_policy import LONGEST_MINUTES, LONGEST_VERIFY_HOURS, SHORTEST_MINUTES
 from workflows.domain.verification import VerificationState, VerifyLevel
 
 DEFAULT_DAYS = 30
@@ -53,7 +62,22 @@ class PutSnapshotPolicy(ApiInput):
     )
     consistency_floor: Consistency | None = None
     verify_level: AskedLevel | None = Field(default=None, description="To which each new one is verified")
+    verify_every_hours: StrictInt | None = Field(
+        default=None,
+        ge=1,
+        le=LONGEST_VERIFY_HOURS,
+        description="Needs `verifyLevel`: those that are kept are verified to it anew when the last "
+        "verification that passed is that old; null: they are not",
+    )
     paused: StrictBool = False
+
+    @field_validator("verify_every_hours")
+    @classmethod
+    def _has_level(cls, given: int | None, others: ValidationInfo) -> int | None:
+        # Here, not once all is valid: every fault is told, and one of the level is told as that.
+        if given is not None and others.data.get("verify_level", given) is None:
+            raise ValueError("needs verifyLevel, which says how far")
+        return given
 
 
 class SnapshotPolicyOut(ApiModel):
@@ -65,6 +89,7 @@ class SnapshotPolicyOut(ApiModel):
     expires_in_days: int | None = None
     consistency_floor: Consistency | None = None
     verify_level: VerifyLevel | None = None
+    verify_every_hours: int | None = None
     paused: bool
     next_at: datetime | None = Field(default=None, description="Absent: it is paused")
     last_result: str = Field(description="The snapshot's id, or `skipped: ` and why")

@@ -323,6 +323,10 @@ def policy(
     verify: Annotated[
         int | None, typer.Option("--verify", metavar="LEVEL", min=0, max=2, help="Verify each to this level.")
     ] = None,
+    verify_every: Annotated[
+        str | None,
+        typer.Option("--verify-every", metavar="DURATION", help="Verify those that it keeps anew: 7d, 12h."),
+    ] = None,
     paused: Annotated[bool, typer.Option("--paused", help="Keep the policy, and take none.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Take the policy away.")] = False,
     output: OutputOption = OutputFormat.TABLE,
@@ -331,11 +335,17 @@ def policy(
     from cli import views_snapshots
     from cli.lookup import environment_id
 
-    wanted = any(each is not None for each in (keep_last, days, floor, verify)) or keep or paused
+    given = (keep_last, days, floor, verify, verify_every)
+    wanted = any(each is not None for each in given) or keep or paused
     if wanted and every is None:
         raise UsageFault("A policy needs --every.")
     if remove and (wanted or every is not None):
         raise UsageFault("--remove goes with nothing else.")
+    if verify_every is not None and verify is None:
+        raise UsageFault("--verify-every needs --verify, which says how far.")
+    hours = None if verify_every is None else parse_duration(verify_every) / 3600
+    if hours is not None and not hours.is_integer():
+        raise UsageFault("--verify-every is a whole number of hours: 12h, 7d.")
     if keep and days is not None:
         raise UsageFault("--keep and --expires-in-days exclude each other.")
     with session_of(context).client() as client:
@@ -352,6 +362,7 @@ def policy(
                 "keepLast": keep_last,
                 "consistencyFloor": None if floor is None else floor.value,
                 "verifyLevel": verify,
+                "verifyEveryHours": None if hours is None else int(hours),
                 "paused": paused,
             }
             if keep or days is not None:

@@ -1,15 +1,17 @@
 """Lists find their rows by an index, in the order of the list: a page costs the same among a million rows."""
 
+from ast import literal_eval
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, event, text
 
 from activities.db.engine import Database
-from activities.db.repositories import environments, operations
+from activities.db.repositories import environments, operations, snapshot_retention
 from activities.db.repositories.bulk import current_blueprints
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
 from activities.db.sweeping import due_page
 from activities.db.types import utc_now
+from tests.helpers.statements import statements_of
 from tests.helpers.tenants import accept, make_tenant, shop
 from workflows.domain.operations import EnvironmentPhase
 
@@ -57,6 +59,26 @@ async def test_no_list_scans_a_table_or_sorts_by_itself(sqlite_url: str) -> None
                 steps,
             )
     await database.dispose()
+
+
+async def test_what_policies_verify_anew_is_found_without_reading_all_there_ever_was(sqlite_url: str) -> None:
+    """Each minute: by the snapshots that policies keep, the verifications of these, and those that run."""
+    database = Database(sqlite_url)
+    async with database.reading() as session:
+        with statements_of(database) as asked:
+            await snapshot_retention.stale(session, utc_now())
+        [(statement, parameters)] = [each for each in asked if each[0].startswith("SELECT")]
+        connection = await session.connection()
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", literal_eval(parameters))
+        steps = [str(detail) for *_, detail in plan]
+    await database.dispose()
+    read = [step for step in steps if step.startswith(("SCAN", "SEARCH"))]
+    assert [step for step in read if " INDEX " not in step] == []
+    scans = [step for step in read if step.startswith("SCAN")]
+    assert [step for step in scans if "uq_snapshot_verifications_running" not in step] == []
+    kept = [step for step in read if step.startswith("SEARCH snapshots ")]
+    assert kept
+    assert [step for step in kept if "(scheduled=? AND state=?" not in step] == []
 
 
 async def test_an_answer_is_of_one_moment(database: Database) -> None:

@@ -10,14 +10,14 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlmodel import func, select, update
 
-from activities.db.acceptance import Accepted, SnapshotWish
+from activities.db.acceptance import Accepted, SnapshotWish, delete_environment
 from activities.db.engine import Database
 from activities.db.errors import NotFound
-from activities.db.records import SWEEPER
-from activities.db.repositories import snapshot_policies, snapshot_retention, verifications
+from activities.db.records import SWEEPER, JsonObject
+from activities.db.repositories import events, snapshot_policies, snapshot_retention, verifications
 from activities.db.repositories.snapshot_policies import PolicyRecord
 from activities.db.snapshot_schedule import take_due
-from activities.db.tables import Revision, Snapshot
+from activities.db.tables import EventType, Revision, Snapshot
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
@@ -28,7 +28,7 @@ from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import OperationState
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.snapshot_policy import SnapshotPolicy
-from workflows.domain.verification import VerificationState, VerifyLevel
+from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
 DB = stored("db", DataStore.POSTGRES, "shop")
 HOURLY = SnapshotPolicy(every_minutes=60, keep_last=2, verify_level=VerifyLevel.READABLE)
@@ -314,3 +314,160 @@ async def test_a_failed_verification_has_told_what_the_snapshot_is(database: Dat
     await _verify(database, tenant, snapshot, VerificationState.FAILED)
     async with database.reading() as session:
         assert await snapshot_retention.unproved(session, utc_now() + timedelta(days=2)) == ()
+
+
+def _after(hours: int, level: VerifyLevel | None = VerifyLevel.READABLE) -> SnapshotPolicy:
+    """A policy whose snapshots are verified anew after so many hours."""
+    return SnapshotPolicy(every_minutes=60, verify_level=level, verify_every_hours=hours)
+
+
+async def _stale(database: Database, at: datetime) -> list[str]:
+    async with database.reading() as session:
+        return [each.snapshot_id for each in await snapshot_retention.stale(session, at)]
+
+
+async def _proved(
+    database: Database, tenant: Tenant, environment_id: str, *hours_ago: int
+) -> tuple[datetime, list[str]]:
+    """Snapshots of a policy whose verification passed so long before the time that is returned first."""
+    now = utc_now()
+    made = [await _scheduled(database, tenant, environment_id) for _ in hours_ago]
+    for each, hours in zip(made, hours_ago, strict=True):
+        await _verify(database, tenant, each, VerificationState.PASSED, now - timedelta(hours=hours))
+    return now, made
+
+
+async def test_what_is_kept_is_verified_anew_the_oldest_proof_first_and_one_at_a_time(
+    database: Database,
+) -> None:
+    tenant, other = await make_tenant(database), await make_tenant(database)
+    environment_id = await running(database, tenant)
+    now, (second, first, young) = await _proved(database, tenant, environment_id, 30, 40, 5)
+    await _scheduled(database, tenant, environment_id)  # never proved: there is nothing to renew
+    by_hand = await take(database, tenant, environment_id, SnapshotWish())
+    await publish(database, by_hand.accepted.operation.id, DB)
+    await _verify(database, tenant, by_hand.snapshot.id, VerificationState.PASSED, now - timedelta(days=9))
+    elsewhere = await running(database, other)
+    _, [of_other] = await _proved(database, other, elsewhere, 35)
+
+    await put(database, tenant, environment_id)  # a policy that does not say so
+    assert await _stale(database, now + timedelta(days=99)) == []
+    await put(database, tenant, environment_id, _after(24))
+    await put(database, other, elsewhere, _after(24, VerifyLevel.STORED))
+    async with database.reading() as session:
+        found = await snapshot_retention.stale(session, now)
+    assert found == (
+        snapshot_retention.Unproved(tenant.id, first, VerifyLevel.READABLE),
+        snapshot_retention.Unproved(other.id, of_other, VerifyLevel.STORED),
+    )
+    assert await _stale(database, now - timedelta(hours=16, minutes=1)) == []
+    assert await _stale(database, now - timedelta(hours=15, minutes=59)) == [first]
+
+    # While one of them is verified, whoever asked for it, it is no other's turn.
+    async with database.transaction() as session:
+        asked = await verifications.ask(session, tenant.actor, young, VerifyLevel.STORED)
+    assert await _stale(database, now) == [of_other]
+    aborted = VerificationResult(verification_id=asked.id, state=VerificationState.ABORTED)
+    async with database.transaction() as session:
+        await verifications.finish(session, aborted, now)
+    await _verify(database, tenant, first, VerificationState.PASSED, now)
+    assert await _stale(database, now) == [of_other, second]
+    await _verify(database, tenant, second, VerificationState.PASSED, now)
+    assert await _stale(database, now) == [of_other]
+    assert await _stale(database, now + timedelta(hours=20)) == [of_other, young]
+    async with database.transaction() as session:
+        await session.exec(update(Snapshot).values(state=SnapshotState.DELETING))
+    assert await _stale(database, now + timedelta(days=9)) == []
+
+
+async def test_only_what_passed_the_policys_level_is_a_proof(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    now, [snapshot] = await _proved(database, tenant, environment_id, 48)
+    async with database.transaction() as session:
+        asked = await verifications.ask(session, tenant.actor, snapshot, VerifyLevel.STORED)
+        lower = VerificationResult(verification_id=asked.id, state=VerificationState.PASSED)
+        await verifications.finish(session, lower, now)
+    for level, expected in (
+        (VerifyLevel.STORED, []),
+        (VerifyLevel.READABLE, [snapshot]),  # the later one was of a lower level
+        (VerifyLevel.RESTORED, []),
+        (None, []),
+    ):
+        await put(database, tenant, environment_id, _after(24, level))
+        assert await _stale(database, now) == expected, level
+
+
+async def test_one_that_fails_anew_is_told_and_is_no_proof_any_more(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    now, (first, damaged) = await _proved(database, tenant, environment_id, 30, 40)
+    newest = await _scheduled(database, tenant, environment_id)
+    await put(database, tenant, environment_id, _after(24).model_copy(update={"keep_last": 1}))
+    assert await _stale(database, now) == [damaged]
+
+    async def told() -> list[JsonObject]:
+        async with database.reading() as session:
+            found = await events.after(session, tenant.id, environment_id, 0)
+        return [each.data for each in found if each.type is EventType.VERIFICATION]
+
+    assert await told() == []
+    async with database.transaction() as session:
+        asked = await verifications.ask(session, tenant.actor, damaged, VerifyLevel.READABLE)
+        checks = (
+            Check(level=VerifyLevel.STORED, subject="db/roles", ok=True),
+            Check(level=VerifyLevel.STORED, subject="db/shop", ok=False, message="an object is missing"),
+        )
+        failed = VerificationResult(verification_id=asked.id, state=VerificationState.FAILED, checks=checks)
+        await verifications.finish(session, failed, now)
+        await verifications.finish(session, failed, now)  # a repeat tells it no second time
+    assert await told() == [
+        {
+            "snapshotId": damaged,
+            "verificationId": asked.id,
+            "level": 1,
+            "state": "failed",
+            "message": "db/shop: an object is missing",
+        }
+    ]
+    # It is as a snapshot whose first one failed: it stays, is not asked for, and the last good one is kept.
+    assert await _stale(database, now) == [first]
+    assert await _stale(database, now + timedelta(days=99)) == [first]
+    async with database.transaction() as session:
+        assert await snapshot_retention.expire_surplus(session, limit=10) == 1
+    states = [(await snapshot_of(database, tenant, each)).state for each in (first, damaged, newest)]
+    assert states == [SnapshotState.AVAILABLE, SnapshotState.DELETING, SnapshotState.AVAILABLE]
+
+
+async def test_the_end_of_a_deleted_environments_verification_needs_no_event(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    snapshot = await _scheduled(database, tenant, environment_id)
+    async with database.transaction() as session:
+        deleting = await delete_environment(session, tenant.actor, environment_id, force=False)
+    await ended(database, deleting)
+    await _verify(database, tenant, snapshot, VerificationState.FAILED)
+    async with database.reading() as session:
+        found = await events.after(session, tenant.id, environment_id, 0)
+    assert EventType.VERIFICATION not in {each.type for each in found}
+
+
+async def test_one_that_is_aborted_anew_gives_way_and_is_never_given_up(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    await put(database, tenant, environment_id, _after(24 * 7))
+    now, (young, old) = await _proved(database, tenant, environment_id, 24 * 8, 24 * 9)
+    for minutes in (10, 20, 40):
+        await _verify(database, tenant, old, VerificationState.ABORTED, now)
+        assert await _stale(database, now + timedelta(minutes=minutes - 1)) == [young]
+        assert await _stale(database, now + timedelta(minutes=minutes)) == [old]
+    for _ in range(snapshot_retention.ASKED_AT_MOST - 3):
+        await _verify(database, tenant, old, VerificationState.ABORTED, now)
+    assert await _stale(database, now + timedelta(days=6, hours=23)) == [young]
+    assert await _stale(database, now + timedelta(days=7, minutes=1)) == [old], "a week has passed"
+    # A verification that passed begins all of it anew.
+    await _verify(database, tenant, old, VerificationState.PASSED, now)
+    await _verify(database, tenant, old, VerificationState.ABORTED, now + timedelta(days=7))
+    later = now + timedelta(days=7, minutes=10)
+    await _verify(database, tenant, young, VerificationState.PASSED, later)
+    assert await _stale(database, later) == [old]

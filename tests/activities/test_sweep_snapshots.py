@@ -303,7 +303,9 @@ async def test_all_of_the_store_is_listed_once_an_hour_in_each_process(
 
 
 async def test_policies_of_which_nothing_is_due_cost_the_same_however_many_there_are(place: Place) -> None:
-    policy = SnapshotPolicy(every_minutes=60, keep_last=1, verify_level=VerifyLevel.STORED)
+    policy = SnapshotPolicy(
+        every_minutes=60, keep_last=1, verify_level=VerifyLevel.STORED, verify_every_hours=1
+    )
 
     async def add(name: str) -> None:
         """An environment with a policy, and one snapshot by it that is verified."""
@@ -328,6 +330,34 @@ async def test_policies_of_which_nothing_is_due_cost_the_same_however_many_there
     for number in range(6):
         await add(f"other-{number}")
     assert await cost() == one < 20
+
+
+async def test_a_policy_has_the_newest_verified_first_and_then_what_it_keeps_anew(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.snapshots.sweep.START_GRACE", timedelta(seconds=-1))
+    policy = SnapshotPolicy(every_minutes=60, verify_level=VerifyLevel.STORED, verify_every_hours=24)
+    made = []
+    for _ in range(3):
+        accepted = await take(
+            place.database, place.tenant, place.environment_id, SnapshotWish(scheduled=True)
+        )
+        await publish(place.database, accepted.accepted.operation.id, DB)
+        made.append(accepted.snapshot.id)
+    now = datetime.now(UTC)
+    for days, each in zip((2, 3), made, strict=False):
+        await place.end(await place.ask(each), VerificationState.PASSED, now - timedelta(days=days))
+    async with place.database.transaction() as session:
+        await snapshot_policies.put(session, place.tenant.actor, place.environment_id, policy)
+    for expected in (made[2], made[1], made[0]):
+        for _ in range(2):  # the second sweep finds it running
+            assert await place.do("start_verifications") == SnapshotsSwept(started=1)
+        one, again = place.starts.verified[-2:]
+        assert one == again
+        assert one.snapshot_id == expected
+        await place.end(one.verification_id, VerificationState.PASSED, now)
+    assert await place.do("start_verifications") == SnapshotsSwept()
+    assert (await snapshot_of(place.database, place.tenant, made[0])).last_verified_at == now
 
 
 async def test_a_start_that_was_lost_is_made_once_it_is_old_enough(

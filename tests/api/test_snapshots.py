@@ -633,3 +633,24 @@ async def test_a_snapshot_says_what_was_taken_otherwise_and_what_still_stands(
             session, identifier, "VolumeSnapshotContent/a stands.", datetime.now(UTC)
         )
     assert (await shown(api, identifier))["standing"] == "VolumeSnapshotContent/a stands."
+
+
+async def test_a_policy_says_when_what_it_keeps_is_verified_anew(api: Api, tenant: Tenant) -> None:
+    path = f"/v1/environments/{(await running(api))['id']}/snapshot-policy"
+    answer = await api.client.put(path, json={"everyMinutes": 60, "verifyLevel": 0, "verifyEveryHours": 168})
+    assert answer.status_code == 200, answer.text
+    assert (await api.client.get(path)).json()["data"]["verifyEveryHours"] == 168
+    # All of it is said each time; and all that is wrong is told at once, each thing as itself.
+    assert (await api.client.put(path, json={"everyMinutes": 60, "verifyLevel": 0})).status_code == 200
+    assert "verifyEveryHours" not in (await api.client.get(path)).json()["data"]
+    several = [
+        (
+            {"everyMinutes": 1, "keepLast": 0, "verifyEveryHours": 24},
+            "everyMinutes keepLast verifyEveryHours",
+        ),
+        ({"everyMinutes": 60, "verifyLevel": 3, "verifyEveryHours": 24}, "verifyLevel"),
+        ({"everyMinutes": 60, "verifyLevel": 3, "verifyEveryHours": 0}, "verifyEveryHours verifyLevel"),
+    ]
+    for body, faults in several:
+        told = problem(await api.client.put(path, json=body), 422, "validation_failed")
+        assert sorted(fault["path"] for fault in told["errors"]) == faults.split()

@@ -14,6 +14,11 @@ LATEST = "9999-12-31T23:59:59-14:00"
 """A time that UTC has no number for."""
 
 
+def anew(hours: object) -> dict[str, Any]:
+    """A policy whose snapshots are verified anew after so long."""
+    return {"everyMinutes": 60, "verifyLevel": 1, "verifyEveryHours": hours}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "field"),
     [
@@ -31,6 +36,11 @@ LATEST = "9999-12-31T23:59:59-14:00"
         ("PUT", "/snapshot-policy", {"everyMinutes": 60, "verifyLevel": True}, "verifyLevel"),
         ("PUT", "/snapshot-policy", {"everyMinutes": 60, "verifyLevel": "1"}, "verifyLevel"),
         ("PUT", "/snapshot-policy", {"everyMinutes": 60, "paused": "yes"}, "paused"),
+        ("PUT", "/snapshot-policy", anew(0), "verifyEveryHours"),
+        ("PUT", "/snapshot-policy", anew(8761), "verifyEveryHours"),
+        ("PUT", "/snapshot-policy", anew("24"), "verifyEveryHours"),
+        ("PUT", "/snapshot-policy", anew(True), "verifyEveryHours"),
+        ("PUT", "/snapshot-policy", {"everyMinutes": 60, "verifyEveryHours": 24}, "verifyEveryHours"),
         ("PATCH", "", {"description": "a\0b"}, "description"),
         ("PATCH", "", {"labels": {"team": "a\0b"}}, "labels.team"),
         ("PUT", "/blueprint", {"blueprint": {"services": {}}, "message": "a\0b"}, "message"),

@@ -131,7 +131,7 @@ class ScriptedApi:
                 else:
                     self._reply(answer)
 
-            do_GET = do_POST = do_PATCH = do_DELETE = handle_any  # noqa: N815 - the base class's spelling
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any  # noqa: N815 - the base class's spelling
 
             def _reply(self, reply: Reply) -> None:
                 content = b"" if reply.body is None else json.dumps(reply.body).encode()

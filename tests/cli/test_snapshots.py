@@ -423,3 +423,42 @@ def test_a_snapshot_shows_what_it_is_instead_of_and_what_stands(api: ScriptedApi
     shown = run("snapshot", "get", SNAPSHOT_ID).stdout
     assert "db: exec-dump instead of csi. The pool is full." in shown
     assert "The storage has not removed x (held by y)." in shown
+
+
+POLICY = f"/v1/environments/{ENVIRONMENT_ID}/snapshot-policy"
+
+
+def test_a_policy_says_when_what_it_keeps_is_verified_anew(api: ScriptedApi, run: Run) -> None:
+    found = {"everyMinutes": 1440, "verifyLevel": 2, "verifyEveryHours": 168, "expiresInDays": 30}
+    api.on("PUT", POLICY, data(found))
+    wished = ("--every", "1d", "--verify", "2", "--verify-every", "7d")
+    result = run("snapshot", "policy", ENVIRONMENT_ID, *wished)
+    assert result.exit_code == 0, result.output
+    [sent] = api.requests
+    assert sent.body == {
+        "everyMinutes": 1440,
+        "keepLast": None,
+        "consistencyFloor": None,
+        "verifyLevel": 2,
+        "verifyEveryHours": 168,
+        "paused": False,
+    }
+    assert ["Verified", "anew:", "after", "7d"] in [line.split() for line in result.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--verify", "1", "--verify-every", "7d"), "A policy needs --every."),
+        (("--every", "1d", "--verify-every", "7d"), "--verify-every needs --verify"),
+        (("--every", "1d", "--verify", "1", "--verify-every", "90m"), "a whole number of hours"),
+        (("--remove", "--verify-every", "7d"), "A policy needs --every."),
+    ],
+)
+def test_a_policy_that_says_too_little_is_not_sent(
+    api: ScriptedApi, run: Run, options: tuple[str, ...], said: str
+) -> None:
+    result = run("snapshot", "policy", ENVIRONMENT_ID, *options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert api.requests == []

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from workflows.domain.snapshot_policy import next_time
+from workflows.domain.snapshot_policy import SnapshotPolicy, next_time
+from workflows.domain.verification import VerifyLevel
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -30,3 +31,13 @@ def test_it_is_later_than_now_whatever_the_clock_says() -> None:
         now = NOON + timedelta(seconds=seconds)
         found = next_time(NOON, 15, now)
         assert now < found <= now + timedelta(minutes=15)
+
+
+def test_one_that_was_written_before_verifies_nothing_anew() -> None:
+    before = {"everyMinutes": 60, "keepLast": 3, "expiresInDays": 30, "floor": None, "verifyLevel": 1}
+    assert SnapshotPolicy.model_validate(before).verify_every_hours is None
+    policy = SnapshotPolicy(every_minutes=60, verify_level=VerifyLevel.READABLE, verify_every_hours=24)
+    written = policy.model_dump(mode="json")
+    # The database looks for these names.
+    assert (written["verifyLevel"], written["verifyEveryHours"]) == (1, 24)
+    assert SnapshotPolicy.model_validate(written) == policy

@@ -9,6 +9,7 @@ from workflows.domain.verification import VerifyLevel
 
 SHORTEST_MINUTES: Final = 15
 LONGEST_MINUTES: Final = 90 * 24 * 60
+LONGEST_VERIFY_HOURS: Final = 365 * 24
 BUSY_AGAIN: Final = timedelta(minutes=1)
 """An environment that is busy when its time has come is asked again this much later."""
 
@@ -24,6 +25,8 @@ class SnapshotPolicy(WireModel):
     floor: Consistency | None = None
     verify_level: VerifyLevel | None = None
     """To which each is verified once it is there; None: not at all."""
+    verify_every_hours: int | None = None
+    """Those that are kept are verified anew once their proof is that old; None: they are not."""
     paused: bool = False
 
 

@@ -6,9 +6,10 @@ Each question is one query over all policies, however many there are: a sweep as
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
-from sqlalchemy import ColumnElement, Subquery, and_
+from sqlalchemy import ColumnElement, Float, ScalarSelect, Subquery, and_, extract, literal, or_
+from sqlalchemy.orm import aliased
 from sqlmodel import col, func, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -30,7 +31,10 @@ from workflows.domain.verification import VerificationState, VerifyLevel
 
 _POLICY = table_of(SnapshotPolicy).c.policy
 """By the names that `workflows.domain.snapshot_policy` has in JSON."""
-
+_LEVEL: Final = _POLICY["verifyLevel"].as_integer()
+_AVAILABLE: Final = (col(Snapshot.scheduled).is_(True), col(Snapshot.state) == SnapshotState.AVAILABLE)
+_KEPT: Final = (*_AVAILABLE, col(Environment.deleted_at).is_(None))
+"""What a policy keeps: a snapshot that it brought about, and has not let go."""
 
 ASK_AGAIN: Final = timedelta(minutes=10)
 """After the first aborted verification; twice as long after each further one, at most a day."""
@@ -55,12 +59,16 @@ async def expire(session: AsyncSession, now: datetime, *, limit: int) -> int:
 async def expire_surplus(session: AsyncSession, *, limit: int) -> int:
     """Take scheduled snapshots out of use of which their policy keeps newer ones, and return how many.
 
-    Not those that are in use, and where the policy has them verified not the newest that passed: no unproved
-    one takes the place of the last proved one. Those that somebody asked for are not counted, and stay; so do
-    those of environments that were deleted, until their time is over.
+    Not those that are in use, and where the policy has them verified not the newest that passed and has not
+    failed since: no unproved one takes the place of the last proved one. Those that somebody asked for are
+    not counted, and stay; so do those of environments that were deleted, until their time is over.
     """
     ranked = _scheduled()
-    proved = _scheduled(col(Snapshot.verified_level) >= _POLICY["verifyLevel"].as_integer())
+    proof = select(SnapshotVerification.id).where(
+        col(SnapshotVerification.id) == _told_last(),
+        col(SnapshotVerification.state) == VerificationState.PASSED,
+    )
+    proved = _scheduled(proof.exists())
     surplus = select(ranked.c.id).where(
         ranked.c.rank > ranked.c.policy["keepLast"].as_integer(),
         ranked.c.id.not_in(select(proved.c.id).where(proved.c.rank == 1)),
@@ -104,6 +112,76 @@ async def unproved(session: AsyncSession, now: datetime) -> tuple[Unproved, ...]
     )
 
 
+async def stale(session: AsyncSession, now: datetime) -> tuple[Unproved, ...]:
+    """Return of each policy that wants it the snapshot whose proof is the oldest, if that is too old.
+
+    A proof is the last verification that passed at the policy's level, unless one failed since. There is none
+    while one of the policy's snapshots is verified. One that was aborted is asked for again as for the first
+    time (`ask_again`), but counts no longer than a proof does: a store that was away ends nothing for good.
+    """
+    hours = _POLICY["verifyEveryHours"].as_integer()
+    every = hours * 3600
+    moment = literal(now.timestamp(), Float)
+    proof, aborted = aliased(SnapshotVerification), aliased(SnapshotVerification)
+    since = and_(
+        col(aborted.snapshot_id) == col(Snapshot.id),
+        col(aborted.state) == VerificationState.ABORTED,
+        col(aborted.level) >= _LEVEL,
+        col(aborted.created_at) > col(proof.created_at),
+        extract("epoch", col(aborted.finished_at)) + every > moment,
+    )
+    # The state is written out, for the index of those that run is of this state alone.
+    state = table_of(SnapshotVerification).c.state
+    running = state == literal(VerificationState.RUNNING, state.type, literal_execute=True)
+    busy = (
+        select(col(Snapshot.environment_id))
+        .join(SnapshotVerification, col(SnapshotVerification.snapshot_id) == col(Snapshot.id))
+        .where(*_AVAILABLE, running)
+    )
+    query = (
+        select(col(Snapshot.id), SnapshotPolicy, func.count(col(aborted.id)), func.max(aborted.finished_at))
+        .join(SnapshotPolicy, col(SnapshotPolicy.environment_id) == col(Snapshot.environment_id))
+        .join(Environment, col(Environment.id) == col(Snapshot.environment_id))
+        .join(proof, col(proof.id) == _told_last())
+        .outerjoin(aborted, since)
+        .where(
+            *_KEPT,
+            hours.is_not(None),
+            col(proof.state) == VerificationState.PASSED,
+            extract("epoch", col(proof.finished_at)) + every <= moment,
+            col(SnapshotPolicy.environment_id).not_in(busy),
+        )
+        .group_by(col(Snapshot.id), col(SnapshotPolicy.environment_id), col(proof.id))
+        .order_by(col(proof.finished_at), col(Snapshot.id))
+    )
+    oldest: dict[str, Unproved] = {}
+    for snapshot, policy, times, last in await session.exec(query):
+        if not times or _again(times, last, now):
+            level = VerifyLevel(cast("int", policy.policy["verifyLevel"]))
+            oldest.setdefault(policy.environment_id, Unproved(policy.organization_id, snapshot, level))
+    return tuple(oldest.values())
+
+
+def _told_last() -> ScalarSelect[str]:
+    """Of a snapshot of a policy the last verification that told what it is, at the policy's level.
+
+    One that passed a lower level has not; one that failed has, at any.
+    """
+    told = aliased(SnapshotVerification)
+    passed = and_(col(told.state) == VerificationState.PASSED, col(told.level) >= _LEVEL)
+    return (
+        select(told.id)
+        .where(
+            col(told.snapshot_id) == col(Snapshot.id),
+            or_(col(told.state) == VerificationState.FAILED, passed),
+        )
+        .order_by(col(told.created_at).desc(), col(told.id).desc())
+        .limit(1)
+        .correlate(Snapshot, SnapshotPolicy)
+        .scalar_subquery()
+    )
+
+
 def _again(aborted: int, last: datetime | None, now: datetime) -> bool:
     """Whether it is time to ask for what was aborted so often, and at `last` for the last time."""
     return aborted < ASKED_AT_MOST and last is not None and last + ask_again(aborted) <= now
@@ -124,12 +202,7 @@ def _scheduled(*such: ColumnElement[bool]) -> Subquery:
         select(col(Snapshot.id), col(Snapshot.environment_id), _POLICY, newest_first.label("rank"))
         .join(SnapshotPolicy, col(SnapshotPolicy.environment_id) == col(Snapshot.environment_id))
         .join(Environment, col(Environment.id) == col(Snapshot.environment_id))
-        .where(
-            col(Snapshot.scheduled).is_(True),
-            col(Snapshot.state) == SnapshotState.AVAILABLE,
-            col(Environment.deleted_at).is_(None),
-            *such,
-        )
+        .where(*_KEPT, *such)
         .subquery()
     )
 

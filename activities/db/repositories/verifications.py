@@ -10,11 +10,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.core import table_of
 from activities.db.errors import NotFound, SnapshotBusy, SnapshotNotReady
 from activities.db.ids import IdPrefix, new_id
-from activities.db.records import Actor
+from activities.db.records import Actor, JsonObject
+from activities.db.repositories import events
+from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.repositories.snapshots import locked_snapshot
-from activities.db.tables import SnapshotVerification
+from activities.db.tables import EventType, Snapshot, SnapshotVerification
 from activities.db.types import utc_now
 from workflows.contracts.verify import VerificationResult
 from workflows.domain.snapshot_manifest import SnapshotState
@@ -92,7 +94,8 @@ async def note_trial(
 async def finish(session: AsyncSession, result: VerificationResult, now: datetime) -> VerificationResult:
     """End a verification, unless it has ended; return the end that holds. Raises NotFound.
 
-    One that passed is the snapshot's `last_verified_at`; the highest level that has passed stays.
+    One that passed is the snapshot's `last_verified_at`; the highest level that has passed stays. Of one that
+    failed there is an event.
     """
     row = await _locked(session, result.verification_id)
     if row.state is VerificationState.RUNNING:
@@ -106,6 +109,8 @@ async def finish(session: AsyncSession, result: VerificationResult, now: datetim
                 row.level, -1 if snapshot.verified_level is None else snapshot.verified_level
             )
         await session.flush()
+        if result.state is VerificationState.FAILED:
+            await _tell(session, row, result)
     found = _record(row)
     return VerificationResult(verification_id=found.id, state=found.state, checks=found.checks)
 
@@ -144,6 +149,24 @@ async def unfinished(
     )
     rows = await session.exec(query.order_by(col(SnapshotVerification.id)).limit(limit))
     return [_record(row) for row in rows]
+
+
+async def _tell(session: AsyncSession, row: SnapshotVerification, result: VerificationResult) -> None:
+    """Tell those who follow the environment that a snapshot of it is not what it says."""
+    snapshot = await session.get_one(Snapshot, row.snapshot_id)
+    environment = await locked_environment(session, snapshot.environment_id)
+    if environment.deleted_at is not None:
+        return
+    fault = next((check for check in result.checks if not check.ok), None)
+    data: JsonObject = {
+        "snapshotId": snapshot.id,
+        "verificationId": row.id,
+        "level": row.level,
+        "state": result.state,
+        "message": "" if fault is None else f"{fault.subject}: {fault.message}",
+    }
+    await events.append(session, environment, None, EventType.VERIFICATION, data)
+    await events.announce(session, environment.id)
 
 
 async def _locked(session: AsyncSession, verification_id: str) -> SnapshotVerification:
