@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from admin import orphan_commands
+from admin import organization_commands, orphan_commands
 from admin.errors import AdminError, NotUsable
 from cli.errors import CliError, ExitCode, UsageFault
 from cli.output import tell, tell_error
@@ -182,6 +182,7 @@ def rotate_keys() -> None:
 app.command("orphans")(orphan_commands.orphans)
 app.command("adopt")(orphan_commands.adopt)
 app.command("purge")(orphan_commands.purge)
+app.add_typer(organization_commands.app, name="org", help="Organisations: make them, list them, cap them.")
 
 
 def main() -> None:

@@ -55,6 +55,15 @@ class Usage:
             "storage": self.storage_bytes,
         }[cap]
 
+    def written(self) -> Caps:
+        """Return it in the form of the caps that would just allow it."""
+        return Caps(
+            environments=self.environments,
+            cpu=_cores(self.cpu_millis),
+            memory=_mebibytes(self.memory_bytes),
+            storage=_mebibytes(self.storage_bytes),
+        )
+
 
 NOTHING: Final = Usage()
 _NO_OVERRIDES: Final = Overrides()

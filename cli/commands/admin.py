@@ -58,7 +58,7 @@ def admin(
         list[str] | None, typer.Argument(metavar="COMMAND...", autocompletion=complete)
     ] = None,
 ) -> None:
-    """Administer an installation, with its database: backup, restore, keys, orphans."""
+    """Administer an installation, with its database: backup, restore, keys, orphans, organisations."""
     command = [*_PROGRAM, *(arguments or []), *context.args]
     tell()
     try:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 def test_help_lists_the_commands(sqlite_url: str, admin: Admin) -> None:
     done = admin(sqlite_url, "--help")
     assert done.returncode == 0
-    for each in ("backup", "restore", "rotate-keys", "orphans", "adopt", "purge"):
+    for each in ("backup", "restore", "rotate-keys", "orphans", "adopt", "purge", "org"):
         assert each in done.stdout
         assert admin(sqlite_url, each, "--help").returncode == 0
 

@@ -21,6 +21,7 @@ _FORKS.set_forkserver_preload(
     [
         *("pytest", "tests.helpers.forking", "api.serving", "worker.main", "worker.devserver"),
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
+        "admin.organizations",
     ]
 )
 

@@ -49,6 +49,21 @@ async def find_organization(session: AsyncSession, name: str) -> OrganizationRec
     return None if row is None else organization_record(row)
 
 
+async def list_organizations(session: AsyncSession) -> tuple[OrganizationRecord, ...]:
+    """Return every organisation, oldest first: for whoever runs the installation, and no tenant."""
+    query = select(Organization).order_by(col(Organization.created_at), col(Organization.id))
+    return tuple(organization_record(row) for row in await session.exec(query))
+
+
+async def set_caps(session: AsyncSession, organization_id: str, caps: Caps) -> None:
+    """Replace the caps of an organisation, which is locked. Raises NotFound."""
+    row = await session.get(Organization, organization_id)
+    if row is None:
+        raise NotFound("organization", organization_id)
+    row.caps = caps.model_dump(mode="json", exclude_none=True)
+    await session.flush()
+
+
 async def create_principal(
     session: AsyncSession, organization_id: str, kind: PrincipalKind, name: str
 ) -> PrincipalRecord:
