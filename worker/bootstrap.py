@@ -19,7 +19,7 @@ from activities.db.engine import Database
 from activities.db.errors import Unauthenticated
 from activities.db.migrate import migrate
 from activities.db.repositories.installation import installation_id
-from activities.db.repositories.keys import authenticate, create_key, list_keys
+from activities.db.repositories.keys import authenticate, create_key, is_named
 from activities.db.repositories.organizations import create_organization, create_principal, find_organization
 from activities.db.tables import PrincipalKind, Role
 from activities.secrets import new_token
@@ -79,10 +79,7 @@ async def _ensure_key(session: AsyncSession, organization_id: str, wanted: Wante
             pass
         else:
             return None
-    elif any(
-        key.name == wanted.key_name and key.revoked_at is None
-        for key in await list_keys(session, organization_id)
-    ):
+    elif await is_named(session, organization_id, wanted.key_name):
         return None
     principal = await create_principal(session, organization_id, PrincipalKind.SERVICE, wanted.key_name)
     created = await create_key(

@@ -11,6 +11,7 @@ from sqlalchemy import func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import InUse, LastOwnerKey, RoleTooHigh
 from activities.db.records import (
     Actor,
@@ -25,6 +26,7 @@ from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.keys import CreatedKey
 from activities.db.repositories.organizations import create_principal
+from activities.db.repositories.paging import Page, oldest_first, read_page
 from activities.db.tables import ApiKey, Environment, Principal, PrincipalKind, Revision, Role, Secret
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
@@ -56,11 +58,14 @@ async def add_principal(
     return principal
 
 
-async def principals(session: AsyncSession, organization_id: str) -> tuple[PrincipalRecord, ...]:
-    """Return an organisation's principals, oldest first."""
+async def principals(
+    session: AsyncSession, organization_id: str, *, limit: int = 50, cursor: str | None = None
+) -> Page[PrincipalRecord]:
+    """Return a page of an organisation's principals, oldest first. Raises InvalidCursor."""
+    table = table_of(Principal).c
+    order = oldest_first(table.created_at, table.id, "principals")
     query = select(Principal).where(col(Principal.organization_id) == organization_id)
-    rows = await session.exec(query.order_by(col(Principal.created_at), col(Principal.id)))
-    return tuple(principal_record(row) for row in rows)
+    return await read_page(session, query, order, principal_record, limit=limit, cursor=cursor)
 
 
 async def add_key(session: AsyncSession, actor: Actor, wanted: WantedKey) -> CreatedKey:
@@ -77,7 +82,13 @@ async def add_key(session: AsyncSession, actor: Actor, wanted: WantedKey) -> Cre
         unlimited=wanted.unlimited,
         expires_at=wanted.expires_at,
     )
-    data: JsonObject = {"name": wanted.name, "role": wanted.role.value, "principal": wanted.principal_id}
+    data: JsonObject = {
+        "name": wanted.name,
+        "role": wanted.role.value,
+        "principal": wanted.principal_id,
+        "unlimited": wanted.unlimited,
+        "expiresAt": None if wanted.expires_at is None else wanted.expires_at.isoformat(),
+    }
     await add_entry(session, actor, "api_key.create", created.key.id, data)
     return created
 

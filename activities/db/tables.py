@@ -127,9 +127,10 @@ class Principal(Table, table=True):
     """A person or a service that acts."""
 
     __tablename__ = "principals"
+    __table_args__ = (Index("ix_principals_page", "organization_id", "created_at", "id"),)
 
     id: str = Field(primary_key=True)
-    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    organization_id: str = Field(foreign_key="organizations.id")
     kind: PrincipalKind = Field(sa_type=text_enum(PrincipalKind))
     name: str
     created_at: datetime = Field(sa_type=UtcDateTime)
@@ -139,9 +140,10 @@ class ApiKey(Table, table=True):
     """A token, kept as its SHA-256; the last characters tell people which one it is."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_page", "organization_id", "created_at", "id"),)
 
     id: str = Field(primary_key=True)
-    organization_id: str = Field(foreign_key="organizations.id", index=True)
+    organization_id: str = Field(foreign_key="organizations.id")
     principal_id: str = Field(foreign_key="principals.id", index=True)
     name: str
     role: Role = Field(sa_type=text_enum(Role))
@@ -232,6 +234,7 @@ class Checkpoint(Table, table=True):
     """A name for a revision, which then is not pruned."""
 
     __tablename__ = "checkpoints"
+    __table_args__ = (Index("ix_checkpoints_page", "environment_id", "created_at", "name"),)
 
     environment_id: str = Field(primary_key=True, foreign_key="environments.id")
     name: str = Field(primary_key=True, max_length=40)

@@ -16,7 +16,7 @@ from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
 from api.keys.schemas import ApiKeyOut, CreateApiKey, CreatePrincipal, NewApiKeyOut, PrincipalOut
-from api.parameters import Id
+from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.state import State
 from workflows.domain.failures import FailureKind
 
@@ -30,11 +30,13 @@ router = APIRouter(prefix="/v1", tags=["keys"])
     operation_id="principals_list",
     **documented(),
 )
-async def list_principals(request: Request, state: State, actor: Admin) -> Response:
+async def list_principals(
+    request: Request, state: State, actor: Admin, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
     """Oldest first."""
     async with state.database.reading() as session:
-        found = await access.principals(session, actor.organization_id)
-    return answer_list(request, [_principal(each) for each in found])
+        page = await access.principals(session, actor.organization_id, limit=limit, cursor=cursor)
+    return answer_list(request, [_principal(each) for each in page.items], page.next_cursor)
 
 
 @router.post(
@@ -72,11 +74,14 @@ async def create_principal(
     operation_id="api_keys_list",
     **documented(),
 )
-async def list_keys(request: Request, state: State, actor: Admin) -> Response:
+async def list_keys(
+    request: Request, state: State, actor: Admin, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
     """Newest first, revoked ones too, without tokens."""
     async with state.database.reading() as session:
-        found = await keys.list_keys(session, actor.organization_id)
-    return answer_list(request, [ApiKeyOut.model_validate(_fields(each)) for each in found])
+        page = await keys.list_keys(session, actor.organization_id, limit=limit, cursor=cursor)
+    shaped = [ApiKeyOut.model_validate(_fields(each)) for each in page.items]
+    return answer_list(request, shaped, page.next_cursor)
 
 
 @router.post(

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from activities.db import access
+from activities.db.records import SecretRecord
 from activities.db.repositories import secrets
 from api.auth import Admin, Viewer
 from api.bodies import read_document
@@ -14,8 +15,9 @@ from api.documentation import documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.organization_secrets.schemas import PutSecret, SecretOut
+from api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from api.problems import not_found
-from api.state import AppState, State
+from api.state import State
 from workflows.domain.failures import FailureKind
 
 router = APIRouter(prefix="/v1/secrets", tags=["secrets"])
@@ -32,9 +34,13 @@ Name = Annotated[
     operation_id="secrets_list",
     **documented(),
 )
-async def list_all(request: Request, state: State, actor: Viewer) -> Response:
+async def list_all(
+    request: Request, state: State, actor: Viewer, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
     """By name, without values."""
-    return answer_list(request, await _all(state, actor.organization_id))
+    async with state.database.reading() as session:
+        page = await secrets.list_secrets(session, actor.organization_id, limit=limit, cursor=cursor)
+    return answer_list(request, [_out(each) for each in page.items], page.next_cursor)
 
 
 @router.put(
@@ -52,8 +58,8 @@ async def put(request: Request, state: State, actor: Admin, name: Name) -> Respo
     wish = validated(PutSecret, await read_document(request, allow_yaml=False))
     async with state.database.transaction() as session:
         await access.keep_secret(session, actor, name, wish.value.get_secret_value(), state.master_keys)
-    stored = {each.name: each for each in await _all(state, actor.organization_id)}
-    return answer(request, stored[name])
+        stored = await secrets.get_secret(session, actor.organization_id, name)
+    return answer(request, _out(stored))
 
 
 @router.delete(
@@ -72,9 +78,5 @@ async def delete(state: State, actor: Admin, name: Name) -> Response:
     return Response(status_code=204)
 
 
-async def _all(state: AppState, organization_id: str) -> list[SecretOut]:
-    async with state.database.reading() as session:
-        found = await secrets.list_secrets(session, organization_id)
-    return [
-        SecretOut(name=each.name, created_at=each.created_at, updated_at=each.updated_at) for each in found
-    ]
+def _out(record: SecretRecord) -> SecretOut:
+    return SecretOut(name=record.name, created_at=record.created_at, updated_at=record.updated_at)

@@ -14,7 +14,7 @@ from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
-from api.parameters import Id
+from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.registry_credentials.schemas import (
     CreateRegistryCredential,
     RegistryCredentialOut,
@@ -69,11 +69,15 @@ async def create(request: Request, state: State, actor: Admin, key: IdempotencyK
     operation_id="registry_credentials_list",
     **documented(),
 )
-async def list_all(request: Request, state: State, actor: Viewer) -> Response:
+async def list_all(
+    request: Request, state: State, actor: Viewer, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
     """All of the organisation's, by name."""
     async with state.database.reading() as session:
-        records = await registry_credentials.list_registry_credentials(session, actor.organization_id)
-    return answer_list(request, [_out(record) for record in records])
+        page = await registry_credentials.list_registry_credentials(
+            session, actor.organization_id, limit=limit, cursor=cursor
+        )
+    return answer_list(request, [_out(record) for record in page.items], page.next_cursor)
 
 
 @router.get(

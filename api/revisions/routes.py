@@ -13,7 +13,7 @@ from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.environments.service import Caller
 from api.idempotency import IdempotencyKey, answer_outcome
-from api.parameters import DEFAULT_LIMIT, LAST_REVISION, Id, Limit
+from api.parameters import DEFAULT_LIMIT, LAST_REVISION, Cursor, Id, Limit
 from api.revisions import service
 from api.revisions.schemas import CheckpointOut, CreateCheckpoint, DiffOut, RevisionDetailOut, RevisionOut
 from api.state import State
@@ -116,9 +116,19 @@ async def create_checkpoint(
     operation_id="checkpoints_list",
     **documented(),
 )
-async def list_checkpoints(request: Request, state: State, actor: Viewer, environment_id: Id) -> Response:
+async def list_checkpoints(
+    request: Request,
+    state: State,
+    actor: Viewer,
+    environment_id: Id,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Response:
     """Newest first."""
-    return answer_list(request, await service.names(state, actor.organization_id, environment_id))
+    shaped, following = await service.names(
+        state, actor.organization_id, environment_id, limit=limit, cursor=cursor
+    )
+    return answer_list(request, shaped, following)
 
 
 @router.delete(

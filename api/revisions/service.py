@@ -32,7 +32,7 @@ async def find(
         rows = await revisions.list_revisions(
             session, organization_id, record.id, limit=limit + 1, before=before
         )
-        names = _names(await checkpoints.list_checkpoints(session, organization_id, record.id))
+        names = await checkpoints.names_of_revisions(session, organization_id, record.id)
         parents = await _parents(session, record, rows[:limit])
     shown = rows[:limit]
     items = [
@@ -46,7 +46,7 @@ async def get(state: AppState, organization_id: str, environment_id: str, number
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
         row = await revisions.get_revision(session, organization_id, record.id, number)
-        names = _names(await checkpoints.list_checkpoints(session, organization_id, record.id))
+        names = await checkpoints.names_of_revisions(session, organization_id, record.id)
         parents = await _parents(session, record, (row,))
     fields = _fields(record, row, parents.get(row.parent or 0), names)
     return RevisionDetailOut.model_validate({**fields, "blueprint": row.blueprint})
@@ -86,12 +86,19 @@ async def name(
     return await once(caller.request, caller.state, caller.actor, caller.key, work)
 
 
-async def names(state: AppState, organization_id: str, environment_id: str) -> list[CheckpointOut]:
-    """Return an environment's checkpoints, newest first. Raises NotFound."""
+async def names(
+    state: AppState, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+) -> tuple[list[CheckpointOut], str | None]:
+    """Return a page of an environment's checkpoints, newest first, and the next one's cursor.
+
+    Raises NotFound, InvalidCursor.
+    """
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
-        found = await checkpoints.list_checkpoints(session, organization_id, record.id)
-    return [checkpoint_out(each) for each in found]
+        page = await checkpoints.list_checkpoints(
+            session, organization_id, record.id, limit=limit, cursor=cursor
+        )
+    return [checkpoint_out(each) for each in page.items], page.next_cursor
 
 
 async def unname(caller: Caller, environment_id: str, checkpoint: str) -> None:
@@ -117,13 +124,6 @@ async def _parents(
     numbers = {row.parent for row in rows if row.parent is not None}
     found = await revisions.revisions_by_number(session, record.organization_id, record.id, numbers)
     return {each.number: each for each in found}
-
-
-def _names(found: tuple[CheckpointRecord, ...]) -> dict[int, list[str]]:
-    by_revision: dict[int, list[str]] = {}
-    for each in found:
-        by_revision.setdefault(each.revision, []).append(each.name)
-    return by_revision
 
 
 def _fields(

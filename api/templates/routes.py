@@ -12,7 +12,7 @@ from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.service import Caller
 from api.idempotency import IdempotencyKey
-from api.parameters import Id
+from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.state import State
 from api.templates import service
 from api.templates.schemas import InstantiateTemplate, InstantiationOut, TemplateIn, TemplateOut
@@ -42,9 +42,12 @@ _VALUES: Final[dict[str, Any]] = {
     operation_id="templates_list",
     **documented(),
 )
-async def list_all(request: Request, state: State, actor: Viewer) -> Response:
+async def list_all(
+    request: Request, state: State, actor: Viewer, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Response:
     """The bundled ones, then the organisation's own, by name."""
-    return answer_list(request, await service.find(state, actor.organization_id))
+    shaped, following = await service.find(state, actor.organization_id, limit=limit, cursor=cursor)
+    return answer_list(request, shaped, following)
 
 
 @router.post(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import TemplateRecord
 from activities.db.repositories import templates
+from activities.db.repositories.paging import cut_page
 from activities.db.repositories.templates import TemplateContent
 from api.bodies import read_document
 from api.envelope import answer
@@ -37,11 +39,23 @@ from workflows.domain.failures import FailureKind
 from workflows.domain.templates import Parameter, instantiate, template_faults
 
 
-async def find(state: AppState, organization_id: str) -> list[TemplateOut]:
-    """Return the bundled ones and the organisation's own, each by name."""
+async def find(
+    state: AppState, organization_id: str, *, limit: int, cursor: str | None
+) -> tuple[Sequence[TemplateOut], str | None]:
+    """Return a page of the bundled ones and the organisation's own, and the next one's cursor.
+
+    Raises InvalidCursor.
+    """
     async with state.database.reading() as session:
         records = await templates.list_templates(session, organization_id)
-    return [*bundled_templates(), *(_out(record) for record in records)]
+    # Of two places, and never more than MOST_TEMPLATES and the few bundled ones.
+    every = [*bundled_templates(), *(_out(record) for record in records)]
+    page = cut_page(every, _place, "templates", limit=limit, cursor=cursor)
+    return page.items, page.next_cursor
+
+
+def _place(template: TemplateOut) -> tuple[str, str]:
+    return ("0" if template.source is TemplateSource.BUNDLED else "1"), template.name
 
 
 async def get(state: AppState, organization_id: str, key: str) -> TemplateOut:

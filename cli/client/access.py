@@ -14,7 +14,7 @@ class AccessCalls(Transport):
 
     def api_keys(self) -> Answer[list[ApiKey]]:
         """Return all keys, without tokens."""
-        return self._read(list[ApiKey], self._get("/v1/api-keys"))
+        return self._read(list[ApiKey], list(self._pages("/v1/api-keys", {}, limit=None)))
 
     def create_api_key(self, body: Mapping[str, JsonValue]) -> Answer[ApiKey]:
         """Make a key; this answer alone has its token."""
@@ -26,7 +26,7 @@ class AccessCalls(Transport):
 
     def principals(self) -> Answer[list[Principal]]:
         """Return all principals."""
-        return self._read(list[Principal], self._get("/v1/principals"))
+        return self._read(list[Principal], list(self._pages("/v1/principals", {}, limit=None)))
 
     def create_principal(self, body: Mapping[str, JsonValue]) -> Answer[Principal]:
         """Make a principal; it can do nothing until it has a key."""
@@ -34,7 +34,7 @@ class AccessCalls(Transport):
 
     def secrets(self) -> Answer[list[StoredSecret]]:
         """Return the organisation's secrets, without values."""
-        return self._read(list[StoredSecret], self._get("/v1/secrets"))
+        return self._read(list[StoredSecret], list(self._pages("/v1/secrets", {}, limit=None)))
 
     def put_secret(self, name: str, value: str) -> None:
         """Store a secret of the organisation."""

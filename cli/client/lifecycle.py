@@ -76,7 +76,7 @@ class LifecycleCalls(Transport):
     def checkpoints(self, environment_id: str) -> Answer[list[Checkpoint]]:
         """Return all checkpoints."""
         path = f"/v1/environments/{segment(environment_id)}/checkpoints"
-        return self._read(list[Checkpoint], self._get(path))
+        return self._read(list[Checkpoint], list(self._pages(path, {}, limit=None)))
 
     def add_checkpoint(self, environment_id: str, name: str, revision: int | None) -> Answer[Checkpoint]:
         """Name a revision."""

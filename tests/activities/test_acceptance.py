@@ -90,7 +90,7 @@ async def test_accepting_writes_all_that_belongs_to_it(database: Database) -> No
         log = await events.after(session, tenant.id, environment.id, 0)
         trail = await audit.list_entries(session, tenant.id)
         revision = await revisions.get_revision(session, tenant.id, environment.id, 1)
-        stored = await secrets.list_secrets(session, tenant.id, environment.id)
+        stored = (await secrets.list_secrets(session, tenant.id, environment.id)).items
         values = await secrets.secret_values(session, tenant.id, environment.id, KEYS)
     assert [step.name for step in steps] == ["namespace", "secrets", "service/db", "service/api"]
     assert all(step.state is StepState.PENDING and step.input_hash for step in steps)
@@ -193,7 +193,7 @@ async def test_references_to_the_organisation_are_found(database: Database) -> N
     }
     accepted = await accept(database, tenant, shop(services=[service]))
     async with database.reading() as session:
-        assert await secrets.list_secrets(session, tenant.id, accepted.environment.id) == ()
+        assert not (await secrets.list_secrets(session, tenant.id, accepted.environment.id)).items
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ async def test_a_finished_delete_releases_everything(database: Database) -> None
     # Its workflow was terminated: nobody else would have closed it.
     assert (await operation_of(database, tenant, accepted.operation.id)).state is S.CANCELLED
     async with database.reading() as session:
-        assert await secrets.list_secrets(session, tenant.id, environment.id) == ()
+        assert not (await secrets.list_secrets(session, tenant.id, environment.id)).items
         assert await volume_samples.samples(session, tenant.id, environment.id, ["data-db-0"]) == {}
         assert (
             await session.exec(select(Secret).where(col(Secret.organization_id) == tenant.id))

@@ -5,8 +5,17 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, event, text
 
+from activities.db import access
 from activities.db.engine import Database
-from activities.db.repositories import environments, operations, snapshot_retention
+from activities.db.repositories import (
+    checkpoints,
+    environments,
+    keys,
+    operations,
+    registry_credentials,
+    secrets,
+    snapshot_retention,
+)
 from activities.db.repositories.bulk import current_blueprints
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
 from activities.db.sweeping import due_page
@@ -46,9 +55,14 @@ async def test_no_list_scans_a_table_or_sorts_by_itself(sqlite_url: str) -> None
         await operations.list_operations(session, tenant.id)
         await operations.list_operations(session, tenant.id, environment_id=made[0])
         await due_page(session, utc_now(), None)
+        await access.principals(session, tenant.id)
+        await keys.list_keys(session, tenant.id)
+        await secrets.list_secrets(session, tenant.id)
+        await registry_credentials.list_registry_credentials(session, tenant.id)
+        await checkpoints.list_checkpoints(session, tenant.id, made[0])
     event.remove(engine, "before_cursor_execute", note)
 
-    assert len(asked) == 2 * len(EnvironmentSort) + 8
+    assert len(asked) == 2 * len(EnvironmentSort) + 13
     async with database.reading() as session:
         for statement, parameters in asked:
             connection = await session.connection()

@@ -149,9 +149,9 @@ async def test_a_strangers_data_key_and_writes_are_refused(database: Database) -
                 session, world.stranger.id, world.owner.actor.principal_id, name="x", role=Role.OWNER
             )
         await secrets.destroy_environment_secrets(session, world.stranger.id, world.environment_id)
-        assert await secrets.list_secrets(session, world.owner.id, world.environment_id)
+        assert (await secrets.list_secrets(session, world.owner.id, world.environment_id)).items
         assert await organizations.find_organization(session, "none") is None
-        assert [key.id for key in await keys.list_keys(session, world.stranger.id)] == [
+        assert [key.id for key in (await keys.list_keys(session, world.stranger.id)).items] == [
             world.stranger.actor.key_id
         ]
 

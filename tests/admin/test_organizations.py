@@ -42,7 +42,7 @@ async def test_the_key_of_a_new_organisation_is_its_owners(
     assert token not in done.stderr
     async with database.reading() as session:
         found = await authenticate(session, token)
-        [key] = await list_keys(session, found.actor.organization_id)
+        [key] = (await list_keys(session, found.actor.organization_id)).items
     assert (found.actor.role, found.actor.unlimited, key.name) == (Role.OWNER, False, "first")
     assert found.actor.organization_id in done.stderr
     entries = await audited(database, found.actor.organization_id)
@@ -61,7 +61,7 @@ async def test_a_taken_name_makes_nothing(database: Database, database_url: str,
     assert (done.returncode, done.stdout) == (1, "")
     assert f"There is an organisation 'shop' already: {tenant.id}." in done.stderr
     async with database.reading() as session:
-        assert len(await list_keys(session, tenant.id)) == 1
+        assert len((await list_keys(session, tenant.id)).items) == 1
 
 
 async def test_a_cap_that_was_set_refuses_what_is_more(

@@ -69,3 +69,51 @@ async def test_text_that_postgres_cannot_hold_is_a_fault_of_the_request(
     postgres_api.use(await make_tenant(postgres_api.database))
     problem(await postgres_api.client.get("/v1/environments?name=a%00b"), 422, "validation_failed")
     problem(await postgres_api.client.get("/v1/environments/a%00b"), 404, "not_found")
+
+
+async def _things(api: Api) -> str:
+    """Three of each of the organisation's own things; the address of an environment of theirs."""
+    address = f"/v1/environments/{(await create(api, 'shop'))['id']}"
+    blueprint = {"name": "web", "services": [{"name": "web", "image": "registry.test/web:1"}]}
+    login = {"registry": "registry.test", "username": "robot", "password": "a token"}
+    for name in ("b", "c", "a"):
+        for answer in (
+            await api.client.post("/v1/principals", json={"name": name}),
+            await api.client.post("/v1/api-keys", json={"name": name}),
+            await api.client.put(f"/v1/secrets/{name}", json={"value": "x"}),
+            await api.client.post("/v1/registry-credentials", json={"name": name, **login}),
+            await api.client.post("/v1/templates", json={"name": name, "blueprint": blueprint}),
+            await api.client.post(f"{address}/checkpoints", json={"name": name}),
+        ):
+            assert answer.is_success, answer.text
+    return address
+
+
+async def test_things_of_the_organisation_page_without_gaps_or_repeats(api: Api) -> None:
+    address = await _things(api)
+    cursors: dict[str, str] = {}
+    for path, expected in {
+        "/v1/principals": ["somebody", "b", "c", "a"],
+        "/v1/api-keys": ["a", "c", "b", "laptop"],
+        "/v1/secrets": ["a", "b", "c"],
+        "/v1/registry-credentials": ["a", "b", "c"],
+        "/v1/templates": ["hello", "postgres", "a", "b", "c"],
+        f"{address}/checkpoints": ["a", "c", "b"],
+    }.items():
+        whole = (await api.client.get(path)).json()
+        assert [each["name"] for each in whole["data"]] == expected, path
+        assert "nextCursor" not in whole["meta"]
+        for limit in (1, 2, len(expected)):
+            found, query = [], f"limit={limit}"
+            while query:
+                page = (await api.client.get(f"{path}?{query}")).json()
+                assert len(page["data"]) <= limit
+                found += page["data"]
+                cursor = page["meta"].get("nextCursor")
+                cursors[path] = cursor or cursors.get(path, "")
+                query = f"limit={limit}&cursor={cursor}" if cursor else ""
+            assert found == whole["data"], (path, limit)
+        problem(await api.client.get(f"{path}?limit=0&cursor=x"), 422, "validation_failed")
+        problem(await api.client.get(f"{path}?cursor=nonsense"), 422, "validation_failed")
+    for path, cursor in zip(cursors, [*list(cursors.values())[1:], cursors["/v1/principals"]], strict=True):
+        problem(await api.client.get(f"{path}?cursor={cursor}"), 422, "validation_failed")

@@ -22,7 +22,7 @@ async def keys_of(url: str, token: str) -> tuple[Role, bool, int]:
     try:
         async with database.reading() as session:
             found = await authenticate(session, token)
-            keys = await list_keys(session, found.actor.organization_id)
+            keys = (await list_keys(session, found.actor.organization_id)).items
             return found.actor.role, found.key.unlimited, len(keys)
     finally:
         await database.dispose()

@@ -2,11 +2,14 @@
 
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlmodel.sql.expression import SelectOfScalar
 
+from activities.db.core import table_of
 from activities.db.errors import NameTaken, NotFound
 from activities.db.records import Actor, CheckpointRecord, JsonObject, checkpoint_record
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
+from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.repositories.revisions import get_revision
 from activities.db.tables import Checkpoint
 from activities.db.types import utc_now
@@ -20,14 +23,29 @@ async def get_checkpoint(
 
 
 async def list_checkpoints(
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[CheckpointRecord]:
+    """Return a page of an environment's checkpoints, newest first. Raises InvalidCursor."""
+    table = table_of(Checkpoint).c
+    order = newest_first(table.created_at, table.name, "checkpoints", environment_id)
+    query = _of(organization_id, environment_id)
+    return await read_page(session, query, order, checkpoint_record, limit=limit, cursor=cursor)
+
+
+async def names_of_revisions(
     session: AsyncSession, organization_id: str, environment_id: str
-) -> tuple[CheckpointRecord, ...]:
-    """Return an environment's checkpoints, newest first; none for an unknown environment."""
-    query = select(Checkpoint).where(
-        col(Checkpoint.organization_id) == organization_id, col(Checkpoint.environment_id) == environment_id
-    )
-    rows = await session.exec(query.order_by(col(Checkpoint.created_at).desc(), col(Checkpoint.name)))
-    return tuple(checkpoint_record(row) for row in rows)
+) -> dict[int, list[str]]:
+    """Return the names that an environment's revisions have, by number, newest first."""
+    query = _of(organization_id, environment_id).order_by(col(Checkpoint.created_at).desc())
+    names: dict[int, list[str]] = {}
+    for row in await session.exec(query.order_by(col(Checkpoint.name).desc())):
+        names.setdefault(row.revision, []).append(row.name)
+    return names
 
 
 async def add_checkpoint(
@@ -66,6 +84,12 @@ async def remove_checkpoint(session: AsyncSession, actor: Actor, environment_id:
     await session.delete(await _row(session, actor.organization_id, environment.id, name))
     await add_entry(session, actor, "environment.remove_checkpoint", environment.id, {"name": name})
     await session.flush()
+
+
+def _of(organization_id: str, environment_id: str) -> SelectOfScalar[Checkpoint]:
+    return select(Checkpoint).where(
+        col(Checkpoint.organization_id) == organization_id, col(Checkpoint.environment_id) == environment_id
+    )
 
 
 async def _row(session: AsyncSession, organization_id: str, environment_id: str, name: str) -> Checkpoint:

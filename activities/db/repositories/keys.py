@@ -8,11 +8,13 @@ from sqlalchemy import or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import NotFound, Unauthenticated
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, ApiKeyRecord, api_key_record
 from activities.db.repositories._rows import owned_row
 from activities.db.repositories.organizations import get_principal
+from activities.db.repositories.paging import Page, newest_first, read_page
 from activities.db.tables import ApiKey, Role
 from activities.db.types import utc_now
 from activities.secrets import new_token, token_digest
@@ -91,11 +93,24 @@ async def authenticate(
     return Authenticated(actor=actor, key=api_key_record(row))
 
 
-async def list_keys(session: AsyncSession, organization_id: str) -> tuple[ApiKeyRecord, ...]:
-    """Return all keys of an organisation, newest first."""
+async def list_keys(
+    session: AsyncSession, organization_id: str, *, limit: int = 50, cursor: str | None = None
+) -> Page[ApiKeyRecord]:
+    """Return a page of an organisation's keys, newest first. Raises InvalidCursor."""
+    table = table_of(ApiKey).c
+    order = newest_first(table.created_at, table.id, "api keys")
     query = select(ApiKey).where(col(ApiKey.organization_id) == organization_id)
-    rows = await session.exec(query.order_by(col(ApiKey.created_at).desc(), col(ApiKey.id).desc()))
-    return tuple(api_key_record(row) for row in rows)
+    return await read_page(session, query, order, api_key_record, limit=limit, cursor=cursor)
+
+
+async def is_named(session: AsyncSession, organization_id: str, name: str) -> bool:
+    """Whether a key of this name is there that was not revoked."""
+    query = select(ApiKey.id).where(
+        col(ApiKey.organization_id) == organization_id,
+        col(ApiKey.name) == name,
+        col(ApiKey.revoked_at).is_(None),
+    )
+    return (await session.exec(query.limit(1))).one_or_none() is not None
 
 
 async def revoke_key(session: AsyncSession, organization_id: str, key_id: str) -> ApiKeyRecord:

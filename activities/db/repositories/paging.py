@@ -71,6 +71,16 @@ def newest_first(at: Column[Any], identifier: Column[str], *scope: object) -> Or
     return Order(column=at, identifier=identifier, descending=True, scope=scope_of(*scope), times=True)
 
 
+def oldest_first(at: Column[Any], identifier: Column[str], *scope: object) -> Order:
+    """Return the order of a list by time that grows at its end."""
+    return Order(column=at, identifier=identifier, descending=False, scope=scope_of(*scope), times=True)
+
+
+def by_name(name: Column[Any], identifier: Column[str], *scope: object) -> Order:
+    """Return the order of a list by name."""
+    return Order(column=name, identifier=identifier, descending=False, scope=scope_of(*scope), times=False)
+
+
 def scope_of(*parts: object) -> str:
     """Return a short digest of what makes a list the one that it is."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
@@ -102,6 +112,29 @@ def _time(text: str) -> datetime:
         return at.astimezone(UTC)
     except (ValueError, OverflowError) as fault:
         raise InvalidCursor from fault
+
+
+def cut_page(
+    items: Sequence[Record],
+    key: Callable[[Record], tuple[str, str]],
+    *scope: object,
+    limit: int,
+    cursor: str | None,
+) -> Page[Record]:
+    """Return a page of a list that is small and at hand, in the order of its keys.
+
+    Raises InvalidCursor.
+    """
+    name = scope_of(*scope)
+    ordered = sorted(items, key=key)
+    if cursor is not None:
+        known, *after = _parts(cursor)
+        if known != name:
+            raise InvalidCursor(foreign=True)
+        ordered = [each for each in ordered if key(each) > tuple(after)]
+    kept = ordered[:limit]
+    following = _opaque([name, *key(kept[-1])]) if len(ordered) > limit else None
+    return Page(tuple(kept), following)
 
 
 async def read_page(

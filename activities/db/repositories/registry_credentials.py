@@ -9,12 +9,14 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
+from activities.db.core import table_of
 from activities.db.errors import NameTaken, NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, RegistryCredentialRecord, registry_credential_record
 from activities.db.repositories import secrets
 from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.repositories.audit import add_entry
+from activities.db.repositories.paging import Page, by_name, read_page
 from activities.db.tables import RegistryCredential
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
@@ -104,12 +106,13 @@ async def replace_registry_credential(
 
 
 async def list_registry_credentials(
-    session: AsyncSession, organization_id: str
-) -> tuple[RegistryCredentialRecord, ...]:
-    """Return all logins of an organisation by name, without their passwords."""
+    session: AsyncSession, organization_id: str, *, limit: int = 50, cursor: str | None = None
+) -> Page[RegistryCredentialRecord]:
+    """Return a page of an organisation's logins, by name, without passwords. Raises InvalidCursor."""
+    table = table_of(RegistryCredential).c
+    order = by_name(table.name, table.id, "registry credentials")
     query = select(RegistryCredential).where(col(RegistryCredential.organization_id) == organization_id)
-    rows = await session.exec(query.order_by(col(RegistryCredential.name)))
-    return tuple(registry_credential_record(row) for row in rows)
+    return await read_page(session, query, order, registry_credential_record, limit=limit, cursor=cursor)
 
 
 async def delete_registry_credential(session: AsyncSession, actor: Actor, credential_id: str) -> None:

@@ -10,9 +10,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from activities.db.core import insert_rows, table_of
+from activities.db.errors import NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import SecretRecord, secret_record
 from activities.db.repositories._rows import locked_organization, owned_row
+from activities.db.repositories.paging import Page, by_name, read_page
 from activities.db.tables import DataKey as DataKeyRow
 from activities.db.tables import Secret
 from activities.db.types import utc_now
@@ -171,11 +173,29 @@ async def insert_secrets(
 
 
 async def list_secrets(
-    session: AsyncSession, organization_id: str, environment_id: str | None = None
-) -> tuple[SecretRecord, ...]:
-    """Return the secrets of an environment, or (None) the organisation's, by name and without values."""
-    rows = await session.exec(_of(organization_id, environment_id).order_by(col(Secret.name)))
-    return tuple(secret_record(row) for row in rows)
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str | None = None,
+    *,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> Page[SecretRecord]:
+    """Return a page of an environment's secrets, or (None) the organisation's, by name and without values.
+
+    Raises InvalidCursor.
+    """
+    table = table_of(Secret).c
+    order = by_name(table.name, table.id, "secrets", environment_id)
+    query = _of(organization_id, environment_id)
+    return await read_page(session, query, order, secret_record, limit=limit, cursor=cursor)
+
+
+async def get_secret(session: AsyncSession, organization_id: str, name: str) -> SecretRecord:
+    """Return a secret of the organisation, without its value. Raises NotFound."""
+    row = await _find(session, organization_id, None, name)
+    if row is None:
+        raise NotFound("secret", name)
+    return secret_record(row)
 
 
 async def secret_values(

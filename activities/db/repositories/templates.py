@@ -15,7 +15,7 @@ from activities.db.tables import Template
 from activities.db.types import utc_now
 
 MOST_TEMPLATES = 200
-"""Of one organisation: a list of them is one answer."""
+"""Of one organisation: all of them are read at once."""
 
 
 @dataclass(frozen=True, slots=True)
