@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -91,6 +92,10 @@ def new_secrets(blueprint: Blueprint) -> dict[str, NewSecret]:
     return values
 
 
+CREATED: Final = "created"
+"""The message of a first revision to which nobody gave another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What an operation is to do. `change`: what it changes of a desired state that was there before."""
@@ -140,9 +145,9 @@ def new_operation(
 
 
 async def insert_environment(
-    session: AsyncSession, environment: EnvironmentRecord, kept: Blueprint, usage: Usage
+    session: AsyncSession, environment: EnvironmentRecord, kept: Blueprint, usage: Usage, message: str
 ) -> None:
-    """Insert a new environment, whose first fence is given out, and its revision 1.
+    """Insert a new environment, whose first fence is given out, and its revision 1, with this message.
 
     `kept`: its Blueprint with references in the place of literal secret values. The caller holds the
     organisation's lock and has seen that the name is free.
@@ -165,7 +170,7 @@ async def insert_environment(
             environment_id=environment.id,
             number=environment.revision,
             parent=None,
-            message="created",
+            message=message,
             blueprint=kept.model_dump(mode="json", by_alias=True),
             created_by=environment.created_by,
             created_at=environment.created_at,

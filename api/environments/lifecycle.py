@@ -9,6 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db import acceptance
 from activities.db.acceptance import Accepted, Preview, Updated, Wanted
 from activities.db.ids import IdPrefix, new_id
+from activities.db.inserts import CREATED, Asked
 from activities.db.records import EnvironmentRecord
 from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.environments import find_environment
@@ -19,6 +20,7 @@ from api.environments.shapes import environment_out, service_changes_out, servic
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 from api.preconditions import check_named, check_precondition
+from workflows.domain.operations import OperationKind
 from workflows.domain.update import Effect, ServiceChange
 
 Created = Outcome[Accepted | None]
@@ -77,8 +79,15 @@ async def create_or_update(caller: Caller, wanted: Wanted) -> Created | Replayed
         known = await find_environment(session, caller.actor.organization_id, wanted.blueprint.name)
         await check_named(caller.request, session, caller.actor.organization_id, known)
         if known is None:
+            on_failure = wanted.on_failure or wanted.blueprint.on_failure
             accepted, shaped = await accept_environment(
-                session, caller, wanted.blueprint, wanted.plan, installation
+                session,
+                caller,
+                wanted.blueprint,
+                wanted.plan,
+                installation,
+                asked=Asked(OperationKind.PROVISION, on_failure=on_failure),
+                message=wanted.message or CREATED,
             )
             return Outcome(accepted, 202, shaped.operation or shaped, headers=location(accepted.operation))
         updated = await acceptance.update_environment(

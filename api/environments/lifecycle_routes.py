@@ -33,7 +33,6 @@ from api.parameters import Id
 from api.problems import ProblemError, ProblemField, RequestProblem
 from api.state import AppState, State
 from workflows.domain.failures import FailureKind
-from workflows.domain.operations import OnFailure
 
 router = APIRouter(prefix="/v1/environments", tags=["environments"])
 
@@ -342,7 +341,7 @@ async def _wanted(
         blueprint,
         message=found.message or choices.message or "",
         plan=found.plan,
-        on_failure=found.on_failure or OnFailure.ROLLBACK,
+        on_failure=found.on_failure,
         keep=state.settings.keep_revisions,
     )
 

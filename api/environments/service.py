@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import acceptance
 from activities.db.acceptance import Accepted, CloneSource, Settings, Site
+from activities.db.inserts import CREATED, Asked
 from activities.db.records import Actor, EnvironmentRecord, OperationRecord
 from activities.db.repositories import environments, operations, revisions
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
@@ -40,7 +41,14 @@ class Caller:
 
 
 async def accept_environment(
-    session: AsyncSession, caller: Caller, blueprint: Blueprint, plan: str | None, installation: str
+    session: AsyncSession,
+    caller: Caller,
+    blueprint: Blueprint,
+    plan: str | None,
+    installation: str,
+    *,
+    asked: Asked | None = None,
+    message: str = CREATED,
 ) -> tuple[Accepted, EnvironmentOut]:
     """Accept a new environment; shape it as it is answered."""
     state = caller.state
@@ -51,6 +59,8 @@ async def accept_environment(
         site_of(state, installation),
         plan=plan,
         keys=state.master_keys,
+        asked=asked,
+        message=message,
     )
     return accepted, _created(state, accepted, blueprint)
 

@@ -7,6 +7,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from activities.db.repositories import events, operations, revisions
+from activities.db.tables import EventType
 from tests.api.support import Api, create, problem, shop_document
 from tests.helpers.tenants import Tenant, begin, finish
 from workflows.domain.operations import OperationState
@@ -233,6 +235,19 @@ async def test_by_name_creates_updates_and_then_does_nothing(api: Api, tenant: T
     assert updated.json()["data"]["environmentId"] == operation["environmentId"]
 
 
+async def test_by_name_creates_as_it_is_asked(api: Api, tenant: Tenant) -> None:
+    for name, asked, message, on_failure in (
+        ("said", {"message": "for the review", "onFailure": "rollback"}, "for the review", "rollback"),
+        ("not-said", {}, "created", "keep"),
+    ):
+        body = {"blueprint": shop_document(), **asked}
+        operation = (await api.client.put(f"/v1/environments/by-name/{name}", json=body)).json()["data"]
+        async with api.database.reading() as session:
+            made = await operations.get_operation(session, tenant.id, operation["id"])
+            first = await revisions.get_revision(session, tenant.id, made.environment_id, 1)
+        assert (first.message, made.on_failure) == (message, on_failure)
+
+
 async def test_by_name_with_a_version(api: Api, tenant: Tenant) -> None:
     path, body = "/v1/environments/by-name/shop", {"blueprint": changed(env={"A": "1"})}
     problem(await api.client.put(path, json=body, headers={"If-Match": "*"}), 412, "precondition_failed")
@@ -390,6 +405,12 @@ async def test_an_end_is_put_off(api: Api, tenant: Tenant) -> None:
         datetime.fromisoformat(each["expiresAt"]) for each in (environment, answer.json()["data"])
     )
     assert after - before == timedelta(minutes=90)
+    async with api.database.reading() as session:
+        told = (await events.after(session, tenant.id, environment["id"], 1))[-1]
+    data: Any = told.data
+    change = data["changes"]["expiresAt"]
+    assert told.type is EventType.SETTINGS
+    assert [datetime.fromisoformat(change[each]) for each in ("before", "after")] == [before, after]
     problem(await api.client.post(path, json={"minutes": 0}), 422, "validation_failed")
     endless = await create(api, "endless")
     answer = await api.client.post(f"/v1/environments/{endless['id']}/extend", json={})

@@ -11,6 +11,7 @@ from activities.db.errors import (
     NameTaken,
 )
 from activities.db.inserts import (
+    CREATED,
     Asked,
     insert_environment,
     insert_operation,
@@ -62,6 +63,7 @@ async def create_environment(
     plan: str | None,
     keys: MasterKeys,
     asked: Asked | None = None,
+    message: str = CREATED,
 ) -> Accepted:
     """Accept a new environment and its first operation: a provision, unless another one is asked for.
 
@@ -84,7 +86,7 @@ async def create_environment(
         now=utc_now(),
     )
     own = new_secrets(blueprint)
-    proposed = Proposed(environment, blueprint, usage, own, asked=asked)
+    proposed = Proposed(environment, blueprint, usage, own, asked=asked, message=message)
     return await accept_new(session, actor, proposed, keys=keys)
 
 
@@ -108,6 +110,7 @@ class Proposed:
     own: Mapping[str, NewSecret]
     fence: int = 1
     asked: Asked | None = None
+    message: str = CREATED
 
 
 async def accept_new(
@@ -126,7 +129,7 @@ async def accept_new(
     environment, blueprint, own = proposed.environment, proposed.blueprint, proposed.own
     now, organization_id = environment.created_at, environment.organization_id
     kept = without_literals(blueprint)
-    await insert_environment(session, environment, kept, proposed.usage)
+    await insert_environment(session, environment, kept, proposed.usage, proposed.message)
     key = await secrets.data_key(session, organization_id, keys)
     await secrets.insert_secrets(
         session, organization_id, environment.id, own, key, revision=environment.revision

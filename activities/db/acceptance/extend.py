@@ -6,12 +6,15 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.acceptance._shared import standing
 from activities.db.records import Actor, EnvironmentRecord, JsonObject, environment_record
+from activities.db.repositories import events
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import touch
 from activities.db.repositories.revisions import current_blueprint
+from activities.db.settings import tell_settings
 from activities.db.timers import used
 from activities.db.types import utc_now
 from workflows.domain.blueprint import Blueprint
+from workflows.domain.operations import SettingChange
 
 
 async def extend_environment(
@@ -23,8 +26,11 @@ async def extend_environment(
     """
     environment = await standing(session, actor, environment_id)
     now = utc_now()
-    if environment.expires_at is not None:
-        environment.expires_at = max(environment.expires_at, now) + timedelta(minutes=minutes)
+    if (before := environment.expires_at) is not None:
+        environment.expires_at = after = max(before, now) + timedelta(minutes=minutes)
+        change = SettingChange(before=before.isoformat(), after=after.isoformat())
+        await tell_settings(session, environment, {"expires_at": change}, actor.principal_id)
+        await events.announce(session, environment.id)
     used(environment, now)
     touch(environment, now)
     data: JsonObject = {"minutes": minutes}

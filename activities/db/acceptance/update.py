@@ -73,7 +73,8 @@ class Wanted:
     blueprint: Blueprint
     message: str = ""
     plan: str | None = None
-    on_failure: OnFailure = OnFailure.ROLLBACK
+    on_failure: OnFailure | None = None
+    """None: what is usual, which is a rollback for an update, and what the Blueprint says for a creation."""
     secrets_of: int | None = None
     keep: int = 50
     """How many revisions are kept beside named ones."""
@@ -178,7 +179,7 @@ async def update_environment(
         session,
         actor,
         environment,
-        Asked(OperationKind.UPDATE, on_failure=wanted.on_failure, change=change),
+        Asked(OperationKind.UPDATE, on_failure=wanted.on_failure or OnFailure.ROLLBACK, change=change),
         planned,
         audit=("environment.update" if wanted.secrets_of is None else "environment.rollback", data),
     )
