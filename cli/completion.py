@@ -103,7 +103,7 @@ def _services(client: "ApiClient", words: "Words") -> list[str]:
 
 
 def _operations(client: "ApiClient", _: "Words") -> list[str]:
-    return [each.id for each in client.operations(environment_id=None, limit=MOST_IDS).value]
+    return [each.id for each in client.operations({}, limit=MOST_IDS).value]
 
 
 def _snapshots(client: "ApiClient", _: "Words") -> list[str]:

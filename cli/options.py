@@ -1,6 +1,7 @@
 """Options that several commands share, spelt once."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,11 @@ def parse_duration(text: str) -> float:
         return seconds_of(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def moment_before(seconds: float | None) -> str | None:
+    """Return the moment so long ago as the API takes it; None for none."""
+    return None if seconds is None else (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
 
 
 EnvironmentArgument = Annotated[
@@ -66,6 +72,10 @@ TimeoutOption = Annotated[
         parser=parse_duration,
         help="Wait no longer (45s, 10m, 1h30m), then exit 5; the operation goes on. Default: no limit.",
     ),
+]
+SinceOption = Annotated[
+    float | None,
+    typer.Option("--since", metavar="DURATION", parser=parse_duration, help="Not older than this, e.g. 2h."),
 ]
 OutputOption = Annotated[
     OutputFormat,

@@ -32,7 +32,7 @@ def watch_environment(client: ApiClient, environment_id: str) -> None:
 
 
 def _watch(client: ApiClient, environment_id: str, view: ProgressView) -> None:
-    latest = client.operations(environment_id=environment_id, limit=1).value
+    latest = client.operations({"environmentId": environment_id}, limit=1).value
     operation: Operation | None = None
     wanted = latest[0].id if latest else None
     reread_at = time.monotonic()

@@ -1,5 +1,9 @@
 """Operations: look at them, cancel them."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
 from cli.client.transport import Answer, Transport, present, segment
 from cli.models import Operation
 
@@ -7,10 +11,10 @@ from cli.models import Operation
 class OperationCalls(Transport):
     """Operations: look at them, cancel them."""
 
-    def operations(self, *, environment_id: str | None, limit: int) -> Answer[list[Operation]]:
-        """Return operations, newest first, at most `limit`."""
-        params = present({"environmentId": environment_id})
-        return self._read(list[Operation], list(self._pages("/v1/operations", params, limit=limit)))
+    def operations(self, wanted: Mapping[str, JsonValue], *, limit: int) -> Answer[list[Operation]]:
+        """Return operations, at most `limit`; `wanted`: environmentId, kind, state, since, sort."""
+        pages = self._pages("/v1/operations", present(wanted), limit=limit)
+        return self._read(list[Operation], list(pages))
 
     def operation(self, operation_id: str) -> Answer[Operation]:
         """Return one operation with its steps."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.commands.registry import secret_from_stdin
-from cli.options import OutputOption, parse_duration
+from cli.options import OutputOption, SinceOption, moment_before, parse_duration
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
@@ -56,12 +56,21 @@ def create_key(
         float | None,
         typer.Option("--expires", metavar="DURATION", parser=parse_duration, help="How long it is good."),
     ] = None,
+    unlimited: Annotated[
+        bool, typer.Option("--unlimited", help="Exempt from the rate limit; only an owner gives that.")
+    ] = False,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Make a key. Its token is printed once, alone on a line."""
     end = None if expires is None else (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
     with session_of(context).client() as client:
-        wanted = {"name": name, "role": role, "principalId": principal, "expiresAt": end}
+        wanted = {
+            "name": name,
+            "role": role,
+            "principalId": principal,
+            "unlimited": unlimited or None,
+            "expiresAt": end,
+        }
         answer = client.create_api_key(wanted)
     tell(f"Key {answer.value.id}: the token is not shown again.")
     emit(output, answer.raw, [answer.value.token or ""])
@@ -129,6 +138,10 @@ def list_audit(
     context: typer.Context,
     subject: Annotated[str | None, typer.Option("--subject", help="Only what was done to this id.")] = None,
     action: Annotated[str | None, typer.Option("--action", help="Only this, as environment.update.")] = None,
+    principal: Annotated[
+        str | None, typer.Option("--principal", help="Only what this one did (prn_..., operator).")
+    ] = None,
+    since: SinceOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many entries.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -136,5 +149,11 @@ def list_audit(
     from cli import views
 
     with session_of(context).client() as client:
-        answer = client.audit({"subject": subject, "action": action}, limit=limit)
+        wanted = {
+            "subject": subject,
+            "action": action,
+            "principal": principal,
+            "since": moment_before(since),
+        }
+        answer = client.audit(wanted, limit=limit)
     emit(output, answer.raw, views.audit_list(answer.value))

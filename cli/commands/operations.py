@@ -1,14 +1,24 @@
 """`perdure op`: look at operations, watch them, cancel them."""
 
 # ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.completion import environment_names
-from cli.options import OperationArgument, OutputOption, TimeoutOption, WaitOption
+from cli.options import (
+    OperationArgument,
+    OutputOption,
+    SinceOption,
+    TimeoutOption,
+    WaitOption,
+    moment_before,
+)
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -43,16 +53,36 @@ def list_operations(
             autocompletion=environment_names,
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, newest first.")] = 50,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help="Only those, as update; repeatable."),
+    ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", metavar="STATE", help="Only those, as failed; repeatable."),
+    ] = None,
+    since: SinceOption = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="FIELD", help="createdAt: the oldest first; -createdAt if absent."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List operations, newest first."""
+    """List operations, newest first unless `--sort` says otherwise."""
     from cli import views
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:
         identifier = environment_id(client, environment) if environment else None
-        answer = client.operations(environment_id=identifier, limit=limit)
+        wanted: dict[str, JsonValue] = {
+            "environmentId": identifier,
+            "kind": [*(kind or ())] or None,
+            "state": [*(state or ())] or None,
+            "since": moment_before(since),
+            "sort": sort,
+        }
+        answer = client.operations(wanted, limit=limit)
     emit(output, answer.raw, views.operation_list(answer.value))
 
 

@@ -45,6 +45,18 @@ async def test_a_key_is_told_once_works_and_is_revoked_at_once(api: Api, tenant:
     problem(await api.client.get("/v1/environments", headers=bearer), 401, "unauthenticated")
 
 
+async def test_the_trail_tells_what_a_key_may(api: Api, tenant: Tenant) -> None:
+    end = "2099-01-01T00:00:00+00:00"
+    for wish in ({"unlimited": True}, {"expiresAt": end}):
+        made = await make(api, **wish)
+        [entry] = (await api.client.get(f"/v1/audit?subject={made['id']}")).json()["data"]
+        assert {each: entry["data"][each] for each in ("unlimited", "expiresAt")} == {
+            "unlimited": False,
+            "expiresAt": None,
+            **wish,
+        }
+
+
 async def test_nobody_gives_more_than_they_have(api: Api, tenant: Tenant) -> None:
     admin = await make(api, role="admin")
     owners = [

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -321,6 +322,14 @@ class TestOperations:
         result = run("op", "list", "-e", ENVIRONMENT_ID, "--limit", "3")
         assert OPERATION_ID in result.stdout
         assert api.requests[0].query == {"environmentId": ENVIRONMENT_ID, "limit": "3"}
+
+    def test_list_is_narrowed_and_ordered(self, api: ScriptedApi, run: Run) -> None:
+        api.on("GET", "/v1/operations", data([]))
+        since = datetime.now(UTC) - timedelta(hours=2)
+        run("op", "list", "--kind", "update", "--state", "failed", "--since", "2h", "--sort", "createdAt")
+        query = api.requests[0].query
+        assert abs(datetime.fromisoformat(query.pop("since")) - since) < timedelta(minutes=1)
+        assert query == {"kind": "update", "state": "failed", "sort": "createdAt", "limit": "50"}
 
     def test_get_shows_steps(self, run: Run, live: Callable[..., LiveOperation]) -> None:
         live(operation("running"))

@@ -1,6 +1,7 @@
 """Readings, statistics, revisions and principals on the command line, against the scripted API."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -134,6 +135,35 @@ def test_checkpoints_and_principals(api: ScriptedApi, run: Run) -> None:
     assert table(run("principal", "list").stdout)[1] == ["prn_1", "service", "robot"]
     assert run("principal", "create", "robot").exit_code == 0
     assert api.requests[-1].body == {"name": "robot", "kind": "service"}
+
+
+@pytest.mark.parametrize(
+    ("command", "path"),
+    [
+        (("principal", "list"), "/v1/principals"),
+        (("api-key", "list"), "/v1/api-keys"),
+        (("secret", "list"), "/v1/secrets"),
+        (("registry", "list"), "/v1/registry-credentials"),
+        (("template", "list"), "/v1/templates"),
+        (("env", "checkpoints", ENVIRONMENT_ID), f"{HOME}/checkpoints"),
+    ],
+)
+def test_every_page_is_read(api: ScriptedApi, run: Run, command: tuple[str, ...], path: str) -> None:
+    api.on("GET", path, data([], nextCursor="more"), data([]))
+    assert run(*command).exit_code == 0
+    assert [request.query.get("cursor") for request in api.requests] == [None, "more"]
+
+
+def test_the_trail_is_narrowed_and_a_key_may_be_unlimited(api: ScriptedApi, run: Run) -> None:
+    api.on("GET", "/v1/audit", data([]))
+    assert run("audit", "list", "--principal", "operator", "--since", "1h").exit_code == 0
+    query = api.requests[-1].query
+    assert datetime.fromisoformat(query.pop("since")) < datetime.now(UTC) - timedelta(minutes=59)
+    assert query == {"principal": "operator", "limit": "50"}
+    api.on("POST", "/v1/api-keys", data({"id": "key_1", "name": "ci", "role": "owner", "token": "t"}, 201))
+    for given, asked in (((), {}), (("--unlimited",), {"unlimited": True})):
+        assert run("api-key", "create", "ci", "--role", "owner", *given).exit_code == 0
+        assert api.requests[-1].body == {"name": "ci", "role": "owner", **asked}
 
 
 class TestWatching:
