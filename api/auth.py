@@ -187,6 +187,22 @@ def require(role: Role) -> Callable[[Request, str | None], Coroutine[Any, Any, A
     return actor_of
 
 
+def declare(role: Role) -> Callable[[], Coroutine[Any, Any, Role]]:
+    """Make the dependency of a WebSocket's route that takes at least this role; its value is the role.
+
+    The handler asks for it, for a refusal has to be an answer to the handshake. It can be read back as that
+    of `require` can.
+    """
+
+    async def declared() -> Role:
+        return role
+
+    declared.least_role = role  # type: ignore[attr-defined]
+    return declared
+
+
 Viewer = Annotated[Actor, Depends(require(Role.VIEWER))]
 Developer = Annotated[Actor, Depends(require(Role.DEVELOPER))]
 Admin = Annotated[Actor, Depends(require(Role.ADMIN))]
+ViewerSocket = Annotated[Role, Depends(declare(Role.VIEWER))]
+DeveloperSocket = Annotated[Role, Depends(declare(Role.DEVELOPER))]

@@ -99,10 +99,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._limit = limit
-        self._headers = [
-            (b"x-request-id", self.request_id.encode()),
-            (b"x-api-version", API_VERSION.encode()),
-        ]
+        self._headers = _own_headers(self.request_id)
         declared = _header(scope, b"content-length")
         self.too_large = declared is not None and declared.isdigit() and int(declared) > limit
 
@@ -181,6 +178,7 @@ class EdgeMiddleware:
             state = scope.setdefault("state", {})
             state["request_id"], state["path"] = _request_id(scope), shown_path(scope["path"])
             scope["path"] = canonical_path(scope["path"])
+            send = _refusals_as_answers(send, state)
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -228,6 +226,23 @@ class EdgeMiddleware:
             keyId=getattr(identity, "key_id", None),
             organizationId=getattr(identity, "organization_id", None),
         )
+
+
+def _own_headers(request_id: str) -> list[tuple[bytes, bytes]]:
+    return [(b"x-request-id", request_id.encode()), (b"x-api-version", API_VERSION.encode())]
+
+
+def _refusals_as_answers(send: Send, state: dict[str, Any]) -> Send:
+    """Put on the refusal of a WebSocket's handshake what is on every answer."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "websocket.http.response.start":
+            headers = [*message.get("headers", ()), *_own_headers(state["request_id"])]
+            _add_missing(headers, state)
+            message["headers"] = headers
+        await send(message)
+
+    return sent
 
 
 def _add_missing(headers: list[tuple[bytes, bytes]], state: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -78,6 +78,8 @@ _MODELS: Final[tuple[type[BaseModel], ...]] = (
     DiscoverBlueprint,
     EventOut,
 )
+SOCKET: Final = "WEBSOCKET"
+"""Stands for the method of a route that is a WebSocket."""
 _SCHEME: Final = "apiKey"
 _OWN_ERROR_SCHEMAS: Final = ("HTTPValidationError", "ValidationError")
 
@@ -139,9 +141,11 @@ def _document_wait(operation: dict[str, Any]) -> None:
 
 
 def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:
-    """The least role of every route by method and path; None for those that are open to all."""
+    """The least role of every route, WebSockets' too, by method and path; None for those open to all."""
     roles: dict[tuple[str, str], str | None] = {}
-    for route in api_routes(app):
+    sockets = [route for route in app.routes if isinstance(route, APIWebSocketRoute)]
+    routes: list[APIRoute | APIWebSocketRoute] = [*api_routes(app), *sockets]
+    for route in routes:
         role = next(
             (
                 str(found)
@@ -150,7 +154,8 @@ def least_roles(app: FastAPI) -> dict[tuple[str, str], str | None]:
             ),
             None,
         )
-        for method in route.methods or ():
+        methods = {SOCKET} if isinstance(route, APIWebSocketRoute) else route.methods or ()
+        for method in methods:
             roles[method, route.path_format] = role
     return roles
 

@@ -53,13 +53,13 @@ class _Left:
     reason: str
 
 
-async def serve(websocket: WebSocket, environment_id: str, named: str) -> None:
+async def serve(websocket: WebSocket, least: Role, environment_id: str, named: str) -> None:
     """Open a WebSocket to a service, then one to the client, and carry messages until either side closes."""
     shake = Handshake(websocket)
     try:
         if "\0" in websocket.scope["path"]:
             raise nothing_there()
-        actor = await shake.actor(Role.DEVELOPER)
+        actor = await shake.actor(least)
         state = shake.state
         path = service_path(websocket.scope["raw_path"])
         query = service_query(websocket.scope["query_string"])

@@ -7,7 +7,6 @@ from typing import Final
 from fastapi import WebSocket
 from fastapi.responses import Response
 from pydantic_core import to_json
-from ulid import ULID
 
 from activities.db.records import Actor
 from activities.db.tables import Role
@@ -26,7 +25,7 @@ class Handshake:
     def __init__(self, websocket: WebSocket) -> None:
         self.websocket = websocket
         self.state: AppState = websocket.state.app
-        self.request_id = f"req_{ULID()}"
+        self.request_id: str = websocket.state.request_id
         self.opened = False
 
     async def actor(self, role: Role) -> Actor:

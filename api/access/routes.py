@@ -12,7 +12,7 @@ from api.access import app_sockets, cost, endpoints, metrics, proxy, sockets
 from api.access.endpoints import Check
 from api.access.headers import ANSWERED_BY, SANDBOX
 from api.access.schemas import CostOut, EndpointsOut, MetricsOut, StoreStatsOut
-from api.auth import Developer, Viewer
+from api.auth import Developer, DeveloperSocket, Viewer
 from api.documentation import NOTHING, Documentation, documented
 from api.envelope import Envelope, answer
 from api.parameters import Id
@@ -113,33 +113,36 @@ for _method in METHODS:
 @router.websocket("/{id}/services/{service}/proxy/{path:path}")
 async def proxied_socket(
     websocket: WebSocket,
+    least: DeveloperSocket,
     environment_id: Annotated[str, Path(alias="id")],
     service: Annotated[str, Path()],
     path: Annotated[str, Path()],
 ) -> None:
-    """A WebSocket of the application. Least role: developer."""
+    """A WebSocket of the application."""
     del path  # decoded; what counts is how it was written
-    await app_sockets.serve(websocket, environment_id, service)
+    await app_sockets.serve(websocket, least, environment_id, service)
 
 
 @router.websocket("/{id}/services/{service}/tunnel")
 async def tunnel(
     websocket: WebSocket,
+    least: DeveloperSocket,
     environment_id: Annotated[str, Path(alias="id")],
     service: Annotated[str, Path()],
 ) -> None:
-    """Raw TCP to a declared port: binary frames are the bytes. Least role: developer."""
-    await sockets.serve_tunnel(websocket, environment_id, service)
+    """Raw TCP to a declared port: binary frames are the bytes."""
+    await sockets.serve_tunnel(websocket, least, environment_id, service)
 
 
 @router.websocket("/{id}/services/{service}/exec")
 async def execute(
     websocket: WebSocket,
+    least: DeveloperSocket,
     environment_id: Annotated[str, Path(alias="id")],
     service: Annotated[str, Path()],
 ) -> None:
-    """A command in a container; docs/access-services.md has the frames. Least role: developer."""
-    await sockets.serve_exec(websocket, environment_id, service)
+    """A command in a container; docs/access-services.md has the frames."""
+    await sockets.serve_exec(websocket, least, environment_id, service)
 
 
 @router.get(

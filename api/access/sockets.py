@@ -67,11 +67,11 @@ class Control(ApiInput):
     height: int | None = Field(default=None, ge=1, le=10_000)
 
 
-async def serve_tunnel(websocket: WebSocket, environment_id: str, named: str) -> None:
+async def serve_tunnel(websocket: WebSocket, least: Role, environment_id: str, named: str) -> None:
     """Carry bytes between the socket's binary frames and a port of a service."""
     shake = Handshake(websocket)
     try:
-        actor = await shake.actor(Role.DEVELOPER)
+        actor = await shake.actor(least)
         state = shake.state
         target, _ = await state.wakes.target(state, actor, environment_id, named)
         cluster = await state.clusters.get(target.record.cluster)
@@ -115,11 +115,11 @@ async def _tunnel(
         await _first_of(inward, outward, shake.state.settings.proxy_total_seconds)
 
 
-async def serve_exec(websocket: WebSocket, environment_id: str, service: str) -> None:
+async def serve_exec(websocket: WebSocket, least: Role, environment_id: str, service: str) -> None:
     """Run a command in a container of a service; the first message says which."""
     shake = Handshake(websocket)
     try:
-        actor = await shake.actor(Role.DEVELOPER)
+        actor = await shake.actor(least)
         state = shake.state
         record, blueprint = await known_blueprint(state, actor.organization_id, environment_id)
         name = declared_service(blueprint, service).name

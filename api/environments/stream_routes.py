@@ -7,8 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response, WebSocket
 
 from activities.db.records import Actor
-from activities.db.tables import Role
-from api.auth import Viewer
+from api.auth import Viewer, ViewerSocket
 from api.documentation import documented
 from api.environments import log_stream, progress
 from api.parameters import Id
@@ -27,7 +26,7 @@ LastTimestamp = Annotated[
 
 
 @router.websocket("/{id}/progress")
-async def follow_progress(socket: WebSocket, environment_id: Id) -> None:
+async def follow_progress(socket: WebSocket, least: ViewerSocket, environment_id: Id) -> None:
     """A snapshot, then every event after `?after=`; see docs/streams.md."""
 
     async def prepare(state: AppState, actor: Actor) -> Messages:
@@ -35,11 +34,11 @@ async def follow_progress(socket: WebSocket, environment_id: Id) -> None:
         found = await progress.prepare(state, actor.organization_id, environment_id, query.after)
         return found.texts
 
-    await serve(socket, Role.VIEWER, prepare)
+    await serve(socket, least, prepare)
 
 
 @router.websocket("/{id}/logstream")
-async def follow_log(socket: WebSocket, environment_id: Id) -> None:
+async def follow_log(socket: WebSocket, least: ViewerSocket, environment_id: Id) -> None:
     """Log lines of all pods as they are written; see docs/streams.md."""
 
     async def prepare(state: AppState, actor: Actor) -> Messages:
@@ -47,7 +46,7 @@ async def follow_log(socket: WebSocket, environment_id: Id) -> None:
         found = await log_stream.prepare(state, actor.organization_id, environment_id, query)
         return found.texts
 
-    await serve(socket, Role.VIEWER, prepare)
+    await serve(socket, least, prepare)
 
 
 @router.get(

@@ -1,5 +1,6 @@
 """What the API tests stand on."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import httpx2
 from fastapi import FastAPI
 from pydantic import JsonValue
 from sqlmodel import SQLModel, func, select
+from starlette.types import Message
 
 from activities.db import tables
 from activities.db.engine import Database
@@ -347,6 +349,38 @@ async def create(api: Api, name: str = "shop", **headers: str) -> dict[str, Any]
     assert response.status_code == 202, response.text
     data: dict[str, Any] = response.json()["data"]
     return data
+
+
+async def handshake(api: Api, path: str) -> httpx2.Response:
+    """Ask for a WebSocket as `api.client` would, and leave; return the answer: 101 when it was opened."""
+    answered: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.disconnect" if answered else "websocket.connect", "code": 1000}
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    scope = {
+        "type": "websocket",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(name.lower(), value) for name, value in api.client.headers.raw],
+        "subprotocols": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("api.test", 80),
+        "scheme": "ws",
+        "extensions": {"websocket.http.response": {}},
+        "state": {"app": api.state},
+    }
+    async with asyncio.timeout(20):
+        await api.app(scope, receive, send)
+    begun, *rest = answered
+    if begun["type"] == "websocket.accept":
+        return httpx2.Response(101)
+    body = b"".join(part.get("body", b"") for part in rest)
+    return httpx2.Response(begun["status"], headers=begun["headers"], content=body)
 
 
 def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:

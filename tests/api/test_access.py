@@ -2,13 +2,14 @@
 
 import datetime
 
+import httpx2
 import pytest
 
 from activities.db.repositories.keys import create_key, revoke_key
 from activities.db.tables import Role
-from api.openapi import least_roles
+from api.openapi import SOCKET, least_roles
 from api.settings import ApiSettings
-from tests.api.support import Api, create, problem, running_api
+from tests.api.support import Api, create, handshake, problem, running_api
 from tests.helpers.snapshots import publish
 from tests.helpers.tenants import Tenant, begin, finish, make_tenant
 from workflows.domain.operations import OperationState
@@ -46,6 +47,8 @@ BODIES: dict[str, object] = {
     "/v1/registry-credentials/{id}": {"registry": "ghcr.io", "username": "robot", "password": "theirs"},
 }
 """What is sent to a route of an id, by its path or what follows the id, where something has to be."""
+READING = ("/validate", "/generate", "/progress", "/logstream")
+"""Ends of paths that change nothing though they are no GET."""
 BELOW = {Role.DEVELOPER: Role.VIEWER, Role.ADMIN: Role.DEVELOPER}
 
 
@@ -54,6 +57,13 @@ async def token_with(api: Api, tenant: Tenant, role: Role) -> str:
     async with api.database.transaction() as session:
         made = await create_key(session, tenant.id, tenant.actor.principal_id, name=role.value, role=role)
     return made.token
+
+
+async def ask(api: Api, method: str, path: str, body: object = None) -> httpx2.Response:
+    """Send what a route takes: a request, or the wish for a WebSocket."""
+    if method == SOCKET:
+        return await handshake(api, path)
+    return await api.client.request(method, path, json=body)
 
 
 async def test_every_route_takes_its_least_role_and_no_less(settings: ApiSettings) -> None:
@@ -67,7 +77,7 @@ async def walk(api: Api, tenant: Tenant) -> None:
     routes = least_roles(api.app)
     # A route that changes something takes more than looking.
     for (method, path), role in routes.items():
-        reads = method in ("GET", "HEAD") or path.endswith(("/validate", "/generate"))
+        reads = method in ("GET", "HEAD") or path.endswith(READING)
         assert role is None or reads or role != Role.VIEWER, (method, path)
     assert {route for route, role in routes.items() if role is None} == OPEN
     below = {role: await token_with(api, tenant, under) for role, under in BELOW.items()}
@@ -76,7 +86,7 @@ async def walk(api: Api, tenant: Tenant) -> None:
             continue
         path = template.replace("{id}", "env_unknown")
         api.client.headers.pop("Authorization", None)
-        unknown = await api.client.request(method, path)
+        unknown = await ask(api, method, path)
         if method == "HEAD":
             # Its problems have no body to look at.
             assert unknown.status_code == 401
@@ -84,12 +94,12 @@ async def walk(api: Api, tenant: Tenant) -> None:
         problem(unknown, 401, "unauthenticated")
         assert unknown.headers["www-authenticate"].startswith("Bearer")
         if role in below:
-            headers = {"Authorization": f"Bearer {below[Role(role)]}"}
-            body = problem(await api.client.request(method, path, headers=headers), 403, "policy_denied")
+            api.client.headers["Authorization"] = f"Bearer {below[Role(role)]}"
+            body = problem(await ask(api, method, path), 403, "policy_denied")
             assert body["requiredRole"] == role
             assert role in body["detail"]
         api.use(tenant)
-        assert (await api.client.request(method, path)).status_code not in (401, 403), path
+        assert (await ask(api, method, path)).status_code not in (401, 403), path
 
 
 @pytest.mark.parametrize(
@@ -135,11 +145,11 @@ async def test_another_organisations_things_look_like_none(
             continue
         resource, _, rest = template.partition("/{id}")
         path = template.replace("{number}", "1").replace("{name}", "x")
-        path = path.replace("{verificationId}", "x")
+        path = path.replace("{verificationId}", "x").replace("{service}", "web").replace("{path}", "")
         body = BODIES.get(template, BODIES.get(rest)) if method in ("POST", "PUT", "PATCH") else None
-        theirs = await api.client.request(method, path.replace("{id}", ids[resource]), json=body)
+        theirs = await ask(api, method, path.replace("{id}", ids[resource]), body)
         unknown = path.replace("{id}", "env_01JZX5Q0V6H2M9K4T7B3C8D1EF")
-        nobodys = await api.client.request(method, unknown, json=body)
+        nobodys = await ask(api, method, unknown, body)
         found, missing = problem(theirs, 404, "not_found"), problem(nobodys, 404, "not_found")
         assert found["title"] == missing["title"]
         assert found["detail"].replace(ids[resource], "") == missing["detail"].replace(
