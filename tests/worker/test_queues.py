@@ -1,12 +1,21 @@
-"""How task queues stand and what is set up, asked of a real Temporal server."""
+"""How task queues stand, what is set up and what is started already, asked of a real Temporal server."""
 
+import asyncio
 import uuid
 from datetime import timedelta
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from activities.temporal import SCHEDULES, QueueState, TemporalStarter, TemporalUnavailable, connect
+from activities.temporal import (
+    SCHEDULES,
+    OperationStart,
+    QueueState,
+    TemporalStarter,
+    TemporalUnavailable,
+    VerificationStart,
+    connect,
+)
 from tests.helpers.fake_activities import FakeCluster, FakeLedger, provision_plan
 from tests.helpers.temporal import temporal_server
 from tests.helpers.waiting import eventually_async
@@ -14,7 +23,9 @@ from tests.workflows.conftest import serving_control
 from worker.schedules import bring_about, declared
 from workflows.contracts.operation import OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
+from workflows.contracts.queues import CONTROL_QUEUE
 from workflows.contracts.sweep import SWEEP_SCHEDULE
+from workflows.domain.operations import OperationKind
 
 __all__ = ["temporal_server"]
 
@@ -63,3 +74,35 @@ async def test_what_is_set_up(temporal_server: WorkflowEnvironment) -> None:
     away = TemporalStarter(await connect("127.0.0.1:9", "default"))
     with pytest.raises(TemporalUnavailable):
         await away.setup()
+
+
+async def test_what_is_started_already_is_not_started_again(temporal_server: WorkflowEnvironment) -> None:
+    client = temporal_server.client
+    server = TemporalStarter(client)
+    operation = OperationStart(
+        kind=OperationKind.PROVISION,
+        workflow_id=f"provision/shop/{uuid.uuid4().hex}",
+        operation_id="op_01",
+        organization_id="org_1",
+        environment_id="env_1",
+        environment_name="shop",
+    )
+    verification = VerificationStart(uuid.uuid4().hex, "snap_1", "org_1", "env_1")
+    provision, verify = (
+        client.get_workflow_handle(started.workflow_id) for started in (operation, verification)
+    )
+
+    async def run_after_starts() -> tuple[str | None, str | None]:
+        await asyncio.gather(
+            *(server.start(operation) for _ in range(5)), *(server.verify(verification) for _ in range(5))
+        )
+        return (await provision.describe()).run_id, (await verify.describe()).run_id
+
+    first = await run_after_starts()
+    assert await run_after_starts() == first, "they run"
+    await verify.terminate()
+    ledger = FakeLedger(provision_plan({"api": {}}).model_copy(update={"proceed": False}))
+    async with serving_control(client, CONTROL_QUEUE, ledger, FakeCluster()) as deployment:
+        await deployment.make_current()
+        await provision.result()
+    assert await run_after_starts() == first, "one has come to its end, one was terminated"
