@@ -1,6 +1,7 @@
 """A real server process under clients that are slow, rude or sent to stop: nothing lost, no 500."""
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -16,8 +17,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Close
+from websockets.sync.client import ClientConnection, connect
 
 from activities.secrets import Opener, new_private_key
+from api.middleware import BROKEN_OFF
+from api.open_streams import STOPPING
 from tests.api.support import shop_document
 from tests.helpers.forking import Forked
 from tests.helpers.ports import free_port
@@ -37,9 +43,19 @@ class Server:
     port: int
     token: str
     client: httpx2.Client
+    log: Path
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def ended(self, method: str, path: str) -> list[int]:
+        """With which status each request to an address has ended, by the server's log."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
+        return [
+            line["status"]
+            for line in lines
+            if (line["event"], line.get("method"), line.get("path")) == ("request", method, path)
+        ]
 
     def head(self, method: str, path: str, *more: str) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", "Host: api", f"Authorization: Bearer {self.token}", *more]
@@ -76,7 +92,7 @@ def serving(directory: Path) -> Iterator[Server]:
                     return False
 
             eventually(answers, "the API answers", within=60)
-            yield Server(process, port, token, client)
+            yield Server(process, port, token, client, directory / "api.log")
     finally:
         process.kill()
     text = (directory / "api.log").read_text()
@@ -133,39 +149,58 @@ def test_slow_heads_and_bodies_are_cut_off_and_hold_nobody_up(server: Server) ->
 
 
 def test_a_trickle_does_not_extend_the_limit(server: Server) -> None:
+    document = json.dumps({"blueprint": shop_document()}).encode()
+    length = f"Content-Length: {len(document)}"
+    head = server.head("POST", "/v1/environments", "Content-Type: application/json", length)
+    never_ends = itertools.repeat(b"X-A: b\r\n")
+    one_by_one = (document[place : place + 1] for place in range(len(document) - 1))
+    for begin, pieces, seconds in (
+        (b"GET /v1/environments HTTP/1.1\r\n", never_ends, HEAD_SECONDS),
+        (head, one_by_one, BODY_SECONDS),
+    ):
+        answer, took = trickled(server, begin, pieces)
+        assert refusal(answer) == (408, "request_timeout")
+        assert seconds <= took < seconds + 5
+    assert server.client.get("/v1/environments").json()["data"] == []
+
+
+def trickled(server: Server, begin: bytes, pieces: Iterator[bytes]) -> tuple[bytes, float]:
+    """Send a piece now and then until the other side closes; what it answered, and after how long."""
+    began = time.monotonic()
     with closing(server.connect()) as connection:
-        connection.sendall(b"GET /v1/environments HTTP/1.1\r\n")
+        connection.sendall(begin)
         stop = threading.Event()
 
         def trickle() -> None:
             while not stop.wait(0.1):
                 try:
-                    connection.sendall(b"X-A: b\r\n")
+                    connection.sendall(next(pieces))
                 except OSError:
                     return
 
         writer = threading.Thread(target=trickle)
-        began = time.monotonic()
         writer.start()
         try:
-            answer = received(connection)
-        except ConnectionResetError:
-            answer = b""
+            # Its first part is the whole of it; what was sent meanwhile may break the connection after that.
+            answer = connection.recv(65536)
+            return answer, time.monotonic() - began
         finally:
             stop.set()
             writer.join()
-        assert time.monotonic() - began < HEAD_SECONDS + 5
-        assert answer in (b"",) or answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_bodies_that_break_off_leave_nothing(server: Server) -> None:
     document = json.dumps({"blueprint": shop_document()}).encode()
-    for cut in (0, 1, len(document) // 2, len(document) - 1):
+    cuts = (0, 1, len(document) // 2, len(document) - 1)
+    for cut in cuts:
         with closing(server.connect()) as connection:
             length = f"Content-Length: {len(document)}"
             head = server.head("POST", "/v1/environments", "Content-Type: application/json", length)
             connection.sendall(head + document[:cut])
-    assert server.client.get("/v1/environments").json()["data"] == []
+    eventually(lambda: len(server.ended("POST", "/v1/environments")) == len(cuts), "all of them have ended")
+    assert set(server.ended("POST", "/v1/environments")) == {BROKEN_OFF}
+    for what in ("environments", "operations"):
+        assert server.client.get(f"/v1/{what}").json()["data"] == []
 
 
 def test_absurd_heads(server: Server) -> None:
@@ -223,10 +258,26 @@ def test_twins_under_one_key_make_one_environment(server: Server) -> None:
     assert again.headers["idempotency-replayed"] == "true"
 
 
+def close_of(follower: ClientConnection) -> Close | None:
+    """What a WebSocket is closed with."""
+    try:
+        while True:
+            follower.recv(20)
+    except ConnectionClosed as closed:
+        return closed.rcvd
+
+
 def test_told_to_stop_it_finishes_what_runs_and_ends_streams_in_words(server: Server) -> None:
     made = server.client.post("/v1/environments", json={"blueprint": shop_document()}).json()["data"]
     document = json.dumps({"blueprint": shop_document("late")}).encode()
-    with closing(server.connect()) as stream, closing(server.connect()) as upload:
+    progress = f"ws://127.0.0.1:{server.port}/v1/environments/{made['id']}/progress"
+    key = {"Authorization": f"Bearer {server.token}"}
+    with (
+        closing(server.connect()) as stream,
+        closing(server.connect()) as upload,
+        connect(progress, additional_headers=key) as follower,
+    ):
+        assert json.loads(follower.recv(20))["type"] == "snapshot"
         stream.sendall(server.head("GET", f"/v1/environments/{made['id']}/events"))
         begun = stream.recv(65536)
         while b"event: operation" not in begun:
@@ -254,6 +305,7 @@ def test_told_to_stop_it_finishes_what_runs_and_ends_streams_in_words(server: Se
         ended = received(stream)
         assert b": the server is stopping; reconnect" in ended
         assert ended.endswith(b"0\r\n\r\n"), "the stream ends whole"
+        assert close_of(follower) == Close(STOPPING.code, STOPPING.reason)
         upload.sendall(document[10:])
         answered = received(upload)
         waiting.join(20)
