@@ -5,6 +5,7 @@ property, valid and not. They are the same in each run; `PERDURE_FUZZ_EXAMPLES` 
 """
 
 import itertools
+import json
 import os
 import shutil
 import zlib
@@ -35,25 +36,31 @@ from schemathesis.specs.openapi.checks import (
 from structlog.testing import capture_logs
 
 from activities.db.engine import Database
-from activities.temporal import OperationStart
+from activities.db.repositories import verifications
+from activities.db.types import utc_now
+from activities.temporal import OperationStart, VerificationStart
 from api.app import create_app
 from api.openapi import FILE
 from api.settings import ApiSettings
 from api.state import Dependencies
 from tests.api.support import FakeCluster, FakeObjects, Recorder, shop_document
 from tests.helpers.serving import serving
+from tests.helpers.snapshots import publish, stored
 from tests.helpers.tenants import KEYS, begin, finish, make_tenant
-from workflows.domain.operations import OperationState
+from tests.helpers.waiting import eventually
+from workflows.contracts.verify import VerificationResult
+from workflows.domain.blueprint_models import DataStore
+from workflows.domain.operations import OperationKind, OperationState
+from workflows.domain.verification import VerificationState
 
 pytestmark = pytest.mark.slow
 
 EXAMPLES = int(os.environ.get("PERDURE_FUZZ_EXAMPLES", "10"))
-ENDLESS = ["environments_events", "environments_log_stream"]
-"""Their answers end when the environment does; tests/api/test_streams.py has them."""
 KEPT = 8
 """One of so many requests keeps the ids that were made up: 404 is an answer too."""
 NUMBERS = itertools.count(1)
 
+DOCUMENT: dict[str, Any] = json.loads(FILE.read_text())
 schema = schemathesis.openapi.from_path(FILE)
 schema.config.generation.update(
     deterministic=True, database="none", max_examples=EXAMPLES, with_security_parameters=False
@@ -92,9 +99,20 @@ class Worker(Recorder):
     database: Database
 
     async def start(self, operation: OperationStart) -> None:
-        """Begin and end it."""
+        """Begin and end it; a snapshot has a database in it."""
+        if operation.kind is OperationKind.SNAPSHOT:
+            await publish(self.database, operation.operation_id, stored("db", DataStore.POSTGRES, "globals"))
+            return
         await begin(self.database, operation.operation_id)
         await finish(self.database, operation.operation_id, OperationState.SUCCEEDED)
+
+    async def verify(self, verification: VerificationStart) -> None:
+        """Let it pass, so that the snapshot is free again."""
+        passed = VerificationResult(
+            verification_id=verification.verification_id, state=VerificationState.PASSED
+        )
+        async with self.database.transaction() as session:
+            await verifications.finish(session, passed, utc_now())
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,17 @@ class Served:
         assert answer.is_success, answer.text
         data: dict[str, Any] = answer.json()["data"]
         return data
+
+    def done(self, method: str, path: str, body: Any) -> dict[str, Any]:
+        """Make something that takes an operation; return it once that has ended."""
+        made = self.made(method, path, body)
+        operation = made.get("operation", made)["id"]
+        self.reaches(f"/v1/operations/{operation}", OperationState.SUCCEEDED)
+        return made
+
+    def reaches(self, path: str, state: str) -> None:
+        """Wait for a state."""
+        eventually(lambda: self.client.get(path).json()["data"]["state"] == state, f"{path} is {state}")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +166,10 @@ def served(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
     app = create_app(settings, dependencies=dependencies)
     config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1)
-    with capture_logs(), serving(uvicorn.Server(config)) as address:
+    server = uvicorn.Server(config)
+    with capture_logs(), serving(server) as address:
+        # As in a server that stops: streams, some of which have no end of their own, end as they begin.
+        server.lifespan.state["app"].streams._closed = True
         headers = {"Authorization": f"Bearer {tokens[0]}"}
         with httpx2.Client(base_url=address, headers=headers, trust_env=False) as client:
             yield Served(address, headers, client)
@@ -147,10 +179,14 @@ def served(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 def known(served: Served) -> dict[str, dict[str, str]]:
     """Values of path parameters that name something, new for each route, by what its path begins with."""
     number = next(NUMBERS)
-    environment = served.made("POST", "/v1/environments", {"blueprint": shop_document(f"shop-{number}")})
+    environment = served.done("POST", "/v1/environments", {"blueprint": shop_document(f"shop-{number}")})
     path = f"/v1/environments/{environment['id']}"
     share = served.made("POST", f"{path}/share", {})
     served.made("POST", f"{path}/checkpoints", {"name": "before"})
+    served.made("PUT", f"{path}/snapshot-policy", {"everyMinutes": 60})
+    snapshot = served.done("POST", f"{path}/snapshots", {})["snapshotId"]
+    verification = served.made("POST", f"/v1/snapshots/{snapshot}/verify", {})
+    served.reaches(f"/v1/snapshots/{snapshot}/verifications/{verification['id']}", VerificationState.PASSED)
     blueprint = {"name": "ours", "services": {"web": {"image": "registry.test/web:1"}}}
     template = served.made("POST", "/v1/templates", {"name": f"ours-{number}", "blueprint": blueprint})
     login = {"name": f"corp-{number}", "registry": "ghcr.io", "username": "robot", "password": "planted"}
@@ -167,6 +203,7 @@ def known(served: Served) -> dict[str, dict[str, str]]:
             "name": "before",
             "shareId": share["id"],
         },
+        "/v1/snapshots": {"id": snapshot, "verificationId": verification["id"]},
         "/v1/operations": {"id": environment["operation"]["id"]},
         "/v1/templates": {"id": template["id"]},
         "/v1/registry-credentials": {"id": credential["id"]},
@@ -178,6 +215,11 @@ def known(served: Served) -> dict[str, dict[str, str]]:
     }
 
 
+def named(known: dict[str, dict[str, str]], path: str) -> dict[str, str]:
+    """What names something in a path."""
+    return next((found for start, found in known.items() if path.startswith(start)), {})
+
+
 def aim(case: schemathesis.Case[Any], known: dict[str, dict[str, str]]) -> None:
     """Let most requests whose path is meant to be good name what is there."""
     given, meta = case.path_parameters, case.meta
@@ -186,11 +228,21 @@ def aim(case: schemathesis.Case[Any], known: dict[str, dict[str, str]]) -> None:
         return
     sent = repr((given, case.query, case.body)).encode(errors="backslashreplace")
     if zlib.crc32(sent) % KEPT:
-        names = next((found for start, found in known.items() if case.operation.path.startswith(start)), {})
+        names = named(known, case.operation.path)
         given.update({name: value for name, value in names.items() if name in given})
 
 
-@schema.exclude(operation_id=ENDLESS).parametrize()
+def test_what_the_paths_name_is_there(served: Served, known: dict[str, dict[str, str]]) -> None:
+    """Else 404 would be all that a route is seen to answer."""
+    paths = [path for path, operations in DOCUMENT["paths"].items() if "{" in path and "get" in operations]
+    for path in paths:
+        answer = served.client.get(path.format_map(named(known, path) | {"path": ""}))
+        # These take a ready pod, and a link's token.
+        more = path.endswith(("/proxy/{path}", "/portal/{envId}"))
+        assert answer.is_success != more, (path, answer.text)
+
+
+@schema.parametrize()
 @hypothesis_settings(
     max_examples=EXAMPLES,
     derandomize=True,
@@ -203,7 +255,7 @@ def test_every_answer_is_in_the_document(
 ) -> None:
     aim(case, known)
     # A stream is declared as the text that it is; the check would look at its events one by one.
-    stream = case.operation.path.endswith("/events")
+    stream = case.operation.path.endswith(("/events", "/logs/stream"))
     # What is wrong with a Blueprint, or with what it is sent in, is just what a validation answers.
     validates = case.operation.path == "/v1/environments/validate"
     checks = [
