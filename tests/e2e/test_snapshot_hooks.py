@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from tests.e2e.lifecycle import VOLUME
+from tests.e2e.lockstep import CLIENTS, THAW, holds_of, in_lockstep, in_rounds, rounds_of
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
     PSQL,
     digests,
     fill,
     new_name,
+    objects,
     restore,
     sh,
     shown,
@@ -26,13 +28,15 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 _WRITER = "n=0; while :; do [ -e /tmp/held ] || { n=$((n + 1)); echo $n >> /data/log; }; sleep 0.01; done"
 
+_QUIESCE = "echo quiesce $(date +%s%N) >> /tmp/times; touch /tmp/held"
 
-def _held(name: str, quiesce: str = "touch /tmp/held", **more: Any) -> dict[str, Any]:
+
+def _held(name: str, quiesce: str = _QUIESCE, **more: Any) -> dict[str, Any]:
     """Two services with files, each with a hook of its own."""
     hooks = {
         "store": "files",
         "quiesce": quiesce,
-        "thaw": "rm -f /tmp/held; date +%s%N >> /tmp/thawed",
+        "thaw": THAW,
         **more,
     }
 
@@ -71,7 +75,7 @@ def test_what_is_held_still_is_of_one_point_and_let_go(stack: Stack) -> None:
 
 
 def test_a_hook_that_fails_is_told_and_everything_goes_on(stack: Stack) -> None:
-    handle = stack.create(_held(new_name(), quiesce="touch /tmp/held; echo no room >&2; exit 7"))
+    handle = stack.create(_held(new_name(), quiesce=f"{_QUIESCE}; echo no room >&2; exit 7"))
     handle.succeeded(ENDED_SECONDS)
     taking, snapshot = take(handle)
     operation = taking.ended(ENDED_SECONDS)
@@ -95,6 +99,67 @@ def test_a_worker_that_is_killed_leaves_nothing_frozen(stack: Stack) -> None:
     stack.worker.start()
     taking.succeeded(ENDED_SECONDS)
     assert _thawed(handle)
+    for pod in ("one-0", "two-0"):
+        holds = holds_of(handle, pod)
+        assert len(holds) >= 2
+        assert all(each.milliseconds <= 20_000 for each in holds), holds
+
+
+def test_what_takes_longer_than_it_may_be_held_is_told_and_nothing_is_left(stack: Stack) -> None:
+    handle = stack.create(_held(new_name(), quiesceSeconds=6))
+    handle.succeeded(ENDED_SECONDS)
+    sh(handle, "one-0", "echo some > /data/some")
+    never = "/usr/local/bin/tar"  # which is found before the real one
+    sh(handle, "two-0", f"printf '#!/bin/sh\\nexec sleep 600\\n' > {never}; chmod +x {never}")
+    taking, snapshot = take(handle)
+
+    def first_is_stored() -> bool:
+        return any("/one/" in str(path) for path in objects(stack, snapshot))
+
+    eventually(first_is_stored, "what the first one has is stored", within=60)
+    operation = taking.ended(ENDED_SECONDS)
+    failed = operation["failure"]
+    assert (operation["state"], failed["kind"], failed["step"]) == ("failed", "timeout", "capture/one")
+    assert "quiesceSeconds" in failed["message"]
+    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+    assert _thawed(handle)
+    # One window only: another would take as long.
+    [one], [two] = holds_of(handle, "one-0"), holds_of(handle, "two-0")
+    assert one.milliseconds <= 6000
+    assert two.milliseconds <= 6000
+    sh(handle, "two-0", f"rm {never}")
+    taken(handle)
+
+
+def test_servers_that_are_held_still_together_are_of_one_point(stack: Stack) -> None:
+    handle = stack.create(in_rounds(new_name()))
+    handle.succeeded(ENDED_SECONDS)
+    with in_lockstep(handle) as rounds:
+        eventually(lambda: rounds.written > 5, "all are written to")
+        before = rounds.written
+        snapshot = taken(handle, consistencyFloor="application")
+        after = rounds.written
+        eventually(lambda: rounds.written > after, "it goes on once all are let go")
+        assert rounds.refused
+    taken_one = shown(stack, snapshot)
+    assert (taken_one["consistency"], taken_one["scope"]) == ("application", "one-point")
+
+    steps = stack.client.get(f"/v1/operations/{taken_one['operationId']}").json()["data"]["steps"]
+    [longest] = {each["output"]["longestFrozenMs"] for each in steps if each["kind"] == "capture"}
+    held = [hold for pod in CLIENTS for hold in holds_of(handle, pod)]
+    assert len(held) == len(CLIENTS)
+    assert max(each.quiesced for each in held) < min(each.thawed for each in held)
+    assert longest < 30_000
+    # The pod counts from before its quiesce to after its thaw, which say their times themselves.
+    assert -20 <= longest - max(each.milliseconds for each in held) <= 2000
+
+    restored = restore(stack, snapshot, name=new_name())
+    restored.succeeded(ENDED_SECONDS)
+    found = {pod: rounds_of(restored, pod) for pod in CLIENTS}
+    assert len(set(found.values())) == 1, found
+    first, last, count = found["db-0"]
+    assert (first, last) == (1, count)
+    assert before <= last <= after
 
 
 def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
