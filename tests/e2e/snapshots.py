@@ -199,19 +199,25 @@ def objects(stack: Stack, snapshot: str) -> list[Path]:
 
 
 def assert_only_what_is_named(stack: Stack, snapshot: str) -> None:
-    """The store has what the manifest names, itself and whose it is, and nothing of other attempts."""
+    """The directory has what the manifest names, itself and whose it is, and nothing of other attempts."""
+    root = stack.directory / "objects"
+    there = {path.relative_to(root).as_posix(): path.stat().st_size for path in objects(stack, snapshot)}
+    assert_named(stack, snapshot, there)
+
+
+def assert_named(stack: Stack, snapshot: str, there: Mapping[str, int]) -> None:
+    """What a store has of a snapshot, size by key, is what `assert_only_what_is_named` says."""
     manifest = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]
     parts = [part for component in manifest["components"] for part in component["parts"]]
     named = {part["prefix"]: part["storedBytes"] for part in parts}
-    there = dict.fromkeys(named, 0)
-    root = stack.directory / "objects"
-    for path in objects(stack, snapshot):
-        key = str(path.relative_to(root))
+    found = dict.fromkeys(named, 0)
+    for key, size in there.items():
         if key.endswith((f"{snapshot}/manifest.json", f"{snapshot}/installation.json")):
             continue
-        assert path.parent.relative_to(root).as_posix() in there, key
-        there[path.parent.relative_to(root).as_posix()] += path.stat().st_size
-    assert there == named
+        prefix = key.rpartition("/")[0]
+        assert prefix in found, key
+        found[prefix] += size
+    assert found == named
 
 
 def ask_to_verify(stack: Stack, snapshot: str, level: int) -> str:

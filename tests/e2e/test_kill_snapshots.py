@@ -12,8 +12,11 @@ import pytest
 
 from tests.e2e.conftest import own_stack
 from tests.e2e.lifecycle import VOLUME
+from tests.e2e.replays import assert_told_once
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
+    ask_to_verify,
+    assert_named,
     assert_only_what_is_named,
     new_name,
     objects,
@@ -22,6 +25,7 @@ from tests.e2e.snapshots import (
     shown,
     take,
     taken,
+    verification_ended,
 )
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.kube_gate import Side
@@ -85,8 +89,7 @@ def test_killed_in_the_middle_of_a_stream_it_is_taken_anew_and_nothing_is_left(
     assert left
     assert shown(stack, snapshot)["state"] == "creating"
     stack.worker.start()
-    operation = taking.succeeded(ENDED_SECONDS)
-    assert operation["state"] == "succeeded"
+    assert_told_once(stack, taking.succeeded(ENDED_SECONDS))
     assert_only_what_is_named(stack, snapshot)
     assert not left & set(objects(stack, snapshot))
     assert shown(stack, snapshot)["state"] == "available"
@@ -108,7 +111,7 @@ def test_killed_at_a_step_it_goes_on(stack: Stack, files: Handle, moment: str) -
         stack.worker.kill()
         hold.drop()
     stack.worker.start()
-    taking.succeeded(ENDED_SECONDS)
+    assert_told_once(stack, taking.succeeded(ENDED_SECONDS))
     assert_only_what_is_named(stack, snapshot)
 
 
@@ -121,7 +124,7 @@ def test_killed_before_its_end_is_written_it_is_published_once(stack: Stack, fil
         assert shown(stack, snapshot)["state"] == "creating"
         stack.worker.kill()
     stack.worker.start()
-    taking.succeeded(ENDED_SECONDS)
+    assert_told_once(stack, taking.succeeded(ENDED_SECONDS))
     assert_only_what_is_named(stack, snapshot)
     assert [row[0] for row in stack.rows("select state from snapshots where id = ?", snapshot)] == [
         "available"
@@ -140,7 +143,7 @@ def test_killed_before_its_manifest_is_in_the_ledger_it_is_published_once(
         assert shown(stack, snapshot)["state"] == "creating"
         stack.worker.kill()
     stack.worker.start()
-    taking.succeeded(ENDED_SECONDS)
+    assert_told_once(stack, taking.succeeded(ENDED_SECONDS))
     assert_only_what_is_named(stack, snapshot)
     assert shown(stack, snapshot)["state"] == "available"
 
@@ -261,31 +264,76 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         yield server
 
 
-def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(
+@pytest.fixture(scope="module")
+def in_bucket(
     tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path], bucket: S3Server
-) -> None:
-    extra = {**bucket.environment, "PERDURE_OBJECT_STORE": f"s3://{BUCKET}"}
+) -> Iterator[Handle]:
+    """An environment with a large file, on a stack of its own whose store is the bucket."""
+    extra = {**SETTINGS, **bucket.environment, "PERDURE_OBJECT_STORE": f"s3://{BUCKET}"}
     with own_stack(tmp_path_factory, cluster_files, extra) as stack:
-        handle = _filled(stack)
-        before = sh(handle, "files-0", _DIGEST)
-        taking, snapshot = take(handle)
-        root = bucket.root / BUCKET / "snapshots"
+        yield _filled(stack)
 
-        def stored() -> list[Path]:
-            return [path for path in root.rglob("0*") if path.is_file()]
 
-        eventually(lambda: len(stored()) >= 2, "the first objects are stored", within=90)
-        bucket.stop()
-        assert taking.step("capture/files")["state"] == "running"
-        time.sleep(30)  # as long as it may be away
-        bucket.start()
-        taking.succeeded(ENDED_SECONDS)
-        parts = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]["components"]
-        [part] = next(each["parts"] for each in parts if each["service"] == "files")
-        assert sum(path.stat().st_size for path in stored()) == part["storedBytes"]
-        restored = restore(stack, snapshot, name=new_name())
-        restored.succeeded(ENDED_SECONDS)
-        assert sh(restored, "files-0", _DIGEST) == before
+def _below(bucket: S3Server, snapshot: str) -> dict[str, int]:
+    """What a bucket has of a snapshot: size by key."""
+    return {key: size for key, size in bucket.sizes().items() if f"/{snapshot}/" in key}
+
+
+def _on_its_way(bucket: S3Server, taking: Handle, snapshot: str) -> set[str]:
+    """Return once the large file is on its way; the keys of those objects that are stored."""
+
+    def look() -> set[str] | None:
+        keys = {key for key in _below(bucket, snapshot) if "/files/" in key}
+        return keys if len(keys) >= 2 else None
+
+    stored = eventually(look, "the first objects are stored", within=90)
+    assert taking.step("capture/files")["state"] == "running"
+    return stored
+
+
+def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(bucket: S3Server, in_bucket: Handle) -> None:
+    stack, before = in_bucket.stack, sh(in_bucket, "files-0", _DIGEST)
+    taking, snapshot = take(in_bucket)
+    _on_its_way(bucket, taking, snapshot)
+    bucket.stop()
+    assert taking.step("capture/files")["state"] == "running"
+    time.sleep(30)  # as long as it may be away
+    bucket.start()
+    taking.succeeded(ENDED_SECONDS)
+    assert_named(stack, snapshot, _below(bucket, snapshot))
+    restored = restore(stack, snapshot, name=new_name())
+    restored.succeeded(ENDED_SECONDS)
+    assert sh(restored, "files-0", _DIGEST) == before
+
+
+def test_killed_in_the_middle_of_a_stream_into_a_bucket_it_is_published_once_and_goes_as_a_whole(
+    bucket: S3Server, in_bucket: Handle
+) -> None:
+    stack = in_bucket.stack
+    taking, snapshot = take(in_bucket)
+    _on_its_way(bucket, taking, snapshot)
+    stack.worker.kill()
+    left = {key for key in _below(bucket, snapshot) if "/files/" in key}
+    stack.worker.start()
+    assert_told_once(stack, taking.succeeded(ENDED_SECONDS))
+    there = _below(bucket, snapshot)
+    assert_named(stack, snapshot, there)
+    assert left.isdisjoint(there)
+    verification = verification_ended(stack, ask_to_verify(stack, snapshot, 1))
+    assert verification["state"] == "passed", verification
+    assert {check["level"] for check in verification["checks"]} == {0, 1}
+    assert stack.client.delete(f"/v1/snapshots/{snapshot}").status_code == 202
+    eventually(lambda: not _below(bucket, snapshot), "its objects are gone", within=60)
+
+
+def test_cancelled_in_the_middle_of_a_stream_into_a_bucket_nothing_is_left(
+    bucket: S3Server, in_bucket: Handle
+) -> None:
+    taking, snapshot = take(in_bucket)
+    _on_its_way(bucket, taking, snapshot)
+    taking.cancel(cleanup=False)
+    assert taking.ended(60)["state"] == "cancelled"
+    assert (shown(in_bucket.stack, snapshot)["state"], _below(bucket, snapshot)) == ("failed", {})
 
 
 def test_what_the_database_does_not_know_is_told_before_it_is_removed(stack: Stack, files: Handle) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from obstore.store import S3Store
 
 from devstack.s3server import location
 from tests.helpers.ports import free_port
@@ -37,6 +38,18 @@ class S3Server:
             "AWS_ACCESS_KEY_ID": ACCESS,
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
+
+    def sizes(self) -> dict[str, int]:
+        """Return all that the bucket lists: size by key."""
+        store = S3Store(
+            BUCKET,
+            endpoint=self.environment["AWS_ENDPOINT"],
+            region=self.environment["AWS_REGION"],
+            access_key_id=ACCESS,
+            secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )
+        return {each["path"]: each["size"] for page in store.list() for each in page}
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
