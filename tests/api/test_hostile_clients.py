@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -181,8 +181,11 @@ def trickled(server: Server, begin: bytes, pieces: Iterator[bytes]) -> tuple[byt
         writer = threading.Thread(target=trickle)
         writer.start()
         try:
-            # Its first part is the whole of it; what was sent meanwhile may break the connection after that.
-            answer = connection.recv(65536)
+            answer = b""
+            # What was sent meanwhile may break the connection, once the answer is there.
+            with suppress(ConnectionResetError):
+                while part := connection.recv(65536):
+                    answer += part
             return answer, time.monotonic() - began
         finally:
             stop.set()
