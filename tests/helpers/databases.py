@@ -42,6 +42,7 @@ class PostgresServer:
     directory: Path
     as_user: tuple[str, ...]
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+    _client: "subprocess.Popen[str] | None" = None
 
     def url(self, database: str) -> str:
         """Return the URL of one of its databases."""
@@ -53,12 +54,34 @@ class PostgresServer:
         self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
+    def drop(self, url: str) -> None:
+        """Remove a database: a thousand of them are ten gigabytes."""
+        name = url.partition("@/")[2].partition("?")[0]
+        self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
     def execute(self, statement: str) -> None:
-        """Run one statement as the server's superuser."""
-        command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.directory), "-U", "perdure"]
-        _run(
-            [*self.as_user, str(self.binaries / command[0]), *command[1:], "-d", "postgres", "-c", statement]
-        )
+        """Run one statement as the server's superuser, by one client for all of them."""
+        if self._client is None:
+            options = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", str(self.directory), "-U", "perdure"]
+            self._client = subprocess.Popen(
+                [*self.as_user, str(self.binaries / "psql"), *options, "-d", "postgres"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        assert self._client.stdin is not None
+        assert self._client.stdout is not None
+        self._client.stdin.write(f"{statement};\n\\echo done\n")
+        self._client.stdin.flush()
+        said = self._client.stdout.readline()
+        assert said == "done\n", said
+
+    def close(self) -> None:
+        """End the client."""
+        if self._client is not None:
+            self._client.kill()
+            self._client.communicate()
 
     def answers(self) -> bool:
         """Whether the server takes connections."""
@@ -70,7 +93,7 @@ class PostgresServer:
 def postgres_server() -> Iterator[PostgresServer]:
     """The server of this test process, with a migrated template."""
     # Not below pytest's own directory: that is closed to the user that the server runs as.
-    with tempfile.TemporaryDirectory(prefix="perdure-postgres-") as name:
+    with tempfile.TemporaryDirectory(prefix="perdure-postgres-", dir=_room_in_memory()) as name:
         directory = Path(name)
         as_user = _unprivileged(directory)
         binaries = _binaries(directory, copy=bool(as_user))
@@ -94,6 +117,9 @@ def postgres_server() -> Iterator[PostgresServer]:
             f"unix_socket_directories={directory}",
             "fsync=off",
             "full_page_writes=off",
+            "wal_level=minimal",
+            "max_wal_senders=0",
+            "max_wal_size=96MB",
         )
         options = [word for setting in settings for word in ("-c", setting)]
         command = [*as_user, str(binaries / "postgres"), "-D", str(data), *options]
@@ -104,7 +130,8 @@ def postgres_server() -> Iterator[PostgresServer]:
                 _to_end(migrate(server.url(_TEMPLATE)))
                 yield server
             finally:
-                # Immediate shutdown: all else writes hundreds of databases to the disk, only to be removed.
+                server.close()
+                # Immediate shutdown: all else writes databases to the disk, only to be removed.
                 process.send_signal(signal.SIGQUIT)
 
 
@@ -126,9 +153,11 @@ def sqlite_url(sqlite_template: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer) -> str:
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     """A migrated Postgres database of this test."""
-    return postgres_server.new_database(_TEMPLATE)
+    url = postgres_server.new_database(_TEMPLATE)
+    yield url
+    postgres_server.drop(url)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
