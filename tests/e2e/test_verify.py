@@ -143,7 +143,8 @@ def test_facts_that_are_not_the_data_s_are_found_at_level_1_and_2(stack: Stack, 
 def test_what_differs_or_does_not_run_is_found_at_level_2(stack: Stack) -> None:
     """Whole, readable, and no good: its next server has no room for it, or an application breaks on it."""
     image = stores_of("any")["services"]["cache"]["image"]
-    small = ["redis-server", "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]
+    small = ["redis-server", "--protected-mode", "no"]
+    small += ["--maxmemory", "6mb", "--maxmemory-policy", "allkeys-random"]
     ready = "until redis-cli -h cache ping; do sleep 0.2; done"
     reads = f'{ready}; [ "$(redis-cli -h cache get poison)" != yes ] && touch /tmp/up && exec sleep 10000'
     services = {
