@@ -31,7 +31,8 @@ from tests.helpers.waiting import eventually
 _TEMPLATE = "perdure_template"
 _START_SECONDS = 30.0
 _MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 512 * 2**20
+_ROOM_BYTES = 2 * 2**30
+"""A server takes up to 300 MB, and each process of the tests has one."""
 
 
 @dataclass
