@@ -14,7 +14,7 @@ class AccessCalls(Transport):
 
     def api_keys(self) -> Answer[list[ApiKey]]:
         """Return all keys, without tokens."""
-        return self._read(list[ApiKey], list(self._pages("/v1/api-keys", {}, limit=None)))
+        return self._all(ApiKey, "/v1/api-keys")
 
     def create_api_key(self, body: Mapping[str, JsonValue]) -> Answer[ApiKey]:
         """Make a key; this answer alone has its token."""
@@ -26,7 +26,7 @@ class AccessCalls(Transport):
 
     def principals(self) -> Answer[list[Principal]]:
         """Return all principals."""
-        return self._read(list[Principal], list(self._pages("/v1/principals", {}, limit=None)))
+        return self._all(Principal, "/v1/principals")
 
     def create_principal(self, body: Mapping[str, JsonValue]) -> Answer[Principal]:
         """Make a principal; it can do nothing until it has a key."""
@@ -34,7 +34,7 @@ class AccessCalls(Transport):
 
     def secrets(self) -> Answer[list[StoredSecret]]:
         """Return the organisation's secrets, without values."""
-        return self._read(list[StoredSecret], list(self._pages("/v1/secrets", {}, limit=None)))
+        return self._all(StoredSecret, "/v1/secrets")
 
     def put_secret(self, name: str, value: str) -> None:
         """Store a secret of the organisation."""
@@ -46,4 +46,4 @@ class AccessCalls(Transport):
 
     def audit(self, params: Mapping[str, JsonValue], *, limit: int) -> Answer[list[AuditEntry]]:
         """Return the newest entries of the audit trail."""
-        return self._read(list[AuditEntry], list(self._pages("/v1/audit", present(params), limit=limit)))
+        return self._all(AuditEntry, "/v1/audit", params, limit=limit)

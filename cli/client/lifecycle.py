@@ -61,7 +61,7 @@ class LifecycleCalls(Transport):
     def revisions(self, environment_id: str) -> Answer[list[Revision]]:
         """Return all revisions that are kept, newest first."""
         path = f"/v1/environments/{segment(environment_id)}/revisions"
-        return self._read(list[Revision], list(self._pages(path, {}, limit=None)))
+        return self._all(Revision, path)
 
     def diff(self, environment_id: str, *, source: int | None, target: int | None) -> Answer[Diff]:
         """Compare two revisions."""
@@ -76,7 +76,7 @@ class LifecycleCalls(Transport):
     def checkpoints(self, environment_id: str) -> Answer[list[Checkpoint]]:
         """Return all checkpoints."""
         path = f"/v1/environments/{segment(environment_id)}/checkpoints"
-        return self._read(list[Checkpoint], list(self._pages(path, {}, limit=None)))
+        return self._all(Checkpoint, path)
 
     def add_checkpoint(self, environment_id: str, name: str, revision: int | None) -> Answer[Checkpoint]:
         """Name a revision."""

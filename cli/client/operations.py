@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from cli.client.transport import Answer, Transport, present, segment
+from cli.client.transport import Answer, Transport, segment
 from cli.models import Operation
 
 
@@ -13,8 +13,7 @@ class OperationCalls(Transport):
 
     def operations(self, wanted: Mapping[str, JsonValue], *, limit: int) -> Answer[list[Operation]]:
         """Return operations, at most `limit`; `wanted`: environmentId, kind, state, since, sort."""
-        pages = self._pages("/v1/operations", present(wanted), limit=limit)
-        return self._read(list[Operation], list(pages))
+        return self._all(Operation, "/v1/operations", wanted, limit=limit)
 
     def operation(self, operation_id: str) -> Answer[Operation]:
         """Return one operation with its steps."""

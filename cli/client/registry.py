@@ -9,9 +9,7 @@ class RegistryCalls(Transport):
 
     def registry_credentials(self) -> Answer[list[RegistryCredential]]:
         """Return the organisation's registry credentials, without passwords."""
-        return self._read(
-            list[RegistryCredential], list(self._pages("/v1/registry-credentials", {}, limit=None))
-        )
+        return self._all(RegistryCredential, "/v1/registry-credentials")
 
     def add_registry_credential(
         self, *, name: str, registry: str, username: str, password: str

@@ -25,7 +25,7 @@ class ReplayCalls(Transport):
     def replays(self, environment_id: str) -> Answer[list[Operation]]:
         """Return all replays of an environment, newest first."""
         path = f"/v1/environments/{segment(environment_id)}/replays"
-        return self._read(list[Operation], list(self._pages(path, {}, limit=None)))
+        return self._all(Operation, path)
 
 
 def _body(wish: ReplayWish) -> JsonObject:

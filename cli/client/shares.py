@@ -19,7 +19,7 @@ class ShareCalls(Transport):
     def shares(self, environment_id: str) -> Answer[list[Share]]:
         """Return all share links of an environment, newest first."""
         path = f"/v1/environments/{segment(environment_id)}/shares"
-        return self._read(list[Share], list(self._pages(path, {}, limit=None)))
+        return self._all(Share, path)
 
     def revoke_share(self, environment_id: str, share_id: str) -> Answer[Share]:
         """Revoke a share link."""

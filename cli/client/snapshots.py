@@ -24,7 +24,7 @@ class SnapshotCalls(Transport):
         path = "/v1/environments/snapshots"
         if environment_id is not None:
             path = f"/v1/environments/{segment(environment_id)}/snapshots"
-        return self._read(list[Snapshot], list(self._pages(path, present({"state": state}), limit=limit)))
+        return self._all(Snapshot, path, {"state": state}, limit=limit)
 
     def snapshot(self, snapshot_id: str) -> Answer[Snapshot]:
         """Return one snapshot with its components."""
@@ -53,7 +53,7 @@ class SnapshotCalls(Transport):
     def verifications(self, snapshot_id: str, *, limit: int | None = None) -> Answer[list[Verification]]:
         """Return a snapshot's verifications, the newest first."""
         path = f"/v1/snapshots/{segment(snapshot_id)}/verifications"
-        return self._read(list[Verification], list(self._pages(path, {}, limit=limit)))
+        return self._all(Verification, path, limit=limit)
 
     def snapshot_policy(self, environment_id: str) -> Answer[SnapshotPolicy]:
         """Return by what an environment is taken a snapshot of."""

@@ -13,7 +13,7 @@ class TemplateCalls(Transport):
 
     def templates(self) -> Answer[list[Template]]:
         """Return the bundled templates and the organisation's own."""
-        return self._read(list[Template], list(self._pages("/v1/templates", {}, limit=None)))
+        return self._all(Template, "/v1/templates")
 
     def template(self, key: str) -> Answer[Template]:
         """Return one template by id or name."""

@@ -113,6 +113,18 @@ class Transport:
     def _post(self, path: str, body: Mapping[str, JsonValue]) -> JsonValue:
         return data_of(self._send("POST", path, body=body, idempotency_key=str(uuid.uuid4())))
 
+    def _all(
+        self,
+        item: type[T],
+        path: str,
+        params: Mapping[str, JsonValue] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Answer[list[T]]:
+        """Return the items of a list, over as many pages as that takes, at most `limit`."""
+        found = list(self._pages(path, present(params or {}), limit=limit))
+        return self._read(list[item], found)  # type: ignore[valid-type]
+
     def _pages(self, path: str, params: Mapping[str, JsonValue], *, limit: int | None) -> Iterator[JsonValue]:
         """Yield the items of a list, page after page, at most `limit`."""
         cursor: JsonValue = None
