@@ -46,8 +46,8 @@ async def tool_in(
     """Run a store's tool in the body; one that fails ends the activity.
 
     What it last said is told, its secrets taken out, and no more than fits; what it quotes too if it `loads`
-    data. A tool that was killed because
-    its pod went away says nothing about the tool: that is tried again. Another pod may have taken its name.
+    data. A tool that was killed because its pod went away says nothing about the tool: that is tried again.
+    Another pod may have taken its name.
     """
     ref = ObjectRef("Pod", pod, context.namespace)
     first = _stays(await evidence.cluster.get(ref))

@@ -27,7 +27,6 @@ SECONDS: Final = 10.0
 _AT_ONCE: Final = 8
 _OUTPUT_LIMIT: Final = 65_536
 _LONGEST_REASON: Final = 300
-_ENDED: Final = frozenset({"Failed", "Succeeded"})
 _LINE: Final = re.compile(r"(\w+) (\d{1,18}(?:\.\d{1,9})?)")
 SCRIPT: Final = """
 cd /sys/fs/cgroup || exit
@@ -136,11 +135,6 @@ async def ask_pods(
         )
 
     return await asyncio.gather(*(ask_all(pod) for pod in pods))
-
-
-def has_ended(pod: Manifest) -> bool:
-    """Whether a pod uses nothing any more, though it is still listed."""
-    return text(pod, "status", "phase") in _ENDED
 
 
 def _running(pod: Manifest) -> list[str]:

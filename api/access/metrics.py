@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from activities.db.records import EnvironmentRecord
-from api.access.cgroups import ask_pods, has_ended
+from api.access.cgroups import ask_pods
 from api.access.schemas import ContainerMetrics, MetricsOut, PodMetrics, ServiceMetrics, UnmeasuredPod
-from api.environments.pods import by_service
+from api.environments.pods import by_service, has_ended
 from api.environments.service import known_blueprint
 from api.readings import Readings
 from api.state import AppState

@@ -112,8 +112,13 @@ def _service(service: Service, overrides: Overrides, pods: list[Manifest]) -> Se
     return ServiceLive(desired, ready, restarts, image, state, reason, message)
 
 
+def has_ended(pod: Manifest) -> bool:
+    """Whether a pod runs no more and uses nothing, though it is still listed."""
+    return text(pod, "status", "phase") in _ENDED
+
+
 def _ends(pod: Manifest) -> bool:
-    return bool(text(pod, "metadata", "deletionTimestamp")) or text(pod, "status", "phase") in _ENDED
+    return bool(text(pod, "metadata", "deletionTimestamp")) or has_ended(pod)
 
 
 def _succeeded(pod: Manifest) -> bool:
