@@ -16,10 +16,13 @@ SOURCES := workflows activities clusters worker api admin cli devcluster devstac
 # Told at the end of long runs: where their time goes.
 SLOWEST := --durations=30 --durations-min=3
 # Some tests only wait: each core has its part, and one more is there.
-PROCESSES := $(shell python3 -c 'import os; print((os.cpu_count() or 2) + 1)' 2>/dev/null || echo 3)
+CORES := $(shell python3 -c 'import os; print(os.cpu_count() or 2)' 2>/dev/null || echo 2)
+PROCESSES := $(shell expr $(CORES) + 1)
 UNIT := $(BIN)/pytest -q $(SLOWEST) -n $(PROCESSES) --dist worksteal -m "not cluster"
-# Collecting test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
-FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(PROCESSES) --dist worksteal --ignore tests/api/test_schema.py \
+# None of these waits, and each process more must collect them all. Nothing of tests/e2e is among them, and collecting
+# test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
+FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(CORES) --dist worksteal \
+	--ignore tests/e2e --ignore tests/api/test_schema.py \
 	-m "not cluster and not postgres and not slow and not browser and not http"
 # They share the cluster; each file has a stack and namespaces of its own.
 CLUSTER := $(BIN)/pytest -q $(SLOWEST) -n $(PROCESSES) --dist loadfile -m "cluster and not alone"

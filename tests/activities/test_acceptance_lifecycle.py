@@ -51,6 +51,8 @@ from workflows.domain.operations import (
     OperationState,
 )
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 Act = Callable[[Database, Tenant, str], Awaitable[Accepted]]
 

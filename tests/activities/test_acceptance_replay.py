@@ -71,6 +71,8 @@ from workflows.domain.operations import (
 )
 from workflows.domain.replay import Why, decide
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 ALL = {"api-1", "db-1"}
 """UIDs of what `provisioned` makes."""

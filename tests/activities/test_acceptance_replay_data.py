@@ -55,6 +55,8 @@ from workflows.domain.replay import Why, decide
 from workflows.domain.snapshot import Consistency, Engine
 from workflows.domain.snapshot_manifest import SnapshotRun, StoredComponent, StoredVolume
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 DB = stored("db", DataStore.POSTGRES, "shop")
 KEPT = StoredComponent(

@@ -37,6 +37,8 @@ from workflows.contracts.operation import PreImage
 from workflows.domain.environment import ObjectIdentity
 from workflows.domain.operations import EnvironmentPhase, OnFailure, OperationKind, OperationState
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 NEW_IMAGE = edited(api={"image": "registry.test/api:2"})
 BEFORE = PreImage(

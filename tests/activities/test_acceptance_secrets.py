@@ -17,6 +17,8 @@ from workflows.contracts.operation import LedgerEntry, OperationInput, PreImage,
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.operations import OperationState
 
+pytestmark = pytest.mark.slow
+
 S = OperationState
 OPENER = Opener(new_private_key())
 GENERATED: JsonValue = {"name": "db-password", "envKey": "DB_PASSWORD", "value": "auto-generated"}

@@ -22,6 +22,8 @@ from tests.helpers.tenants import (
 from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
 from workflows.domain.seeds import SeedContent, SeedType
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 SHELL = SeedContent(type=SeedType.SHELL, script="exit 0")
 

@@ -72,6 +72,8 @@ from workflows.domain.operations import (
 )
 from workflows.domain.snapshot_manifest import SnapshotState
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 DB = stored("db", DataStore.POSTGRES, "shop")
 _VOLUME = {"name": "data", "mountPath": "/data", "type": "pvc", "size": "1Gi"}

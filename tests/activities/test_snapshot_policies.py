@@ -30,6 +30,8 @@ from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.snapshot_policy import SnapshotPolicy
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
+pytestmark = pytest.mark.slow
+
 DB = stored("db", DataStore.POSTGRES, "shop")
 HOURLY = SnapshotPolicy(every_minutes=60, keep_last=2, verify_level=VerifyLevel.READABLE)
 

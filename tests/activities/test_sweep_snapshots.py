@@ -36,6 +36,8 @@ from workflows.domain.snapshot_manifest import SnapshotState, snapshot_prefix
 from workflows.domain.snapshot_policy import SnapshotPolicy
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
+pytestmark = pytest.mark.slow
+
 DB = stored("db", DataStore.POSTGRES, "shop")
 GONE = SnapshotWish(lifetime=timedelta(microseconds=-1))
 

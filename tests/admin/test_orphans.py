@@ -29,6 +29,8 @@ from tests.helpers.waiting import until
 from workflows.domain.environment import GuardRails
 from workflows.domain.names import ENVIRONMENT, FENCE, INSTALLATION, INSTANCE, ORGANIZATION, REVISION
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime.now(UTC)
 ORPHAN = OrphanNamespace(
     name="shop-1",

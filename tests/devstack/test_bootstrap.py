@@ -10,6 +10,8 @@ from activities.db.repositories.keys import authenticate, list_keys
 from activities.db.tables import Role
 from worker.bootstrap import Wanted, bootstrap, wanted_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:

@@ -14,6 +14,8 @@ from bench.snapshots import verdict as snapshot_verdict
 from tests.helpers.stack import ROOT
 from workflows.domain.snapshot_facts import Kind
 
+pytestmark = pytest.mark.slow
+
 WHEN: dict[str, Any] = {"at": "2026-01-01T00:00:00+00:00", "machine": {"cores": 2, "python": "3.11.7"}}
 AT_ONCE: dict[str, Any] = {
     **WHEN,
