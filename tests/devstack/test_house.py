@@ -56,3 +56,14 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     # Written by `make bench` when it has run.
     missing = [link for link in links if not (path.parent / link).exists() and link != "benchmarks.md"]
     assert missing == []
+
+
+def test_what_the_proofs_name_is_there() -> None:
+    named = re.findall(r"`(tests/[^`:]+\.py)(?:::(\w+))?`", (REPO / "docs" / "proofs.md").read_text())
+    assert named
+    absent = [
+        (path, test)
+        for path, test in named
+        if not (REPO / path).exists() or f"def {test}" not in (REPO / path).read_text()
+    ]
+    assert absent == []
