@@ -9,7 +9,8 @@ from temporalio.testing import WorkflowEnvironment
 
 from devstack import health
 from devstack.settings import Stack
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, delete_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from tests.helpers.plans import delete_plan
 from tests.helpers.temporal import temporal_server
 from tests.helpers.waiting import eventually_async
 from tests.workflows.conftest import serving_cluster, serving_control

@@ -11,9 +11,11 @@ from tests.helpers.fake_activities import (
     FakeSnapshotLedger,
     FakeSnapshotSweep,
     FakeVerification,
+    fails,
+)
+from tests.helpers.plans import (
     change_plan,
     delete_plan,
-    fails,
     loading_replay_plan,
     objects_of,
     provision_plan,

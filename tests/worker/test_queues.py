@@ -16,7 +16,8 @@ from activities.temporal import (
     VerificationStart,
     connect,
 )
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, provision_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from tests.helpers.plans import provision_plan
 from tests.helpers.temporal import temporal_server
 from tests.helpers.waiting import eventually_async
 from tests.workflows.conftest import serving_control

@@ -15,7 +15,8 @@ from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, provision_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from tests.helpers.plans import provision_plan
 from tests.helpers.temporal import temporal_running, temporal_server, versions_of
 from tests.helpers.waiting import eventually_async, until
 from tests.workflows.conftest import serving_cluster, serving_control

@@ -15,13 +15,8 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import (
-    VERIFICATION_ID,
-    FakeCluster,
-    FakeLedger,
-    FakeReconcile,
-    FakeSweep,
-)
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeReconcile, FakeSweep
+from tests.helpers.plans import VERIFICATION_ID
 from worker.connect import identity
 from worker.devserver import executable, read
 from worker.runner import cluster_worker, control_worker

@@ -9,7 +9,8 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
 
 from activities.temporal import TemporalStarter
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, delete_plan, fails
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
+from tests.helpers.plans import delete_plan
 from tests.helpers.waiting import eventually_async
 from tests.workflows.conftest import bench
 from workflows.contracts.delete import DELETE_ENVIRONMENT, FORCE_SIGNAL, DeleteNamespace

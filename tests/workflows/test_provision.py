@@ -10,7 +10,8 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, provision_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
+from tests.helpers.plans import provision_plan
 from tests.helpers.waiting import until
 from tests.workflows.conftest import bench
 from workflows import _cluster

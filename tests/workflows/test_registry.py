@@ -7,7 +7,8 @@ import pytest
 from temporalio import workflow
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, delete_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from tests.helpers.plans import delete_plan
 from tests.workflows.conftest import serving_control
 from worker import runner
 from workflows.registry import WORKFLOWS

@@ -5,17 +5,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import (
-    SNAPSHOT_ID,
-    FakeCluster,
-    FakeLedger,
-    FakeSnapshotLedger,
-    change_plan,
-    fails,
-    loading_replay_plan,
-    objects_of,
-    provision_plan,
-)
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeSnapshotLedger, fails
+from tests.helpers.plans import SNAPSHOT_ID, change_plan, loading_replay_plan, objects_of, provision_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
 from workflows.contracts.provision import DeployService, Undo

@@ -6,14 +6,8 @@ import pytest
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import (
-    SNAPSHOT_ID,
-    FakeCluster,
-    FakeLedger,
-    fails,
-    objects_of,
-    restore_plan,
-)
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
+from tests.helpers.plans import SNAPSHOT_ID, objects_of, restore_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
 from workflows.contracts.provision import DeployService

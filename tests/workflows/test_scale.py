@@ -7,7 +7,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, change_plan, fails, objects_of
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
+from tests.helpers.plans import change_plan, objects_of
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
 from workflows.contracts.provision import DeployService, Undo

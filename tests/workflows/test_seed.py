@@ -8,7 +8,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, objects_of, seed_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
+from tests.helpers.plans import objects_of, seed_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationPlan, OperationResult
 from workflows.contracts.seed import SEED_ENVIRONMENT, SeedByHttp, SeedByJob, SeedBySql

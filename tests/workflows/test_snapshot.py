@@ -7,15 +7,9 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import (
-    SNAPSHOT_ID,
-    FakeCluster,
-    FakeLedger,
-    fails,
-    objects_of,
-    snapshot_plan,
-)
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
 from tests.helpers.many import databases
+from tests.helpers.plans import SNAPSHOT_ID, objects_of, snapshot_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationResult
 from workflows.contracts.snapshot import (

@@ -2,7 +2,8 @@
 
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, delete_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger
+from tests.helpers.plans import delete_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.sweep import SWEEP_ENVIRONMENTS, Swept
 

@@ -3,7 +3,8 @@
 import pytest
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeSnapshotSweep, delete_plan, fails
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeSnapshotSweep, fails
+from tests.helpers.plans import delete_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.snapshot import Discard
 from workflows.contracts.sweep_snapshots import (

@@ -8,7 +8,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
 from tests.helpers.contexts import CONTEXT
-from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails, objects_of, update_plan
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, fails
+from tests.helpers.plans import objects_of, update_plan
 from tests.helpers.waiting import until
 from tests.workflows.conftest import Bench, bench
 from workflows.contracts.operation import (

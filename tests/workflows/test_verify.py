@@ -8,14 +8,8 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from tests.helpers.fake_activities import (
-    SNAPSHOT_ID,
-    FakeCluster,
-    FakeLedger,
-    FakeVerification,
-    delete_plan,
-    fails,
-)
+from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeVerification, fails
+from tests.helpers.plans import SNAPSHOT_ID, delete_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.verify import VERIFY_SNAPSHOT, CheckReadable, VerificationResult
 from workflows.domain.failures import FailureKind
