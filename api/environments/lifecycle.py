@@ -20,7 +20,7 @@ from api.environments.shapes import environment_out, service_changes_out, servic
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 from api.preconditions import check_named, check_precondition
-from workflows.domain.operations import OperationKind
+from workflows.domain.operations import OnFailure, OperationKind
 from workflows.domain.update import Effect, ServiceChange
 
 Created = Outcome[Accepted | None]
@@ -50,7 +50,12 @@ async def update(caller: Caller, environment_id: str, wanted: Wanted) -> Created
 
 
 async def rollback(
-    caller: Caller, environment_id: str, *, revision: int | None, checkpoint: str | None
+    caller: Caller,
+    environment_id: str,
+    *,
+    revision: int | None,
+    checkpoint: str | None,
+    on_failure: OnFailure | None,
 ) -> Created | Replayed:
     """Make an earlier revision's Blueprint the environment's next one."""
 
@@ -61,6 +66,7 @@ async def rollback(
             environment_id,
             revision=revision,
             checkpoint=checkpoint,
+            on_failure=on_failure,
             keys=caller.state.master_keys,
             keep=caller.state.settings.keep_revisions,
         )

@@ -151,7 +151,10 @@ async def rollback(
     key: IdempotencyKey = None,
     wait: Wait = 0,
 ) -> Response:
-    """An update to what that revision was, with the secrets that it had: history is never rewritten."""
+    """An update to what that revision was, with the secrets that it had: history is never rewritten.
+
+    When a service does not become ready, all goes back to where it came from, unless `onFailure` is `keep`.
+    """
     target = validated(RollbackEnvironment, await read_document(request, allow_yaml=False))
     if (target.revision is None) == (target.checkpoint is None):
         raise ProblemError(
@@ -164,6 +167,7 @@ async def rollback(
         environment_id,
         revision=target.revision,
         checkpoint=target.checkpoint,
+        on_failure=target.on_failure,
     )
     return await _answer_update(request, state, outcome, wait)
 

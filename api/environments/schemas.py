@@ -185,10 +185,13 @@ class RestartService(ApiInput):
 
 
 class RollbackEnvironment(ApiInput):
-    """What `POST /environments/{id}/rollback` is sent: one of the two."""
+    """What `POST /environments/{id}/rollback` is sent: one of `revision` and `checkpoint`."""
 
     revision: int | None = Field(default=None, ge=1, le=LAST_REVISION)
     checkpoint: str | None = Field(default=None, min_length=1, max_length=40)
+    on_failure: OnFailure | None = Field(
+        default=None, description="`keep`: a service that does not become ready is left as it is then"
+    )
 
 
 class ExtendEnvironment(ApiInput):

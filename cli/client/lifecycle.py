@@ -13,10 +13,10 @@ class LifecycleCalls(Transport):
     """The life of an environment: updates, revisions, checkpoints; stop, resume, scale."""
 
     def put_environment(
-        self, name: str, blueprint: str, *, plan: str | None, message: str | None
+        self, name: str, blueprint: str, *, plan: str | None, message: str | None, keep_failed: bool
     ) -> Answer[Operation | Update]:
         """Create or update the environment of this name."""
-        body = present({"blueprint": blueprint, "plan": plan, "message": message})
+        body = present({"blueprint": blueprint, "plan": plan, "message": message, **_kept(keep_failed)})
         return self._updated("PUT", f"/v1/environments/by-name/{segment(name)}", body)
 
     def preview_update(self, environment_id: str, blueprint: str, *, plan: str | None) -> Answer[Update]:
@@ -29,13 +29,13 @@ class LifecycleCalls(Transport):
         self, environment_id: str, blueprint: str, *, plan: str | None, message: str | None, keep_failed: bool
     ) -> Answer[Operation | Update]:
         """Update an environment to another Blueprint."""
-        on_failure = "keep" if keep_failed else None
-        body = present({"blueprint": blueprint, "plan": plan, "message": message, "onFailure": on_failure})
+        body = present({"blueprint": blueprint, "plan": plan, "message": message, **_kept(keep_failed)})
         return self._updated("PUT", f"/v1/environments/{segment(environment_id)}/blueprint", body)
 
-    def rollback(self, environment_id: str, target: str) -> Answer[Operation | Update]:
+    def rollback(self, environment_id: str, target: str, *, keep_failed: bool) -> Answer[Operation | Update]:
         """Go back to a revision (a number) or a checkpoint."""
         body: JsonObject = {"revision": int(target)} if target.isdecimal() else {"checkpoint": target}
+        body |= _kept(keep_failed)
         return self._updated("POST", f"/v1/environments/{segment(environment_id)}/rollback", body)
 
     def clone(self, environment_id: str, name: str) -> Answer[Environment]:
@@ -93,3 +93,8 @@ class LifecycleCalls(Transport):
         if isinstance(raw, dict) and "noop" in raw:
             return Answer(self._read(Update, raw).value, raw)
         return Answer(self._read(Operation, raw).value, raw)
+
+
+def _kept(keep_failed: bool) -> JsonObject:
+    """What a request says of a service that does not become ready; nothing: what is usual."""
+    return {"onFailure": "keep"} if keep_failed else {}

@@ -44,6 +44,7 @@ def up(
     name: Annotated[str | None, typer.Option("--name", help="Name instead of the Blueprint's own.")] = None,
     plan: PlanOption = None,
     message: MessageOption = None,
+    keep_failed: KeepOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
@@ -56,7 +57,9 @@ def up(
     blueprint = read_text(file)
     wanted = name or document_name(blueprint)
     with session_of(context).client() as client:
-        answer = client.put_environment(wanted, blueprint, plan=plan, message=message)
+        answer = client.put_environment(
+            wanted, blueprint, plan=plan, message=message, keep_failed=keep_failed
+        )
         _finish_update(client, answer, wanted, wait, timeout, output)
 
 
@@ -214,6 +217,7 @@ def rollback(
     target: Annotated[
         str, typer.Argument(metavar="REVISION|CHECKPOINT", help="Number of a revision, or a checkpoint.")
     ],
+    keep_failed: KeepOption = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
     output: OutputOption = OutputFormat.TABLE,
@@ -222,7 +226,7 @@ def rollback(
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:
-        answer = client.rollback(environment_id(client, environment), target)
+        answer = client.rollback(environment_id(client, environment), target, keep_failed=keep_failed)
         _finish_update(client, answer, environment, wait, timeout, output)
 
 

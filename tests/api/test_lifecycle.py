@@ -214,6 +214,19 @@ async def test_rollback_by_number_and_by_name(api: Api, tenant: Tenant) -> None:
     assert (await api.client.get(f"{base}/checkpoints")).json()["data"] == []
 
 
+async def test_a_rollback_fails_as_it_is_asked(api: Api, tenant: Tenant) -> None:
+    environment = await running(api)
+    path = f"/v1/environments/{environment['id']}/rollback"
+    await end(api, (await put(api, environment["id"], changed(env={"A": "1"}))).json()["data"]["id"])
+    problem(await api.client.post(path, json={"revision": 1, "onFailure": "never"}), 422, "validation_failed")
+    for revision, asked, on_failure in ((1, {"onFailure": "keep"}, "keep"), (2, {}, "rollback")):
+        answer = await api.client.post(path, json={"revision": revision, **asked})
+        operation = answer.json()["data"]["id"]
+        async with api.database.reading() as session:
+            assert (await operations.get_operation(session, tenant.id, operation)).on_failure == on_failure
+        await end(api, operation)
+
+
 async def test_a_revision_can_be_sent_back_as_it_is_shown(api: Api, tenant: Tenant) -> None:
     environment = await running(api)
     shown = (await api.client.get(f"/v1/environments/{environment['id']}/revisions/1")).json()["data"]

@@ -95,6 +95,28 @@ class TestAddressing:
         assert "'shup'" in by_name.stderr
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "arguments"),
+    [
+        ("PUT", "/v1/environments/by-name/shop", ("up", "-f", "FILE")),
+        ("PUT", f"{ENVIRONMENT}/blueprint", ("update", ENVIRONMENT_ID, "-f", "FILE")),
+        ("POST", f"{ENVIRONMENT}/rollback", ("rollback", ENVIRONMENT_ID, "3")),
+    ],
+)
+def test_what_fails_is_kept_when_asked_for(
+    api: ScriptedApi, run: Run, blueprint: Path, method: str, path: str, arguments: tuple[str, ...]
+) -> None:
+    api.on(
+        method, path, data({"environmentId": ENVIRONMENT_ID, "noop": True, "refused": False, "changes": []})
+    )
+    command = ["env", *(str(blueprint) if each == "FILE" else each for each in arguments)]
+    for options, said in (([], None), (["--keep-failed"], "keep")):
+        assert run(*command, *options).exit_code == 0
+        body = api.requests[-1].body
+        assert isinstance(body, dict)
+        assert body.get("onFailure") == said
+
+
 class TestStatus:
     STATUS = {
         **environment("deleting"),

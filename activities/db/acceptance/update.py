@@ -193,6 +193,7 @@ async def rollback_environment(
     *,
     revision: int | None,
     checkpoint: str | None,
+    on_failure: OnFailure | None = None,
     keys: MasterKeys,
     keep: int,
 ) -> Updated:
@@ -213,6 +214,7 @@ async def rollback_environment(
         Blueprint.model_validate(earlier.blueprint),
         message=f"rollback to revision {revision}",
         plan=environment.plan,
+        on_failure=on_failure,
         secrets_of=revision,
         keep=keep,
     )
