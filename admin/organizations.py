@@ -96,7 +96,7 @@ async def create(database: Database, name: str, key_name: str) -> Made:
     if name.startswith(_ID):
         raise NotUsable(f"{name!r} would be taken for an id: a name does not begin with {_ID}.")
     async with database.transaction() as session:
-        if (there := await organizations.find_organization(session, name)) is not None:
+        if (there := await organizations.claim_name(session, name)) is not None:
             raise AdminError(f"There is an organisation {name!r} already: {there.id}.")
         organization = await organizations.create_organization(session, name)
         operator = _operator(organization)

@@ -20,7 +20,7 @@ from activities.db.errors import Unauthenticated
 from activities.db.migrate import migrate
 from activities.db.repositories.installation import installation_id
 from activities.db.repositories.keys import authenticate, create_key, is_named
-from activities.db.repositories.organizations import create_organization, create_principal, find_organization
+from activities.db.repositories.organizations import claim_name, create_organization, create_principal
 from activities.db.tables import PrincipalKind, Role
 from activities.secrets import new_token
 from activities.settings import DEV_STATE, Environment
@@ -56,7 +56,7 @@ async def bootstrap(database_url: str, wanted: Wanted) -> Found:
     try:
         async with database.transaction() as session:
             installation = await installation_id(session)
-            organization = await find_organization(session, wanted.organization)
+            organization = await claim_name(session, wanted.organization)
             if organization is None:
                 organization = await create_organization(session, wanted.organization)
             token = await _ensure_key(session, organization.id, wanted)

@@ -1,5 +1,6 @@
 """Organisations by the operator: made with a key that works, listed, and capped; acceptance keeps to it."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,11 +10,16 @@ from activities.db.engine import Database
 from activities.db.errors import CapExceeded
 from activities.db.records import Caps
 from activities.db.repositories import audit
+from activities.db.repositories.installation import installation_id
 from activities.db.repositories.keys import authenticate, list_keys
-from activities.db.repositories.organizations import create_organization, get_organization
+from activities.db.repositories.organizations import (
+    create_organization,
+    get_organization,
+    list_organizations,
+)
 from activities.db.tables import Role
-from admin.errors import NotUsable
-from admin.organizations import CapChange
+from admin.errors import AdminError, NotUsable
+from admin.organizations import CapChange, Made, create, seen
 from tests.admin.conftest import Admin
 from tests.helpers.tenants import Tenant, accept, make_tenant, shop
 
@@ -62,6 +68,22 @@ async def test_a_taken_name_makes_nothing(database: Database, database_url: str,
     assert f"There is an organisation 'shop' already: {tenant.id}." in done.stderr
     async with database.reading() as session:
         assert len((await list_keys(session, tenant.id)).items) == 1
+
+
+async def test_of_two_that_take_a_name_at_once_one_has_it(database: Database) -> None:
+    async with database.transaction() as session:
+        await installation_id(session)
+    # Each with a connection that is open already: otherwise one is done before the next begins.
+    await asyncio.gather(*(seen(database) for _ in range(4)))
+    done = await asyncio.gather(
+        *(create(database, "shop", f"owner-{number}") for number in range(4)), return_exceptions=True
+    )
+    [made] = [each for each in done if isinstance(each, Made)]
+    refused = [each for each in done if isinstance(each, AdminError)]
+    there = f"There is an organisation 'shop' already: {made.organization.id}."
+    assert [each.message for each in refused] == 3 * [there]
+    async with database.reading() as session:
+        assert [each.id for each in await list_organizations(session)] == [made.organization.id]
 
 
 async def test_a_cap_that_was_set_refuses_what_is_more(

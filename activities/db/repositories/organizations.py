@@ -13,7 +13,8 @@ from activities.db.records import (
     principal_record,
 )
 from activities.db.repositories._rows import owned_row
-from activities.db.tables import Organization, Principal, PrincipalKind
+from activities.db.repositories.installation import installation_id
+from activities.db.tables import Installation, Organization, Principal, PrincipalKind
 from activities.db.types import utc_now
 from workflows.domain.environment import GuardRails
 
@@ -43,10 +44,20 @@ async def get_organization(session: AsyncSession, organization_id: str) -> Organ
 
 
 async def find_organization(session: AsyncSession, name: str) -> OrganizationRecord | None:
-    """Return the oldest organisation of this name, for set-up commands that can be run twice."""
+    """Return the oldest organisation of this name."""
     query = select(Organization).where(col(Organization.name) == name)
     row = (await session.exec(query.order_by(col(Organization.created_at)).limit(1))).one_or_none()
     return None if row is None else organization_record(row)
+
+
+async def claim_name(session: AsyncSession, name: str) -> OrganizationRecord | None:
+    """Return the oldest organisation of this name; None: until this transaction ends, nobody else makes one.
+
+    Under the lock of the installation's row. No constraint says it: there may be two of a name from before.
+    """
+    await installation_id(session)
+    await session.exec(select(Installation).with_for_update(key_share=True))
+    return await find_organization(session, name)
 
 
 async def list_organizations(session: AsyncSession) -> tuple[OrganizationRecord, ...]:
