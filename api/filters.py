@@ -1,22 +1,36 @@
-"""What lists can be narrowed to: parameters that several routes share, checked before the database sees
-them.
+"""What lists are narrowed to and ordered by: for each a class of query parameters, which FastAPI fills in and
+checks before the database sees them, with `wanted` and `sort` as the list's repository takes them.
 """
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Final
 
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
+from activities.db.access import PrincipalFilter
+from activities.db.repositories.audit import AuditFilter, AuditSort
+from activities.db.repositories.checkpoints import CheckpointFilter
 from activities.db.repositories.environments import EnvironmentFilter, EnvironmentSort
+from activities.db.repositories.keys import KeyFilter, KeyState
+from activities.db.repositories.operations import OperationFilter
+from activities.db.repositories.paging import ByNameOrChange, ByTime, ByTimeOrName
+from activities.db.repositories.registry_credentials import RegistryCredentialFilter
+from activities.db.repositories.revisions import RevisionFilter, RevisionSort
+from activities.db.repositories.secrets import SecretFilter
+from activities.db.repositories.shares import ShareFilter, ShareSort, ShareState
+from activities.db.repositories.snapshots import SnapshotFilter, SnapshotSort
+from activities.db.repositories.verifications import VerificationFilter
+from activities.db.tables import PrincipalKind, Role
 from api.parameters import NO_NUL
 from api.problems import ProblemError, ProblemField, RequestProblem
 from workflows.domain import blueprint_rules as rules
-from workflows.domain.operations import EnvironmentPhase
+from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
+from workflows.domain.snapshot_manifest import SnapshotState
+from workflows.domain.verification import VerificationState, VerifyLevel
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -42,11 +56,11 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(
 Text = Annotated[str, Query(max_length=100, pattern=NO_NUL)]
 
 
-class OperationSort(StrEnum):
-    """Order of a list of operations; `-`: the newest first."""
-
-    CREATED = "createdAt"
-    CREATED_LAST = "-createdAt"
+Since = Annotated[Moment | None, Query(description="Not older than that")]
+Part = Annotated[Text | None, Query(alias="q", min_length=1, description="Part of the name, in any case")]
+Greatest = Query(description="`-`: the greatest first")
+"""Of the parameter `sort`."""
+Repeated = Query(description="May be repeated")
 
 
 class EnvironmentQuery:
@@ -66,9 +80,7 @@ class EnvironmentQuery:
         ] = None,
         created_after: Annotated[Moment | None, Query(alias="createdAfter")] = None,
         created_before: Annotated[Moment | None, Query(alias="createdBefore")] = None,
-        sort: Annotated[
-            EnvironmentSort, Query(description="`-`: the greatest first")
-        ] = EnvironmentSort.CREATED_LAST,
+        sort: Annotated[EnvironmentSort, Greatest] = EnvironmentSort.CREATED_LAST,
     ) -> None:
         self.sort = sort
         self.wanted = EnvironmentFilter(
@@ -79,6 +91,195 @@ class EnvironmentQuery:
             created_after=created_after,
             created_before=created_before,
         )
+
+
+class OperationQuery:
+    """The filters and the order of a list of operations, from the query."""
+
+    def __init__(
+        self,
+        environment_id: Annotated[Text | None, Query(alias="environmentId")] = None,
+        kind: Annotated[list[OperationKind] | None, Repeated] = None,
+        state: Annotated[list[OperationState] | None, Repeated] = None,
+        since: Since = None,
+        sort: Annotated[ByTime, Greatest] = ByTime.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = OperationFilter(
+            environment_id=environment_id,
+            kinds=frozenset(kind or ()),
+            states=frozenset(state or ()),
+            since=since,
+        )
+
+
+class ReplayQuery:
+    """The filters and the order of a list of replays, from the query."""
+
+    def __init__(
+        self,
+        state: Annotated[list[OperationState] | None, Repeated] = None,
+        since: Since = None,
+        sort: Annotated[ByTime, Greatest] = ByTime.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = OperationFilter(states=frozenset(state or ()), since=since)
+
+
+class AuditQuery:
+    """The filters and the order of the audit trail, from the query."""
+
+    def __init__(
+        self,
+        action: Annotated[Text | None, Query(description="As `environment.update`")] = None,
+        subject: Annotated[Text | None, Query(description="Id of what it was done to")] = None,
+        principal: Annotated[Text | None, Query(description="Id of who did it")] = None,
+        key: Annotated[Text | None, Query(description="Id of the API key that it was done with")] = None,
+        since: Since = None,
+        until: Annotated[Moment | None, Query(description="Older than that")] = None,
+        sort: Annotated[AuditSort, Greatest] = AuditSort.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = AuditFilter(
+            action=action,
+            subject_id=subject,
+            principal_id=principal,
+            key_id=key,
+            since=since,
+            until=until,
+        )
+
+
+class RevisionQuery:
+    """The filters and the order of a list of revisions, from the query."""
+
+    def __init__(
+        self,
+        part: Annotated[
+            Text | None, Query(alias="q", min_length=1, description="Part of the message, in any case")
+        ] = None,
+        principal: Annotated[Text | None, Query(description="Id of who made it")] = None,
+        named: Annotated[
+            bool | None, Query(description="true: with a checkpoint; false: without one")
+        ] = None,
+        since: Since = None,
+        sort: Annotated[RevisionSort, Greatest] = RevisionSort.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = RevisionFilter(part=part, created_by=principal, named=named, since=since)
+
+
+class CheckpointQuery:
+    """The filters and the order of a list of checkpoints, from the query."""
+
+    def __init__(
+        self, part: Part = None, sort: Annotated[ByTimeOrName, Greatest] = ByTimeOrName.NEWEST
+    ) -> None:
+        self.sort = sort
+        self.wanted = CheckpointFilter(part=part)
+
+
+class ShareQuery:
+    """The filters and the order of a list of share links, from the query."""
+
+    def __init__(
+        self,
+        state: Annotated[list[ShareState] | None, Repeated] = None,
+        part: Annotated[
+            Text | None, Query(alias="q", min_length=1, description="Part of the label, in any case")
+        ] = None,
+        sort: Annotated[ShareSort, Greatest] = ShareSort.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = ShareFilter(states=frozenset(state or ()), part=part)
+
+
+class SnapshotQuery:
+    """The filters and the order of a list of snapshots, from the query."""
+
+    def __init__(
+        self,
+        state: Annotated[list[SnapshotState] | None, Repeated] = None,
+        scheduled: Annotated[
+            bool | None, Query(description="true: those that a policy brought about; false: the others")
+        ] = None,
+        verified: Annotated[
+            bool | None, Query(description="true: a verification passed; false: none has")
+        ] = None,
+        part: Part = None,
+        since: Since = None,
+        sort: Annotated[SnapshotSort, Greatest] = SnapshotSort.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = SnapshotFilter(
+            states=frozenset(state or ()), scheduled=scheduled, verified=verified, part=part, since=since
+        )
+
+
+class VerificationQuery:
+    """The filters and the order of a list of verifications, from the query."""
+
+    def __init__(
+        self,
+        state: Annotated[list[VerificationState] | None, Repeated] = None,
+        level: Annotated[VerifyLevel | None, Query()] = None,
+        sort: Annotated[ByTime, Greatest] = ByTime.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = VerificationFilter(states=frozenset(state or ()), level=level)
+
+
+class PrincipalQuery:
+    """The filters and the order of a list of principals, from the query."""
+
+    def __init__(
+        self,
+        kind: Annotated[PrincipalKind | None, Query()] = None,
+        part: Part = None,
+        sort: Annotated[ByTimeOrName, Greatest] = ByTimeOrName.OLDEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = PrincipalFilter(kind=kind, part=part)
+
+
+class KeyQuery:
+    """The filters and the order of a list of API keys, from the query."""
+
+    def __init__(
+        self,
+        state: Annotated[list[KeyState] | None, Repeated] = None,
+        principal: Annotated[Text | None, Query(description="Id of whose they are")] = None,
+        role: Annotated[list[Role] | None, Repeated] = None,
+        part: Part = None,
+        sort: Annotated[ByTimeOrName, Greatest] = ByTimeOrName.NEWEST,
+    ) -> None:
+        self.sort = sort
+        self.wanted = KeyFilter(
+            states=frozenset(state or ()), principal_id=principal, roles=frozenset(role or ()), part=part
+        )
+
+
+class SecretQuery:
+    """The filters and the order of a list of secrets, from the query."""
+
+    def __init__(
+        self, part: Part = None, sort: Annotated[ByNameOrChange, Greatest] = ByNameOrChange.NAME
+    ) -> None:
+        self.sort = sort
+        self.wanted = SecretFilter(part=part)
+
+
+class RegistryCredentialQuery:
+    """The filters and the order of a list of registry credentials, from the query."""
+
+    def __init__(
+        self,
+        registry: Annotated[Text | None, Query(description="Exactly this one")] = None,
+        part: Part = None,
+        sort: Annotated[ByNameOrChange, Greatest] = ByNameOrChange.NAME,
+    ) -> None:
+        self.sort = sort
+        self.wanted = RegistryCredentialFilter(host=registry, part=part)
 
 
 def _labels(given: list[str] | tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:

@@ -14,5 +14,5 @@ NO_NUL: Final = r"^[^\x00]*$"
 """Of a text that is looked for: SQLite would end it at U+0000, Postgres takes none."""
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Rows on one page")]
-Cursor = Annotated[str | None, Query(max_length=300, description="`meta.nextCursor` of the page before")]
+Cursor = Annotated[str | None, Query(max_length=1000, description="`meta.nextCursor` of the page before")]
 Id = Annotated[str, Path(alias="id", description="Id of the thing")]

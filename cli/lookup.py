@@ -1,7 +1,10 @@
 """Environments by name or id, snapshots by id or as the newest of an environment."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
+
+from pydantic import JsonValue
 
 from cli.client import ApiClient
 from cli.client.transport import Answer
@@ -36,7 +39,7 @@ def snapshot_id(client: ApiClient, given: str) -> str:
     latest, _, environment = given.partition(":")
     if latest != "latest" or not environment:
         return given
-    found = snapshots_of(client, environment, state="available", limit=1).value
+    found = snapshots_of(client, environment, {"state": "available"}, limit=1).value
     if not found:
         raise CliError(
             f"There is no snapshot of {environment!r} that is available.",
@@ -47,22 +50,22 @@ def snapshot_id(client: ApiClient, given: str) -> str:
 
 
 def snapshots_of(
-    client: ApiClient, name_or_id: str, *, state: str | None = None, limit: int | None = None
+    client: ApiClient, name_or_id: str, wanted: Mapping[str, JsonValue], *, limit: int | None = None
 ) -> Answer[list[Snapshot]]:
     """Return the snapshots of all environments of that name, the newest first; of an id, of that one.
 
-    Of those that were deleted, too: that is when a snapshot is needed. `limit`: of each environment.
+    Of those that were deleted, too: that is when a snapshot is needed. `wanted`: as the API takes it.
     Raises CliError (exit code 6).
     """
     if _ENVIRONMENT_ID.fullmatch(name_or_id):
-        return client.snapshots(name_or_id, state=state, limit=limit)
+        return client.snapshots(name_or_id, wanted, limit=limit)
     living = client.environments(name=name_or_id).value
     gone = client.environments(name=name_or_id, status=["deleted"]).value
     # One that was deleted between the two questions is in both.
     named = dict.fromkeys(each.id for each in (*living, *gone))
     if not named:
         raise _unknown(name_or_id)
-    answers = [client.snapshots(each, state=state, limit=limit) for each in named]
+    answers = [client.snapshots(each, wanted, limit=limit) for each in named]
     if len(answers) == 1:
         return answers[0]
     found = [
@@ -71,9 +74,13 @@ def snapshots_of(
         if isinstance(answer.raw, list)
         for each in zip(answer.value, answer.raw, strict=True)
     ]
+    sort = str(wanted.get("sort") or "-createdAt")
+    by_size = sort.endswith("storedBytes")
     # Ids sort by the time they were made.
-    found.sort(key=lambda each: each[0].id, reverse=True)
-    return Answer([each for each, _ in found], [raw for _, raw in found])
+    found.sort(
+        key=lambda each: (each[0].stored_bytes if by_size else 0, each[0].id), reverse=sort.startswith("-")
+    )
+    return Answer([each for each, _ in found[:limit]], [raw for _, raw in found[:limit]])
 
 
 def _unknown(name: str) -> CliError:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from cli.completion import environment_names, operation_ids, service_names
 from cli.errors import UsageFault
 from cli.output import OutputFormat
 from cli.text import seconds_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 def assignments(option: str, given: Sequence[str] | None, form: str = "NAME=VALUE") -> dict[str, str]:
@@ -36,6 +39,24 @@ def parse_duration(text: str) -> float:
 def moment_before(seconds: float | None) -> str | None:
     """Return the moment so long ago as the API takes it; None for none."""
     return None if seconds is None else (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
+def sort_option(fields: str, usual: str) -> Any:
+    """Return the option for the order of a list; `usual`: the one that it has without."""
+    return typer.Option(
+        "--sort", metavar="FIELD", help=f"{fields}; with - before it the greatest first. Default: {usual}."
+    )
+
+
+def several_option(name: str, words: str) -> Any:
+    """Return the option for a word that may be one of several; it may be repeated."""
+    metavar = name.removeprefix("--").upper()
+    return typer.Option(name, metavar=metavar, help=f"Only those: {words}; repeatable.")
+
+
+def several(given: Sequence[str] | None) -> "list[JsonValue] | None":
+    """Return what an option that may be repeated was given as the API takes it; None for nothing."""
+    return [*given] if given else None
 
 
 EnvironmentArgument = Annotated[
@@ -77,6 +98,10 @@ SinceOption = Annotated[
     float | None,
     typer.Option("--since", metavar="DURATION", parser=parse_duration, help="Not older than this, e.g. 2h."),
 ]
+SearchOption = Annotated[
+    str | None, typer.Option("--search", metavar="TEXT", help="Only with this in the name.")
+]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")]
 OutputOption = Annotated[
     OutputFormat,
     typer.Option(

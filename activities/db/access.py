@@ -6,8 +6,9 @@ All under the organisation's lock: of two revocations at once, the second sees w
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import func, or_
+from sqlalchemy import ColumnElement, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -26,7 +27,7 @@ from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.keys import CreatedKey
 from activities.db.repositories.organizations import create_principal
-from activities.db.repositories.paging import Page, oldest_first, read_page
+from activities.db.repositories.paging import ByTimeOrName, Filter, Listing, Page, holding, only
 from activities.db.tables import ApiKey, Environment, Principal, PrincipalKind, Revision, Role, Secret
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
@@ -47,6 +48,27 @@ class WantedKey:
     expires_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PrincipalFilter(Filter):
+    """Which principals a list holds. `part` stands in the name."""
+
+    kind: PrincipalKind | None = None
+    part: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return [*only(col(Principal.kind), self.kind), *holding(col(Principal.name), self.part)]
+
+
+_TABLE: Final = table_of(Principal)
+_PRINCIPALS: Final = Listing(
+    name="principals",
+    copy=principal_record,
+    by={"createdAt": _TABLE.c.created_at, "name": _TABLE.c.name},
+    identifier=_TABLE.c.id,
+)
+
+
 async def add_principal(
     session: AsyncSession, actor: Actor, kind: PrincipalKind, name: str
 ) -> PrincipalRecord:
@@ -59,13 +81,17 @@ async def add_principal(
 
 
 async def principals(
-    session: AsyncSession, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    session: AsyncSession,
+    organization_id: str,
+    *,
+    wanted: PrincipalFilter = PrincipalFilter(),
+    sort: ByTimeOrName = ByTimeOrName.OLDEST,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Page[PrincipalRecord]:
-    """Return a page of an organisation's principals, oldest first. Raises InvalidCursor."""
-    table = table_of(Principal).c
-    order = oldest_first(table.created_at, table.id, "principals")
+    """Return a page of an organisation's principals. Raises InvalidCursor."""
     query = select(Principal).where(col(Principal.organization_id) == organization_id)
-    return await read_page(session, query, order, principal_record, limit=limit, cursor=cursor)
+    return await _PRINCIPALS.page(session, query, sort=sort, wanted=wanted, limit=limit, cursor=cursor)
 
 
 async def add_key(session: AsyncSession, actor: Actor, wanted: WantedKey) -> CreatedKey:

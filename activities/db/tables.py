@@ -33,6 +33,7 @@ NAMING_CONVENTION: Final = {
     "pk": "pk_%(table_name)s",
 }
 _LEFT: Final = "removed_at IS NULL AND state IN ('failed', 'deleting')"
+_OF_ORGANIZATION: Final = "environment_id IS NULL"
 _LIVE: Final = "state IN ('accepted', 'running')"
 
 JsonObject = dict[str, JsonValue]
@@ -127,7 +128,10 @@ class Principal(Table, table=True):
     """A person or a service that acts."""
 
     __tablename__ = "principals"
-    __table_args__ = (Index("ix_principals_page", "organization_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_principals_page", "organization_id", "created_at", "id"),
+        Index("ix_principals_name", "organization_id", "name", "id"),
+    )
 
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id")
@@ -140,7 +144,10 @@ class ApiKey(Table, table=True):
     """A token, kept as its SHA-256; the last characters tell people which one it is."""
 
     __tablename__ = "api_keys"
-    __table_args__ = (Index("ix_api_keys_page", "organization_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_api_keys_page", "organization_id", "created_at", "id"),
+        Index("ix_api_keys_name", "organization_id", "name", "id"),
+    )
 
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id")
@@ -373,6 +380,14 @@ class Secret(Table, table=True):
             "since_revision",
             where="environment_id IS NOT NULL",
         ),
+        Index(
+            "ix_secrets_updated",
+            "organization_id",
+            "updated_at",
+            "id",
+            sqlite_where=text(_OF_ORGANIZATION),
+            postgresql_where=text(_OF_ORGANIZATION),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -391,7 +406,10 @@ class RegistryCredential(Table, table=True):
     """A login for a container registry; the password is encrypted."""
 
     __tablename__ = "registry_credentials"
-    __table_args__ = (UniqueConstraint("organization_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("organization_id", "name"),
+        Index("ix_registry_credentials_updated", "organization_id", "updated_at", "id"),
+    )
 
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id", index=True)
@@ -462,6 +480,8 @@ class Snapshot(Table, table=True):
     __table_args__ = (
         Index("ix_snapshots_page", "organization_id", "created_at", "id"),
         Index("ix_snapshots_environment", "environment_id", "created_at", "id"),
+        Index("ix_snapshots_size", "organization_id", "stored_bytes", "id"),
+        Index("ix_snapshots_environment_size", "environment_id", "stored_bytes", "id"),
         Index("ix_snapshots_left", "id", sqlite_where=text(_LEFT), postgresql_where=text(_LEFT)),
         Index("ix_snapshots_expires_at", "expires_at"),
         Index("ix_snapshots_scheduled", "scheduled", "state", "environment_id"),
@@ -555,7 +575,10 @@ class AuditEntry(Table, table=True):
     """Who did what to which thing; never changed."""
 
     __tablename__ = "audit_entries"
-    __table_args__ = (Index("ix_audit_entries_page", "organization_id", "at", "id"),)
+    __table_args__ = (
+        Index("ix_audit_entries_page", "organization_id", "at", "id"),
+        Index("ix_audit_entries_subject", "organization_id", "subject_id", "at", "id"),
+    )
 
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id")
@@ -592,7 +615,10 @@ class Share(Table, table=True):
     """
 
     __tablename__ = "shares"
-    __table_args__ = (Index("ix_shares_page", "environment_id", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_shares_page", "environment_id", "created_at", "id"),
+        Index("ix_shares_expires", "environment_id", "expires_at", "id"),
+    )
 
     id: str = Field(primary_key=True)
     organization_id: str = Field(foreign_key="organizations.id", index=True)

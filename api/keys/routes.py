@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import access
@@ -14,6 +16,7 @@ from api.bodies import read_document
 from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
+from api.filters import KeyQuery, PrincipalQuery
 from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
 from api.keys.schemas import ApiKeyOut, CreateApiKey, CreatePrincipal, NewApiKeyOut, PrincipalOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
@@ -31,11 +34,23 @@ router = APIRouter(prefix="/v1", tags=["keys"])
     **documented(),
 )
 async def list_principals(
-    request: Request, state: State, actor: Admin, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: Request,
+    state: State,
+    actor: Admin,
+    query: Annotated[PrincipalQuery, Depends()],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Response:
-    """Oldest first."""
+    """Oldest first unless `sort` says otherwise."""
     async with state.database.reading() as session:
-        page = await access.principals(session, actor.organization_id, limit=limit, cursor=cursor)
+        page = await access.principals(
+            session,
+            actor.organization_id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
+        )
     return answer_list(request, [_principal(each) for each in page.items], page.next_cursor)
 
 
@@ -75,11 +90,23 @@ async def create_principal(
     **documented(),
 )
 async def list_keys(
-    request: Request, state: State, actor: Admin, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: Request,
+    state: State,
+    actor: Admin,
+    query: Annotated[KeyQuery, Depends()],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Response:
-    """Newest first, revoked ones too, without tokens."""
+    """Newest first unless `sort` says otherwise, revoked ones too, without tokens."""
     async with state.database.reading() as session:
-        page = await keys.list_keys(session, actor.organization_id, limit=limit, cursor=cursor)
+        page = await keys.list_keys(
+            session,
+            actor.organization_id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
+        )
     shaped = [ApiKeyOut.model_validate(_fields(each)) for each in page.items]
     return answer_list(request, shaped, page.next_cursor)
 

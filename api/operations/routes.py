@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from activities.db.records import EventRecord
 from activities.db.repositories import environments, operations
@@ -12,17 +12,16 @@ from api.auth import Developer, Viewer
 from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.events import ends_operation
-from api.filters import Moment, OperationSort
+from api.filters import OperationQuery
 from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations import service
 from api.operations.answers import read_operation
 from api.operations.schemas import CancelOperation, OperationOut
 from api.operations.shapes import operation_out
-from api.parameters import DEFAULT_LIMIT, NO_NUL, Cursor, Id, Limit
+from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.state import State
 from api.streams import After, LastEventId, event_stream, start_after
 from workflows.domain.failures import FailureKind
-from workflows.domain.operations import OperationKind, OperationState
 
 router = APIRouter(prefix="/v1/operations", tags=["operations"])
 
@@ -34,32 +33,23 @@ router = APIRouter(prefix="/v1/operations", tags=["operations"])
     operation_id="operations_list",
     **documented(),
 )
-async def list_all(  # noqa: PLR0913, PLR0917 - one for each parameter
+async def list_all(
     request: Request,
     state: State,
     actor: Viewer,
+    query: Annotated[OperationQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    environment_id: Annotated[str | None, Query(alias="environmentId", max_length=64, pattern=NO_NUL)] = None,
-    kind: Annotated[list[OperationKind] | None, Query(description="May be repeated")] = None,
-    operation_state: Annotated[
-        list[OperationState] | None, Query(alias="state", description="May be repeated")
-    ] = None,
-    since: Annotated[Moment | None, Query(description="Not older than that")] = None,
-    sort: Annotated[OperationSort, Query()] = OperationSort.CREATED_LAST,
 ) -> Response:
     """Newest first unless `sort` says otherwise; without steps."""
     async with state.database.reading() as session:
         page = await operations.list_operations(
             session,
             actor.organization_id,
+            wanted=query.wanted,
+            sort=query.sort,
             limit=limit,
             cursor=cursor,
-            environment_id=environment_id,
-            kinds=kind or (),
-            states=operation_state or (),
-            since=since,
-            oldest_first=sort is OperationSort.CREATED,
         )
         names = await environments.environment_names(
             session, actor.organization_id, {record.environment_id for record in page.items}

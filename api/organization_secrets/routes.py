@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from activities.db import access
 from activities.db.records import SecretRecord
@@ -14,6 +14,7 @@ from api.bodies import read_document
 from api.documentation import documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
+from api.filters import SecretQuery
 from api.organization_secrets.schemas import PutSecret, SecretOut
 from api.parameters import DEFAULT_LIMIT, Cursor, Limit
 from api.problems import not_found
@@ -35,11 +36,23 @@ Name = Annotated[
     **documented(),
 )
 async def list_all(
-    request: Request, state: State, actor: Viewer, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: Request,
+    state: State,
+    actor: Viewer,
+    query: Annotated[SecretQuery, Depends()],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Response:
-    """By name, without values."""
+    """By name unless `sort` says otherwise, without values."""
     async with state.database.reading() as session:
-        page = await secrets.list_secrets(session, actor.organization_id, limit=limit, cursor=cursor)
+        page = await secrets.list_secrets(
+            session,
+            actor.organization_id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
+        )
     return answer_list(request, [_out(each) for each in page.items], page.next_cursor)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db import access
@@ -13,6 +15,7 @@ from api.bodies import read_document
 from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
+from api.filters import RegistryCredentialQuery
 from api.idempotency import IdempotencyKey, Outcome, answer_outcome, once
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.registry_credentials.schemas import (
@@ -70,12 +73,22 @@ async def create(request: Request, state: State, actor: Admin, key: IdempotencyK
     **documented(),
 )
 async def list_all(
-    request: Request, state: State, actor: Viewer, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+    request: Request,
+    state: State,
+    actor: Viewer,
+    query: Annotated[RegistryCredentialQuery, Depends()],
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
 ) -> Response:
-    """All of the organisation's, by name."""
+    """All of the organisation's, by name unless `sort` says otherwise."""
     async with state.database.reading() as session:
         page = await registry_credentials.list_registry_credentials(
-            session, actor.organization_id, limit=limit, cursor=cursor
+            session,
+            actor.organization_id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
         )
     return answer_list(request, [_out(record) for record in page.items], page.next_cursor)
 

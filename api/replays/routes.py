@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import Developer, Viewer
 from api.bodies import read_document
@@ -13,6 +13,7 @@ from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.environments.service import Caller
+from api.filters import ReplayQuery
 from api.idempotency import IdempotencyKey
 from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
@@ -86,11 +87,15 @@ async def replays(
     state: State,
     actor: Viewer,
     environment_id: Id,
+    query: Annotated[ReplayQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first; those of its operations in place and into new environments. Without steps."""
+    """Newest first unless `sort` says otherwise; those of its operations in place and into new environments.
+
+    Without steps.
+    """
     found, following = await service.replays(
-        state, actor.organization_id, environment_id, limit=limit, cursor=cursor
+        state, actor.organization_id, environment_id, query, limit=limit, cursor=cursor
     )
     return answer_list(request, found, following)

@@ -16,6 +16,7 @@ from activities.db.repositories.operations import list_replays
 from api.environments.live import CLUSTER_SECONDS
 from api.environments.reading import read_workloads
 from api.environments.service import Caller, accept, accepted_operation, site_of
+from api.filters import ReplayQuery
 from api.idempotency import Outcome, Replayed
 from api.operations.schemas import OperationOut
 from api.operations.shapes import operation_out, passing_data
@@ -68,12 +69,26 @@ async def preview(caller: Caller, environment_id: str, wanted: ReplayOperation) 
 
 
 async def replays(
-    state: AppState, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+    state: AppState,
+    organization_id: str,
+    environment_id: str,
+    query: ReplayQuery,
+    *,
+    limit: int,
+    cursor: str | None,
 ) -> tuple[list[OperationOut], str | None]:
-    """Return a page of an environment's replays, newest first. Raises NotFound, InvalidCursor."""
+    """Return a page of an environment's replays. Raises NotFound, InvalidCursor."""
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
-        page = await list_replays(session, organization_id, record.id, limit=limit, cursor=cursor)
+        page = await list_replays(
+            session,
+            organization_id,
+            record.id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
+        )
         names = await environments.environment_names(
             session, organization_id, {each.environment_id for each in page.items}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from api.auth import Developer, Viewer
 from api.bodies import read_document
@@ -12,6 +12,7 @@ from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.environments.service import Caller
+from api.filters import CheckpointQuery, RevisionQuery
 from api.idempotency import IdempotencyKey, answer_outcome
 from api.parameters import DEFAULT_LIMIT, LAST_REVISION, Cursor, Id, Limit
 from api.revisions import service
@@ -37,16 +38,18 @@ async def list_all(
     state: State,
     actor: Viewer,
     environment_id: Id,
+    query: Annotated[RevisionQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
-    cursor: Annotated[
-        int | None, Query(ge=1, le=LAST_REVISION, description="`meta.nextCursor` of the page before")
-    ] = None,
+    cursor: Cursor = None,
 ) -> Response:
-    """Newest first, each with what it changed. A rolled-back one stays: history is never rewritten."""
+    """Newest first unless `sort` says otherwise, each with what it changed.
+
+    A rolled-back one stays: history is never rewritten.
+    """
     items, following = await service.find(
-        state, actor.organization_id, environment_id, limit=limit, before=cursor
+        state, actor.organization_id, environment_id, query, limit=limit, cursor=cursor
     )
-    return answer_list(request, items, None if following is None else str(following))
+    return answer_list(request, items, following)
 
 
 @router.get(
@@ -121,12 +124,13 @@ async def list_checkpoints(
     state: State,
     actor: Viewer,
     environment_id: Id,
+    query: Annotated[CheckpointQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first."""
+    """Newest first unless `sort` says otherwise."""
     shaped, following = await service.names(
-        state, actor.organization_id, environment_id, limit=limit, cursor=cursor
+        state, actor.organization_id, environment_id, query, limit=limit, cursor=cursor
     )
     return answer_list(request, shaped, following)
 

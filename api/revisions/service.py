@@ -9,6 +9,7 @@ from activities.db.records import CheckpointRecord, EnvironmentRecord, RevisionR
 from activities.db.repositories import checkpoints, environments, revisions
 from api.environments.service import Caller
 from api.environments.shapes import read_blueprint, service_changes_out
+from api.filters import CheckpointQuery, RevisionQuery
 from api.idempotency import Outcome, Replayed, once
 from api.operations.schemas import ServiceChangeOut
 from api.preconditions import check_precondition
@@ -20,25 +21,33 @@ from workflows.domain.update import Desired, service_changes
 
 
 async def find(
-    state: AppState, organization_id: str, environment_id: str, *, limit: int, before: int | None
-) -> tuple[list[RevisionOut], int | None]:
-    """Return a page of revisions, newest first, and the number that the next page is below.
-
-    Raises NotFound.
-    """
+    state: AppState,
+    organization_id: str,
+    environment_id: str,
+    query: RevisionQuery,
+    *,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[RevisionOut], str | None]:
+    """Return a page of revisions, and the next one's cursor. Raises NotFound, InvalidCursor."""
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
-        # One more tells whether there is another page.
-        rows = await revisions.list_revisions(
-            session, organization_id, record.id, limit=limit + 1, before=before
+        page = await revisions.list_revisions(
+            session,
+            organization_id,
+            record.id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
         )
         names = await checkpoints.names_of_revisions(session, organization_id, record.id)
-        parents = await _parents(session, record, rows[:limit])
-    shown = rows[:limit]
+        parents = await _parents(session, record, page.items)
     items = [
-        RevisionOut.model_validate(_fields(record, row, parents.get(row.parent or 0), names)) for row in shown
+        RevisionOut.model_validate(_fields(record, row, parents.get(row.parent or 0), names))
+        for row in page.items
     ]
-    return items, shown[-1].number if len(rows) > limit else None
+    return items, page.next_cursor
 
 
 async def get(state: AppState, organization_id: str, environment_id: str, number: int) -> RevisionDetailOut:
@@ -87,16 +96,28 @@ async def name(
 
 
 async def names(
-    state: AppState, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+    state: AppState,
+    organization_id: str,
+    environment_id: str,
+    query: CheckpointQuery,
+    *,
+    limit: int,
+    cursor: str | None,
 ) -> tuple[list[CheckpointOut], str | None]:
-    """Return a page of an environment's checkpoints, newest first, and the next one's cursor.
+    """Return a page of an environment's checkpoints, and the next one's cursor.
 
     Raises NotFound, InvalidCursor.
     """
     async with state.database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
         page = await checkpoints.list_checkpoints(
-            session, organization_id, record.id, limit=limit, cursor=cursor
+            session,
+            organization_id,
+            record.id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
         )
     return [checkpoint_out(each) for each in page.items], page.next_cursor
 

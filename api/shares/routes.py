@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from api.auth import Developer, Viewer
 from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
+from api.filters import ShareQuery
 from api.idempotency import IdempotencyKey, answer_outcome
 from api.parameters import DEFAULT_LIMIT, Cursor, Id, Limit
 from api.shares import service
@@ -58,12 +59,16 @@ async def list_all(
     state: State,
     actor: Viewer,
     environment_id: Id,
+    query: Annotated[ShareQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first, without the links themselves; those that are over stay for 90 days."""
+    """Newest first unless `sort` says otherwise, without the links themselves.
+
+    Those that are over stay for 90 days. `state` is what they are now.
+    """
     shaped, following = await service.find(
-        state, actor.organization_id, environment_id, limit=limit, cursor=cursor
+        state, actor.organization_id, environment_id, query, limit=limit, cursor=cursor
     )
     return answer_list(request, shaped, following)
 

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 
 from pydantic import Field, SecretStr
 
+from activities.db.repositories.shares import ShareState
 from api.envelope import ApiInput, ApiModel
 from workflows.domain.operations import EnvironmentPhase
 
 LONGEST_PIN = 64
 _PIN = rf"^[!-~]{{4,{LONGEST_PIN}}}$"
-
-
-class ShareState(StrEnum):
-    """Whether a link opens."""
-
-    OPEN = "open"
-    LOCKED = "locked"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
 
 
 class CreateShare(ApiInput):

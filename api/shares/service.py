@@ -19,9 +19,10 @@ from activities.db.repositories.shares import NewShare, ShareRecord
 from activities.db.types import utc_now
 from api.bodies import read_document
 from api.environments.documents import validated
+from api.filters import ShareQuery
 from api.idempotency import Outcome, Replayed, once
 from api.problems import ProblemError, ProblemField, RequestProblem
-from api.shares.schemas import LONGEST_PIN, CreateShare, ShareCreatedOut, ShareOut, ShareState
+from api.shares.schemas import LONGEST_PIN, CreateShare, ShareCreatedOut, ShareOut
 from api.state import AppState
 from workflows.domain.failures import FailureKind
 
@@ -63,12 +64,26 @@ async def create(
 
 
 async def find(
-    state: AppState, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+    state: AppState,
+    organization_id: str,
+    environment_id: str,
+    query: ShareQuery,
+    *,
+    limit: int,
+    cursor: str | None,
 ) -> tuple[list[ShareOut], str | None]:
-    """Return a page of an environment's links, newest first. Raises NotFound, InvalidCursor."""
+    """Return a page of an environment's links. Raises NotFound, InvalidCursor."""
     async with state.database.reading() as session:
         await environments.environment_name(session, organization_id, environment_id)
-        page = await shares.list_shares(session, organization_id, environment_id, limit=limit, cursor=cursor)
+        page = await shares.list_shares(
+            session,
+            organization_id,
+            environment_id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
+        )
     return [share_out(record) for record in page.items], page.next_cursor
 
 
@@ -129,22 +144,16 @@ def _created(request: Request, state: AppState, record: ShareRecord) -> ShareCre
 
 def _fields(record: ShareRecord) -> dict[str, object]:
     now = utc_now()
-    locked = record.locked(now)
-    state = ShareState.LOCKED if locked else ShareState.OPEN
-    if record.revoked_at is not None:
-        state = ShareState.REVOKED
-    elif not record.opens(now):
-        state = ShareState.EXPIRED
     return {
         "id": record.id,
         "environment_id": record.environment_id,
         "label": record.label,
-        "state": state,
+        "state": record.state(now),
         "pin": record.pin_hash is not None,
         "show_images": record.show_images,
         "views": record.views,
         "last_viewed_at": record.last_viewed_at,
-        "locked_until": record.locked_until if locked else None,
+        "locked_until": record.locked_until if record.locked(now) else None,
         "created_by": record.created_by,
         "created_at": record.created_at,
         "expires_at": record.expires_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from api.auth import Developer, Viewer
 from api.bodies import read_document
@@ -13,6 +13,7 @@ from api.documentation import REPEAT_PROBLEMS, documented, json_body
 from api.envelope import Envelope, ListEnvelope, answer, answer_list
 from api.environments.documents import validated
 from api.environments.service import Caller
+from api.filters import SnapshotQuery, VerificationQuery
 from api.idempotency import IdempotencyKey, answer_outcome
 from api.operations.answers import answer_accepted
 from api.operations.schemas import OperationOut
@@ -29,11 +30,10 @@ from api.snapshots.schemas import (
 )
 from api.state import State
 from workflows.domain.failures import FailureKind
-from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotState
+from workflows.domain.snapshot_manifest import SnapshotManifest
 
 router = APIRouter(tags=["snapshots"])
 
-_Wanted = Annotated[SnapshotState | None, Query(alias="state", description="Only those in this state")]
 _CREATE: Final[dict[str, Any]] = {
     "plain": {},
     "strict": {
@@ -68,14 +68,12 @@ async def list_all(
     request: Request,
     state: State,
     actor: Viewer,
+    query: Annotated[SnapshotQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    wanted: _Wanted = None,
 ) -> Response:
-    """Newest first; those of environments that are gone, too."""
-    items, following = await service.find(
-        state, actor.organization_id, limit=limit, cursor=cursor, wanted=wanted
-    )
+    """Newest first unless `sort` says otherwise; those of environments that are gone, too."""
+    items, following = await service.find(state, actor.organization_id, query, limit=limit, cursor=cursor)
     return answer_list(request, items, following)
 
 
@@ -121,18 +119,13 @@ async def list_of_environment(
     state: State,
     actor: Viewer,
     environment_id: Id,
+    query: Annotated[SnapshotQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-    wanted: _Wanted = None,
 ) -> Response:
-    """Newest first."""
+    """Newest first unless `sort` says otherwise."""
     items, following = await service.find(
-        state,
-        actor.organization_id,
-        limit=limit,
-        cursor=cursor,
-        environment_id=environment_id,
-        wanted=wanted,
+        state, actor.organization_id, query, limit=limit, cursor=cursor, environment_id=environment_id
     )
     return answer_list(request, items, following)
 
@@ -269,12 +262,13 @@ async def list_verifications(
     state: State,
     actor: Viewer,
     snapshot_id: Id,
+    query: Annotated[VerificationQuery, Depends()],
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first, each with all that was found."""
+    """Newest first unless `sort` says otherwise, each with all that was found."""
     items, following = await service.find_verifications(
-        state, actor.organization_id, snapshot_id, limit=limit, cursor=cursor
+        state, actor.organization_id, snapshot_id, query, limit=limit, cursor=cursor
     )
     return answer_list(request, items, following)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -18,6 +19,7 @@ from activities.db.repositories.verifications import VerificationRecord
 from activities.temporal import TemporalError, VerificationStart
 from api.deferred import TELL_SECONDS
 from api.environments.service import Caller, accept, accepted_operation, site_of
+from api.filters import SnapshotQuery, VerificationQuery
 from api.idempotency import Outcome, Replayed, once
 from api.snapshots.schemas import (
     CheckOut,
@@ -29,7 +31,7 @@ from api.snapshots.schemas import (
 )
 from api.state import AppState
 from api.transfers import TransferOut, transfer_out
-from workflows.domain.snapshot_manifest import SnapshotManifest, SnapshotState, StoredComponent
+from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent
 from workflows.domain.verification import VerificationState, VerifyLevel, verification_workflow_id
 
 _log = structlog.get_logger("perdure.api")
@@ -79,23 +81,23 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
 async def find(
     state: AppState,
     organization_id: str,
+    query: SnapshotQuery,
     *,
     limit: int,
     cursor: str | None,
     environment_id: str | None = None,
-    wanted: SnapshotState | None = None,
 ) -> tuple[list[SnapshotOut], str | None]:
-    """Return a page of snapshots, the newest first. Raises NotFound for an unknown environment."""
+    """Return a page of snapshots; those of one environment. Raises NotFound for an unknown one."""
     async with state.database.reading() as session:
         if environment_id is not None:
             await environments.get_environment(session, organization_id, environment_id)
         page = await snapshots.list_snapshots(
             session,
             organization_id,
+            wanted=replace(query.wanted, environment_id=environment_id),
+            sort=query.sort,
             limit=limit,
             cursor=cursor,
-            environment_id=environment_id,
-            state=wanted,
         )
     return [_shaped(record) for record in page.items], page.next_cursor
 
@@ -146,13 +148,25 @@ async def verify(
 
 
 async def find_verifications(
-    state: AppState, organization_id: str, snapshot_id: str, *, limit: int, cursor: str | None
+    state: AppState,
+    organization_id: str,
+    snapshot_id: str,
+    query: VerificationQuery,
+    *,
+    limit: int,
+    cursor: str | None,
 ) -> tuple[list[VerificationOut], str | None]:
-    """Return a page of a snapshot's verifications, the newest first. Raises NotFound."""
+    """Return a page of a snapshot's verifications. Raises NotFound."""
     async with state.database.reading() as session:
         await snapshots.get_snapshot(session, organization_id, snapshot_id)
         page = await verifications.list_verifications(
-            session, organization_id, snapshot_id, limit=limit, cursor=cursor
+            session,
+            organization_id,
+            snapshot_id,
+            wanted=query.wanted,
+            sort=query.sort,
+            limit=limit,
+            cursor=cursor,
         )
     return [_verification(record) for record in page.items], page.next_cursor
 

@@ -12,9 +12,9 @@ from cli.models_readings import Principal
 class AccessCalls(Transport):
     """Keys, secrets of the organisation, the audit trail."""
 
-    def api_keys(self) -> Answer[list[ApiKey]]:
-        """Return all keys, without tokens."""
-        return self._all(ApiKey, "/v1/api-keys")
+    def api_keys(self, wanted: Mapping[str, JsonValue] | None = None) -> Answer[list[ApiKey]]:
+        """Return all keys, without tokens; `wanted`: state, principal, role, q, sort."""
+        return self._all(ApiKey, "/v1/api-keys", wanted)
 
     def create_api_key(self, body: Mapping[str, JsonValue]) -> Answer[ApiKey]:
         """Make a key; this answer alone has its token."""
@@ -24,17 +24,17 @@ class AccessCalls(Transport):
         """Make a key useless."""
         self._send("DELETE", f"/v1/api-keys/{segment(key_id)}")
 
-    def principals(self) -> Answer[list[Principal]]:
-        """Return all principals."""
-        return self._all(Principal, "/v1/principals")
+    def principals(self, wanted: Mapping[str, JsonValue] | None = None) -> Answer[list[Principal]]:
+        """Return all principals; `wanted`: kind, q, sort."""
+        return self._all(Principal, "/v1/principals", wanted)
 
     def create_principal(self, body: Mapping[str, JsonValue]) -> Answer[Principal]:
         """Make a principal; it can do nothing until it has a key."""
         return self._read(Principal, self._post("/v1/principals", present(body)))
 
-    def secrets(self) -> Answer[list[StoredSecret]]:
-        """Return the organisation's secrets, without values."""
-        return self._all(StoredSecret, "/v1/secrets")
+    def secrets(self, wanted: Mapping[str, JsonValue] | None = None) -> Answer[list[StoredSecret]]:
+        """Return the organisation's secrets, without values; `wanted`: q, sort."""
+        return self._all(StoredSecret, "/v1/secrets", wanted)
 
     def put_secret(self, name: str, value: str) -> None:
         """Store a secret of the organisation."""
@@ -45,5 +45,5 @@ class AccessCalls(Transport):
         self._send("DELETE", f"/v1/secrets/{segment(name)}")
 
     def audit(self, params: Mapping[str, JsonValue], *, limit: int) -> Answer[list[AuditEntry]]:
-        """Return the newest entries of the audit trail."""
+        """Return entries of the audit trail; `params`: its filters, and sort."""
         return self._all(AuditEntry, "/v1/audit", params, limit=limit)

@@ -58,10 +58,16 @@ class LifecycleCalls(Transport):
         path = f"/v1/environments/{segment(environment_id)}/extend"
         return self._read(Environment, self._post(path, {"minutes": minutes}))
 
-    def revisions(self, environment_id: str) -> Answer[list[Revision]]:
-        """Return all revisions that are kept, newest first."""
+    def revisions(
+        self,
+        environment_id: str,
+        wanted: Mapping[str, JsonValue] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Answer[list[Revision]]:
+        """Return revisions that are kept, at most `limit`; `wanted`: q, principal, named, since, sort."""
         path = f"/v1/environments/{segment(environment_id)}/revisions"
-        return self._all(Revision, path)
+        return self._all(Revision, path, wanted, limit=limit)
 
     def diff(self, environment_id: str, *, source: int | None, target: int | None) -> Answer[Diff]:
         """Compare two revisions."""
@@ -73,10 +79,12 @@ class LifecycleCalls(Transport):
         path = f"/v1/environments/{segment(environment_id)}/revisions/{number}"
         return self._read(Revision, self._get(path))
 
-    def checkpoints(self, environment_id: str) -> Answer[list[Checkpoint]]:
-        """Return all checkpoints."""
+    def checkpoints(
+        self, environment_id: str, wanted: Mapping[str, JsonValue] | None = None
+    ) -> Answer[list[Checkpoint]]:
+        """Return all checkpoints; `wanted`: q, sort."""
         path = f"/v1/environments/{segment(environment_id)}/checkpoints"
-        return self._all(Checkpoint, path)
+        return self._all(Checkpoint, path, wanted)
 
     def add_checkpoint(self, environment_id: str, name: str, revision: int | None) -> Answer[Checkpoint]:
         """Name a revision."""

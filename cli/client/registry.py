@@ -1,5 +1,9 @@
 """Logins for container registries."""
 
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
 from cli.client.transport import Answer, JsonObject, Transport, data_of, segment
 from cli.models import RegistryCredential
 
@@ -7,9 +11,11 @@ from cli.models import RegistryCredential
 class RegistryCalls(Transport):
     """Logins for container registries."""
 
-    def registry_credentials(self) -> Answer[list[RegistryCredential]]:
-        """Return the organisation's registry credentials, without passwords."""
-        return self._all(RegistryCredential, "/v1/registry-credentials")
+    def registry_credentials(
+        self, wanted: Mapping[str, JsonValue] | None = None
+    ) -> Answer[list[RegistryCredential]]:
+        """Return the organisation's registry credentials, without passwords; `wanted`: registry, q, sort."""
+        return self._all(RegistryCredential, "/v1/registry-credentials", wanted)
 
     def add_registry_credential(
         self, *, name: str, registry: str, username: str, password: str

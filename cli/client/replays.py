@@ -1,6 +1,9 @@
 """Replays: an earlier operation's steps once more."""
 
 import uuid
+from collections.abc import Mapping
+
+from pydantic import JsonValue
 
 from cli.client.transport import Answer, JsonObject, Transport, data_of, present, segment
 from cli.models import Operation
@@ -22,10 +25,12 @@ class ReplayCalls(Transport):
         document = self._send("POST", path, body=_body(wish), idempotency_key=str(uuid.uuid4()))
         return self._read(Operation, data_of(document))
 
-    def replays(self, environment_id: str) -> Answer[list[Operation]]:
-        """Return all replays of an environment, newest first."""
+    def replays(
+        self, environment_id: str, wanted: Mapping[str, JsonValue] | None = None
+    ) -> Answer[list[Operation]]:
+        """Return all replays of an environment; `wanted`: state, since, sort."""
         path = f"/v1/environments/{segment(environment_id)}/replays"
-        return self._all(Operation, path)
+        return self._all(Operation, path, wanted)
 
 
 def _body(wish: ReplayWish) -> JsonObject:

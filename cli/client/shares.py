@@ -16,10 +16,12 @@ class ShareCalls(Transport):
         path = f"/v1/environments/{segment(environment_id)}/share"
         return self._read(NewShare, self._post(path, present(wish)))
 
-    def shares(self, environment_id: str) -> Answer[list[Share]]:
-        """Return all share links of an environment, newest first."""
+    def shares(
+        self, environment_id: str, wanted: Mapping[str, JsonValue] | None = None
+    ) -> Answer[list[Share]]:
+        """Return all share links of an environment; `wanted`: state, q, sort."""
         path = f"/v1/environments/{segment(environment_id)}/shares"
-        return self._all(Share, path)
+        return self._all(Share, path, wanted)
 
     def revoke_share(self, environment_id: str, share_id: str) -> Answer[Share]:
         """Revoke a share link."""

@@ -18,13 +18,20 @@ class SnapshotCalls(Transport):
         return self._operation(f"/v1/environments/{segment(environment_id)}/snapshots", body)
 
     def snapshots(
-        self, environment_id: str | None = None, *, state: str | None = None, limit: int | None = None
+        self,
+        environment_id: str | None = None,
+        wanted: Mapping[str, JsonValue] | None = None,
+        *,
+        limit: int | None = None,
     ) -> Answer[list[Snapshot]]:
-        """Return snapshots, the newest first; those of one environment, or of all."""
+        """Return snapshots, the newest first; those of one environment, or of all.
+
+        `wanted`: state, scheduled, verified, q, since, sort.
+        """
         path = "/v1/environments/snapshots"
         if environment_id is not None:
             path = f"/v1/environments/{segment(environment_id)}/snapshots"
-        return self._all(Snapshot, path, {"state": state}, limit=limit)
+        return self._all(Snapshot, path, wanted, limit=limit)
 
     def snapshot(self, snapshot_id: str) -> Answer[Snapshot]:
         """Return one snapshot with its components."""
@@ -50,10 +57,16 @@ class SnapshotCalls(Transport):
         path = f"/v1/snapshots/{segment(snapshot_id)}/verifications/{segment(verification_id)}"
         return self._read(Verification, self._get(path))
 
-    def verifications(self, snapshot_id: str, *, limit: int | None = None) -> Answer[list[Verification]]:
-        """Return a snapshot's verifications, the newest first."""
+    def verifications(
+        self,
+        snapshot_id: str,
+        wanted: Mapping[str, JsonValue] | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Answer[list[Verification]]:
+        """Return a snapshot's verifications, the newest first; `wanted`: state, level, sort."""
         path = f"/v1/snapshots/{segment(snapshot_id)}/verifications"
-        return self._all(Verification, path, limit=limit)
+        return self._all(Verification, path, wanted, limit=limit)
 
     def snapshot_policy(self, environment_id: str) -> Answer[SnapshotPolicy]:
         """Return by what an environment is taken a snapshot of."""

@@ -2,14 +2,26 @@
 
 # ruff: noqa: PLC0415 - see the package: what a command needs is loaded when it runs
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.commands.registry import secret_from_stdin
-from cli.options import OutputOption, SinceOption, moment_before, parse_duration
+from cli.options import (
+    OutputOption,
+    SearchOption,
+    SinceOption,
+    moment_before,
+    parse_duration,
+    several,
+    several_option,
+    sort_option,
+)
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 api_keys = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 principals = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -18,12 +30,18 @@ audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @principals.command("list")
-def list_principals(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+def list_principals(
+    context: typer.Context,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only those: service or person.")] = None,
+    search: SearchOption = None,
+    sort: Annotated[str | None, sort_option("createdAt or name", "createdAt")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """List the people and programs that keys can belong to."""
     from cli import views_readings
 
     with session_of(context).client() as client:
-        answer = client.principals()
+        answer = client.principals({"kind": kind, "q": search, "sort": sort})
     emit(output, answer.raw, views_readings.principals(answer.value))
 
 
@@ -77,12 +95,29 @@ def create_key(
 
 
 @api_keys.command("list")
-def list_keys(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+def list_keys(
+    context: typer.Context,
+    state: Annotated[list[str] | None, several_option("--state", "good, expired, revoked")] = None,
+    role: Annotated[list[str] | None, several_option("--role", "viewer, developer, admin, owner")] = None,
+    principal: Annotated[
+        str | None, typer.Option("--principal", help="Only those of this one (prn_...).")
+    ] = None,
+    search: SearchOption = None,
+    sort: Annotated[str | None, sort_option("createdAt or name", "-createdAt")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """List all keys, revoked ones too, without tokens."""
     from cli import views
 
+    wanted: dict[str, JsonValue] = {
+        "state": several(state),
+        "role": several(role),
+        "principal": principal,
+        "q": search,
+        "sort": sort,
+    }
     with session_of(context).client() as client:
-        answer = client.api_keys()
+        answer = client.api_keys(wanted)
     emit(output, answer.raw, views.api_keys(answer.value))
 
 
@@ -116,12 +151,17 @@ def set_secret(
 
 
 @secrets.command("list")
-def list_secrets(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+def list_secrets(
+    context: typer.Context,
+    search: SearchOption = None,
+    sort: Annotated[str | None, sort_option("name or updatedAt", "name")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """List the secrets, without values."""
     from cli import views
 
     with session_of(context).client() as client:
-        answer = client.secrets()
+        answer = client.secrets({"q": search, "sort": sort})
     emit(output, answer.raw, views.secret_list(answer.value))
 
 
@@ -141,11 +181,19 @@ def list_audit(
     principal: Annotated[
         str | None, typer.Option("--principal", help="Only what this one did (prn_..., operator).")
     ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Only what was done with this API key (key_...).")
+    ] = None,
     since: SinceOption = None,
+    until: Annotated[
+        float | None,
+        typer.Option("--until", metavar="DURATION", parser=parse_duration, help="Older than this, e.g. 30m."),
+    ] = None,
+    sort: Annotated[str | None, sort_option("at", "-at")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many entries.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List who did what, newest first."""
+    """List who did what, newest first unless `--sort` says otherwise."""
     from cli import views
 
     with session_of(context).client() as client:
@@ -153,7 +201,10 @@ def list_audit(
             "subject": subject,
             "action": action,
             "principal": principal,
+            "key": key,
             "since": moment_before(since),
+            "until": moment_before(until),
+            "sort": sort,
         }
         answer = client.audit(wanted, limit=limit)
     emit(output, answer.raw, views.audit_list(answer.value))

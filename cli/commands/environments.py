@@ -13,11 +13,14 @@ from cli.files import read_text
 from cli.options import (
     BlueprintFile,
     EnvironmentArgument,
+    LimitOption,
     OutputOption,
     PlanOption,
+    SearchOption,
     TimeoutOption,
     WaitOption,
     parse_duration,
+    sort_option,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -107,16 +110,9 @@ def list_environments(
             "--label", metavar="KEY[=VALUE]", help="Only those that have it; repeatable: all of them."
         ),
     ] = None,
-    search: Annotated[
-        str | None, typer.Option("--search", metavar="TEXT", help="Only with this in the name.")
-    ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            "--sort", metavar="FIELD", help="createdAt, name or updatedAt; -createdAt: the newest first."
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    search: SearchOption = None,
+    sort: Annotated[str | None, sort_option("createdAt, name or updatedAt", "-createdAt")] = None,
+    limit: LimitOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List the organisation's environments."""

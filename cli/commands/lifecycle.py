@@ -11,17 +11,24 @@ from cli.files import document_name, read_text
 from cli.options import (
     BlueprintFile,
     EnvironmentArgument,
+    LimitOption,
     OutputOption,
     PlanOption,
+    SearchOption,
     ServiceArgument,
+    SinceOption,
     TimeoutOption,
     WaitOption,
+    moment_before,
     parse_duration,
+    sort_option,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from cli.client import Answer, ApiClient
     from cli.models import Operation, Update
 
@@ -143,14 +150,35 @@ def diff(
 
 @app.command("revisions")
 def revisions(
-    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="Only with this in the message.")
+    ] = None,
+    principal: Annotated[
+        str | None, typer.Option("--principal", help="Only what this one made (prn_...).")
+    ] = None,
+    named: Annotated[
+        bool | None, typer.Option("--named/--unnamed", help="Only those with a checkpoint, or without.")
+    ] = None,
+    since: SinceOption = None,
+    sort: Annotated[str | None, sort_option("number", "-number")] = None,
+    limit: LimitOption = None,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List the revisions of an environment, newest first."""
+    """List the revisions of an environment, newest first unless `--sort` says otherwise."""
     from cli import views
     from cli.lookup import environment_id
 
+    wanted: dict[str, JsonValue] = {
+        "q": search,
+        "principal": principal,
+        "named": named,
+        "since": moment_before(since),
+        "sort": sort,
+    }
     with session_of(context).client() as client:
-        answer = client.revisions(environment_id(client, environment))
+        answer = client.revisions(environment_id(client, environment), wanted, limit=limit)
     emit(output, answer.raw, views.revisions(answer.value))
 
 
@@ -175,14 +203,18 @@ def revision(
 
 @app.command("checkpoints")
 def checkpoints(
-    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    search: SearchOption = None,
+    sort: Annotated[str | None, sort_option("createdAt or name", "-createdAt")] = None,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List the checkpoints of an environment."""
     from cli import views_readings
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:
-        answer = client.checkpoints(environment_id(client, environment))
+        answer = client.checkpoints(environment_id(client, environment), {"q": search, "sort": sort})
     emit(output, answer.raw, views_readings.checkpoints(answer.value))
 
 

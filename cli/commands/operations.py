@@ -13,6 +13,9 @@ from cli.options import (
     TimeoutOption,
     WaitOption,
     moment_before,
+    several,
+    several_option,
+    sort_option,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -53,19 +56,10 @@ def list_operations(
             autocompletion=environment_names,
         ),
     ] = None,
-    kind: Annotated[
-        list[str] | None,
-        typer.Option("--kind", metavar="KIND", help="Only those, as update; repeatable."),
-    ] = None,
-    state: Annotated[
-        list[str] | None,
-        typer.Option("--state", metavar="STATE", help="Only those, as failed; repeatable."),
-    ] = None,
+    kind: Annotated[list[str] | None, several_option("--kind", "as update")] = None,
+    state: Annotated[list[str] | None, several_option("--state", "as failed")] = None,
     since: SinceOption = None,
-    sort: Annotated[
-        str | None,
-        typer.Option("--sort", metavar="FIELD", help="createdAt: the oldest first; -createdAt if absent."),
-    ] = None,
+    sort: Annotated[str | None, sort_option("createdAt", "-createdAt")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
@@ -77,8 +71,8 @@ def list_operations(
         identifier = environment_id(client, environment) if environment else None
         wanted: dict[str, JsonValue] = {
             "environmentId": identifier,
-            "kind": [*(kind or ())] or None,
-            "state": [*(state or ())] or None,
+            "kind": several(kind),
+            "state": several(state),
             "since": moment_before(since),
             "sort": sort,
         }

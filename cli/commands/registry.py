@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.errors import UsageFault
-from cli.options import OutputOption
+from cli.options import OutputOption, SearchOption, sort_option
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
@@ -40,12 +40,20 @@ def add(
 
 
 @app.command("list")
-def list_credentials(context: typer.Context, output: OutputOption = OutputFormat.TABLE) -> None:
+def list_credentials(
+    context: typer.Context,
+    registry: Annotated[
+        str | None, typer.Option("--registry", metavar="HOST", help="Only those for this registry.")
+    ] = None,
+    search: SearchOption = None,
+    sort: Annotated[str | None, sort_option("name or updatedAt", "name")] = None,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
     """List the logins, without passwords."""
     from cli import views
 
     with session_of(context).client() as client:
-        answer = client.registry_credentials()
+        answer = client.registry_credentials({"registry": registry, "q": search, "sort": sort})
     emit(output, answer.raw, views.registry_list(answer.value))
 
 

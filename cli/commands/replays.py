@@ -9,7 +9,18 @@ from cli.asking import confirm
 from cli.commands.environments import finish
 from cli.completion import operation_ids, snapshot_ids
 from cli.errors import UsageFault
-from cli.options import EnvironmentArgument, MaskingOption, OutputOption, TimeoutOption, WaitOption
+from cli.options import (
+    EnvironmentArgument,
+    MaskingOption,
+    OutputOption,
+    SinceOption,
+    TimeoutOption,
+    WaitOption,
+    moment_before,
+    several,
+    several_option,
+    sort_option,
+)
 from cli.output import OutputFormat, emit
 from cli.session import session_of
 
@@ -89,12 +100,20 @@ def replay(
 
 
 def replays(
-    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    state: Annotated[list[str] | None, several_option("--state", "as failed")] = None,
+    since: SinceOption = None,
+    sort: Annotated[str | None, sort_option("createdAt", "-createdAt")] = None,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List the replays of an environment, and those of its operations into new ones; newest first."""
+    """List the replays of an environment, and those of its operations into new ones."""
     from cli import views_replays
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:
-        answer = client.replays(environment_id(client, environment))
+        answer = client.replays(
+            environment_id(client, environment),
+            {"state": several(state), "since": moment_before(since), "sort": sort},
+        )
     emit(output, answer.raw, views_replays.replay_list(answer.value))

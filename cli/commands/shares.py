@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from cli.errors import UsageFault
-from cli.options import EnvironmentArgument, OutputOption, parse_duration
+from cli.options import (
+    EnvironmentArgument,
+    OutputOption,
+    parse_duration,
+    several,
+    several_option,
+    sort_option,
+)
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
@@ -55,14 +62,23 @@ def share(
 
 
 def shares(
-    context: typer.Context, environment: EnvironmentArgument, output: OutputOption = OutputFormat.TABLE
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    state: Annotated[list[str] | None, several_option("--state", "open, locked, expired, revoked")] = None,
+    search: Annotated[
+        str | None, typer.Option("--search", metavar="TEXT", help="Only with this in the label.")
+    ] = None,
+    sort: Annotated[str | None, sort_option("createdAt or expiresAt", "-createdAt")] = None,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """List an environment's share links: whether they open, until when, and how often they were used."""
     from cli import views
     from cli.lookup import environment_id
 
     with session_of(context).client() as client:
-        answer = client.shares(environment_id(client, environment))
+        answer = client.shares(
+            environment_id(client, environment), {"state": several(state), "q": search, "sort": sort}
+        )
     emit(output, answer.raw, views.share_list(answer.value))
 
 

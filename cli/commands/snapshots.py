@@ -12,12 +12,19 @@ from cli.completion import environment_names, snapshot_ids
 from cli.errors import UsageFault
 from cli.options import (
     EnvironmentArgument,
+    LimitOption,
     MaskingOption,
     OutputOption,
+    SearchOption,
+    SinceOption,
     TimeoutOption,
     WaitOption,
     assignments,
+    moment_before,
     parse_duration,
+    several,
+    several_option,
+    sort_option,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -111,19 +118,40 @@ def list_snapshots(
             autocompletion=environment_names,
         ),
     ] = None,
-    state: Annotated[SnapshotState | None, typer.Option("--state", help="Only those in this state.")] = None,
+    state: Annotated[
+        list[SnapshotState] | None, typer.Option("--state", help="Only those in this state; repeatable.")
+    ] = None,
+    scheduled: Annotated[
+        bool | None,
+        typer.Option("--scheduled/--asked-for", help="Only those of a policy, or the others."),
+    ] = None,
+    verified: Annotated[
+        bool | None,
+        typer.Option("--verified/--unverified", help="Only those that were verified, or never."),
+    ] = None,
+    search: SearchOption = None,
+    since: SinceOption = None,
+    sort: Annotated[str | None, sort_option("createdAt or storedBytes", "-createdAt")] = None,
+    limit: LimitOption = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List snapshots, the newest first."""
+    """List snapshots, the newest first unless `--sort` says otherwise."""
     from cli import views_snapshots
     from cli.lookup import snapshots_of
 
-    wanted = None if state is None else state.value
+    wanted: dict[str, JsonValue] = {
+        "state": several([each.value for each in state or ()]),
+        "scheduled": scheduled,
+        "verified": verified,
+        "q": search,
+        "since": moment_before(since),
+        "sort": sort,
+    }
     with session_of(context).client() as client:
         if environment is None:
-            answer = client.snapshots(state=wanted)
+            answer = client.snapshots(wanted=wanted, limit=limit)
         else:
-            answer = snapshots_of(client, environment, state=wanted)
+            answer = snapshots_of(client, environment, wanted, limit=limit)
     emit(output, answer.raw, views_snapshots.snapshot_list(answer.value))
 
 
@@ -271,14 +299,21 @@ def verify(
 
 @app.command("verifications")
 def verifications(
-    context: typer.Context, snapshot: SnapshotArgument, output: OutputOption = OutputFormat.TABLE
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    state: Annotated[list[str] | None, several_option("--state", "running, passed, failed, aborted")] = None,
+    level: Annotated[int | None, typer.Option("--level", min=0, max=2, help="Only those of it.")] = None,
+    sort: Annotated[str | None, sort_option("createdAt", "-createdAt")] = None,
+    output: OutputOption = OutputFormat.TABLE,
 ) -> None:
-    """List the verifications of a snapshot, the newest first."""
+    """List the verifications of a snapshot, the newest first unless `--sort` says otherwise."""
     from cli import views_snapshots
     from cli.lookup import snapshot_id
 
     with session_of(context).client() as client:
-        answer = client.verifications(snapshot_id(client, snapshot))
+        answer = client.verifications(
+            snapshot_id(client, snapshot), {"state": several(state), "level": level, "sort": sort}
+        )
     emit(output, answer.raw, views_snapshots.verification_list(answer.value))
 
 

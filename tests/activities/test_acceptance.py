@@ -343,7 +343,9 @@ async def test_delete_cancels_at_once_what_has_not_begun(database: Database) -> 
 
 async def audit_of(database: Database, tenant: Tenant, environment_id: str) -> list[str]:
     async with database.reading() as session:
-        entries = await audit.list_entries(session, tenant.id, subject_id=environment_id)
+        entries = await audit.list_entries(
+            session, tenant.id, wanted=audit.AuditFilter(subject_id=environment_id)
+        )
     return [entry.action for entry in entries.items]
 
 

@@ -119,7 +119,9 @@ async def test_in_place_its_data_are_loaded_and_what_depends_on_them_is_run(data
     told = {each.type: (each.status, each.reason) for each in environment.conditions}
     assert (environment.phase, told[DATA_WHOLE]) == (P.RUNNING, ("True", "Restored"))
     async with database.reading() as session:
-        entries = await audit.list_entries(session, tenant.id, action="environment.replay")
+        entries = await audit.list_entries(
+            session, tenant.id, wanted=audit.AuditFilter(action="environment.replay")
+        )
         linked = await snapshots.snapshots_of(session, [provision, accepted.operation.id])
     assert [each.data["snapshot"] for each in entries.items] == [snapshot]
     assert linked == {accepted.operation.id: snapshot}

@@ -84,7 +84,9 @@ READS: dict[str, Callable[[AsyncSession, str, World], Awaitable[object]]] = {
     ),
     "operation": lambda s, o, w: operations.get_operation(s, o, w.operation_id),
     "operations": lambda s, o, w: operations.list_operations(s, o),
-    "operations of it": lambda s, o, w: operations.list_operations(s, o, environment_id=w.environment_id),
+    "operations of it": lambda s, o, w: operations.list_operations(
+        s, o, wanted=operations.OperationFilter(environment_id=w.environment_id)
+    ),
     "latest operations": lambda s, o, w: operations.latest(s, o, [w.environment_id]),
     "live operations": lambda s, o, w: operations.live(s, o, w.environment_id),
     "steps": lambda s, o, w: operations.steps(s, o, w.operation_id),
@@ -113,7 +115,9 @@ READS: dict[str, Callable[[AsyncSession, str, World], Awaitable[object]]] = {
     "credentials": lambda s, o, w: registry_credentials.list_registry_credentials(s, o),
     "credential names": lambda s, o, w: registry_credentials.existing_names(s, o, ["corp"]),
     "docker configs": lambda s, o, w: registry_credentials.docker_configs(s, o, ["corp"], KEYS),
-    "audit of it": lambda s, o, w: audit.list_entries(s, o, subject_id=w.environment_id),
+    "audit of it": lambda s, o, w: audit.list_entries(
+        s, o, wanted=audit.AuditFilter(subject_id=w.environment_id)
+    ),
     "principal": lambda s, o, w: organizations.get_principal(s, o, w.owner.actor.principal_id),
     "key": lambda s, o, w: keys.revoke_key(s, o, w.owner.actor.key_id or ""),
 }
@@ -225,8 +229,12 @@ async def test_lists_are_filtered(database: Database) -> None:
     async with database.reading() as session:
         wanted = EnvironmentFilter(phases=frozenset({EnvironmentPhase.RUNNING}))
         running = await environments.list_environments(session, tenant.id, wanted=wanted)
-        live = await operations.list_operations(session, tenant.id, states=[OperationState.ACCEPTED])
-        deletes = await operations.list_operations(session, tenant.id, kinds=[OperationKind.DELETE])
+        live = await operations.list_operations(
+            session, tenant.id, wanted=operations.OperationFilter(states=frozenset({OperationState.ACCEPTED}))
+        )
+        deletes = await operations.list_operations(
+            session, tenant.id, wanted=operations.OperationFilter(kinds=frozenset({OperationKind.DELETE}))
+        )
         latest = await operations.latest(session, tenant.id, [first.environment.id])
     assert [item.name for item in running.items] == ["first"]
     assert [item.environment_id == first.environment.id for item in live.items] == [False]

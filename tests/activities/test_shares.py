@@ -10,7 +10,7 @@ from sqlmodel import col, update
 from activities.db.engine import Database
 from activities.db.errors import NotFound
 from activities.db.repositories import shares
-from activities.db.repositories.audit import list_entries
+from activities.db.repositories.audit import AuditFilter, list_entries
 from activities.db.repositories.shares import NewShare, ShareRecord
 from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
@@ -147,7 +147,7 @@ async def test_revoking_is_for_the_organisation_and_noted_once(database: Databas
             revoked = await shares.revoke_share(session, tenant.actor, share.environment_id, share.id)
         assert not revoked.opens(utc_now())
     async with database.reading() as session:
-        entries = await list_entries(session, tenant.id, subject_id=share.id)
+        entries = await list_entries(session, tenant.id, wanted=AuditFilter(subject_id=share.id))
     assert [entry.action for entry in entries.items] == ["share.revoke", "share.create"]
     assert "x" not in [str(value) for entry in entries.items for value in entry.data.values()]
 

@@ -258,7 +258,9 @@ class TestRemoval:
         for orphan in (await survey(database, cluster)).orphans:
             assert await remove(database, cluster, orphan) == "gone"
         async with database.reading() as session:
-            entries = (await audit.list_entries(session, tenant.id, action="orphan.purge")).items
+            entries = (
+                await audit.list_entries(session, tenant.id, wanted=audit.AuditFilter(action="orphan.purge"))
+            ).items
         assert [entry.subject_id for entry in entries] == ["env_stray"]
         assert cluster.deleted == ["of-nobody", "stray"]
 
@@ -304,7 +306,9 @@ class TestRemoval:
             await remove(database, cluster, orphan)
         assert cluster.deleted == []
         async with database.reading() as session:
-            entries = (await audit.list_entries(session, tenant.id, action="orphan.purge")).items
+            entries = (
+                await audit.list_entries(session, tenant.id, wanted=audit.AuditFilter(action="orphan.purge"))
+            ).items
         assert entries == (), "what was refused is not in the audit"
 
 
@@ -327,7 +331,11 @@ class TestAdoption:
             operation = await session.get_one(Operation, accepted.operation.id)
             values = await secrets.secret_values(session, tenant.id, "env_1", KEYS, revision=3)
             first = await events.after(session, tenant.id, "env_1", 0)
-            entries = (await audit.list_entries(session, tenant.id, action="environment.adopt")).items
+            entries = (
+                await audit.list_entries(
+                    session, tenant.id, wanted=audit.AuditFilter(action="environment.adopt")
+                )
+            ).items
         assert (environment.namespace, environment.instance, environment.revision) == ("shop-1", "shop", 3)
         assert (operation.fence, row.last_fence) == (8, 9)
         assert values == {"db-password": "kept", "api-token": PLANTED}

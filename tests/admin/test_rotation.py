@@ -54,7 +54,9 @@ async def test_secrets_open_with_the_new_key_alone(
     again = admin(database_url, "rotate-keys", keys=ONLY_NEW)
     assert (again.returncode, "0 data keys are now under 'm2'." in again.stderr) == (0, True)
     async with database.reading() as session:
-        entries = (await audit.list_entries(session, tenant.id, action="keys.rotate")).items
+        entries = (
+            await audit.list_entries(session, tenant.id, wanted=audit.AuditFilter(action="keys.rotate"))
+        ).items
     assert [(entry.principal_id, entry.data) for entry in entries] == [
         ("operator", {"dataKeys": 1, "masterKey": "m2"})
     ]

@@ -1,5 +1,7 @@
 """Filters and orders of lists over HTTP."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.api.support import Api, create, problem
@@ -71,6 +73,38 @@ async def test_text_that_postgres_cannot_hold_is_a_fault_of_the_request(
     problem(await postgres_api.client.get("/v1/environments/a%00b"), 404, "not_found")
 
 
+async def test_what_happened_is_narrowed_and_ordered(api: Api) -> None:
+    address = await _things(api)
+    revoked = (await api.client.post(f"{address}/share", json={"label": "For QA"})).json()["data"]["id"]
+    await api.client.delete(f"{address}/shares/{revoked}")
+    link = (await api.client.post(f"{address}/share", json={"expiresInSeconds": 60})).json()["data"]["id"]
+    now = datetime.now(UTC).isoformat().replace("+", "%2B")
+    for query, expected in {
+        f"{address}/shares?state=open": [link],
+        f"{address}/shares?state=revoked&state=expired": [revoked],
+        f"{address}/shares?sort=expiresAt": [link, revoked],
+        f"{address}/shares?q=qa": [revoked],
+        f"{address}/revisions?named=true&sort=number": [1],
+        f"{address}/revisions?named=false": [],
+        f"{address}/revisions?q=CREAT": [1],
+        f"{address}/revisions?since={now}": [],
+        f"{address}/replays?sort=createdAt&state=failed": [],
+        f"/v1/audit?action=share.create&sort=at&until={now}": [revoked, link],
+        f"/v1/audit?subject={link}": [link],
+        f"/v1/audit?since={now}": [],
+        "/v1/audit?key=key_none": [],
+        "/v1/environments/snapshots?scheduled=true&verified=false&sort=-storedBytes": [],
+    }.items():
+        answer = await api.client.get(query)
+        assert answer.status_code == 200, answer.text
+        shown = [each.get("subjectId") or each.get("number") or each["id"] for each in answer.json()["data"]]
+        assert shown == expected, query
+    first = (await api.client.get("/v1/audit?sort=at&limit=1")).json()["meta"]["nextCursor"]
+    assert (await api.client.get(f"/v1/audit?sort=at&cursor={first}")).status_code == 200
+    problem(await api.client.get(f"/v1/audit?cursor={first}"), 422, "validation_failed")
+    problem(await api.client.get(f"{address}/revisions?cursor=2"), 422, "validation_failed")
+
+
 async def _things(api: Api) -> str:
     """Three of each of the organisation's own things; the address of an environment of theirs."""
     address = f"/v1/environments/{(await create(api, 'shop'))['id']}"
@@ -113,6 +147,11 @@ async def test_things_of_the_organisation_page_without_gaps_or_repeats(api: Api)
                 cursors[path] = cursor or cursors.get(path, "")
                 query = f"limit={limit}&cursor={cursor}" if cursor else ""
             assert found == whole["data"], (path, limit)
+        if path != "/v1/templates":
+            backwards = (await api.client.get(f"{path}?sort=-name")).json()["data"]
+            assert [each["name"] for each in backwards] == sorted(expected, reverse=True), path
+            assert len((await api.client.get(f"{path}?q=B")).json()["data"]) == 1 + ("somebody" in expected)
+            problem(await api.client.get(f"{path}?sort=size"), 422, "validation_failed")
         problem(await api.client.get(f"{path}?limit=0&cursor=x"), 422, "validation_failed")
         problem(await api.client.get(f"{path}?cursor=nonsense"), 422, "validation_failed")
     for path, cursor in zip(cursors, [*list(cursors.values())[1:], cursors["/v1/principals"]], strict=True):

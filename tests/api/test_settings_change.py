@@ -45,7 +45,9 @@ async def test_settings_change_in_one_transaction_with_event_and_audit(api: Api,
     assert grown == {"Event": 1, "AuditEntry": 1}
     async with api.database.reading() as session:
         [event] = await events_after(session, tenant.id, made["id"], 1)
-        [entry, _] = (await audit.list_entries(session, tenant.id, subject_id=made["id"])).items
+        [entry, _] = (
+            await audit.list_entries(session, tenant.id, wanted=audit.AuditFilter(subject_id=made["id"]))
+        ).items
     assert (event.type, event.operation_id, event.number) == ("settings", None, 2)
     changes = event.data["changes"]
     assert isinstance(changes, dict)

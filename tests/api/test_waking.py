@@ -107,7 +107,11 @@ async def test_fifty_requests_at_once_are_one_resume_and_all_are_carried_through
     assert resume.requested_by == tenant.actor.principal_id
     assert [each.operation_id for each in await api.started()].count(resume.id) == 1
     async with api.database.reading() as session:
-        entries = (await audit.list_entries(session, tenant.id, action="environment.resume")).items
+        entries = (
+            await audit.list_entries(
+                session, tenant.id, wanted=audit.AuditFilter(action="environment.resume")
+            )
+        ).items
         told = await events.after(session, tenant.id, environment_id, 0)
     assert [(each.principal_id, each.data) for each in entries] == [
         (tenant.actor.principal_id, {"operation": resume.id, "wokenFor": "web"})

@@ -117,6 +117,93 @@ def test_what_fails_is_kept_when_asked_for(
         assert body.get("onFailure") == said
 
 
+@pytest.mark.parametrize(
+    ("command", "path", "query"),
+    [
+        (
+            "env revisions ENV --search fix --principal prn_1 --named --sort number --limit 3",
+            f"{ENVIRONMENT}/revisions",
+            {"q": "fix", "principal": "prn_1", "named": "true", "sort": "number", "limit": "3"},
+        ),
+        ("env revisions ENV --unnamed", f"{ENVIRONMENT}/revisions", {"named": "false"}),
+        (
+            "env checkpoints ENV --search v --sort name",
+            f"{ENVIRONMENT}/checkpoints",
+            {"q": "v", "sort": "name"},
+        ),
+        (
+            "env shares ENV --state open --search demo --sort expiresAt",
+            f"{ENVIRONMENT}/shares",
+            {"state": "open", "q": "demo", "sort": "expiresAt"},
+        ),
+        (
+            "env replays ENV --state failed --sort createdAt",
+            f"{ENVIRONMENT}/replays",
+            {"state": "failed", "sort": "createdAt"},
+        ),
+        (
+            "snapshot list --scheduled --unverified --state failed --search x --sort=-storedBytes --limit 2",
+            "/v1/environments/snapshots",
+            {
+                "scheduled": "true",
+                "verified": "false",
+                "state": "failed",
+                "q": "x",
+                "sort": "-storedBytes",
+                "limit": "2",
+            },
+        ),
+        (
+            "snapshot verifications snap_1 --state failed --level 2 --sort createdAt",
+            "/v1/snapshots/snap_1/verifications",
+            {"state": "failed", "level": "2", "sort": "createdAt"},
+        ),
+        (
+            "audit list --key key_1 --action secret.create --sort at",
+            "/v1/audit",
+            {"key": "key_1", "action": "secret.create", "sort": "at", "limit": "50"},
+        ),
+        (
+            "api-key list --state revoked --role owner --principal prn_1 --search ci --sort name",
+            "/v1/api-keys",
+            {"state": "revoked", "role": "owner", "principal": "prn_1", "q": "ci", "sort": "name"},
+        ),
+        (
+            "principal list --kind person --search ada --sort=-name",
+            "/v1/principals",
+            {"kind": "person", "q": "ada", "sort": "-name"},
+        ),
+        ("secret list --search tok --sort updatedAt", "/v1/secrets", {"q": "tok", "sort": "updatedAt"}),
+        (
+            "registry list --registry ghcr.io --search c --sort=-updatedAt",
+            "/v1/registry-credentials",
+            {"registry": "ghcr.io", "q": "c", "sort": "-updatedAt"},
+        ),
+    ],
+)
+def test_lists_are_asked_for_as_they_are_wanted(
+    api: ScriptedApi, run: Run, command: str, path: str, query: dict[str, str]
+) -> None:
+    api.on("GET", path, data([]))
+    result = run(*(ENVIRONMENT_ID if each == "ENV" else each for each in command.split()))
+    assert result.exit_code == 0, result.stderr
+    [asked] = api.sent("GET", path)
+    assert asked.query == {"limit": "200", **query}
+
+
+@pytest.mark.parametrize("command", ["env revisions ENV --since 2h", "audit list --since 2h --until 1h"])
+def test_lists_of_a_time_are_asked_for_by_moments(api: ScriptedApi, run: Run, command: str) -> None:
+    path = "/v1/audit" if "audit" in command else f"{ENVIRONMENT}/revisions"
+    api.on("GET", path, data([]))
+    assert run(*(ENVIRONMENT_ID if each == "ENV" else each for each in command.split())).exit_code == 0
+    [asked] = api.sent("GET", path)
+    moments = [
+        datetime.fromisoformat(asked.query[each]) for each in ("since", "until") if each in asked.query
+    ]
+    assert moments == sorted(moments)
+    assert len(moments) == command.count("--")
+
+
 class TestStatus:
     STATUS = {
         **environment("deleting"),

@@ -174,6 +174,22 @@ def test_snapshots_are_listed_over_all_pages(api: ScriptedApi, run: Run) -> None
     assert api.requests[-1].query["state"] == "failed"
 
 
+def test_snapshots_of_two_of_one_name_are_one_list(api: ScriptedApi, run: Run) -> None:
+    gone = environment("deleted", id="env_01J0000000000000000000OLD0")
+    api.on("GET", "/v1/environments", listing(environment()), listing(gone))
+    api.on("GET", TAKING, data([{**LISTED, "id": "snap_2", "storedBytes": 5}]))
+    others = [{**LISTED, "id": f"snap_{number}", "storedBytes": size} for number, size in ((3, 1), (1, 9))]
+    api.on("GET", f"/v1/environments/{gone['id']}/snapshots", data(others))
+    for options, expected in (
+        ([], ["snap_3", "snap_2", "snap_1"]),
+        (["--sort", "createdAt"], ["snap_1", "snap_2", "snap_3"]),
+        (["--sort=-storedBytes", "--limit", "2"], ["snap_1", "snap_2"]),
+    ):
+        api.on("GET", "/v1/environments", listing(environment()), listing(gone))
+        found = stdout_json(run("snapshot", "list", "shop", "-o", "json", *options))
+        assert [each["id"] for each in found] == expected, options
+
+
 def test_the_newest_of_an_environment_can_be_named_by_that(api: ScriptedApi, run: Run) -> None:
     api.on("GET", "/v1/environments", listing(environment()))
     api.on("GET", TAKING, data([LISTED], nextCursor="more"))

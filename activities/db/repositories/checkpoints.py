@@ -1,5 +1,9 @@
 """Checkpoints: names for revisions, which then are not pruned."""
 
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import ColumnElement
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -9,10 +13,30 @@ from activities.db.errors import NameTaken, NotFound
 from activities.db.records import Actor, CheckpointRecord, JsonObject, checkpoint_record
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, read_page
+from activities.db.repositories.paging import ByTimeOrName, Filter, Listing, Page, holding
 from activities.db.repositories.revisions import get_revision
 from activities.db.tables import Checkpoint
 from activities.db.types import utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFilter(Filter):
+    """Which checkpoints a list holds. `part` stands in the name."""
+
+    part: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return holding(col(Checkpoint.name), self.part)
+
+
+_TABLE: Final = table_of(Checkpoint)
+_LISTING: Final = Listing(
+    name="checkpoints",
+    copy=checkpoint_record,
+    by={"createdAt": _TABLE.c.created_at, "name": _TABLE.c.name},
+    identifier=_TABLE.c.name,
+)
 
 
 async def get_checkpoint(
@@ -27,14 +51,16 @@ async def list_checkpoints(
     organization_id: str,
     environment_id: str,
     *,
+    wanted: CheckpointFilter = CheckpointFilter(),
+    sort: ByTimeOrName = ByTimeOrName.NEWEST,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[CheckpointRecord]:
-    """Return a page of an environment's checkpoints, newest first. Raises InvalidCursor."""
-    table = table_of(Checkpoint).c
-    order = newest_first(table.created_at, table.name, "checkpoints", environment_id)
+    """Return a page of an environment's checkpoints. Raises InvalidCursor."""
     query = _of(organization_id, environment_id)
-    return await read_page(session, query, order, checkpoint_record, limit=limit, cursor=cursor)
+    return await _LISTING.page(
+        session, query, environment_id, sort=sort, wanted=wanted, limit=limit, cursor=cursor
+    )
 
 
 async def names_of_revisions(

@@ -14,7 +14,7 @@ from activities.db.core import Values, insert_rows, table_of
 from activities.db.errors import NotFound
 from activities.db.records import Condition, EnvironmentRecord, environment_record
 from activities.db.repositories._rows import locked_environment, owned_row
-from activities.db.repositories.paging import Order, Page, read_page, scope_of
+from activities.db.repositories.paging import Filter, Listing, Page, among, holding, only
 from activities.db.tables import Environment, Override
 from activities.db.types import utc_now
 from workflows.domain.environment import Overrides
@@ -46,8 +46,8 @@ class EnvironmentSort(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class EnvironmentFilter:
-    """Which environments a list holds: those that meet all that is set.
+class EnvironmentFilter(Filter):
+    """Which environments a list holds.
 
     `part` stands somewhere in the name, in letters of any case. `labels`: key and value, None: any value.
     Deleted ones only when `phases` names them.
@@ -62,15 +62,8 @@ class EnvironmentFilter:
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """What rows have to meet."""
-        found: list[ColumnElement[bool]] = [
-            col(Environment.phase).in_(sorted(self.phases))
-            if self.phases
-            else col(Environment.deleted_at).is_(None)
-        ]
-        if self.name is not None:
-            found.append(col(Environment.name) == self.name)
-        if self.part is not None:
-            found.append(col(Environment.name).contains(self.part.lower(), autoescape=True))
+        found = among(col(Environment.phase), self.phases) or [col(Environment.deleted_at).is_(None)]
+        found += only(col(Environment.name), self.name) + holding(col(Environment.name), self.part)
         for key, value in self.labels:
             label = col(Environment.labels)[key].as_string()
             found.append(label.is_not(None) if value is None else label == value)
@@ -80,16 +73,13 @@ class EnvironmentFilter:
             found.append(col(Environment.created_at) < self.created_before)
         return found
 
-    def scope(self) -> str:
-        """What tells lists of this filter from others."""
-        return scope_of(
-            sorted(self.phases),
-            self.name,
-            self.part,
-            self.labels,
-            self.created_after,
-            self.created_before,
-        )
+
+_LISTING: Final = Listing(
+    name="environments",
+    copy=environment_record,
+    by={"createdAt": _TABLE.c.created_at, "name": _TABLE.c.name, "updatedAt": _TABLE.c.updated_at},
+    identifier=_TABLE.c.id,
+)
 
 
 async def get_environment(
@@ -136,25 +126,8 @@ async def list_environments(
     sort: EnvironmentSort = EnvironmentSort.CREATED_LAST,
 ) -> Page[EnvironmentRecord]:
     """Return a page of environments. Raises InvalidCursor, also for a cursor of another order or filter."""
-    order = _order(sort, wanted)
-    query = select(Environment).where(
-        col(Environment.organization_id) == organization_id, *wanted.conditions()
-    )
-    return await read_page(session, query, order, environment_record, limit=limit, cursor=cursor)
-
-
-_SORTED_BY: Final = {"createdAt": "created_at", "name": "name", "updatedAt": "updated_at"}
-
-
-def _order(sort: EnvironmentSort, wanted: EnvironmentFilter) -> Order:
-    attribute = _SORTED_BY[sort.value.lstrip("-")]
-    return Order(
-        column=_TABLE.c[attribute],
-        identifier=_TABLE.c.id,
-        descending=sort.value.startswith("-"),
-        scope=scope_of("environments", sort.value, wanted.scope()),
-        times=attribute != "name",
-    )
+    query = select(Environment).where(col(Environment.organization_id) == organization_id)
+    return await _LISTING.page(session, query, sort=sort, wanted=wanted, limit=limit, cursor=cursor)
 
 
 async def update_phase(

@@ -3,8 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
+from typing import Final
 
-from sqlalchemy import or_
+from sqlalchemy import ColumnElement, and_, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,7 +16,7 @@ from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, ApiKeyRecord, api_key_record
 from activities.db.repositories._rows import owned_row
 from activities.db.repositories.organizations import get_principal
-from activities.db.repositories.paging import Page, newest_first, read_page
+from activities.db.repositories.paging import ByTimeOrName, Filter, Listing, Page, among, holding, only
 from activities.db.tables import ApiKey, Role
 from activities.db.types import utc_now
 from activities.secrets import new_token, token_digest
@@ -34,6 +36,44 @@ class Authenticated:
 
     actor: Actor
     key: ApiKeyRecord
+
+
+class KeyState(StrEnum):
+    """Whether a key is good."""
+
+    GOOD = "good"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFilter(Filter):
+    """Which keys a list holds, by what they are when it is read. `part` stands in the name."""
+
+    states: frozenset[KeyState] = frozenset()
+    principal_id: str | None = None
+    roles: frozenset[Role] = frozenset()
+    part: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        now = utc_now()
+        states = [or_(*(_in_state(each, now) for each in sorted(self.states)))] if self.states else []
+        return [
+            *states,
+            *only(col(ApiKey.principal_id), self.principal_id),
+            *among(col(ApiKey.role), self.roles),
+            *holding(col(ApiKey.name), self.part),
+        ]
+
+
+_TABLE: Final = table_of(ApiKey)
+_LISTING: Final = Listing(
+    name="api keys",
+    copy=api_key_record,
+    by={"createdAt": _TABLE.c.created_at, "name": _TABLE.c.name},
+    identifier=_TABLE.c.id,
+)
 
 
 async def create_key(
@@ -94,13 +134,17 @@ async def authenticate(
 
 
 async def list_keys(
-    session: AsyncSession, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    session: AsyncSession,
+    organization_id: str,
+    *,
+    wanted: KeyFilter = KeyFilter(),
+    sort: ByTimeOrName = ByTimeOrName.NEWEST,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Page[ApiKeyRecord]:
-    """Return a page of an organisation's keys, newest first. Raises InvalidCursor."""
-    table = table_of(ApiKey).c
-    order = newest_first(table.created_at, table.id, "api keys")
+    """Return a page of an organisation's keys. Raises InvalidCursor."""
     query = select(ApiKey).where(col(ApiKey.organization_id) == organization_id)
-    return await read_page(session, query, order, api_key_record, limit=limit, cursor=cursor)
+    return await _LISTING.page(session, query, sort=sort, wanted=wanted, limit=limit, cursor=cursor)
 
 
 async def is_named(session: AsyncSession, organization_id: str, name: str) -> bool:
@@ -124,9 +168,17 @@ async def revoke_key(session: AsyncSession, organization_id: str, key_id: str) -
 
 async def usable_keys(session: AsyncSession, key_ids: Collection[str]) -> frozenset[str]:
     """Return those of these keys that are neither revoked nor expired."""
-    query = select(ApiKey.id).where(
-        col(ApiKey.id).in_(key_ids),
-        col(ApiKey.revoked_at).is_(None),
-        or_(col(ApiKey.expires_at).is_(None), col(ApiKey.expires_at) > utc_now()),
-    )
+    query = select(ApiKey.id).where(col(ApiKey.id).in_(key_ids), _in_state(KeyState.GOOD, utc_now()))
     return frozenset((await session.exec(query)).all())
+
+
+def _in_state(state: KeyState, now: datetime) -> ColumnElement[bool]:
+    """The condition that a key is in a state."""
+    revoked, end = col(ApiKey.revoked_at).is_not(None), col(ApiKey.expires_at)
+    match state:
+        case KeyState.REVOKED:
+            return revoked
+        case KeyState.EXPIRED:
+            return and_(~revoked, end <= now)
+        case KeyState.GOOD:
+            return and_(~revoked, or_(end.is_(None), end > now))

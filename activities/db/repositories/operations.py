@@ -1,11 +1,11 @@
 """Operations and their steps, read; what changes them is in `acceptance` and `ledger`."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import bindparam, func, or_
+from sqlalchemy import ColumnElement, bindparam, func, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -13,7 +13,7 @@ from activities.db.core import table_of
 from activities.db.errors import NotFound
 from activities.db.records import OperationRecord, StepRecord, operation_record, step_record
 from activities.db.repositories._rows import owned_row
-from activities.db.repositories.paging import Order, Page, newest_first, read_page, scope_of
+from activities.db.repositories.paging import ByTime, Filter, Listing, Page, among, only, since
 from activities.db.tables import Environment, Operation, Step
 from workflows.domain.operations import LIVE_STATES, OperationKind, OperationState
 
@@ -25,6 +25,33 @@ _STEPS: Final = (
     )
     .order_by(col(Step.position))
 )
+
+
+_LISTING: Final = Listing(
+    name="operations",
+    copy=operation_record,
+    by={"createdAt": table_of(Operation).c.created_at},
+    identifier=table_of(Operation).c.id,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFilter(Filter):
+    """Which operations a list holds. `since`: not asked for before that."""
+
+    environment_id: str | None = None
+    kinds: frozenset[OperationKind] = frozenset()
+    states: frozenset[OperationState] = frozenset()
+    since: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return [
+            *only(col(Operation.environment_id), self.environment_id),
+            *among(col(Operation.kind), self.kinds),
+            *among(col(Operation.state), self.states),
+            *since(col(Operation.created_at), self.since),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,58 +72,43 @@ async def get_operation(session: AsyncSession, organization_id: str, operation_i
     return operation_record(row)
 
 
-async def list_operations(  # noqa: PLR0913 - one for each filter
+async def list_operations(
     session: AsyncSession,
     organization_id: str,
     *,
+    wanted: OperationFilter = OperationFilter(),
+    sort: ByTime = ByTime.NEWEST,
     limit: int = 50,
     cursor: str | None = None,
-    environment_id: str | None = None,
-    kinds: Collection[OperationKind] = (),
-    states: Collection[OperationState] = (),
-    since: datetime | None = None,
-    oldest_first: bool = False,
 ) -> Page[OperationRecord]:
-    """Return a page of operations by the time they were asked for, newest first unless `oldest_first`.
-
-    `since`: not older than that. Raises InvalidCursor, also for a cursor of another order or filter.
-    """
-    filters = (environment_id, sorted(kinds), sorted(states), since)
-    order = Order(
-        column=table_of(Operation).c.created_at,
-        identifier=table_of(Operation).c.id,
-        descending=not oldest_first,
-        scope=scope_of("operations", oldest_first, filters),
-        times=True,
-    )
+    """Return a page of operations, by the time they were asked for. Raises InvalidCursor."""
     query = select(Operation).where(col(Operation.organization_id) == organization_id)
-    if environment_id is not None:
-        query = query.where(col(Operation.environment_id) == environment_id)
-    if kinds:
-        query = query.where(col(Operation.kind).in_(kinds))
-    if states:
-        query = query.where(col(Operation.state).in_(states))
-    if since is not None:
-        query = query.where(col(Operation.created_at) >= since)
-    return await read_page(session, query, order, operation_record, limit=limit, cursor=cursor)
+    return await _LISTING.page(session, query, sort=sort, wanted=wanted, limit=limit, cursor=cursor)
 
 
 async def list_replays(
-    session: AsyncSession, organization_id: str, environment_id: str, *, limit: int, cursor: str | None
+    session: AsyncSession,
+    organization_id: str,
+    environment_id: str,
+    *,
+    wanted: OperationFilter = OperationFilter(),
+    sort: ByTime = ByTime.NEWEST,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Page[OperationRecord]:
-    """Return a page of replays, newest first: those in an environment, and those of its operations elsewhere.
+    """Return a page of replays: those in an environment, and those of its operations elsewhere.
 
     Raises InvalidCursor.
     """
-    table = table_of(Operation).c
-    order = newest_first(table.created_at, table.id, "replays", environment_id)
     own = select(col(Operation.id)).where(col(Operation.environment_id) == environment_id)
     query = select(Operation).where(
         col(Operation.organization_id) == organization_id,
         col(Operation.kind) == OperationKind.REPLAY,
         or_(col(Operation.environment_id) == environment_id, col(Operation.replay_of).in_(own)),
     )
-    return await read_page(session, query, order, operation_record, limit=limit, cursor=cursor)
+    return await _LISTING.page(
+        session, query, "replays", environment_id, sort=sort, wanted=wanted, limit=limit, cursor=cursor
+    )
 
 
 async def latest(

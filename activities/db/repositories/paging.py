@@ -1,22 +1,31 @@
-"""Keyset pages: stable while rows are added, and as fast on the last page as on the first."""
+"""Lists in pages: stable while rows are added, and as fast on the last page as on the first.
+
+One way for all: a `Listing` says what a list can be ordered by, a `Filter` what it can be narrowed to, and
+from these come the order, the condition and the cursor of each page.
+"""
 
 import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from enum import StrEnum
+from typing import Any, Final, Generic, TypeVar
 
-from sqlalchemy import Column, ColumnElement, and_, or_
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, literal, tuple_
+from sqlalchemy.orm import Mapped
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from activities.db.errors import InvalidCursor
+from activities.db.types import UtcDateTime
 
 Row = TypeVar("Row")
 Record = TypeVar("Record")
+Key = datetime | int | str
+"""What rows are ordered by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,58 +36,135 @@ class Page(Generic[Record]):
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A list's order: a column that is a text or a time, and the id among its equals.
+class ByTime(StrEnum):
+    """Order of a list that grows; `-`: the newest first."""
 
-    `scope` says what list it is, its filters included: a cursor of another one is refused.
+    OLDEST = "createdAt"
+    NEWEST = "-createdAt"
+
+
+class ByTimeOrName(StrEnum):
+    """Order of a list of what has a name and stays as it was made; `-`: the greatest first."""
+
+    OLDEST = "createdAt"
+    NEWEST = "-createdAt"
+    NAME = "name"
+    NAME_LAST = "-name"
+
+
+class ByNameOrChange(StrEnum):
+    """Order of a list of what has a name and is changed now and then; `-`: the greatest first."""
+
+    NAME = "name"
+    NAME_LAST = "-name"
+    UPDATED = "updatedAt"
+    UPDATED_LAST = "-updatedAt"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What a list is narrowed to: a row has to meet all that is set. This one: nothing.
+
+    Every field of it tells lists apart: a cursor goes on in the list that it came from.
     """
 
-    column: Column[Any]
-    identifier: Column[str]
-    descending: bool
-    scope: str
-    times: bool
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return []
 
-    def keys(self) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        """What to order by."""
-        if self.descending:
-            return self.column.desc(), self.identifier.desc()
-        return self.column.asc(), self.identifier.asc()
-
-    def following(self, cursor: str) -> ColumnElement[bool]:
-        """The condition that leaves what comes after the cursor. Raises InvalidCursor."""
-        value, identifier = self._decoded(cursor)
-        if self.descending:
-            return or_(self.column < value, and_(self.column == value, self.identifier < identifier))
-        return or_(self.column > value, and_(self.column == value, self.identifier > identifier))
-
-    def cursor(self, row: object) -> str:
-        """Return an opaque text for the row where a page ended."""
-        value = getattr(row, self.column.key)
-        plain = value.isoformat() if self.times else value
-        return _opaque([self.scope, plain, getattr(row, self.identifier.key)])
-
-    def _decoded(self, cursor: str) -> tuple[datetime | str, str]:
-        scope, plain, identifier = _parts(cursor)
-        if scope != self.scope:
-            raise InvalidCursor(foreign=True)
-        return (_time(plain) if self.times else plain), identifier
+    def scope(self) -> str:
+        """What tells lists of this filter from others."""
+        values = (getattr(self, each.name) for each in fields(self))
+        return scope_of(*(sorted(each) if isinstance(each, frozenset) else each for each in values))
 
 
-def newest_first(at: Column[Any], identifier: Column[str], *scope: object) -> Order:
-    """Return the order of a list by time; `scope`: what list it is, its filters included."""
-    return Order(column=at, identifier=identifier, descending=True, scope=scope_of(*scope), times=True)
+EVERYTHING: Final = Filter()
 
 
-def oldest_first(at: Column[Any], identifier: Column[str], *scope: object) -> Order:
-    """Return the order of a list by time that grows at its end."""
-    return Order(column=at, identifier=identifier, descending=False, scope=scope_of(*scope), times=True)
+def only(column: Mapped[Any], value: object) -> list[ColumnElement[bool]]:
+    """The condition that a column is this; none for None."""
+    return [] if value is None else [column == value]
 
 
-def by_name(name: Column[Any], identifier: Column[str], *scope: object) -> Order:
-    """Return the order of a list by name."""
-    return Order(column=name, identifier=identifier, descending=False, scope=scope_of(*scope), times=False)
+def among(column: Mapped[Any], values: Collection[str]) -> list[ColumnElement[bool]]:
+    """The condition that a column is one of these; none for none."""
+    return [column.in_(sorted(values))] if values else []
+
+
+def holding(column: Mapped[str], part: str | None) -> list[ColumnElement[bool]]:
+    """The condition that this stands somewhere in a text, in letters of any case; none for None."""
+    return [] if part is None else [column.icontains(part, autoescape=True)]
+
+
+def since(column: Mapped[datetime], at: datetime | None) -> list[ColumnElement[bool]]:
+    """The condition that a time is not before another one; none for None."""
+    return [] if at is None else [column >= at]
+
+
+def until(column: Mapped[datetime], at: datetime | None) -> list[ColumnElement[bool]]:
+    """The condition that a time is before another one; none for None."""
+    return [] if at is None else [column < at]
+
+
+def filled(column: Mapped[Any], wanted: bool | None) -> list[ColumnElement[bool]]:
+    """The condition that there is something, or that there is not, in a column; none for None."""
+    return [] if wanted is None else [column.is_not(None) if wanted else column.is_(None)]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[Row, Record]):
+    """A list: how it is called, how a row of it is handed out, and by what it can be ordered.
+
+    `by`: columns of texts, numbers or times by the words for them. `identifier`: a column that tells those
+    apart that are equal by these; it may be one of them.
+    """
+
+    name: str
+    copy: Callable[[Row], Record]
+    by: Mapping[str, Column[Any]]
+    identifier: Column[Any]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a column that may be NULL: a row without a value would be on no page."""
+        for column in (*self.by.values(), self.identifier):
+            if column.nullable:
+                raise ValueError(f"{column} may be NULL: no list is ordered by it")
+
+    async def page(
+        self,
+        session: AsyncSession,
+        query: SelectOfScalar[Row],
+        *within: str | None,
+        sort: str,
+        wanted: Filter = EVERYTHING,
+        limit: int,
+        cursor: str | None,
+    ) -> Page[Record]:
+        """Return at most `limit` of a query's rows, those after the cursor. `within`: of whom the list is.
+
+        Raises InvalidCursor, also for a cursor of another list, order or filter.
+        """
+        columns = self._columns(sort)
+        descending = sort.startswith("-")
+        scope = scope_of(self.name, within, str(sort), wanted.scope())
+        query = query.where(*wanted.conditions())
+        if cursor is not None:
+            # As rows of values: of two conditions with an OR, Postgres would read all pages before.
+            here = tuple_(*columns)
+            there = tuple_(*_decoded(cursor, scope, columns))
+            query = query.where(here < there if descending else here > there)
+        order = [each.desc() if descending else each.asc() for each in columns]
+        # One more tells whether there is another page.
+        rows = (await session.exec(query.order_by(*order).limit(limit + 1))).all()
+        kept = rows[:limit]
+        following = None
+        if len(rows) > limit and kept:
+            following = _opaque([scope, *(_written(getattr(kept[-1], each.key)) for each in columns)])
+        return Page(tuple(self.copy(row) for row in kept), following)
+
+    def _columns(self, sort: str) -> tuple[Column[Any], ...]:
+        column = self.by[sort.removeprefix("-")]
+        return (column,) if column is self.identifier else (column, self.identifier)
 
 
 def scope_of(*parts: object) -> str:
@@ -87,36 +173,60 @@ def scope_of(*parts: object) -> str:
 
 
 def _opaque(parts: Sequence[str]) -> str:
-    document = json.dumps(parts, separators=(",", ":"))
+    document = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
     return base64.urlsafe_b64encode(document.encode()).decode().rstrip("=")
 
 
-def _parts(cursor: str) -> tuple[str, str, str]:
+def _parts(cursor: str, scope: str) -> list[str]:
+    """Return what a cursor of this list says. Raises InvalidCursor."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         parts = json.loads(text)
+        if not isinstance(parts, list) or not all(isinstance(each, str) for each in parts):
+            raise InvalidCursor
+        # What no database takes: half of a surrogate pair, or NUL.
+        if b"\0" in "".join(parts).encode():
+            raise InvalidCursor
     except (binascii.Error, ValueError, RecursionError) as fault:
         raise InvalidCursor from fault
-    # What is not printable no database takes: half of a surrogate pair, or NUL.
-    match parts:
-        case [str(scope), str(plain), str(identifier)] if f"{scope}{plain}{identifier}".isprintable():
-            return scope, plain, identifier
-    raise InvalidCursor
+    known, *keys = parts or [""]
+    if known != scope:
+        raise InvalidCursor(foreign=True)
+    return keys
 
 
-def _time(text: str) -> datetime:
+def _decoded(cursor: str, scope: str, columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:
+    keys = _parts(cursor, scope)
+    if len(keys) != len(columns):
+        raise InvalidCursor
+    return [literal(_read(key, column), column.type) for key, column in zip(keys, columns, strict=True)]
+
+
+def _written(key: Key) -> str:
+    return key.isoformat() if isinstance(key, datetime) else str(key)
+
+
+def _read(text: str, column: Column[Any]) -> Key:
+    """Return what was written as the column has it. Raises InvalidCursor."""
     try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            raise InvalidCursor
-        return at.astimezone(UTC)
+        if isinstance(column.type, UtcDateTime):
+            at = datetime.fromisoformat(text)
+            if at.tzinfo is None:
+                raise InvalidCursor
+            return at.astimezone(UTC)
+        if isinstance(column.type, Integer):
+            number, bits = int(text), 63 if isinstance(column.type, BigInteger) else 31
+            if not -(2**bits) <= number < 2**bits:
+                raise InvalidCursor
+            return number
     except (ValueError, OverflowError) as fault:
         raise InvalidCursor from fault
+    return text
 
 
 def cut_page(
     items: Sequence[Record],
-    key: Callable[[Record], tuple[str, str]],
+    key: Callable[[Record], tuple[str, ...]],
     *scope: object,
     limit: int,
     cursor: str | None,
@@ -128,29 +238,8 @@ def cut_page(
     name = scope_of(*scope)
     ordered = sorted(items, key=key)
     if cursor is not None:
-        known, *after = _parts(cursor)
-        if known != name:
-            raise InvalidCursor(foreign=True)
-        ordered = [each for each in ordered if key(each) > tuple(after)]
+        after = tuple(_parts(cursor, name))
+        ordered = [each for each in ordered if key(each) > after]
     kept = ordered[:limit]
     following = _opaque([name, *key(kept[-1])]) if len(ordered) > limit else None
     return Page(tuple(kept), following)
-
-
-async def read_page(
-    session: AsyncSession,
-    query: SelectOfScalar[Row],
-    order: Order,
-    copy: Callable[[Row], Record],
-    *,
-    limit: int,
-    cursor: str | None,
-) -> Page[Record]:
-    """Return at most `limit` of a query's rows, those after the cursor. Raises InvalidCursor."""
-    if cursor is not None:
-        query = query.where(order.following(cursor))
-    # One more tells whether there is another page.
-    rows = (await session.exec(query.order_by(*order.keys()).limit(limit + 1))).all()
-    kept = rows[:limit]
-    following = order.cursor(kept[-1]) if len(rows) > limit and kept else None
-    return Page(tuple(copy(row) for row in kept), following)

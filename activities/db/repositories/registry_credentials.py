@@ -3,8 +3,10 @@
 import base64
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import or_
+from sqlalchemy import ColumnElement, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -16,10 +18,34 @@ from activities.db.records import Actor, RegistryCredentialRecord, registry_cred
 from activities.db.repositories import secrets
 from activities.db.repositories._rows import locked_organization, owned_row
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, by_name, read_page
+from activities.db.repositories.paging import ByNameOrChange, Filter, Listing, Page, holding, only
 from activities.db.tables import RegistryCredential
 from activities.db.types import utc_now
 from activities.secrets import MasterKeys
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryCredentialFilter(Filter):
+    """Which logins a list holds: those for a registry. `part` stands in the name."""
+
+    host: str | None = None
+    part: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return [
+            *only(col(RegistryCredential.host), self.host),
+            *holding(col(RegistryCredential.name), self.part),
+        ]
+
+
+_TABLE: Final = table_of(RegistryCredential)
+_LISTING: Final = Listing(
+    name="registry credentials",
+    copy=registry_credential_record,
+    by={"name": _TABLE.c.name, "updatedAt": _TABLE.c.updated_at},
+    identifier=_TABLE.c.id,
+)
 
 
 async def create_registry_credential(
@@ -106,13 +132,17 @@ async def replace_registry_credential(
 
 
 async def list_registry_credentials(
-    session: AsyncSession, organization_id: str, *, limit: int = 50, cursor: str | None = None
+    session: AsyncSession,
+    organization_id: str,
+    *,
+    wanted: RegistryCredentialFilter = RegistryCredentialFilter(),
+    sort: ByNameOrChange = ByNameOrChange.NAME,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Page[RegistryCredentialRecord]:
-    """Return a page of an organisation's logins, by name, without passwords. Raises InvalidCursor."""
-    table = table_of(RegistryCredential).c
-    order = by_name(table.name, table.id, "registry credentials")
+    """Return a page of an organisation's logins, without passwords. Raises InvalidCursor."""
     query = select(RegistryCredential).where(col(RegistryCredential.organization_id) == organization_id)
-    return await read_page(session, query, order, registry_credential_record, limit=limit, cursor=cursor)
+    return await _LISTING.page(session, query, sort=sort, wanted=wanted, limit=limit, cursor=cursor)
 
 
 async def delete_registry_credential(session: AsyncSession, actor: Actor, credential_id: str) -> None:

@@ -1,15 +1,61 @@
 """Revisions: each accepted Blueprint of an environment, without literal secret values."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, exists, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.records import RevisionRecord, revision_record
 from activities.db.repositories._rows import owned_row
-from activities.db.tables import Environment, Revision
+from activities.db.repositories.paging import Filter, Listing, Page, holding, only, since
+from activities.db.tables import Checkpoint, Environment, Revision
 from workflows.domain.blueprint import Blueprint
+
+
+class RevisionSort(StrEnum):
+    """Order of a list of revisions; `-`: the newest first."""
+
+    OLDEST = "number"
+    NEWEST = "-number"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionFilter(Filter):
+    """Which revisions a list holds. `part` stands in the message; `named`: with a checkpoint, or without."""
+
+    part: str | None = None
+    created_by: str | None = None
+    named: bool | None = None
+    since: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        found = [
+            *holding(col(Revision.message), self.part),
+            *only(col(Revision.created_by), self.created_by),
+            *since(col(Revision.created_at), self.since),
+        ]
+        if self.named is not None:
+            name = exists().where(
+                col(Checkpoint.environment_id) == col(Revision.environment_id),
+                col(Checkpoint.revision) == col(Revision.number),
+            )
+            found.append(name if self.named else ~name)
+        return found
+
+
+_LISTING: Final = Listing(
+    name="revisions",
+    copy=revision_record,
+    by={"number": table_of(Revision).c.number},
+    identifier=table_of(Revision).c.number,
+)
 
 
 async def current_blueprint(session: AsyncSession, environment: Environment) -> Blueprint:
@@ -49,14 +95,15 @@ async def list_revisions(
     organization_id: str,
     environment_id: str,
     *,
+    wanted: RevisionFilter = RevisionFilter(),
+    sort: RevisionSort = RevisionSort.NEWEST,
     limit: int = 50,
-    before: int | None = None,
-) -> tuple[RevisionRecord, ...]:
-    """Return the latest revisions below number `before`, newest first; empty for an unknown environment."""
+    cursor: str | None = None,
+) -> Page[RevisionRecord]:
+    """Return a page of an environment's revisions that are kept. Raises InvalidCursor."""
     query = select(Revision).where(
         col(Revision.organization_id) == organization_id, col(Revision.environment_id) == environment_id
     )
-    if before is not None:
-        query = query.where(col(Revision.number) < before)
-    rows = await session.exec(query.order_by(col(Revision.number).desc()).limit(limit))
-    return tuple(revision_record(row) for row in rows)
+    return await _LISTING.page(
+        session, query, environment_id, sort=sort, wanted=wanted, limit=limit, cursor=cursor
+    )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import bindparam
+from sqlalchemy import ColumnElement, bindparam
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
@@ -14,7 +14,7 @@ from activities.db.errors import NotFound
 from activities.db.ids import IdPrefix, new_id
 from activities.db.records import SecretRecord, secret_record
 from activities.db.repositories._rows import locked_organization, owned_row
-from activities.db.repositories.paging import Page, by_name, read_page
+from activities.db.repositories.paging import ByNameOrChange, Filter, Listing, Page, holding
 from activities.db.tables import DataKey as DataKeyRow
 from activities.db.tables import Secret
 from activities.db.types import utc_now
@@ -172,22 +172,44 @@ async def insert_secrets(
     await insert_rows(session, Secret, *rows)
 
 
+@dataclass(frozen=True, slots=True)
+class SecretFilter(Filter):
+    """Which secrets a list holds. `part` stands in the name."""
+
+    part: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return holding(col(Secret.name), self.part)
+
+
+_TABLE: Final = table_of(Secret)
+_LISTING: Final = Listing(
+    name="secrets",
+    copy=secret_record,
+    by={"name": _TABLE.c.name, "updatedAt": _TABLE.c.updated_at},
+    identifier=_TABLE.c.id,
+)
+
+
 async def list_secrets(
     session: AsyncSession,
     organization_id: str,
     environment_id: str | None = None,
     *,
+    wanted: SecretFilter = SecretFilter(),
+    sort: ByNameOrChange = ByNameOrChange.NAME,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[SecretRecord]:
-    """Return a page of an environment's secrets, or (None) the organisation's, by name and without values.
+    """Return a page of an environment's secrets, or (None) the organisation's, without values.
 
     Raises InvalidCursor.
     """
-    table = table_of(Secret).c
-    order = by_name(table.name, table.id, "secrets", environment_id)
     query = _of(organization_id, environment_id)
-    return await read_page(session, query, order, secret_record, limit=limit, cursor=cursor)
+    return await _LISTING.page(
+        session, query, environment_id, sort=sort, wanted=wanted, limit=limit, cursor=cursor
+    )
 
 
 async def get_secret(session: AsyncSession, organization_id: str, name: str) -> SecretRecord:

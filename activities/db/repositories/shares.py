@@ -6,9 +6,10 @@ organisation. Everything else is scoped by the organisation like all queries.
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
-from sqlalchemy import delete
+from sqlalchemy import ColumnElement, and_, delete
 from sqlmodel import col, func, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -18,7 +19,7 @@ from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH, locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, read_page
+from activities.db.repositories.paging import Filter, Listing, Page, holding
 from activities.db.tables import Environment, Share
 from activities.db.types import utc_now
 
@@ -27,6 +28,24 @@ MOST_WRONG_PINS: Final = 5
 LOCKED_FOR: Final = timedelta(minutes=15)
 _REMEMBERED: Final = timedelta(days=90)
 """Shares that are over stay in the list for so long."""
+
+
+class ShareState(StrEnum):
+    """Whether a share opens. `locked`: too many wrong PINs, for a while."""
+
+    OPEN = "open"
+    LOCKED = "locked"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class ShareSort(StrEnum):
+    """Order of a list of shares; `-`: the latest first."""
+
+    OLDEST = "createdAt"
+    NEWEST = "-createdAt"
+    EXPIRES = "expiresAt"
+    EXPIRES_LAST = "-expiresAt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +67,14 @@ class ShareRecord:
     expires_at: datetime
     revoked_at: datetime | None
 
+    def state(self, now: datetime) -> ShareState:
+        """Tell whether it opens, as `_in_state` asks the database."""
+        if self.revoked_at is not None:
+            return ShareState.REVOKED
+        if now >= self.expires_at:
+            return ShareState.EXPIRED
+        return ShareState.LOCKED if self.locked(now) else ShareState.OPEN
+
     def opens(self, now: datetime) -> bool:
         """Tell whether it shows anything: not revoked, not expired."""
         return self.revoked_at is None and now < self.expires_at
@@ -66,6 +93,20 @@ class NewShare:
     label: str
     show_images: bool
     lifetime: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ShareFilter(Filter):
+    """Which shares a list holds, by what they are when it is read. `part` stands in the label."""
+
+    states: frozenset[ShareState] = frozenset()
+    part: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        now = utc_now()
+        states = [or_(*(_in_state(each, now) for each in sorted(self.states)))] if self.states else []
+        return [*states, *holding(col(Share.label), self.part)]
 
 
 async def create_share(
@@ -129,16 +170,18 @@ async def list_shares(
     organization_id: str,
     environment_id: str,
     *,
+    wanted: ShareFilter = ShareFilter(),
+    sort: ShareSort = ShareSort.NEWEST,
     limit: int = 50,
     cursor: str | None = None,
 ) -> Page[ShareRecord]:
-    """Return a page of an environment's shares, newest first, over or not. Raises InvalidCursor."""
-    table = table_of(Share).c
-    order = newest_first(table.created_at, table.id, "shares", environment_id)
+    """Return a page of an environment's shares, over or not. Raises InvalidCursor."""
     query = select(Share).where(
         col(Share.organization_id) == organization_id, col(Share.environment_id) == environment_id
     )
-    return await read_page(session, query, order, _record, limit=limit, cursor=cursor)
+    return await _LISTING.page(
+        session, query, environment_id, sort=sort, wanted=wanted, limit=limit, cursor=cursor
+    )
 
 
 async def revoke_share(
@@ -212,6 +255,22 @@ def _locks(until: datetime | None, now: datetime) -> bool:
     return until is not None and now < until <= now + 2 * LOCKED_FOR
 
 
+def _in_state(state: ShareState, now: datetime) -> ColumnElement[bool]:
+    """The condition that a share is in a state, as `ShareRecord.state` tells it."""
+    revoked, over = col(Share.revoked_at).is_not(None), col(Share.expires_at) <= now
+    until = col(Share.locked_until)
+    locked = and_(until.is_not(None), until > now, until <= now + 2 * LOCKED_FOR)
+    match state:
+        case ShareState.REVOKED:
+            return revoked
+        case ShareState.EXPIRED:
+            return and_(~revoked, over)
+        case ShareState.LOCKED:
+            return and_(~revoked, ~over, locked)
+        case ShareState.OPEN:
+            return and_(~revoked, ~over, ~locked)
+
+
 def _record(row: Share) -> ShareRecord:
     return ShareRecord(
         id=row.id,
@@ -229,6 +288,15 @@ def _record(row: Share) -> ShareRecord:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
     )
+
+
+_TABLE: Final = table_of(Share)
+_LISTING: Final = Listing(
+    name="shares",
+    copy=_record,
+    by={"createdAt": _TABLE.c.created_at, "expiresAt": _TABLE.c.expires_at},
+    identifier=_TABLE.c.id,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ A snapshot becomes available in the transaction that ends its operation as succe
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_
 from sqlalchemy.orm import Mapped
@@ -19,7 +21,7 @@ from activities.db.ids import IdPrefix, new_id
 from activities.db.records import Actor, JsonObject
 from activities.db.repositories._rows import FRESH
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, read_page
+from activities.db.repositories.paging import Filter, Listing, Page, among, filled, holding, only, since
 from activities.db.tables import Environment, Installation, Operation, Snapshot, SnapshotVerification
 from activities.db.tables import SnapshotRun as RunRow
 from workflows.domain.operations import LIVE_STATES, OperationState
@@ -54,6 +56,38 @@ class SnapshotRecord:
     verified_level: int | None
     standing: str
     removed_at: datetime | None
+
+
+class SnapshotSort(StrEnum):
+    """Order of a list of snapshots; `-`: the newest, or the largest in the store, first."""
+
+    OLDEST = "createdAt"
+    NEWEST = "-createdAt"
+    SMALLEST = "storedBytes"
+    LARGEST = "-storedBytes"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFilter(Filter):
+    """Which snapshots a list holds. `part` stands in the name; `verified`: one passed, or none has."""
+
+    environment_id: str | None = None
+    states: frozenset[SnapshotState] = frozenset()
+    scheduled: bool | None = None
+    verified: bool | None = None
+    part: str | None = None
+    since: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        return [
+            *only(col(Snapshot.environment_id), self.environment_id),
+            *among(col(Snapshot.state), self.states),
+            *only(col(Snapshot.scheduled), self.scheduled),
+            *filled(col(Snapshot.last_verified_at), self.verified),
+            *holding(col(Snapshot.name), self.part),
+            *since(col(Snapshot.created_at), self.since),
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,22 +228,16 @@ async def list_snapshots(
     session: AsyncSession,
     organization_id: str,
     *,
-    limit: int,
+    wanted: SnapshotFilter = SnapshotFilter(),
+    sort: SnapshotSort = SnapshotSort.NEWEST,
+    limit: int = 50,
     cursor: str | None = None,
-    environment_id: str | None = None,
-    state: SnapshotState | None = None,
 ) -> Page[SnapshotRecord]:
-    """Return a page, the newest first; those of one environment, or in one state. Raises InvalidCursor."""
-    table = table_of(Snapshot).c
-    order = newest_first(table.created_at, table.id, "snapshots", environment_id, state)
+    """Return a page of the snapshots that were not deleted. Raises InvalidCursor."""
     query = select(Snapshot).where(
         col(Snapshot.organization_id) == organization_id, col(Snapshot.state) != SnapshotState.DELETED
     )
-    if environment_id is not None:
-        query = query.where(col(Snapshot.environment_id) == environment_id)
-    if state is not None:
-        query = query.where(col(Snapshot.state) == state)
-    return await read_page(session, query, order, _record, limit=limit, cursor=cursor)
+    return await _LISTING.page(session, query, sort=sort, wanted=wanted, limit=limit, cursor=cursor)
 
 
 async def ask_to_delete(session: AsyncSession, actor: Actor, snapshot_id: str) -> SnapshotRecord:
@@ -407,3 +435,12 @@ def _record(row: Snapshot) -> SnapshotRecord:
         standing=row.standing,
         removed_at=row.removed_at,
     )
+
+
+_TABLE: Final = table_of(Snapshot)
+_LISTING: Final = Listing(
+    name="snapshots",
+    copy=_record,
+    by={"createdAt": _TABLE.c.created_at, "storedBytes": _TABLE.c.stored_bytes},
+    identifier=_TABLE.c.id,
+)

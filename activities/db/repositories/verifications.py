@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from sqlalchemy import ColumnElement
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,7 +16,7 @@ from activities.db.records import Actor, JsonObject
 from activities.db.repositories import events
 from activities.db.repositories._rows import locked_environment
 from activities.db.repositories.audit import add_entry
-from activities.db.repositories.paging import Page, newest_first, read_page
+from activities.db.repositories.paging import ByTime, Filter, Listing, Page, among, only
 from activities.db.repositories.snapshots import locked_snapshot
 from activities.db.tables import EventType, Snapshot, SnapshotVerification
 from activities.db.types import utc_now
@@ -38,6 +40,22 @@ class VerificationRecord:
     requested_by: str
     created_at: datetime
     finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationFilter(Filter):
+    """Which verifications a list holds."""
+
+    states: frozenset[VerificationState] = frozenset()
+    level: VerifyLevel | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """What rows have to meet."""
+        level = None if self.level is None else int(self.level)
+        return [
+            *among(col(SnapshotVerification.state), self.states),
+            *only(col(SnapshotVerification.level), level),
+        ]
 
 
 async def ask(
@@ -116,16 +134,23 @@ async def finish(session: AsyncSession, result: VerificationResult, now: datetim
 
 
 async def list_verifications(
-    session: AsyncSession, organization_id: str, snapshot_id: str, *, limit: int, cursor: str | None = None
+    session: AsyncSession,
+    organization_id: str,
+    snapshot_id: str,
+    *,
+    wanted: VerificationFilter = VerificationFilter(),
+    sort: ByTime = ByTime.NEWEST,
+    limit: int = 50,
+    cursor: str | None = None,
 ) -> Page[VerificationRecord]:
-    """Return a page of a snapshot's verifications, the newest first. Raises InvalidCursor."""
-    table = table_of(SnapshotVerification).c
-    order = newest_first(table.created_at, table.id, "verifications", snapshot_id)
+    """Return a page of a snapshot's verifications. Raises InvalidCursor."""
     query = select(SnapshotVerification).where(
         col(SnapshotVerification.organization_id) == organization_id,
         col(SnapshotVerification.snapshot_id) == snapshot_id,
     )
-    return await read_page(session, query, order, _record, limit=limit, cursor=cursor)
+    return await _LISTING.page(
+        session, query, snapshot_id, sort=sort, wanted=wanted, limit=limit, cursor=cursor
+    )
 
 
 async def get_verification(
@@ -192,3 +217,11 @@ def _record(row: SnapshotVerification) -> VerificationRecord:
         created_at=row.created_at,
         finished_at=row.finished_at,
     )
+
+
+_LISTING: Final = Listing(
+    name="verifications",
+    copy=_record,
+    by={"createdAt": table_of(SnapshotVerification).c.created_at},
+    identifier=table_of(SnapshotVerification).c.id,
+)
