@@ -1,4 +1,4 @@
-"""`perdure admin org list`, `create` and `caps`: the tenants of an installation, and what they may use."""
+"""`perdure admin org`: the tenants of an installation, what they may use, and what stands around it."""
 
 # ruff: noqa: PLC0415 - what a command needs is loaded when it runs
 import sys
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic import JsonValue
 
-    from activities.db.records import Caps
+    from activities.db.records import Caps, OrganizationRecord
     from admin.organizations import Made, Seen
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -113,6 +113,50 @@ def caps(
     emit(output, _raw(found), columns(["CAP", "LIMIT", "USED"], rows))
     if found.over:
         tell(f"Over the cap: {', '.join(found.over)}. What is there stays, and no more is accepted.")
+
+
+@app.command("guard-rails")
+def guard_rails(
+    name: OrganizationArgument,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Of its own, in place of the cluster's; repeatable."
+        ),
+    ] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="FIELD", help="As the cluster's again; repeatable.")
+    ] = None,
+    none: Annotated[bool, typer.Option("--none", help="Unset each field that is not set here.")] = False,
+    output: OutputOption = OutputFormat.TABLE,
+) -> None:
+    """Set what stands around each new environment of an organisation; without options, show it.
+
+    Fields: quota, default-requests, default-limits (cpu=4,memory=8Gi), blocked-egress (10.0.0.0/8,...),
+    ingress-class, ingress-namespace, base-domain, mirror-image. What is there already keeps what it has.
+    """
+    from admin.guard_rails import FIELDS, change_rails, own_fields, read_change, seen_rails, shown
+    from admin.opened import open_database, read_settings, run
+    from workflows.domain.environment import GuardRails
+
+    set_ = {each.partition("=")[0] for each in given or ()}
+    change = read_change(given or (), [each for each in FIELDS if each not in set_] if none else unset or ())
+    settings = read_settings()
+
+    async def work() -> "OrganizationRecord":
+        async with open_database(settings) as database:
+            if change.asks:
+                return await change_rails(database, name, change)
+            return await seen_rails(database, name)
+
+    found = run(work)
+    own = GuardRails.model_validate(found.guard_rails)
+    rows = [
+        [field, value or "none", "organisation" if field in own_fields(own) else "cluster"]
+        for field, value in shown(own.on_top_of(settings.guard_rails())).items()
+    ]
+    raw: JsonValue = {"id": found.id, "name": found.name, "guardRails": found.guard_rails}
+    emit(output, raw, columns(["FIELD", "VALUE", "FROM"], rows))
 
 
 def _row(seen: "Seen") -> list[str]:

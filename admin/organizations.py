@@ -84,7 +84,7 @@ async def seen(database: Database) -> tuple[Seen, ...]:
 async def seen_one(database: Database, name: str) -> Seen:
     """Return an organisation by name or id. Raises AdminError."""
     async with database.reading() as session:
-        found = await _found(session, name)
+        found = await found_organization(session, name)
         return Seen(found, await used_by(session, found.id))
 
 
@@ -99,10 +99,10 @@ async def create(database: Database, name: str, key_name: str) -> Made:
         if (there := await organizations.claim_name(session, name)) is not None:
             raise AdminError(f"There is an organisation {name!r} already: {there.id}.")
         organization = await organizations.create_organization(session, name)
-        operator = _operator(organization)
-        await add_entry(session, operator, "organization.create", organization.id, {"name": name})
-        principal = await access.add_principal(session, operator, PrincipalKind.SERVICE, key_name)
-        made = await access.add_key(session, operator, WantedKey(principal.id, key_name, Role.OWNER))
+        actor = operator(organization)
+        await add_entry(session, actor, "organization.create", organization.id, {"name": name})
+        principal = await access.add_principal(session, actor, PrincipalKind.SERVICE, key_name)
+        made = await access.add_key(session, actor, WantedKey(principal.id, key_name, Role.OWNER))
     return Made(organization, made.token)
 
 
@@ -112,16 +112,17 @@ async def change_caps(database: Database, name: str, change: CapChange) -> Seen:
     Under the lock under which caps are checked: what is accepted afterwards keeps to them.
     """
     async with database.transaction() as session:
-        found = await locked_organization(session, (await _found(session, name)).id)
+        found = await locked_organization(session, (await found_organization(session, name)).id)
         caps = change.of(found.caps)
         if caps != found.caps:
             await organizations.set_caps(session, found.id, caps)
             data: JsonObject = {"caps": caps.model_dump(exclude_none=True)}
-            await add_entry(session, _operator(found), "organization.caps", found.id, data)
+            await add_entry(session, operator(found), "organization.caps", found.id, data)
         return Seen(await organizations.get_organization(session, found.id), await used_by(session, found.id))
 
 
-async def _found(session: AsyncSession, name: str) -> OrganizationRecord:
+async def found_organization(session: AsyncSession, name: str) -> OrganizationRecord:
+    """Return an organisation by name or id. Raises AdminError, also when several have the name."""
     known = await organizations.list_organizations(session)
     found = [each for each in known if name in (each.id, each.name)]
     if not found:
@@ -134,7 +135,8 @@ async def _found(session: AsyncSession, name: str) -> OrganizationRecord:
     return found[0]
 
 
-def _operator(organization: OrganizationRecord) -> Actor:
+def operator(organization: OrganizationRecord) -> Actor:
+    """Return who does what an operator does to an organisation."""
     return Actor(organization.id, OPERATOR, None, Role.OWNER)
 
 

@@ -217,10 +217,11 @@ async def test_the_organisations_guard_rails_go_on_top(database: Database) -> No
     tenant = await make_tenant(database)
     async with database.transaction() as session:
         row = await session.get_one(Organization, tenant.id)
-        row.guard_rails = GuardRails(quota={"pods": "5"}).model_dump(mode="json", exclude_unset=True)
-    accepted = await accept(database, tenant, rails=GuardRails(base_domain="apps.test"))
-    assert accepted.environment.guard_rails.quota == {"pods": "5"}
-    assert accepted.environment.guard_rails.base_domain == "apps.test"
+        own = GuardRails(quota={"pods": "5"}, ingress_class=None, blocked_egress=())
+        row.guard_rails = own.model_dump(mode="json", exclude_unset=True)
+    cluster = GuardRails(base_domain="apps.test", ingress_class="nginx")
+    rails = (await accept(database, tenant, rails=cluster)).environment.guard_rails
+    assert rails == GuardRails(quota={"pods": "5"}, base_domain="apps.test", blocked_egress=())
 
 
 async def test_retry_takes_up_a_failed_operation(database: Database) -> None:

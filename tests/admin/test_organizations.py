@@ -10,6 +10,7 @@ from activities.db.engine import Database
 from activities.db.errors import CapExceeded
 from activities.db.records import Caps
 from activities.db.repositories import audit
+from activities.db.repositories.environments import get_environment
 from activities.db.repositories.installation import installation_id
 from activities.db.repositories.keys import authenticate, list_keys
 from activities.db.repositories.organizations import (
@@ -22,6 +23,7 @@ from admin.errors import AdminError, NotUsable
 from admin.organizations import CapChange, Made, create, seen
 from tests.admin.conftest import Admin
 from tests.helpers.tenants import Tenant, accept, make_tenant, shop
+from workflows.domain.environment import GuardRails
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +148,57 @@ async def test_all_are_listed_with_what_they_use(database: Database, database_ur
     assert [(each["id"], each["used"]["environments"]) for each in found] == [(first.id, 1), (second.id, 0)]
 
 
+async def test_guard_rails_stand_around_environments_made_from_then_on(
+    database: Database, database_url: str, admin: Admin
+) -> None:
+    tenant, other = await make_tenant(database, "shop"), await make_tenant(database, "other")
+    before = (await accept(database, tenant)).environment
+    values = ("quota=pods=5, requests.cpu=4", "blocked-egress=10.0.0.0/8,fd00::/8", "ingress-class=")
+    done = admin(database_url, "org", "guard-rails", "shop", *(f"--set={each}" for each in values))
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert rows["quota"] == ["pods=5,requests.cpu=4", "organisation"]
+    assert rows["ingress-class"] == ["none", "organisation"]
+    assert rows["base-domain"] == ["perdure.localhost", "cluster"]
+    cluster = GuardRails(ingress_class="nginx", base_domain="apps.test")
+    after = (await accept(database, tenant, shop("second"), rails=cluster)).environment.guard_rails
+    assert (after.quota, after.ingress_class) == ({"pods": "5", "requests.cpu": "4"}, None)
+    assert (after.blocked_egress, after.base_domain) == (("10.0.0.0/8", "fd00::/8"), "apps.test")
+    assert (await accept(database, other, rails=cluster)).environment.guard_rails == cluster
+    async with database.reading() as session:
+        kept = await get_environment(session, tenant.id, before.id)
+    assert kept.guard_rails == GuardRails()
+    own = {
+        "quota": {"pods": "5", "requests.cpu": "4"},
+        "ingressClass": None,
+        "blockedEgress": ["10.0.0.0/8", "fd00::/8"],
+    }
+    changes = [each for each in await audited(database, tenant.id) if each[0] == "operator"]
+    assert changes == [("operator", "organization.guard_rails", {"guardRails": own})]
+
+
+async def test_guard_rails_are_taken_back(database: Database, database_url: str, admin: Admin) -> None:
+    tenant = await make_tenant(database, "shop")
+    command = ("org", "guard-rails", tenant.id, "-o", "json")
+
+    def rails(*options: str) -> Any:
+        done = admin(database_url, *command, *options)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["guardRails"]
+
+    assert rails() == {}
+    assert set(rails("--set", "base-domain=shop.test", "--set", "default-limits=memory=1Gi")) == {
+        "baseDomain",
+        "defaultLimits",
+    }
+    assert rails("--unset", "base-domain") == {"defaultLimits": {"memory": "1Gi"}}
+    assert rails("--none", "--set", "mirror-image=nginx:1.30") == {"mirrorImage": "nginx:1.30"}
+    assert rails("--none") == {}
+    entries = len(await audited(database, tenant.id))
+    assert rails("--none") == {}
+    assert len(await audited(database, tenant.id)) == entries
+
+
 async def test_two_of_a_name_go_by_id(database: Database, database_url: str, admin: Admin) -> None:
     tenant = await make_tenant(database, "shop")
     async with database.transaction() as session:
@@ -166,6 +219,16 @@ async def test_two_of_a_name_go_by_id(database: Database, database_url: str, adm
         (["caps", "nobody", "--cpu=-1"], 2, "--cpu: '-1' is not a Kubernetes quantity of 0 or more"),
         (["caps"], 2, "NAME|ID"),
         (["create"], 2, "NAME"),
+        (["guard-rails", "nobody"], 1, "There is no organisation 'nobody'."),
+        (["guard-rails", "nobody", "--set", "quota=cpu"], 2, "--set quota: 'cpu' is not RESOURCE=QUANTITY"),
+        (["guard-rails", "nobody", "--set", "quota=cpu=lots"], 2, "'lots' is not a Kubernetes quantity"),
+        (["guard-rails", "nobody", "--set", "blocked-egress=10.0.0.1/8"], 2, "has host bits set"),
+        (["guard-rails", "nobody", "--set", "base-domain=*.shop.test"], 2, "begins with a star"),
+        (["guard-rails", "nobody", "--set", "ingress-namespace=A"], 2, "--set ingress-namespace: "),
+        (["guard-rails", "nobody", "--set", "mirror-image="], 2, "is not an image reference"),
+        (["guard-rails", "nobody", "--set", "qouta=pods=5"], 2, "fields: quota, default-requests"),
+        (["guard-rails", "nobody", "--unset", "qouta"], 2, "--unset 'qouta'"),
+        (["guard-rails", "nobody", "--set", "quota=", "--unset", "quota"], 2, "both set and unset"),
         (["create", " shop"], 2, "' shop' is no name"),
         (["create", "org_shop"], 2, "would be taken for an id"),
         (["create", "shop", "--key-name", ""], 2, "'' is no name"),

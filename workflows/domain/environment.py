@@ -55,6 +55,10 @@ class GuardRails(WireModel):
     )
     """Ranges that pods may not reach, save the environment itself and DNS: nodes, metadata services."""
 
+    def on_top_of(self, others: "GuardRails") -> "GuardRails":
+        """Return the others with the fields that were set here in the place of theirs."""
+        return others.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
+
 
 class Overrides(WireModel):
     """Recorded changes on top of a revision; desired state = revision + overrides."""

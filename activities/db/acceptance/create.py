@@ -92,8 +92,7 @@ async def create_environment(
 
 def rails_of(organization: OrganizationRecord, guard_rails: GuardRails) -> GuardRails:
     """Return the guard rails of an organisation's new environment: the cluster's, with its own on top."""
-    own = GuardRails.model_validate(organization.guard_rails).model_dump(exclude_unset=True)
-    return guard_rails.model_copy(update=own)
+    return GuardRails.model_validate(organization.guard_rails).on_top_of(guard_rails)
 
 
 @dataclass(frozen=True, slots=True)

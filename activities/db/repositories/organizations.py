@@ -75,6 +75,15 @@ async def set_caps(session: AsyncSession, organization_id: str, caps: Caps) -> N
     await session.flush()
 
 
+async def set_guard_rails(session: AsyncSession, organization_id: str, rails: GuardRails) -> None:
+    """Replace the guard rails of a locked organisation by those fields that are set. Raises NotFound."""
+    row = await session.get(Organization, organization_id)
+    if row is None:
+        raise NotFound("organization", organization_id)
+    row.guard_rails = rails.model_dump(mode="json", exclude_unset=True)
+    await session.flush()
+
+
 async def create_principal(
     session: AsyncSession, organization_id: str, kind: PrincipalKind, name: str
 ) -> PrincipalRecord:
