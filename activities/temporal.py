@@ -231,13 +231,14 @@ class VerificationStart:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A task queue as Temporal sees it: workers that asked for work lately, and tasks that wait for one.
+    """A task queue as Temporal sees it: who asked for work lately, and how many tasks wait.
 
-    Temporal forgets a worker five minutes after it asked last. `backlog` is an estimate; None: not told.
+    `workers`: their identities, in order; Temporal forgets one five minutes after it asked last. `backlog` is
+    an estimate; None: not told.
     """
 
     name: str
-    workers: int
+    workers: tuple[str, ...]
     backlog: int | None
 
 
@@ -415,7 +416,7 @@ class TemporalStarter:
             raise _translate(error) from error
         except RuntimeError as error:
             raise TemporalUnavailable("Temporal cannot be reached") from error
-        return QueueState(name, len(identities), sum(waiting) if waiting else None)
+        return QueueState(name, tuple(sorted(identities)), sum(waiting) if waiting else None)
 
     async def ended_at(self, workflow_id: str) -> datetime | None:
         """Return when a workflow ended; None: it runs, or is not known (any more). Raises TemporalError."""

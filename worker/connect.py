@@ -10,6 +10,7 @@ from temporalio.client import Client
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from activities.temporal import connect as connect_client
+from activities.version import worker_identity
 from worker.settings import WorkerSettings
 
 CONNECT_SECONDS: Final = 60.0
@@ -20,7 +21,7 @@ _log = structlog.get_logger()
 
 def identity() -> str:
     """Return who this worker is, as the Temporal UI shows it."""
-    return f"perdure-worker@{socket.gethostname()}/{os.getpid()}"
+    return worker_identity(socket.gethostname(), os.getpid())
 
 
 async def connect(settings: WorkerSettings) -> Client:

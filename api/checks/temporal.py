@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from activities.temporal import QueueState, TemporalSetup
+from activities.version import VERSION, worker_of
 from api.checks.schemas import CheckOut, fail, ok, warn
 from api.state import AppState
 from workflows.contracts.queues import CONTROL_QUEUE, cluster_queue
+from workflows.domain.wording import listed
 
 _START = "Start a control worker: it sets up what is missing."
+_SHOWN: Final = 5
 
 
 async def temporal(state: AppState) -> list[CheckOut]:
@@ -62,6 +66,15 @@ def _queue(queue: QueueState) -> CheckOut:
             "no worker has asked for work in the last five minutes; operations are accepted and wait",
             "Start a worker for it (`python -m worker`, PERDURE_ROLES) and look at its log.",
         )
-    return ok(
-        name, f"{queue.workers} workers, {queue.backlog if queue.backlog is not None else '?'} tasks wait"
-    )
+    found = [worker_of(each) for each in queue.workers]
+    waiting = f"{queue.backlog if queue.backlog is not None else '?'} tasks wait"
+    others = [f"{place} ({version or 'does not say'})" for place, version in found if version != VERSION]
+    if others:
+        return warn(
+            name,
+            f"{len(found)} workers, {waiting}; not of the API's version {VERSION}: {listed(others, _SHOWN)}",
+            "Run API and workers of one version (docs/operating.md, Rolling out). "
+            "One that was stopped is listed for five minutes.",
+        )
+    places = listed([place for place, _ in found], _SHOWN)
+    return ok(name, f"{len(found)} workers of version {VERSION}, {waiting}: {places}")

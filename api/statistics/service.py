@@ -84,6 +84,7 @@ async def _workers(state: AppState) -> WorkerFigures:
     return WorkerFigures(
         known=True,
         queues=[
-            QueueFigures(name=queue.name, workers=queue.workers, backlog=queue.backlog) for queue in queues
+            QueueFigures(name=queue.name, workers=len(queue.workers), backlog=queue.backlog)
+            for queue in queues
         ],
     )

@@ -27,6 +27,7 @@ from activities.temporal import (
     TransferReading,
     VerificationStart,
 )
+from activities.version import worker_identity
 from api.app import create_app
 from api.settings import ApiSettings
 from api.state import AppState, Dependencies
@@ -56,7 +57,7 @@ class Recorder:
     asked: list[str] = field(default_factory=list)
     """Workflows that this was asked of."""
     away: bool = False
-    workers: int = 2
+    workers: tuple[str, ...] = (worker_identity("host-a", 7), worker_identity("host-b", 9))
     set_up: TemporalSetup = SET_UP
 
     async def start(self, operation: OperationStart) -> None:

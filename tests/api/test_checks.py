@@ -16,6 +16,7 @@ from activities.db.repositories.installation import installation_id, note_store
 from activities.db.repositories.secrets import data_key
 from activities.db.tables import Role
 from activities.secrets import MasterKeys
+from activities.version import VERSION, worker_identity
 from api.checks import stores
 from api.checks.stores import judge_room
 from clusters.rights import EVERYWHERE, IN_ENVIRONMENTS, rights
@@ -159,8 +160,27 @@ async def test_temporal_away(api: Api, tenant: Tenant) -> None:
 
 
 async def test_a_queue_without_workers(api: Api, tenant: Tenant) -> None:
-    api.recorder.workers = 0
+    api.recorder.workers = ()
     assert (await checks_of(api))["temporal/queue/perdure"]["status"] == "fail"
+
+
+async def test_workers_of_another_version(api: Api, tenant: Tenant) -> None:
+    queue = "temporal/queue/perdure"
+    well = (await checks_of(api))[queue]
+    assert well["status"] == "ok"
+    assert well["message"] == f"2 workers of version {VERSION}, 3 tasks wait: host-a/7, host-b/9"
+    api.recorder.workers = (
+        "perdure-worker/0.0.9@host-a/7",
+        worker_identity("host-b", 9),
+        "perdure-worker@host-c/11",
+    )
+    found = await checks_of(api)
+    assert {found[each]["status"] for each in found if each.startswith("temporal/queue/")} == {"warn"}
+    assert found[queue]["message"] == (
+        f"3 workers, 3 tasks wait; not of the API's version {VERSION}: "
+        "host-a/7 (0.0.9), perdure-worker@host-c/11 (does not say)"
+    )
+    assert "one version" in found[queue]["remedy"]
 
 
 def _take(**changes: Any) -> Callable[[Api], None]:

@@ -88,7 +88,7 @@ class PlayedWorkflows:
         return
 
     async def queue(self, name: str) -> QueueState:
-        return QueueState(name, 1, 0)
+        return QueueState(name, ("worker",), 0)
 
     async def verify(self, verification: VerificationStart) -> None:
         return

@@ -21,6 +21,7 @@ from tests.helpers.plans import provision_plan
 from tests.helpers.temporal import temporal_server
 from tests.helpers.waiting import eventually_async
 from tests.workflows.conftest import serving_control
+from worker.connect import identity
 from worker.schedules import bring_about, declared
 from workflows.contracts.operation import OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
@@ -36,7 +37,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 async def test_what_waits_and_who_works(temporal_server: WorkflowEnvironment) -> None:
     client, queue = temporal_server.client, uuid.uuid4().hex
     server = TemporalStarter(client)
-    assert await server.queue(queue) == QueueState(queue, 0, 0)
+    assert await server.queue(queue) == QueueState(queue, (), 0)
     for number in range(3):
         await client.start_workflow(
             PROVISION_ENVIRONMENT,
@@ -54,7 +55,7 @@ async def test_what_waits_and_who_works(temporal_server: WorkflowEnvironment) ->
         await deployment.make_current()
 
         async def done() -> bool:
-            return await server.queue(queue) == QueueState(queue, 1, 0)
+            return await server.queue(queue) == QueueState(queue, (identity(),), 0)
 
         await eventually_async(done, "one worker has taken them")
 
