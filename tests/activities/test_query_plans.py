@@ -3,6 +3,7 @@
 from ast import literal_eval
 from collections.abc import Sequence
 
+import pytest
 from sqlalchemy import Connection, event, text
 
 from activities.db.engine import Database
@@ -69,6 +70,45 @@ async def test_no_list_scans_a_table_or_sorts_by_itself(sqlite_url: str) -> None
                 statement,
                 steps,
             )
+    await database.dispose()
+
+
+@pytest.mark.postgres
+async def test_a_page_on_postgres_begins_where_its_cursor_says(postgres_url: str) -> None:
+    """By the index, as on SQLite: a filter on top of it would read all pages before."""
+    database = Database(postgres_url)
+    world = await listed(database)
+    asked: list[tuple[str, Sequence[object]]] = []
+
+    def note(
+        _c: Connection, _cursor: object, statement: str, parameters: Sequence[object], *_: object
+    ) -> None:
+        asked.append((statement, parameters))
+
+    async with database.reading() as session:
+        connection = await session.connection()
+        for name, of in LISTS.items():
+            if name == "replays":
+                continue
+            for sort in of.sorts:
+                cursor = (await of.page(session, world, sort=sort, limit=1)).next_cursor
+                event.listen(connection.sync_connection, "before_cursor_execute", note)
+                await of.page(session, world, sort=sort, cursor=cursor)
+                event.remove(connection.sync_connection, "before_cursor_execute", note)
+        # Few rows are sooner read whole; what is asked here is whether the index could do it.
+        for other in ("seqscan", "bitmapscan", "sort"):
+            await connection.exec_driver_sql(f"SET LOCAL enable_{other} = off")
+        for statement, parameters in asked:
+            plan = await connection.exec_driver_sql(f"EXPLAIN {statement}", tuple(parameters))
+            steps = [str(step) for (step,) in plan]
+            begins = [step for step in steps if "Index Cond" in step and ("<" in step or ">" in step)]
+            assert begins, (statement, steps)
+            # Where names are unique, their index lacks the id: an incremental sort has each by itself.
+            assert not [step for step in steps if step.lstrip(" ->").startswith("Sort  (")], (
+                statement,
+                steps,
+            )
+    assert len(asked) == sum(len(of.sorts) for name, of in LISTS.items() if name != "replays")
     await database.dispose()
 
 
