@@ -15,7 +15,7 @@ from clusters.errors import Forbidden, NotFound
 from clusters.objects import Manifest
 from workflows.domain.blueprint import Blueprint, Port, Protocol, Service
 from workflows.domain.json_reading import children, number, text
-from workflows.domain.manifests import running_as
+from workflows.domain.manifests import reached_ports, running_as
 from workflows.domain.mirror import CONTAINER, proxy_port
 from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.readiness_view import holds
@@ -113,7 +113,7 @@ def service_and_port(blueprint: Blueprint, named: str) -> tuple[Service, Port]:
     """
     name, colon, wanted = named.partition(":")
     service = declared_service(blueprint, name)
-    ports = [port for port in service.ports if port.protocol is Protocol.TCP]
+    ports = [port for port in reached_ports(service) if port.protocol is Protocol.TCP]
     if not colon:
         exposed = service.exposed_port
         chosen = exposed if exposed in ports else next(iter(ports), None)

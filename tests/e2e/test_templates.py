@@ -1,11 +1,14 @@
-"""A template becomes a running environment, and a generated stub answers in a service's place."""
+"""A template becomes a running environment; a generated stub answers instead of a service, or beside it."""
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.e2e.support import idle
+from tests.e2e.lifecycle import ENDED_SECONDS, is_ready, pods_now, pods_settle, run_in, serving, update
+from tests.e2e.support import idle, uids
 from tests.helpers.stack import Handle, Stack
+from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.cluster
 
@@ -39,4 +42,87 @@ def test_a_generated_stub_answers_in_place_of_its_service(stack: Stack, name: st
     made.succeeded()
     command = ("-n", made.namespace, "exec", "deploy/prices", "--", "python3", "-c", ASK)
     assert json.loads(stack.kubectl(*command, "http://prices:9000/prices/1")) == {"cents": 890}
+    made.delete().succeeded()
+
+
+class _Sidecar:
+    """A service that answers on 8080, and the stub beside it on 9000."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    def ask(self, port: int, path: str) -> tuple[int, str]:
+        """What the service's name answers at a port, through the service proxy: status and body."""
+        where = f"/v1/environments/{self._handle.environment_id}/services/prices:{port}/proxy{path}"
+        answer = self._handle.stack.client.get(where)
+        return answer.status_code, answer.text
+
+    def answers(self, cents: int) -> bool:
+        """Whether the stub answers its example, and nothing else; and the service whatever it is asked."""
+        recorded, unknown = self.ask(9000, "/prices/1"), self.ask(9000, "/healthz")
+        assert (recorded[0], json.loads(recorded[1])) == (200, {"cents": cents})
+        assert (unknown[0], "no route" in unknown[1]) == (404, True)
+        real = run_in(self._handle, "deploy/prices", "wget -q -O - http://127.0.0.1:9000/prices/1")
+        assert json.loads(real) == {"cents": cents}, "from the service's own container"
+        return self.serves()
+
+    def serves(self) -> bool:
+        """Whether the service answers for itself, also what the stub has an answer for."""
+        assert self.ask(8080, "/prices/1")[0] == 404
+        return self.ask(8080, "/healthz") == (200, "ok\n")
+
+
+def _stubbed(stack: Stack, name: str, cents: int | None) -> dict[str, Any]:
+    """The service's Blueprint; with a stub that answers so many cents, unless that is None."""
+    service = {"name": "prices", **serving()}
+    if cents is not None:
+        examples = [{"path": "/prices/1", "body": {"cents": cents}}]
+        wish = {"service": "prices", "examples": examples, "port": 9000, "mode": "sidecar"}
+        generated = stack.client.post("/v1/stubs/generate", json=wish)
+        assert generated.status_code == 200, generated.text
+        service["mock"] = generated.json()["data"]["mock"]
+    return {"name": name, "services": [service]}
+
+
+def _containers(handle: Handle) -> list[str]:
+    [pod] = pods_now(handle, "prices").values()
+    return [each["name"] for each in pod["spec"]["containers"]]
+
+
+def test_a_generated_stub_answers_beside_its_service(stack: Stack, name: str) -> None:
+    """On its own port, in each pod that comes; the service keeps its own, with the stub and without."""
+    made = stack.create(_stubbed(stack, name, 890))
+    made.succeeded()
+    beside = _Sidecar(made)
+    assert beside.answers(890), "as soon as the operation has succeeded"
+
+    [old] = pods_settle(made, "prices")
+    stack.kubectl(
+        "-n", made.namespace, "delete", "pod", "-l", "app.kubernetes.io/name=prices", "--wait=false"
+    )
+    eventually(lambda: old not in pods_now(made, "prices"), "its pod goes", within=60)
+    pods_settle(made, "prices")
+    assert beside.answers(890), "as soon as the new pod is ready"
+
+    kill = ("-n", made.namespace, "exec", "deploy/prices", "-c", "prices-mock", "--", "python3", "-c")
+    stack.kubectl(*kill, "import os; os.kill(1, 15)")
+
+    def restarted() -> bool:
+        [pod] = pods_now(made, "prices").values()
+        counts = {each["name"]: each["restartCount"] for each in pod["status"]["containerStatuses"]}
+        return counts == {"prices": 0, "prices-mock": 1} and is_ready(pod)
+
+    eventually(restarted, "the stub alone was started again, and is ready", within=60)
+    assert beside.answers(890)
+
+    update(made, _stubbed(stack, name, None)).succeeded(ENDED_SECONDS)
+    pods_settle(made, "prices")
+    assert _containers(made) == ["prices"]
+    assert beside.serves()
+    assert beside.ask(9000, "/prices/1")[0] == 404
+    [service] = stack.objects(made.namespace, "services", "app.kubernetes.io/name=prices")
+    assert [each["port"] for each in service["spec"]["ports"]] == [8080]
+    assert not [each for each in uids(stack, made.namespace) if each.startswith("ConfigMap/prices")]
+    update(made, _stubbed(stack, name, 900)).succeeded(ENDED_SECONDS)
+    assert beside.answers(900)
     made.delete().succeeded()

@@ -357,6 +357,7 @@ class TestMocks:
         assert isinstance(containers, list)
         assert [dig(container, "name") for container in containers] == ["db", "db-mock"]
         assert [dig(port, "port") for port in dig(rendered[0], "spec", "ports")] == [5432, 80]  # type: ignore[union-attr]
+        assert dig(containers[1], "readinessProbe", "tcpSocket", "port") == 80
 
 
 class TestRouting:

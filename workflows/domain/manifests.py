@@ -3,7 +3,7 @@
 Every write renders the full object from revision and overrides; there is no partial apply beside this.
 """
 
-from workflows.domain.manifests_common import Manifest, running_as, without_stamps
+from workflows.domain.manifests_common import Manifest, reached_ports, running_as, without_stamps
 from workflows.domain.manifests_namespace import guard_rails, namespace
 from workflows.domain.manifests_routing import PROXY, endpoint_urls, exposed_services, routing
 from workflows.domain.manifests_secrets import (
@@ -65,6 +65,7 @@ __all__ = [
     "pull_secret_manifest",
     "pull_secret_object_name",
     "pull_secrets",
+    "reached_ports",
     "read_seed_record",
     "restored_claim",
     "routing",

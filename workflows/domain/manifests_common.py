@@ -1,7 +1,7 @@
 """What all rendered objects share: labels, annotations, and the service as it really runs."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pydantic import JsonValue
@@ -9,8 +9,10 @@ from pydantic import JsonValue
 from workflows.domain import names
 from workflows.domain.blueprint_models import (
     MockMode,
+    Port,
     Probe,
     Probes,
+    Protocol,
     Service,
     TcpProbe,
     Volume,
@@ -106,9 +108,6 @@ def running_as(service: Service) -> Service:
     exposure = service.exposure
     if exposure is not None and not any(exposure.port in (port.container_port, port.name) for port in ports):
         exposure = exposure.model_copy(update={"port": None})
-    readiness = None
-    if ports and ports[0].protocol == "TCP":
-        readiness = Probe(tcp=TcpProbe(port=ports[0].container_port), period_seconds=1)
     return service.model_copy(
         update={
             "image": mock.image,
@@ -116,12 +115,25 @@ def running_as(service: Service) -> Service:
             "expose": exposure or False,
             "command": (),
             "args": (),
-            "probes": Probes(readiness=readiness),
+            "probes": Probes(readiness=mock_readiness(ports)),
             "volumes": (mock_volume(mock),) if mock.files else (),
             "init": None,
             "mock": None,
         }
     )
+
+
+def mock_readiness(ports: Sequence[Port]) -> Probe | None:
+    """How a mock is known to be ready: its first port takes connections; None when that is not TCP."""
+    if not ports or ports[0].protocol is not Protocol.TCP:
+        return None
+    return Probe(tcp=TcpProbe(port=ports[0].container_port), period_seconds=1)
+
+
+def reached_ports(service: Service) -> tuple[Port, ...]:
+    """The ports under a service's name: its own, then those of the mock beside it."""
+    mock = service.mock
+    return service.ports if mock is None or mock.mode is not MockMode.SIDECAR else service.ports + mock.ports
 
 
 def pod_volumes(service: Service) -> tuple[Volume, ...]:

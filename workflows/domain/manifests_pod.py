@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from workflows.domain import names
 from workflows.domain.blueprint_models import MockMode, Port, Probe, Service, Volume, VolumeType
 from workflows.domain.environment import EnvironmentContext
-from workflows.domain.manifests_common import pod_volumes, service_labels
+from workflows.domain.manifests_common import mock_readiness, pod_volumes, service_labels
 from workflows.domain.manifests_namespace import POD_ACCOUNT
 from workflows.domain.manifests_secrets import SECRET_KEY, pull_secret_object_name, secret_object_name
 from workflows.domain.mirror import mirror_of, mock_volume, proxy_container
@@ -53,12 +53,14 @@ def pod_spec(service: Service, *, restart_policy: str) -> dict[str, JsonValue]:
     containers: list[JsonValue] = [container(service)]
     mock = service.mock
     if mock is not None and mock.mode is MockMode.SIDECAR:
+        readiness = mock_readiness(mock.ports)
         containers.append(
             {
                 "name": f"{service.name}-mock",
                 "image": mock.image,
                 "imagePullPolicy": pull_policy(mock.image),
                 **({"ports": _ports(mock.ports)} if mock.ports else {}),
+                **({} if readiness is None else {"readinessProbe": _probe(readiness)}),
                 **({"volumeMounts": [_mount(mock_volume(mock))]} if mock.files else {}),
                 "securityContext": _container_security(),
             }

@@ -8,7 +8,6 @@ from pydantic import JsonValue
 
 from workflows.domain.blueprint_models import (
     Blueprint,
-    MockMode,
     Port,
     Service,
     ServiceKind,
@@ -20,6 +19,7 @@ from workflows.domain.manifests_common import (
     Manifest,
     environment_labels,
     pod_volumes,
+    reached_ports,
     running_as,
     selector_labels,
     service_labels,
@@ -166,9 +166,7 @@ def claim_spec(volume: Volume) -> dict[str, JsonValue]:
 
 
 def _services(context: EnvironmentContext, service: Service) -> list[Manifest]:
-    ports = service.ports
-    if service.mock is not None and service.mock.mode is MockMode.SIDECAR:
-        ports += service.mock.ports
+    ports = reached_ports(service)
     if not ports or service.kind is ServiceKind.JOB:
         return []
     spec: dict[str, JsonValue] = {
