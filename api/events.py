@@ -1,14 +1,15 @@
 """The event log as streams: one tail per process reads the database, however many clients listen.
 
 An event's number is per environment and given out under the lock of its row, so that a reader which goes on
-after a number misses nothing. A subscriber first reads what is behind it, then what the tail hands on.
+after a number misses nothing. A subscriber first reads what is behind it, then what the tail hands on. Who
+resumes is told of what was forgotten meanwhile: the numbers have no other gaps.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -29,6 +30,8 @@ PING_SECONDS: Final = 15.0
 PAGE: Final = 500
 BUFFER: Final = 2_000
 """Events kept for a subscriber that reads slowly; beyond that it is dropped, and may resume."""
+GAP: Final = "gap"
+"""The type, among those of events, of what tells that some were forgotten."""
 _OUTAGE_SECONDS: Final = 2.0
 
 _log = structlog.get_logger("perdure.api.events")
@@ -50,12 +53,16 @@ class EventLog(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """One reader of one environment's events. `position`: the last number that it was given."""
+    """One reader of one environment's events. `position`: the last number that it was given, or that is gone.
+
+    `known`: a number that was given out before it began; what it does not find up to there is forgotten.
+    """
 
     organization_id: str
     environment_id: str
     position: int
     log: EventLog
+    known: int = 0
     _buffer: deque[EventRecord] = field(default_factory=deque)
     _behind: bool = True
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,12 +93,15 @@ class Subscription:
         self._news.set()
 
     async def next(self, seconds: float) -> Sequence[EventRecord]:
-        """Wait for events above `position`; empty after `seconds`, or when the subscription was closed."""
+        """Wait for events above `position`; empty after `seconds`, or when the subscription was closed.
+
+        Empty at once, too, when there are none up to `known`: then `position` goes on to there.
+        """
         deadline = asyncio.get_running_loop().time() + seconds
         while not self.closed:
+            before = self.position
             batch = await self._take()
-            if batch:
-                self.position = batch[-1].number
+            if batch or self.position > before:
                 return batch
             try:
                 async with asyncio.timeout_at(deadline):
@@ -106,11 +116,48 @@ class Subscription:
             # What arrives while this reads is in the database or in the buffer by the time it is looked for.
             self._behind = False
             batch = await self.log.after(self.organization_id, self.environment_id, self.position, PAGE)
-            self._behind = self._behind or len(batch) == PAGE
+            whole = len(batch) < PAGE
+            self._behind = self._behind or not whole
+            self._reach(batch, self.known if whole else 0)
             return batch
         batch = [event for event in self._buffer if event.number > self.position]
         self._buffer.clear()
+        self._reach(batch)
         return batch
+
+    def _reach(self, batch: Sequence[EventRecord], known: int = 0) -> None:
+        self.position = max(self.position, known, batch[-1].number if batch else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Numbers of events that were forgotten before a reader that resumes had them."""
+
+    environment_id: str
+    first: int
+    last: int
+
+
+async def with_gaps(subscription: Subscription, seconds: float) -> Sequence[EventRecord | Gap]:
+    """Wait as `Subscription.next` does, for events and for what is missing before, between and after them.
+
+    Who begins at 0 has had nothing: then the first that is kept is the first.
+    """
+    position = subscription.position
+    events = await subscription.next(seconds)
+    return list(_joined(subscription.environment_id, position, events, subscription.position))
+
+
+def _joined(
+    environment_id: str, position: int, events: Sequence[EventRecord], reached: int
+) -> Iterator[EventRecord | Gap]:
+    for event in events:
+        if position and event.number > position + 1:
+            yield Gap(environment_id, position + 1, event.number - 1)
+        yield event
+        position = event.number
+    if position and reached > position:
+        yield Gap(environment_id, position + 1, reached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +192,13 @@ class EventTail:
 
     @asynccontextmanager
     async def subscribe(
-        self, organization_id: str, environment_id: str, after: int
+        self, organization_id: str, environment_id: str, after: int, *, known: int = 0
     ) -> AsyncIterator[Subscription]:
-        """Listen to the events above a number of an environment, which is one of this organisation."""
-        subscription = Subscription(organization_id, environment_id, after, self._log)
+        """Listen to the events above a number of an environment, which is one of this organisation.
+
+        `known`: the number of its last event as it was read before this.
+        """
+        subscription = Subscription(organization_id, environment_id, after, self._log, known)
         if self._closed:
             subscription.close()
         self._subscriptions.setdefault(environment_id, set()).add(subscription)
@@ -218,8 +268,14 @@ def ends_operation(event: EventRecord, operation_id: str) -> bool:
     )
 
 
-def event_json(event: EventRecord) -> bytes:
-    """Write an event as every stream has it: one line of JSON."""
+def event_json(event: EventRecord | Gap) -> bytes:
+    """Write an event, or a gap between them, as every stream has it: one line of JSON."""
+    if isinstance(event, Gap):
+        # Its number is one to resume after, as that of an event is.
+        gone = {"from": event.first, "to": event.last}
+        return to_json(
+            {"number": event.last, "type": GAP, "environmentId": event.environment_id, "data": gone}
+        )
     data = {
         "number": event.number,
         "type": event.type,
@@ -231,9 +287,10 @@ def event_json(event: EventRecord) -> bytes:
     return to_json(data)
 
 
-def sse(event: EventRecord) -> bytes:
+def sse(event: EventRecord | Gap) -> bytes:
     """Write an event for SSE: `id` is its number, `event` its type, `data` the JSON."""
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.number, event.type.encode(), event_json(event))
+    number, type_ = (event.last, GAP) if isinstance(event, Gap) else (event.number, event.type)
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (number, type_.encode(), event_json(event))
 
 
 def sse_end(ending: Ending) -> bytes:
@@ -251,24 +308,31 @@ async def stream(  # noqa: PLR0913 - a stream is chosen by where, from when, whi
     open_stream: OpenStream,
     wanted: Callable[[EventRecord], bool],
     last: Callable[[EventRecord], bool],
-    until: int | None = None,
+    known: int,
+    ends_there: bool = False,
     ping_seconds: float = PING_SECONDS,
 ) -> AsyncIterator[bytes]:
-    """The body of an event stream: ends after what `last` picks, at `until`, or with the process."""
-    if until is not None and after >= until:
+    """The body of an event stream: ends after what `last` picks, or with the process.
+
+    `known`: number of the last event as it was read before; `ends_there`: nothing is to come after that.
+    """
+    if ends_there and after >= known:
         yield b": end\n\n"
         return
-    async with tail.subscribe(organization_id, environment_id, after) as subscription:
+    async with tail.subscribe(organization_id, environment_id, after, known=known) as subscription:
         open_stream.on_end(subscription.close)
         yield b"retry: 1000\n\n"
         while True:
-            events = await subscription.next(ping_seconds)
+            events = await with_gaps(subscription, ping_seconds)
             for event in events:
-                if wanted(event):
+                if isinstance(event, Gap) or wanted(event):
                     yield sse(event)
-                if last(event):
+                if not isinstance(event, Gap) and last(event):
                     yield b": end\n\n"
                     return
+            if ends_there and subscription.position >= known:
+                yield b": end\n\n"
+                return
             if subscription.slow:
                 open_stream.end(SLOW)
             if subscription.closed and open_stream.ending not in (None, STOPPING):

@@ -43,11 +43,13 @@ def event_stream(
     *,
     wanted: Callable[[EventRecord], bool],
     last: Callable[[EventRecord], bool],
-    until: int | None = None,
+    known: int,
+    ends_there: bool = False,
 ) -> Response:
     """Answer with an environment's events, from those that `wanted` picks to the one that `last` picks.
 
-    `until`: there is nothing to come after this number, so that a reader which has it gets the end at once.
+    `known`: number of the environment's last event. `ends_there`: there is nothing to come after it, so that
+    a reader which has it gets the end at once.
     """
 
     def body(opened: OpenStream) -> AsyncIterator[bytes]:
@@ -59,7 +61,8 @@ def event_stream(
             open_stream=opened,
             wanted=wanted,
             last=last,
-            until=until,
+            known=known,
+            ends_there=ends_there,
         )
 
     return answer_stream(state, actor, body)

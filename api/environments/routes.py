@@ -324,4 +324,5 @@ async def events(
         start_after(last_event_id, after),
         wanted=lambda _: True,
         last=lambda _: False,
+        known=record.last_event,
     )

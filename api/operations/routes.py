@@ -6,7 +6,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from activities.db.records import EventRecord
 from activities.db.repositories import environments, operations
 from api.auth import Developer, Viewer
 from api.documentation import REPEAT_PROBLEMS, documented, json_body
@@ -116,17 +115,13 @@ async def events(
             session, actor.organization_id, record.environment_id
         )
     # What had ended before this looked has no events to come: the stream ends at the log's end as of now.
-    over = environment.last_event if record.ended else None
-
-    def last(event: EventRecord) -> bool:
-        return ends_operation(event, record.id) or (over is not None and event.number >= over)
-
     return event_stream(
         state,
         actor,
         record.environment_id,
         begin,
         wanted=lambda event: event.operation_id == record.id,
-        last=last,
-        until=over,
+        last=lambda event: ends_operation(event, record.id),
+        known=environment.last_event,
+        ends_there=record.ended,
     )

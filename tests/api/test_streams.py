@@ -6,17 +6,22 @@ import socket
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
 import pytest
 import uvicorn
+from sqlalchemy import delete
+from sqlmodel import col
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
+from activities.db.repositories import events
 from activities.db.repositories.keys import create_key, revoke_key
-from activities.db.tables import Role
+from activities.db.sweeping import forget_history
+from activities.db.tables import Environment, Event, EventType, Role
 from api import sockets
 from api.__main__ import Server
 from api.environments import log_hub
@@ -24,10 +29,10 @@ from api.protocol import LARGEST_MESSAGE
 from clusters.objects import Manifest
 from clusters.values import LogLine
 from clusters.watch import Changed, Deleted, Listed, WatchEvent
-from tests.api.support import Api, create, pod
-from tests.helpers.tenants import Tenant, begin, record
+from tests.api.support import Api, create, event_data, pod
+from tests.helpers.tenants import Tenant, begin, environment_of, finish, record
 from tests.helpers.waiting import until
-from workflows.domain.operations import StepChange, StepState
+from workflows.domain.operations import OperationState, StepChange, StepState
 
 
 @asynccontextmanager
@@ -118,6 +123,83 @@ async def test_progress_begins_with_a_snapshot_and_resumes_after_a_number(
     assert [*numbers, *(event["number"] for event in rest)] == list(range(1, len(numbers) + 4))
     assert rest[-1]["data"]["attempt"] == 3
     assert rest[-1]["operationId"] == operation_id
+
+
+async def write(api: Api, environment_id: str, count: int) -> None:
+    """Write events that are no operation's."""
+    async with api.database.transaction() as session:
+        row = await session.get_one(Environment, environment_id, with_for_update=True)
+        for _ in range(count):
+            await events.append(session, row, None, EventType.SETTINGS, {})
+
+
+async def forget(api: Api, environment_id: str, *numbers: int) -> None:
+    """Forget events."""
+    async with api.database.transaction() as session:
+        of_it = col(Event.environment_id) == environment_id
+        await session.exec(delete(Event).where(of_it, col(Event.number).in_(numbers)))
+
+
+def gone(environment_id: str, first: int, last: int) -> dict[str, Any]:
+    """What is told of forgotten events."""
+    numbers = {"from": first, "to": last}
+    return {"number": last, "type": "gap", "environmentId": environment_id, "data": numbers}
+
+
+async def test_who_resumes_is_told_what_was_forgotten(api: Api, tenant: Tenant) -> None:
+    created = await create(api)
+    operation_id = created["operation"]["id"]
+    await begin(api.database, operation_id)
+    await work(api, operation_id, range(1, 4))
+    await finish(api.database, operation_id, OperationState.SUCCEEDED)
+    last = (await environment_of(api.database, tenant, created["id"])).last_event
+    async with api.database.transaction() as session:
+        now = datetime.now(UTC)
+        assert await forget_history(session, events_before=now, operations_before=now) == last
+    over = await api.client.get(f"/v1/operations/{operation_id}/events?after=2", headers=key(tenant))
+    assert event_data(over.text) == [gone(created["id"], 3, last)]
+    assert f"id: {last}\nevent: gap\n" in over.text
+    assert over.text.endswith(": end\n\n"), "there is nothing to wait for"
+    async with served(api) as base:
+        url = f"{base}/v1/environments/{created['id']}/progress"
+        async with connect(f"{url}?after=2", additional_headers=key(tenant)) as connection:
+            assert (await read(connection))["number"] == last
+            assert await read(connection) == gone(created["id"], 3, last), "before anything else happens"
+            await write(api, created["id"], 3)
+            assert [(await read(connection))["number"] for _ in range(3)] == [last + 1, last + 2, last + 3]
+        await forget(api, created["id"], last + 2)
+
+        async def resumed(after: int, count: int) -> list[Any]:
+            address = f"{url}?after={after}"
+            async with connect(address, additional_headers=key(tenant)) as connection:
+                messages = [await read(connection) for _ in range(1 + count)][1:]
+            return [each if each["type"] == "gap" else each["number"] for each in messages]
+
+        between = [last + 1, gone(created["id"], last + 2, last + 2), last + 3]
+        assert await resumed(last, 3) == between
+        assert await resumed(1, 4) == [gone(created["id"], 2, last), *between]
+        assert await resumed(last + 2, 1) == [last + 3], "a gap has a number to resume after"
+        assert await resumed(0, 3) == between, "who begins has missed nothing of what was before"
+
+
+async def test_the_twin_over_sse_tells_what_was_forgotten_too(api: Api, tenant: Tenant) -> None:
+    created = await create(api)
+    await write(api, created["id"], 4)
+    await forget(api, created["id"], 1, 2, 3)
+    async with served(api) as base:
+        url = f"{base.replace('ws', 'http', 1)}/v1/environments/{created['id']}/events"
+        text = ""
+        async with (
+            httpx2.AsyncClient(timeout=20) as client,
+            client.stream("GET", url, headers={**key(tenant), "Last-Event-ID": "1"}) as response,
+        ):
+            async for part in response.aiter_text():
+                text += part
+                if "id: 5\n" in text and not api.state.streams._closed:
+                    await api.state.streams.close()
+    first, *rest = event_data(text)
+    assert first == gone(created["id"], 2, 3)
+    assert [event["number"] for event in rest] == [4, 5]
 
 
 async def test_the_key_may_come_as_a_subprotocol_but_not_in_the_address(api: Api, tenant: Tenant) -> None:
