@@ -36,6 +36,9 @@ class Observer(Protocol):
     def restored(self) -> None:
         """The API answers again."""
 
+    def missed(self, gone: str) -> None:
+        """Events were forgotten before they were read; what they led to is read by other ways."""
+
 
 def follow(
     client: ApiClient,
@@ -61,6 +64,9 @@ def follow(
             match item:
                 case Connected():
                     observer.restored()
+                    reread = True
+                case Event(type="gap", data=data):
+                    observer.missed(gone_of(data))
                     reread = True
                 case Event(data=data):
                     changed = fold(operation, data) if operation is not None else None
@@ -123,6 +129,13 @@ def fold(operation: Operation, data: str) -> Operation | None:
     if state == operation.state or operation.terminal or state == "accepted":
         return operation
     return operation.model_copy(update={"state": state})
+
+
+def gone_of(data: str) -> str:
+    """Say in one line which events a gap of a stream stands for."""
+    numbers = _change(data).get("data")
+    first, last = (numbers.get("from"), numbers.get("to")) if isinstance(numbers, dict) else (None, None)
+    return f"events {first} to {last} are forgotten: they were too old to be kept"
 
 
 def _with_step(operation: Operation, name: str, fields: dict[str, JsonValue]) -> Operation | None:

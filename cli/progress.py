@@ -1,6 +1,7 @@
-"""Showing an operation as it goes on: a live list on a terminal, one line per change elsewhere. To stderr."""
+"""Showing an operation as it goes on: a live graph on a terminal, else one line per change. To stderr."""
 
 # ruff: noqa: PLC0415 - rich is loaded only for a terminal
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,9 @@ _MARKS: Final = {
     "skipped": ("↷", "dim"),
     "cancelled": ("■", "yellow"),
 }
+_INDENT: Final = "  "
+_DEEPEST: Final = 8
+"""Layers below this one are indented no further: names have to fit beside them."""
 
 
 class ProgressView(AbstractContextManager["ProgressView"], Observer):
@@ -37,7 +41,7 @@ class ProgressView(AbstractContextManager["ProgressView"], Observer):
 def progress_view(*, quiet: bool = False, screen: bool = False) -> ProgressView:
     """Return the view that fits stderr: live on a terminal, else plain lines; `quiet` shows nothing.
 
-    `screen`: the live view takes the whole screen and gives it back at its end.
+    `screen`: the live view takes the whole screen, and gives it back at its end with its last picture.
     """
     if quiet:
         return SilentView()
@@ -55,6 +59,9 @@ class SilentView(ProgressView):
 
     def restored(self) -> None:
         """Ignore the return."""
+
+    def missed(self, gone: str) -> None:
+        """Ignore the gap."""
 
 
 class PlainView(ProgressView):
@@ -95,18 +102,23 @@ class PlainView(ProgressView):
             self._away = False
             self._line("waiting", "the API answers again")
 
+    def missed(self, gone: str) -> None:
+        """Say what no line will be printed for."""
+        self._line("missed", gone)
+
     def _line(self, state: str, text: str) -> None:
         tell(f"{datetime.now().astimezone():%H:%M:%S}  {state:<10} {plain(text)}")
 
 
 class LiveView(ProgressView):
-    """A list of steps that is drawn anew: marks, elapsed times, attempts, the current failure."""
+    """The graph of steps, drawn anew: what waits for what, elapsed times, attempts, the current failure."""
 
     def __init__(self, *, screen: bool = False) -> None:
         self._screen = screen
         self._operation: Operation | None = None
         self._away: float | None = None
-        self._room = 20
+        self._gone = ""
+        self._room: Callable[[], int] = lambda: 20
         self._stack = ExitStack()
 
     def __enter__(self) -> "LiveView":
@@ -114,8 +126,11 @@ class LiveView(ProgressView):
         from rich.live import Live
 
         console = Console(stderr=True, highlight=False)
-        self._room = max(console.height - 3, 5)
+        # Asked anew at each drawing: a terminal changes its size.
+        self._room = lambda: max(console.height - 3, 1)
         live = Live(get_renderable=self.render, console=console, refresh_per_second=8, screen=self._screen)
+        if self._screen:
+            self._stack.callback(lambda: console.print(self.render()))
         self._stack.enter_context(live)
         return self
 
@@ -134,8 +149,12 @@ class LiveView(ProgressView):
         """Take note for the next drawing."""
         self._away = None
 
+    def missed(self, gone: str) -> None:
+        """Take note for the next drawing."""
+        self._gone = gone
+
     def render(self) -> "RenderableType":
-        """Return the list as it is now."""
+        """Return the graph as it is now: a layer's steps stand together, below what they wait for."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -145,41 +164,64 @@ class LiveView(ProgressView):
             return Text("connecting …", style="dim")
         now = datetime.now(UTC)
         table = Table.grid(padding=(0, 1))
-        steps = visible_steps(operation, self._room)
-        for step in steps:
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        depth = layers(operation.steps)
+        steps = visible_steps(operation, self._room() - bool(self._gone))
+        for step in sorted(steps, key=lambda step: depth[step.name]):
             mark, style = _MARKS.get(step.state, ("?", ""))
+            name = Text(_INDENT * min(depth[step.name], _DEEPEST))
+            name.append(f"{mark} ", style=style)
+            name.append(plain(step.name), style="dim" if step.state == "pending" else "")
             took = elapsed(step.started_at, step.finished_at, now)
-            table.add_row(
-                Text(mark, style=style),
-                Text(plain(step.name), style="dim" if step.state == "pending" else ""),
-                Text(took, style="dim"),
-                _beside(step),
-            )
+            table.add_row(name, Text(took, style="dim"), _beside(step, awaited(step, operation.steps)))
         hidden = len(operation.steps) - len(steps)
         more = [Text(f"  … {hidden} more steps", style="dim")] if hidden else []
-        return Group(self._head(operation, now), table, *more)
+        gone = [Text(self._gone, style="yellow", no_wrap=True, overflow="ellipsis")] if self._gone else []
+        return Group(self._head(operation, now), *gone, table, *more)
 
     def _head(self, operation: Operation, now: datetime) -> "Text":
         from rich.text import Text
 
         _, style = _MARKS.get(operation.state, ("", "cyan"))
-        head = Text()
+        head = Text(no_wrap=True, overflow="ellipsis")
         head.append(f"{operation.kind} ", style="bold")
         head.append(operation.state, style=style)
         if operation.progress is not None:
             head.append(f"  {operation.progress.done}/{operation.progress.total} steps")
         took = elapsed(operation.started_at or operation.created_at, operation.finished_at, now)
-        head.append(f"  {took}  {operation.id}", style="dim")
         if self._away is not None and self._away >= QUIET_AWAY_SECONDS:
             head.append(f"  the API does not answer for {duration(self._away)}", style="yellow")
+        head.append(f"  {took}  {operation.id}", style="dim")
         return head
 
 
-def _beside(step: Step) -> "RenderableType":
+def layers(steps: Sequence[Step]) -> dict[str, int]:
+    """Return the layer of each step by its name: 0 waits for none, n for one of layer n - 1."""
+    waits = {step.name: step.depends_on for step in steps}
+    found: dict[str, int] = {}
+
+    def layer(name: str) -> int:
+        if name not in found:
+            found[name] = 0  # the API sends no cycles; with one, this ends all the same
+            found[name] = 1 + max((layer(each) for each in waits[name] if each in waits), default=-1)
+        return found[name]
+
+    return {name: layer(name) for name in waits}
+
+
+def awaited(step: Step, steps: Sequence[Step]) -> str:
+    """Return `after db, cache`: what a step that has not begun still waits for; empty for any other."""
+    done = {each.name for each in steps if each.state in {"succeeded", "skipped"}}
+    left = [name.removeprefix("service/") for name in step.depends_on if name not in done]
+    return f"after {', '.join(left)}" if left and step.state == "pending" else ""
+
+
+def _beside(step: Step, waits: str) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    notes = Text(plain(_notes(step)), style=_note_style(step))
+    notes = Text(plain(_notes(step) or waits), style=_note_style(step))
     if not step.moving or step.transfer is None:
         return notes
     row = Table.grid(padding=(0, 1))

@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from cli.client import ApiClient
 from cli.errors import Interrupted
-from cli.follow import fold, read_operation, reread_after
+from cli.follow import fold, gone_of, read_operation, reread_after
 from cli.models import LogEntry, Operation
 from cli.output import tell
 from cli.progress import QUIET_AWAY_SECONDS, ProgressView, progress_view
@@ -19,19 +19,20 @@ from cli.stream import Connected, Event, EventFeed, Lost, Refused
 _TICK_SECONDS: Final = 1.0
 
 
-def watch_environment(client: ApiClient, environment_id: str) -> None:
+def watch_environment(client: ApiClient, environment_id: str, *, once: bool) -> Operation:
     """Show the environment's operation and whichever comes after it, until Ctrl-C.
 
-    Raises ApiError when the environment is gone or the key is refused, and ApiUnreachable after minutes.
+    `once`: return the last one as soon as it is over. Raises ApiError when the environment is gone or the key
+    is refused, and ApiUnreachable after minutes.
     """
     try:
         with progress_view(screen=True) as view:
-            _watch(client, environment_id, view)
+            return _watch(client, environment_id, view, once=once)
     except KeyboardInterrupt:
         raise Interrupted("Stopped watching; nothing else was changed.") from None
 
 
-def _watch(client: ApiClient, environment_id: str, view: ProgressView) -> None:
+def _watch(client: ApiClient, environment_id: str, view: ProgressView, *, once: bool) -> Operation:
     latest = client.operations({"environmentId": environment_id}, limit=1).value
     operation: Operation | None = None
     wanted = latest[0].id if latest else None
@@ -43,6 +44,9 @@ def _watch(client: ApiClient, environment_id: str, view: ProgressView) -> None:
             match item:
                 case Connected():
                     view.restored()
+                    reread = wanted is not None
+                case Event(type="gap", data=data):
+                    view.missed(gone_of(data))
                     reread = wanted is not None
                 case Event(data=data):
                     changed = None if operation is None else fold(operation, data)
@@ -67,6 +71,8 @@ def _watch(client: ApiClient, environment_id: str, view: ProgressView) -> None:
                 if answer is not None:
                     operation = answer.value
                     view.updated(operation)
+                    if once and operation.terminal:
+                        return operation
 
 
 def follow_logs(

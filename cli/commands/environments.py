@@ -224,17 +224,25 @@ def logs(
 
 
 @app.command("watch")
-def watch(context: typer.Context, environment: EnvironmentArgument) -> None:
+def watch(
+    context: typer.Context,
+    environment: EnvironmentArgument,
+    once: Annotated[
+        bool, typer.Option("--once", help="End with the operation: 0 when it succeeded, 1 when not.")
+    ] = False,
+) -> None:
     """Show the steps of what runs on the environment, and of whatever runs next, until Ctrl-C.
 
-    On a terminal it takes the whole screen, elsewhere it prints one line per change. It goes on over cut
-    connections and restarts of the API.
+    On a terminal it takes the whole screen and shows which step waits for which, elsewhere it prints one
+    line per change. It goes on over cut connections and restarts of the API.
     """
     from cli.lookup import environment_id
+    from cli.waiting import conclude
     from cli.watching import watch_environment
 
     with session_of(context).client() as client:
-        watch_environment(client, environment_id(client, environment))
+        last = watch_environment(client, environment_id(client, environment), once=once)
+    conclude(last, last.environment_name or environment)
 
 
 @app.command("topology")

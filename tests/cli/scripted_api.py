@@ -201,7 +201,8 @@ class LiveOperation:
     """An operation that gets on as its stream is read: what a read answers is what was streamed so far.
 
     `changes`: (step or None for the operation itself, fields). `cuts`: after these numbers the connection is
-    cut. At the end of the changes the stream stays open and silent until the server stops.
+    cut. `paced`: the stream waits for a permit before each change. `waits`: what each step depends on. At the
+    end of the changes the stream stays open and silent until the server stops.
     """
 
     api: ScriptedApi
@@ -210,6 +211,8 @@ class LiveOperation:
     kind: str = "provision"
     cuts: tuple[int, ...] = ()
     at_end: dict[str, Json] = field(default_factory=dict)
+    paced: threading.Semaphore | None = None
+    waits: dict[str, list[str]] = field(default_factory=dict)
     streamed: int = 0
     resumed_after: list[str | None] = field(default_factory=list)
     _read: threading.Event = field(default_factory=threading.Event)
@@ -249,7 +252,7 @@ class LiveOperation:
                     "name": name,
                     "kind": name.partition("/")[0],
                     "service": name.partition("/")[2] or None,
-                    "dependsOn": [],
+                    "dependsOn": self.waits.get(name, []),
                     **fields,
                 }
                 for name, fields in steps.items()
@@ -270,6 +273,8 @@ class LiveOperation:
         for number, (step, fields) in enumerate(self.changes, start=1):
             if number <= after:
                 continue
+            if self.paced is not None:
+                self.paced.acquire(timeout=60)
             self.streamed = max(self.streamed, number)
             event = {
                 "number": number,

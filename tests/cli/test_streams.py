@@ -61,3 +61,18 @@ def test_watch_prints_lines_over_cuts_until_it_is_refused(api: ScriptedApi, run:
     assert steps == [["running", "namespace"], ["succeeded", "namespace"]]
     assert live.resumed_after == [None, "2"]
     assert OPERATION_ID in result.stderr
+
+
+def test_watch_tells_what_was_forgotten_and_goes_on_after_it(api: ScriptedApi, run: Run) -> None:
+    live = LiveOperation(api, [operation("running"), running("namespace")])
+    live.install()
+    live.streamed = 2
+    api.on("GET", "/v1/operations", data([live.document()]))
+    told = {"number": 9, "type": "gap", "environmentId": ENVIRONMENT_ID, "data": {"from": 4, "to": 9}}
+    gap = f"id: 9\nevent: gap\ndata: {json.dumps(told)}\n\n"
+    over = problem(404, "not_found", "The environment is gone.")
+    api.on("GET", EVENTS, Stream(iter([gap])), over)
+    result = run("env", "watch", ENVIRONMENT_ID)
+    assert result.stderr.count("events 4 to 9 are forgotten") == 1
+    assert "running    namespace" in result.stderr, "what they led to is read"
+    assert [each.headers.get("last-event-id") for each in api.sent("GET", EVENTS)] == [None, "9"]
