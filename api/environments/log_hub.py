@@ -48,6 +48,7 @@ _LOOK_AGAIN_SECONDS: Final = 30.0
 """A log that ended is opened again when its pod changes, and after so long in any case."""
 _DRAIN_SECONDS: Final = 10.0
 """What a pod wrote last may still come for so long after it is gone."""
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger("perdure.api.logs")
 
@@ -78,19 +79,34 @@ def line_of(entry: LogEntry) -> Line:
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """The last lines of an environment and when they came; the oldest go when they are too long together."""
+    """The last lines of an environment; the oldest go when they are too long together.
 
+    Each with the moment when it was written, or when it came: what is later, for the clocks are two, and a
+    container may be read late. `lacks`: up to where lines of a container are not here, by the time of a line;
+    `whole_after`: of none is any missing later than this.
+    """
+
+    lacks: dict[tuple[str, str], str] = field(default_factory=dict)
+    whole_after: datetime = _LONG_AGO
     _lines: deque[tuple[datetime, Line]] = field(default_factory=deque)
     _length: int = 0
 
     def add(self, line: Line) -> None:
-        self._lines.append((datetime.now(UTC), line))
+        self._lines.append((max(datetime.now(UTC), datetime.fromisoformat(line.at)), line))
         self._length += len(line.text)
         while self._length > KEPT_LENGTH:
-            self._length -= len(self._lines.popleft()[1].text)
+            moment, gone = self._lines.popleft()
+            self._length -= len(gone.text)
+            self.lack(gone.source, gone.at, moment)
+
+    def lack(self, source: tuple[str, str], at: str, moment: datetime) -> None:
+        self.lacks[source] = at
+        self.whole_after = max(self.whole_after, moment)
 
     def since(self, moment: datetime) -> list[Line]:
-        return [line for came, line in self._lines if came >= moment]
+        return [
+            line for at, line in self._lines if at >= moment and line.at > self.lacks.get(line.source, "")
+        ]
 
 
 @dataclass(slots=True, eq=False)
@@ -128,8 +144,16 @@ class LogListener:
         """
         await self.environment.positioned.wait()
 
+    def has_all(self, since: datetime) -> bool:
+        """Whether no container has lines from then on that `kept` lacks and `next` will not bring."""
+        return self.environment.kept.whole_after < since
+
+    def lacks(self) -> dict[tuple[str, str], str]:
+        """Return up to where each container's lines are neither in `kept` nor will come by `next`."""
+        return dict(self.environment.kept.lacks)
+
     def kept(self, since: datetime) -> list[Line]:
-        """Return what came since then and is still here, in the order of each container."""
+        """Return what was written or came since then and is here, in the order of each container."""
         return [line for line in self.environment.kept.since(since) if self._wants(line)]
 
     async def next(self, seconds: float) -> Sequence[Line]:
@@ -325,7 +349,7 @@ class _Environment:
                     await pod.changes[container].wait()
 
     async def _position(self, cluster: Cluster, pod: _Pod, container: str) -> str | None:
-        """The time of the last line so far; None when there is none."""
+        """The time of the last line so far, up to which lines are not here; None when there is none."""
         delay = _FIRST_RETRY_SECONDS
         while True:
             try:
@@ -343,7 +367,11 @@ class _Environment:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
                 continue
-            return log.partition(" ")[0] or None
+            at = log.partition(" ")[0]
+            if not at:
+                return None
+            self.kept.lack((pod.name, container), at, datetime.fromisoformat(at))
+            return at
 
     async def _previous(self, cluster: Cluster, pod: _Pod, container: str) -> list[_Raw]:
         """The last lines of the run before, which a cut connection or two quick restarts may have cost us."""

@@ -8,7 +8,7 @@ the listener, too, what the cluster does not have any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -90,19 +90,20 @@ class Prepared:
         """Yield lines; None when there was none for a while. Ends when the stream has been told to."""
         async with self.state.log_hub.listen(self.record, self.following.service) as listener:
             stream.on_end(listener.close)
-            last: dict[tuple[str, str], str] = {}
             await listener.positioned()
-            if not listener.closed:
-                for line in await self._past(listener):
-                    last[line.source] = line.at
-                    if self.following.tail != 0 or self.following.after is not None:
-                        yield line
+            past = [] if listener.closed else await self._past(listener)
+            last = {line.source: line.at for line in past}
+            if self.following.tail == 0 and self.following.after is None:
+                past = []
+            # Containers are read at different moments when many ask at once. What came of the first ones
+            # since goes between the lines of the others: who is cut here resumes by the last line it has.
+            came = _unseen(await listener.next(0), last)
+            for line in sorted([*past, *came], key=lambda line: line.at):
+                yield line
             while True:
                 lines = await listener.next(PING_SECONDS)
-                for line in lines:
-                    if line.at > last.get(line.source, ""):
-                        last[line.source] = line.at
-                        yield line
+                for line in _unseen(lines, last):
+                    yield line
                 if listener.closed:
                     stream.end(SLOW if listener.slow else FAILED)
                     return
@@ -131,26 +132,46 @@ class Prepared:
             yield sse_end(stream.ending)
 
     async def _past(self, listener: LogListener) -> list[Line]:
+        since = self.following.resumed_from()
+        if since is None:
+            return await self._written(listener)
+        # What is here, or comes here later, is taken from here alone: a container that is followed late may
+        # lack here what the cluster has already, and its lines still come, in their order.
+        here, lacks = listener.kept(since), listener.lacks()
+        # The cluster is not asked without need: two hundred who come back would be as many lists of its pods.
+        written = [] if listener.has_all(since) else await self._written(listener)
+        before = [line for line in written if line.at <= lacks.get(line.source, "")]
+        return sorted([*before, *here], key=lambda line: line.at)
+
+    async def _written(self, listener: LogListener) -> list[Line]:
         entries = await read_entries(
             self.cluster, self.record, self.following.past(), limit_bytes=_BYTES_PER_CONTAINER
         )
         redactor = listener.environment.redactor
-        lines = await asyncio.to_thread(
+        return await asyncio.to_thread(
             lambda: [
                 line_of(entry.model_copy(update={"line": redactor.redact(entry.line)})) for entry in entries
             ]
         )
-        if (since := self.following.resumed_from()) is None:
-            return lines
-        there = {(line.source, line.at) for line in lines}
-        gone = [line for line in listener.kept(since) if (line.source, line.at) not in there]
-        return sorted([*lines, *gone], key=lambda line: line.at)
+
+
+def _unseen(lines: Iterable[Line], last: dict[tuple[str, str], str]) -> list[Line]:
+    """Those that are later than the last one of their container, which they are from then on."""
+    found = []
+    for line in lines:
+        if line.at > last.get(line.source, ""):
+            last[line.source] = line.at
+            found.append(line)
+    return found
 
 
 async def prepare(
     state: AppState, organization_id: str, environment_id: str, following: Following
 ) -> Prepared:
     """Find what is to be followed. Raises NotFound, ProblemError and ClusterError."""
-    record, blueprint = await service.known_blueprint(state, organization_id, environment_id)
-    check_service(blueprint, following.service)
+    if following.service is None:
+        record = await service.known_environment(state, organization_id, environment_id)
+    else:
+        record, blueprint = await service.known_blueprint(state, organization_id, environment_id)
+        check_service(blueprint, following.service)
     return Prepared(state, record, await state.clusters.get(record.cluster), following)

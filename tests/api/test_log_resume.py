@@ -10,10 +10,12 @@ import httpx2
 import pytest
 from websockets.asyncio.client import connect
 
+from api.environments import log_hub
 from clusters.values import LogLine
 from tests.api.support import Api, create, problem
 from tests.api.test_streams import Pods, key, pods, read, served
 from tests.helpers.tenants import Tenant
+from tests.helpers.waiting import until
 
 __all__ = ["pods"]
 
@@ -125,6 +127,83 @@ async def test_what_is_written_then_follows_without_a_gap_or_a_repeat(
     async with served(api) as base:
         found = await lines(f"{base}{url}?after={at(0)}", key(tenant), 5)
     assert told(found) == [*RESUMED, ("web", "new")]
+
+
+async def test_what_comes_while_the_past_is_read_is_told_in_its_place(
+    api: Api, tenant: Tenant, pods: Pods, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One container is read long before the other: whoever is cut then has all up to its last line."""
+    environment_id = await environment(api, pods)
+    first_is_read = asyncio.Event()
+
+    async def logs(namespace: str, pod: str, *, container: str, tail_lines: int, **more: Any) -> str:
+        if tail_lines > 1 and container == "db":
+            await first_is_read.wait()
+            pods.logs["web-1"].put_nowait(LogLine(at(15), "meanwhile"))
+            [following] = api.state.log_hub._environments.values()
+            await until(lambda: bool(following.kept.since(LAST)), "the line has come")
+            written.write("db", (30, "much later"))
+        found = await written.logs(namespace, pod, container=container, tail_lines=tail_lines, **more)
+        if tail_lines > 1 and container == "web":
+            first_is_read.set()
+        return found
+
+    monkeypatch.setattr(api.cluster, "logs", logs)
+    async with served(api) as base:
+        url = f"{base}/v1/environments/{environment_id}/logstream"
+        assert told(await lines(url, key(tenant), 8))[-2:] == [("web", "meanwhile"), ("db", "much later")]
+
+
+async def test_a_line_that_comes_late_is_not_taken_for_one_that_is_known(
+    api: Api, tenant: Tenant, pods: Pods, written: Written
+) -> None:
+    """The cluster has later lines of its container already when somebody resumes."""
+    environment_id = await environment(api, pods)
+    async with served(api) as base:
+        url = f"{base}/v1/environments/{environment_id}/logstream"
+        async with connect(f"{url}?tail=0", additional_headers=key(tenant)):
+            await until(lambda: bool(api.state.log_hub._environments), "its containers are followed")
+            [following] = api.state.log_hub._environments.values()
+            await until(following.positioned.is_set, "from their last lines on")
+            written.write("web", (1, "late"), (8, "later"))
+            async with connect(f"{url}?after={at(13)}", additional_headers=key(tenant)) as resumed:
+                assert (await read(resumed))["line"] == "while it was away"
+                pods.logs["web-1"].put_nowait(LogLine(at(1), "late"))
+                pods.logs["web-1"].put_nowait(LogLine(at(8), "later"))
+                assert [(await read(resumed))["line"] for _ in range(2)] == ["late", "later"]
+
+
+async def test_who_resumes_has_from_here_what_is_all_here(
+    api: Api, tenant: Tenant, pods: Pods, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster is asked by the first who follows, and by those who resume before that."""
+    environment_id = await environment(api, pods)
+    reads, whole = 0, api.cluster.list
+
+    async def counted(*arguments: Any, **more: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await whole(*arguments, **more)
+
+    monkeypatch.setattr(api.cluster, "list", counted)
+    async with served(api) as base:
+        url = f"{base}/v1/environments/{environment_id}/logstream"
+        async with connect(f"{url}?tail=0", additional_headers=key(tenant)) as who_stays:
+            for second in (11, 16, 21, 26):
+                pods.logs["web-1"].put_nowait(LogLine(at(second), f"second {second}"))
+                await read(who_stays)
+            reads = 0
+            later = [("web", f"second {second}") for second in (11, 16, 21, 26)]
+            assert told(await lines(f"{url}?after={at(16)}", key(tenant), 4)) == later
+            assert reads == 0
+            earlier = await lines(f"{url}?after={at(12)}", key(tenant), 5)
+            assert told(earlier) == [("db", "while it was away"), *later]
+            assert reads == 1
+            monkeypatch.setattr(log_hub, "KEPT_LENGTH", 1)
+            pods.logs["web-1"].put_nowait(LogLine(at(27), "more"))
+            await read(who_stays)
+            again = await lines(f"{url}?after={at(12)}", key(tenant), 1)
+            assert (told(again), reads) == ([("db", "while it was away")], 2), "not all is here any more"
 
 
 async def test_browsers_resume_by_the_id_that_came_last(
