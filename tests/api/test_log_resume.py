@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +13,10 @@ from websockets.asyncio.client import connect
 
 from api.environments import log_hub
 from clusters.values import LogLine
+from clusters.watch import Deleted
 from tests.api.support import Api, create, problem
-from tests.api.test_streams import Pods, key, pods, read, served
-from tests.helpers.tenants import Tenant
+from tests.api.test_streams import Pods, key, listeners, pods, read, served
+from tests.helpers.tenants import Tenant, make_tenant
 from tests.helpers.waiting import until
 
 __all__ = ["pods"]
@@ -222,3 +224,76 @@ async def test_browsers_resume_by_the_id_that_came_last(
         answer = await api.client.get(url, headers={"Last-Event-ID": wrong})
         body = problem(answer, 422, "validation_failed")
         assert [fault["path"] for fault in body["errors"]] == ["header.Last-Event-ID"]
+
+
+CLIENTS, LINES = 200, 30
+"""Each of two pods writes so many lines."""
+
+
+async def comes_and_goes(
+    url: str, headers: Mapping[str, str], chance: random.Random, leaves: int, got: dict[str, list[str]]
+) -> None:
+    """Follow until all lines are there, over connections of which the first ones end at random moments."""
+    last, known, connections = "", set[tuple[str, str]](), 0
+    while len(known) < 2 * LINES:
+        connections += 1
+        left = chance.randrange(1, LINES) if connections <= leaves else 2 * LINES
+        query = f"after={last}" if last else "tail=0"
+        # No limit to what waits here: a client that stopped reading would not see the answer to its close.
+        async with connect(
+            f"{url}?{query}",
+            additional_headers=headers,
+            compression=None,
+            open_timeout=60,
+            max_queue=None,
+            proxy=None,
+        ) as connection:
+            while left and len(known) < 2 * LINES:
+                line = json.loads(await connection.recv())
+                last, mark = line["timestamp"], (line["pod"], line["timestamp"])
+                if line["line"] == "before" or mark in known:
+                    continue
+                known.add(mark)
+                got[line["service"]].append(line["line"])
+                left -= 1
+            if chance.random() < 0.5:
+                connection.transport.abort()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+async def test_two_hundred_clients_leave_twice_and_have_every_line_in_order(api: Api, pods: Pods) -> None:
+    """One of the pods is gone meanwhile: what it wrote is nowhere else then."""
+    tenant = await make_tenant(api.database, unlimited=True)
+    api.use(tenant)
+    created = await create(api)
+    web, db = (pods.add(created["id"], name, f"{name}-1") for name in ("web", "db"))
+    api.cluster.pods = [web, db]
+    # Written before anybody followed: for that, who comes back soon asks the cluster.
+    api.cluster.log_text["db-1", "db"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z before\n"
+    api.state.streams._limit = 4 * CLIENTS
+    got: list[dict[str, list[str]]] = [{"web": [], "db": []} for _ in range(1 + CLIENTS)]
+
+    async def write(name: str, number: int) -> None:
+        pods.logs[name].put_nowait(LogLine(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z", str(number)))
+        await until(
+            lambda: len(got[0][name.removesuffix("-1")]) == number, "it has come to who stays", within=60
+        )
+
+    async with served(api) as base, asyncio.timeout(150), asyncio.TaskGroup() as group:
+        url = f"{base}/v1/environments/{created['id']}/logstream"
+        for index, each in enumerate(got):
+            leaves = 2 if index else 0
+            group.create_task(comes_and_goes(url, key(tenant), random.Random(index), leaves, each))
+        await until(lambda: len(listeners(api)) == len(got), "all of them listen", within=90)
+        for number in range(1, LINES + 1):
+            if number <= LINES // 2:
+                await write("web-1", 2 * number - 1)
+                await write("web-1", 2 * number)
+            elif api.cluster.pods != [db]:
+                api.cluster.pods = [db]
+                pods.events.put_nowait(Deleted(web))
+            await write("db-1", number)
+    expected = [str(number) for number in range(1, LINES + 1)]
+    wrong = [each for each in got if each != {"web": expected, "db": expected}]
+    assert not wrong, f"{len(wrong)} clients missed lines or had them out of order, the first got {wrong[0]}"

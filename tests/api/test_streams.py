@@ -471,7 +471,7 @@ async def test_a_client_that_takes_nothing_is_dropped_and_slows_nobody(
         stuck = await connect(url, additional_headers=key(tenant), max_queue=1, sock=plain, proxy=None)
         async with connect(url, additional_headers=key(tenant)) as quick:
             hub = api.state.log_hub
-            await until(lambda: len(_listeners(api)) == 2, "both listen")
+            await until(lambda: len(listeners(api)) == 2, "both listen")
             [environment] = hub._environments.values()
             await until(environment.positioned.is_set, "it has begun")
             line = log_hub.Line("web", ("web-0", "web"), "2026-01-01T00:00:00.000000001Z", "")
@@ -490,5 +490,5 @@ async def test_a_client_that_takes_nothing_is_dropped_and_slows_nobody(
             assert (code, "keep up" in reason) == (4408, True)
 
 
-def _listeners(api: Api) -> set[log_hub.LogListener]:
+def listeners(api: Api) -> set[log_hub.LogListener]:
     return {each for found in api.state.log_hub._environments.values() for each in found.listeners}
