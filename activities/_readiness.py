@@ -95,7 +95,7 @@ class Wait:
             uid=text(pod, "metadata", "uid") if pod is not None else None,
             container=verdict.container,
         )
-        fail(failure(verdict.kind, verdict.message, evidence=keys), final=True)
+        fail(failure(verdict.kind, verdict.message, evidence=keys, ran=verdict.ran), final=True)
 
     async def _give_up(self, seen: ServiceView) -> NoReturn:
         outage = self.view.outage

@@ -31,7 +31,7 @@ from workflows.contracts.verify import (
     VerifyActivities,
     VerifyControlActivities,
 )
-from workflows.domain.failures import FailureKind
+from workflows.domain.failures import Failure, FailureKind
 from workflows.domain.snapshot_manifest import StoredComponent
 from workflows.domain.verification import Check, VerificationState, VerifyLevel
 
@@ -41,10 +41,21 @@ _SAYS_SO = frozenset(
         FailureKind.TRANSFER_FAILED,
         # What runs with the first data and not with these.
         FailureKind.CRASH_LOOP,
+        FailureKind.HOOK_FAILED,
+        FailureKind.OUT_OF_MEMORY,
         FailureKind.PROBE_FAILING,
     }
 )
-"""A restore that fails so says something about the snapshot; any other way says nothing about it."""
+"""A restore that fails so says something about the snapshot."""
+
+
+def _verdict(reason: Failure) -> VerificationState:
+    """Say what a failure says of the snapshot: nothing, unless the cause is its data or what runs on them.
+
+    Of time that is over it depends on whether the pods ran meanwhile, or waited for what is around them.
+    """
+    says_so = reason.kind in _SAYS_SO or (reason.kind is FailureKind.TIMEOUT and reason.ran)
+    return VerificationState.FAILED if says_so else VerificationState.ABORTED
 
 
 @workflow.defn(name=VERIFY_SNAPSHOT, versioning_behavior=VersioningBehavior.AUTO_UPGRADE)
@@ -115,7 +126,7 @@ class VerifySnapshot:
             self._note(
                 Check(level=self._at, subject=reason.step or "verification", ok=False, message=reason.message)
             )
-            return VerificationState.FAILED if reason.kind in _SAYS_SO else VerificationState.ABORTED
+            return _verdict(reason)
         return VerificationState.PASSED if self._all_well else VerificationState.FAILED
 
     @property
@@ -195,7 +206,7 @@ class VerifySnapshot:
         self._note(Check(level=VerifyLevel.RESTORED, subject="restore", ok=reason is None, message=message))
         if reason is None:
             return VerificationState.PASSED
-        return VerificationState.FAILED if reason.kind in _SAYS_SO else VerificationState.ABORTED
+        return _verdict(reason)
 
     async def _remove(self) -> None:
         trial = await workflow.execute_activity_method(

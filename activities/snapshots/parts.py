@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NoReturn
 
 from activities._evidence import EvidenceCollector
 from activities._readiness import LOOK_SECONDS
@@ -18,6 +18,7 @@ from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import mapping, number, text
 from workflows.domain.names import NAME
+from workflows.domain.readiness_containers import has_run
 from workflows.domain.readiness_view import condition, holds, name_of
 from workflows.domain.snapshot_dump import Part, databases_of, fixed_parts, postgres_databases, postgres_parts
 from workflows.domain.wording import listed
@@ -88,7 +89,7 @@ async def await_pods(
                 return pods
             remaining = (deadline - datetime.now(UTC)).total_seconds()
             if remaining <= 0:
-                fail(failure(FailureKind.TIMEOUT, _unreached(view, service, live)), final=True)
+                _give_up(view, service, live)
             await view.changed(
                 version, timeout=max(min(remaining, LOOK_SECONDS), 0.01), labels={NAME: service.name}
             )
@@ -145,12 +146,16 @@ def _closed(service: Service, names: Sequence[str]) -> str:
     )
 
 
-def _unreached(view: NamespaceView, service: Service, workload: Manifest | None) -> str:
-    """Say which pods keep a service's data out of reach, and what the cluster says of each."""
+def _give_up(view: NamespaceView, service: Service, workload: Manifest | None) -> NoReturn:
+    """Say which pods keep a service's data out of reach, what the cluster says of each, and whether all ran."""
     found = [] if workload is None else view.objects("Pod", labels=_labels(workload))
     told = [f"{name_of(pod)} {why}" for pod in found if (why := _short_of_ready(pod))]
     pods = "; ".join(told) or "there are fewer than it is to have"
-    return f"The data of {service.name} cannot be reached, not every pod of it is ready: {pods}."
+    message = f"The data of {service.name} cannot be reached, not every pod of it is ready: {pods}."
+    wanted = 0 if workload is None else number(workload, "spec", "replicas") or 0
+    staying = [pod for pod in found if not text(pod, "metadata", "deletionTimestamp")]
+    ran = 0 < wanted <= len(staying) and all(has_run(pod) for pod in staying)
+    fail(failure(FailureKind.TIMEOUT, message, ran=ran), final=True)
 
 
 def _short_of_ready(pod: Manifest) -> str:

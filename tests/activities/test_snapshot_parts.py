@@ -166,6 +166,17 @@ class Pods:
         return {"kind": "StatefulSet", "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "db"}}}}
 
 
+def _running(state: JsonValue, **last: JsonValue) -> Manifest:
+    """A scheduled pod that is not ready, whose one container is in this state."""
+    status: JsonValue = {"name": "db", "state": state, "restartCount": len(last), "lastState": last}
+    pod = _pod(PodScheduled="", Ready="unready: [db]")
+    return {
+        **pod,
+        "spec": {"containers": [{"name": "db"}]},
+        "status": {**cast("Manifest", pod["status"]), "containerStatuses": [status]},
+    }
+
+
 def _pod(**conditions: str) -> Manifest:
     """A pod whose conditions are false for the reasons told, and true where there is none."""
     told: list[JsonValue] = [
@@ -191,3 +202,24 @@ async def test_pods_that_keep_data_out_of_reach_are_told_with_why(pod: Manifest 
     with pytest.raises(ApplicationError, match=f"ready: {re.escape(said)}[.]$") as caught:
         await handed_out().run(await_pods, cluster, CONTEXT, SERVICE, datetime.now(UTC))
     assert (caught.value.type, caught.value.non_retryable) == (FailureKind.TIMEOUT, True)
+
+
+@pytest.mark.parametrize(
+    ("pod", "ran"),
+    [
+        (_running({"running": {}}), True),
+        (_running({"waiting": {"reason": "CrashLoopBackOff"}}, terminated={"exitCode": 1}), True),
+        (_running({"waiting": {"reason": "ImagePullBackOff"}}, terminated={"exitCode": 1}), False),
+        (_running({"waiting": {"reason": "ContainerCreating"}}), False),
+        (_pod(PodScheduled="no node is free"), False),
+        (None, False),
+    ],
+    ids=["runs", "exits", "no-image", "creating", "unschedulable", "gone"],
+)
+async def test_pods_that_ran_all_the_time_are_told_from_those_that_waited(
+    pod: Manifest | None, *, ran: bool
+) -> None:
+    """The first says something about the data in them; the others about the cluster and the registry."""
+    with pytest.raises(ApplicationError) as caught:
+        await handed_out().run(await_pods, cast(Cluster, Pods(pod)), CONTEXT, SERVICE, datetime.now(UTC))
+    assert Failure.model_validate(caught.value.details[0]).ran is ran

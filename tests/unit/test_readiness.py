@@ -652,6 +652,22 @@ class TestAtDeadline:
     def test_says_what_it_is_stuck_in(self, make: Callable[[], Json], kind: FailureKind) -> None:
         assert failed(at_deadline(view(make())), kind).pod == "api-1"
 
+    @pytest.mark.parametrize(
+        ("make", "ran"),
+        [
+            (lambda: pod(running(), probe=False), True),
+            (lambda: pod(running(ready=True), ready=True), True),
+            (lambda: pod(waiting("ContainerCreating")), False),
+            (lambda: pod(running(), probe=False, initContainers=[{"name": "first"}]), False),
+        ],
+        ids=["runs", "was-ready", "creating", "init-creating"],
+    )
+    def test_says_whether_what_was_late_ran(self, make: Callable[[], Json], *, ran: bool) -> None:
+        one, two = (view(make(), workload=deployment(replicas)) for replicas in (1, 2))
+        assert failed(at_deadline(one), FailureKind.TIMEOUT).ran is ran
+        # One of two that is not even there has not run.
+        assert not failed(at_deadline(two), FailureKind.TIMEOUT).ran
+
     def test_quotes_the_newest_probe_result(self) -> None:
         events = (
             pod_event("Unhealthy", 1, 2, message="old"),

@@ -12,7 +12,7 @@ from tests.helpers.fake_activities import FakeCluster, FakeLedger, FakeVerificat
 from tests.helpers.plans import SNAPSHOT_ID, delete_plan
 from tests.workflows.conftest import bench
 from workflows.contracts.verify import VERIFY_SNAPSHOT, CheckReadable, VerificationResult
-from workflows.domain.failures import FailureKind
+from workflows.domain.failures import FailureKind, failure
 from workflows.domain.verification import VerificationState, VerifyLevel
 
 # Left out by `make test-fast`, which replays the recorded histories of this workflow instead.
@@ -172,6 +172,9 @@ async def test_a_restore_that_is_refused_says_nothing(temporal: WorkflowEnvironm
         (FailureKind.TRANSFER_FAILED, VerificationState.FAILED),
         (FailureKind.CRASH_LOOP, VerificationState.FAILED),
         (FailureKind.PROBE_FAILING, VerificationState.FAILED),
+        (FailureKind.OUT_OF_MEMORY, VerificationState.FAILED),
+        (FailureKind.HOOK_FAILED, VerificationState.FAILED),
+        (FailureKind.IMAGE_UNAVAILABLE, VerificationState.ABORTED),
         (FailureKind.UNSCHEDULABLE, VerificationState.ABORTED),
         (FailureKind.CLUSTER_UNAVAILABLE, VerificationState.ABORTED),
     ],
@@ -184,6 +187,17 @@ async def test_how_a_restore_failed_decides_what_it_says(
     assert result.state is state
     assert faults(result) == [(2, "restore", "table t: 2, found 1")]
     # The environment goes, whatever came of it.
+    assert verification.calls == ["beside", *TRIAL]
+
+
+@pytest.mark.parametrize(("ran", "state"), [(True, "failed"), (False, "aborted")])
+async def test_time_that_is_over_says_something_of_a_service_that_ran(
+    temporal: WorkflowEnvironment, state: str, *, ran: bool
+) -> None:
+    late = failure(FailureKind.TIMEOUT, "files was not ready in time", ran=ran)
+    verification = FakeVerification(level=VerifyLevel.RESTORED, restored=late)
+    result = await run(temporal, verification)
+    assert result.state == state
     assert verification.calls == ["beside", *TRIAL]
 
 

@@ -175,6 +175,8 @@ class Failure(WireModel):
     evidence: tuple[str, ...] = ()
     """Keys of evidence documents in the object store (see `workflows.domain.evidence`)."""
     blocked_by: tuple[Blocker, ...] = ()
+    ran: bool = False
+    """Its pods ran while its time passed: the cause is in the service or its data, not around them."""
 
 
 def failure(
@@ -184,6 +186,7 @@ def failure(
     step: str | None = None,
     evidence: tuple[str, ...] = (),
     blocked_by: tuple[Blocker, ...] = (),
+    ran: bool = False,
 ) -> Failure:
     """Build a `Failure`: `retryable` follows from the kind, an over-long message is cut with an ellipsis."""
     if len(message) > MESSAGE_LIMIT:
@@ -195,4 +198,5 @@ def failure(
         retryable=FAILURES[kind].retryable,
         evidence=evidence,
         blocked_by=blocked_by,
+        ran=ran,
     )

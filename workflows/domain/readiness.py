@@ -11,7 +11,7 @@ from typing import Final
 
 from workflows.domain.failures import FailureKind
 from workflows.domain.json_reading import JsonObject, at, number, text
-from workflows.domain.readiness_containers import Container, Exit, containers, main_containers
+from workflows.domain.readiness_containers import Container, Exit, containers, has_run, main_containers
 from workflows.domain.readiness_creation import creation_fault
 from workflows.domain.readiness_rules import (
     CONFIG_MISSING,
@@ -164,9 +164,11 @@ def at_deadline(view: ServiceView) -> Failed:
             failing = _probe_failing(view, container)
             if failing is not None:
                 return failing
-    pod_name = name_of(pods[0]) if pods else None
     return Failed(
-        FailureKind.TIMEOUT, f"{service} was not {view.until} in time: {_progress(view, pods)}.", pod_name
+        FailureKind.TIMEOUT,
+        f"{service} was not {view.until} in time: {_progress(view, pods)}.",
+        name_of(pods[0]) if pods else None,
+        ran=bool(pods) and len(pods) >= desired(view) and all(has_run(pod) for pod in pods),
     )
 
 

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from workflows.domain.json_reading import JsonObject, at, children, instant, mapping, number, text
 from workflows.domain.readiness_view import name_of, uid_of
+
+_BETWEEN_RUNS: Final = frozenset({"", "CrashLoopBackOff"})
+"""Why a container waits that is only to be started again; without a word, it does not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,14 @@ def main_containers(pod: JsonObject) -> list[Container]:
     """The containers without the init containers."""
     names = {text(spec, "name") for spec in children(pod, "spec", "containers")}
     return [container for container in containers(pod) if container.name in names]
+
+
+def has_run(pod: JsonObject) -> bool:
+    """Whether all of a pod that was its turn has run: nothing waits for a node, a volume or an image."""
+    begun = [each for each in containers(pod) if each.waiting != "PodInitializing"]
+    return bool(begun) and all(
+        each.running or (each.waiting in _BETWEEN_RUNS and each.exits()[0] > 0) for each in begun
+    )
 
 
 def _exit(terminated: JsonObject) -> Exit:

@@ -72,12 +72,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It will not get there. `pod` and `container` are those at fault, for evidence, where there is one."""
+    """It will not get there. `pod` and `container` are those at fault, for evidence, where there is one.
+
+    `ran`: as `workflows.domain.failures.Failure` has it.
+    """
 
     kind: FailureKind
     message: str
     pod: str | None = None
     container: str | None = None
+    ran: bool = False
 
 
 Verdict = Waiting | Ready | Failed
