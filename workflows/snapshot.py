@@ -12,7 +12,6 @@ from workflows._cluster import StepFailed, on_cluster, on_state
 from workflows._options import (
     CAPTURE_ATTEMPT,
     CAPTURE_TOTAL,
-    SHORT_STEP,
     SHORT_STEP_TOTAL,
 )
 from workflows.contracts.operation import (
@@ -139,7 +138,8 @@ class SnapshotEnvironment(AsideFrame):
             cluster=plan.context.cluster,
             step=step.name,
             summary=f"what {plan.context.namespace} is made of",
-            attempt_limit=SHORT_STEP,
+            # It may wait for pods.
+            attempt_limit=SHORT_STEP_TOTAL,
             total_limit=SHORT_STEP_TOTAL,
         )
         self._quiesced = tuple(manifests.running_as(each) for each in quiesce_order(self._blueprint))

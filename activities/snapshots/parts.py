@@ -20,12 +20,21 @@ from workflows.domain.json_reading import mapping, number, text
 from workflows.domain.names import NAME
 from workflows.domain.readiness_containers import has_run
 from workflows.domain.readiness_view import condition, holds, name_of
-from workflows.domain.snapshot_dump import Part, databases_of, fixed_parts, postgres_databases, postgres_parts
+from workflows.domain.snapshot_dump import (
+    Part,
+    databases_of,
+    fixed_parts,
+    is_mariadb,
+    mariadb_version,
+    postgres_databases,
+    postgres_parts,
+)
 from workflows.domain.wording import listed
 
 _ASK_SECONDS: Final = 60.0
 _MOST_NAMES: Final = 4 * 1024 * 1024
 _MOST_TOLD: Final = 5
+_NO_TOOL: Final = 127
 
 
 async def parts_in(
@@ -61,6 +70,24 @@ async def parts_in(
     if databases.closed and all_of_it:
         fail(failure(FailureKind.CONFLICT, _closed(service, databases.closed)), final=True)
     return postgres_parts(databases.open)
+
+
+async def check_mariadb(
+    cluster: Cluster, evidence: EvidenceCollector, context: EnvironmentContext, pod: str, service: Service
+) -> None:
+    """End the activity when it is MySQL, by its own word, or has not the tools that dump MariaDB."""
+    async with tool_in(evidence, context, service.name, pod, f"Asking {service.name} for its version"):
+        asked = await cluster.execute(
+            context.namespace, pod, mariadb_version(), container=service.name, timeout=_ASK_SECONDS
+        )
+        if asked.exit_code not in (0, _NO_TOOL):
+            raise CommandFailed(asked.exit_code, asked.stderr)
+    if asked.exit_code == _NO_TOOL or not is_mariadb(asked.stdout):
+        message = (
+            f"{service.name} is no MariaDB, or lacks its tools (mariadb, mariadb-dump): MySQL cannot be "
+            "dumped. Say `snapshot: {store: files}` to have its volume copied, or `engine: manifest-only`."
+        )
+        fail(failure(FailureKind.CONFLICT, message), final=True)
 
 
 async def await_pods(
@@ -147,7 +174,7 @@ def _closed(service: Service, names: Sequence[str]) -> str:
 
 
 def _give_up(view: NamespaceView, service: Service, workload: Manifest | None) -> NoReturn:
-    """Say which pods keep a service's data out of reach, what the cluster says of each, and whether all ran."""
+    """Say which pods keep a service's data out of reach and why, and whether all of them ran."""
     found = [] if workload is None else view.objects("Pod", labels=_labels(workload))
     told = [f"{name_of(pod)} {why}" for pod in found if (why := _short_of_ready(pod))]
     pods = "; ".join(told) or "there are fewer than it is to have"

@@ -16,7 +16,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities._evidence import EvidenceCollector
 from activities.snapshots._transfer import tool_in
-from activities.snapshots.parts import await_pods, parts_in
+from activities.snapshots.parts import await_pods, check_mariadb, parts_in
 from activities.storage.objects import ObjectStore
 from clusters.errors import CommandFailed
 from clusters.gateway import Cluster, ExecResult
@@ -82,6 +82,30 @@ async def test_a_database_that_cannot_be_dumped_is_told_before_any_is(tmp_path: 
     )
     # What was restored is looked at all the same: it is not among them.
     assert await keys(server, tmp_path, all_of_it=False) == ["globals", "database-0"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "fault"),
+    [
+        (0, b"10.11.14-MariaDB-0+deb12u2\n", None),
+        (0, b"8.4.3\n", FailureKind.CONFLICT),
+        (127, b"", FailureKind.CONFLICT),
+        (1, b"", FailureKind.TRANSFER_FAILED),
+    ],
+    ids=["mariadb", "mysql", "no-tools", "no-answer"],
+)
+async def test_a_mysql_is_refused_by_what_it_says_of_itself(
+    tmp_path: Path, code: int, said: bytes, fault: FailureKind | None
+) -> None:
+    cluster = cast(Cluster, Server(ExecResult(exit_code=code, stdout=said, stderr=b"", truncated=False)))
+    evidence = EvidenceCollector(cluster, ObjectStore(str(tmp_path)))
+    asked = handed_out().run(check_mariadb, cluster, evidence, CONTEXT, "db-0", SERVICE)
+    if fault is None:
+        await asked
+    else:
+        with pytest.raises(ApplicationError, match="db") as caught:
+            await asked
+        assert (caught.value.type, caught.value.non_retryable) == (fault, True)
 
 
 async def test_what_a_server_says_instead_is_bounded_and_holds_no_secret(tmp_path: Path) -> None:

@@ -106,6 +106,16 @@ def mariadb_parts() -> tuple[Part, ...]:
     )
 
 
+def mariadb_version() -> tuple[str, ...]:
+    """The command that says which server answers; its version names MariaDB, where it is one."""
+    return _shell('exec mariadb $options -N -B -e "SELECT VERSION()"', prelude=_MARIADB)
+
+
+def is_mariadb(version: bytes) -> bool:
+    """Whether what `mariadb_version` said is of a server that can be dumped."""
+    return b"MariaDB" in version
+
+
 def redis_parts() -> tuple[Part, ...]:
     """The one part of a Redis server: of one point, that of its fork."""
     return (
