@@ -23,7 +23,7 @@ from activities.snapshots.csi_objects import PATIENCE, Patience
 from activities.snapshots.meter import Meter
 from activities.snapshots.ownership import sign
 from activities.snapshots.part_streams import Source, Transfer, begun
-from activities.snapshots.parts import await_pods, parts_in
+from activities.snapshots.parts import await_pods, check_mariadb, parts_in
 from activities.storage.objects import ObjectStore
 from clusters.freezing import BUDGET, Hold
 from clusters.gateway import Cluster
@@ -39,10 +39,11 @@ from workflows.contracts.snapshot import (
     Survey,
     Surveyed,
 )
+from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import EnvironmentContext
 from workflows.domain.failures import FailureKind, failure
 from workflows.domain.json_reading import children, text
-from workflows.domain.names import ENVIRONMENT
+from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.snapshot import (
     Captured,
     Component,
@@ -98,6 +99,7 @@ class ClusterSnapshot(SnapshotActivities):
                 components = plan_components(request.services, found.storage)
             except EngineImpossible as impossible:
                 fail(failure(FailureKind.BLUEPRINT_INVALID, f"{impossible}."))
+            await self._check_servers(request, components)
             return Surveyed(
                 components=components,
                 images=await self._images(request.context),
@@ -297,6 +299,17 @@ class ClusterSnapshot(SnapshotActivities):
             cluster = self.cluster.fenced(life.lease)
             await csi_removal.discard(cluster, request.context, request.snapshot_id, self.patience)
 
+    async def _check_servers(self, request: Survey, components: Sequence[Component]) -> None:
+        """Refuse what would break its dump, before anything is held still for it."""
+        services = {each.name: each for each in request.services}
+        evidence = EvidenceCollector(self.cluster, self.objects)
+        for each in components:
+            if each.store is DataStore.MYSQL and each.engine is Engine.EXEC_DUMP:
+                service = services[each.service]
+                deadline = datetime.now(UTC) + _READY
+                pods = await await_pods(self.cluster, request.context, service, deadline)
+                await check_mariadb(self.cluster, evidence, request.context, pods[0], service)
+
     async def _attempts(self, prefix: str) -> list[str]:
         """Return where attempts have stored something: `<prefix>/<service>/<part>/<attempt>`."""
         found = [prefix]
@@ -305,14 +318,19 @@ class ClusterSnapshot(SnapshotActivities):
         return found
 
     async def _images(self, context: EnvironmentContext) -> dict[str, str]:
-        """Return by service the image that runs, by digest, where the cluster says so."""
+        """Return by service the image that runs, by digest, where the cluster says so.
+
+        Pods of its init and its seeds have a container of that name, too, which may be of an older image:
+        they do not bear the service's label.
+        """
         pods = await self.cluster.list("Pod", context.namespace, labels={ENVIRONMENT: context.environment_id})
         found: dict[str, str] = {}
         for pod in pods.items:
+            service = text(pod, "metadata", "labels", NAME)
             for status in children(pod, "status", "containerStatuses"):
                 image = text(status, "imageID")
-                if "@sha256:" in image:
-                    found[text(status, "name")] = image
+                if text(status, "name") == service and "@sha256:" in image:
+                    found[service] = image
         return found
 
 

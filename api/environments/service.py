@@ -21,7 +21,7 @@ from api.environments.schemas import ChangeEnvironment, EnvironmentOut
 from api.environments.shapes import environment_out, read_blueprint, services_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.schemas import OperationOut
-from api.operations.shapes import operation_out
+from api.operations.shapes import operation_out, passing_data, pinned_images
 from api.preconditions import entity_tag
 from api.state import AppState
 from workflows.domain.blueprint import Blueprint
@@ -217,7 +217,7 @@ def accepted_operation(
         accepted.operation,
         environment_name=accepted.environment.name,
         snapshot_id=snapshot_id,
-        in_pods_alone=accepted.in_pods_alone,
+        warnings=(*passing_data(accepted.in_pods_alone), *pinned_images(accepted.pinned)),
     )
     return Outcome(accepted, 202, shaped, headers=location(accepted.operation))
 

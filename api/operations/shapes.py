@@ -25,12 +25,11 @@ def operation_out(
     evidence: Mapping[str, JsonValue] | None = None,
     snapshot_id: str | None = None,
     transfers: Mapping[str, TransferOut] | None = None,
-    in_pods_alone: Sequence[str] = (),
+    warnings: Sequence[ProblemField] = (),
 ) -> OperationOut:
     """Shape an operation; with `steps` its graph and progress too.
 
-    `evidence`: the documents by key; `transfers`: by step how far its data are; `in_pods_alone`: the services
-    whose data it loads and no volume keeps.
+    `evidence`: the documents by key; `transfers`: by step how far its data are.
     """
     documents, moving = evidence or {}, transfers or {}
     return OperationOut(
@@ -60,7 +59,7 @@ def operation_out(
             if record.cleanup
             else None
         ),
-        warnings=passing_data(in_pods_alone) or None,
+        warnings=[*warnings] or None,
         cancel_requested_at=record.cancel.at if record.cancel else None,
         workflow_id=record.workflow_id,
         temporal_url=temporal_url(settings, record.workflow_id),
@@ -76,6 +75,16 @@ def passing_data(services: Sequence[str]) -> list[ProblemField]:
     suggestion = "give it a volume of type pvc to keep the data"
     return [
         ProblemField(path=f"services.{name}", message=message, suggestion=suggestion) for name in services
+    ]
+
+
+def pinned_images(services: Sequence[str]) -> list[ProblemField]:
+    """Tell of services that get the image which a snapshot saw."""
+    message = "runs the image that the snapshot saw, by its digest, wherever its tag points now"
+    suggestion = "ask for `currentImages` to have what the tag means now; an update to the tag alone does too"
+    return [
+        ProblemField(path=f"services.{name}.image", message=message, suggestion=suggestion)
+        for name in services
     ]
 
 

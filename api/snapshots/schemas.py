@@ -125,6 +125,10 @@ class RestoreSnapshot(ApiInput):
         default=False,
         description="Run the init of the services whose data are loaded, over these, whether it ever ran",
     )
+    current_images: bool = Field(
+        default=False,
+        description="Of a new environment: run what the tags mean now, not the images that the snapshot saw",
+    )
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -132,6 +136,10 @@ class RestoreSnapshot(ApiInput):
             raise ValueError("one of environmentId and name says where to")
         if self.environment_id is not None and self.storage_classes:
             raise ValueError("storageClasses belongs to a new environment: the volumes of one that runs stay")
+        if self.environment_id is not None and self.current_images:
+            raise ValueError(
+                "currentImages belongs to a new environment: one that runs has images of its own"
+            )
         return self
 
 

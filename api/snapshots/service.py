@@ -69,7 +69,13 @@ async def restore(caller: Caller, snapshot_id: str, wish: RestoreSnapshot) -> Ou
             )
         else:
             site = site_of(state, installation)
-            new = AsNew(wish.name or "", wish.storage_classes, masking=wish.masking, init=wish.run_init)
+            new = AsNew(
+                wish.name or "",
+                wish.storage_classes,
+                masking=wish.masking,
+                init=wish.run_init,
+                current_images=wish.current_images,
+            )
             accepted = await acceptance.restore_as_new(
                 session, actor, snapshot_id, new, site, keys=state.master_keys
             )

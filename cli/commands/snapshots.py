@@ -216,6 +216,13 @@ def restore(
     run_init: Annotated[
         bool, typer.Option("--run-init", help="Run init over the data that are loaded, whether it ever ran.")
     ] = False,
+    current_images: Annotated[
+        bool,
+        typer.Option(
+            "--current-images",
+            help="Of a new environment: run what the tags mean now, not the images that the snapshot saw.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = None,
@@ -231,6 +238,8 @@ def restore(
         raise UsageFault("One of --into and --in-place says where to.")
     if in_place is not None and classes:
         raise UsageFault("--storage-class goes with --into: volumes of an environment that is there stay.")
+    if in_place is not None and current_images:
+        raise UsageFault("--current-images goes with --into: what is there has images of its own.")
     body: dict[str, JsonValue] = {}
     if masking is not None:
         body["masking"] = read_masking(masking)
@@ -245,6 +254,8 @@ def restore(
                 body["storageClasses"] = {**classes}
         if run_init:
             body["runInit"] = True
+        if current_images:
+            body["currentImages"] = True
         answer = client.restore_snapshot(identifier, body)
         finish(client, answer, in_place or into or "", wait, timeout, output)
 

@@ -5,10 +5,12 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from pydantic import JsonValue
 from temporalio.exceptions import ApplicationError
 
 from activities.secrets import Opener, new_private_key
@@ -16,14 +18,27 @@ from activities.snapshots import capture as capture_module
 from activities.snapshots.capture import ClusterSnapshot
 from activities.snapshots.ownership import sign
 from activities.storage.objects import ObjectStore
+from clusters.gateway import Cluster, ExecResult
+from clusters.objects import Manifest, ObjectRef
+from clusters.storage import FoundStorage
+from clusters.values import Listing
 from tests.api.support import FakeCluster
 from tests.helpers.attempts import handed_out
 from tests.helpers.contexts import CONTEXT
 from tests.helpers.snapshots import to_publish
-from workflows.contracts.snapshot import Capture, CaptureTogether, Discard, Publish, SealedComponentKey
-from workflows.domain.blueprint_models import DataStore, Service
+from workflows.contracts.snapshot import (
+    Capture,
+    CaptureTogether,
+    Discard,
+    Publish,
+    SealedComponentKey,
+    Survey,
+)
+from workflows.domain.blueprint_models import DataStore, Service, Snapshot, SnapshotEngine
 from workflows.domain.failures import FailureKind
-from workflows.domain.snapshot import Component, Engine
+from workflows.domain.manifests_workload import COMPONENT
+from workflows.domain.names import NAME
+from workflows.domain.snapshot import NO_STORAGE, Component, Engine
 from workflows.domain.snapshot_dump import postgres_parts
 from workflows.domain.snapshot_manifest import manifest_key, snapshot_prefix
 
@@ -32,8 +47,8 @@ DB = Service(name="db", image="postgres")
 BELOW = snapshot_prefix(CONTEXT.organization_id, SNAPSHOT)
 
 
-def snapshot_of(objects: ObjectStore) -> ClusterSnapshot:
-    return ClusterSnapshot(FakeCluster(), Opener(new_private_key()), objects, asyncio.Semaphore())
+def snapshot_of(objects: ObjectStore, cluster: Cluster | None = None) -> ClusterSnapshot:
+    return ClusterSnapshot(cluster or FakeCluster(), Opener(new_private_key()), objects, asyncio.Semaphore())
 
 
 def wanted(*, besides: int = 0) -> Capture:
@@ -45,6 +60,60 @@ def wanted(*, besides: int = 0) -> Capture:
         key=SealedComponentKey(body="", key=""),
         besides=besides,
     )
+
+
+def _pod(service: str, digest: str, **labels: str) -> Manifest:
+    """A pod that runs one container of a service, from an image of that digest."""
+    status: JsonValue = {"name": service, "imageID": f"registry.test/{service}@sha256:{digest}"}
+    return {"metadata": {"labels": {**labels}}, "status": {"containerStatuses": [status]}}
+
+
+@dataclass
+class Surveyable:
+    """A cluster whose pods are these, and whose servers answer just so; `asked`: in which pods."""
+
+    pods: list[Manifest]
+    version: bytes
+    asked: list[str] = field(default_factory=list)
+
+    async def list(self, _kind: str, _namespace: str, **_: object) -> Listing:
+        return Listing(items=tuple(self.pods), resource_version="1")
+
+    async def get(self, _ref: ObjectRef) -> Manifest:
+        return self.pods[0]
+
+    async def execute(self, _namespace: str, pod: str, _command: object, **_: object) -> ExecResult:
+        self.asked.append(pod)
+        return ExecResult(exit_code=0, stdout=self.version, stderr=b"", truncated=False)
+
+
+@pytest.mark.parametrize(("version", "refused"), [(b"11.4.2-MariaDB", False), (b"8.4.3", True)])
+async def test_a_survey_refuses_mysql_and_tells_the_images_of_services_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: bytes, *, refused: bool
+) -> None:
+    async def pods(_cluster: object, _context: object, service: Service, *_: Any, **__: Any) -> Any:
+        return (f"{service.name}-0",)
+
+    async def storage(_: object) -> FoundStorage:
+        return FoundStorage(NO_STORAGE)
+
+    monkeypatch.setattr(capture_module, "await_pods", pods)
+    monkeypatch.setattr(capture_module, "storage_of", storage)
+    job = _pod("db", "of-its-init", **{COMPONENT: "init"})
+    cluster = Surveyable([_pod("db", "its-own", **{NAME: "db"}), job], version)
+    services = (
+        Service(name="db", image="mysql:8"),
+        Service(name="cache", image="redis"),
+        Service(name="left", image="mysql:8", snapshot=Snapshot(engine=SnapshotEngine.MANIFEST_ONLY)),
+    )
+    survey = snapshot_of(ObjectStore(str(tmp_path)), cast(Cluster, cluster)).survey
+    looking = handed_out().run(survey, Survey(context=CONTEXT, services=services))
+    if refused:
+        with pytest.raises(ApplicationError, match="db is no MariaDB"):
+            await looking
+    else:
+        assert (await looking).images == {"db": "registry.test/db@sha256:its-own"}
+    assert cluster.asked == ["db-0"]
 
 
 @pytest.mark.parametrize(("databases", "besides"), [(1000, 0), (10, 990)])

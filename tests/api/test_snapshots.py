@@ -132,6 +132,8 @@ async def test_a_wish_is_refused_with_all_its_faults(api: Api, tenant: Tenant) -
         assert "one of environmentId and name" in body["errors"][0]["message"]
     both = {"environmentId": environment["id"], "storageClasses": {"": "fast"}}
     problem(await restore(api, snapshot, **both), 422, "validation_failed")
+    both = {"environmentId": environment["id"], "currentImages": True}
+    problem(await restore(api, snapshot, **both), 422, "validation_failed")
     body = problem(
         await restore(api, snapshot, name=7, storageClasses={"a": 1}, later=True), 422, "validation_failed"
     )
@@ -311,6 +313,32 @@ async def test_a_restore_as_new_is_refused_with_all_its_faults(api: Api, tenant:
     [database] = [each for each in revision["services"] if each["name"] == "db"]
     found = {each["name"]: each.get("storageClass") for each in database["volumes"]}
     assert found == {"data": "quick", "wal": "fast", "tmp": None}
+
+
+async def test_a_restore_runs_the_images_that_the_snapshot_saw(api: Api, tenant: Tenant) -> None:
+    """And says so; those of another repository are of no use, nor is what nobody saw."""
+    environment = await running(api)
+    operation = await take(api, environment["id"])
+    digest = f"sha256:{'a' * 64}"
+    [first, second, *_] = document = shop_document("shop")["services"]
+    of = {name: shop_document("shop")["services"][name]["image"] for name in document}
+    images = {first: f"{of[first].rpartition(':')[0]}@{digest}", second: f"other.test/image@{digest}"}
+    await publish(api.database, operation["id"], DB, images=images)
+
+    async def restored(**wish: Any) -> tuple[dict[str, str], list[str]]:
+        answer = await restore(api, operation["snapshotId"], **wish)
+        assert answer.status_code == 202, answer.text
+        accepted = answer.json()["data"]
+        path = f"/v1/environments/{accepted['environmentId']}/revisions/1"
+        blueprint = (await api.client.get(path)).json()["data"]["blueprint"]
+        told = [each["path"] for each in accepted.get("warnings", []) if each["path"].endswith(".image")]
+        return {each["name"]: each["image"] for each in blueprint["services"]}, told
+
+    assert await restored(name="then") == (
+        {**of, first: f"{of[first]}@{digest}"},
+        [f"services.{first}.image"],
+    )
+    assert await restored(name="now", currentImages=True) == (of, [])
 
 
 async def test_the_caps_hold_for_a_restore(api: Api, tenant: Tenant) -> None:

@@ -152,6 +152,7 @@ def test_one_that_failed_is_not_shown(api: ScriptedApi, run: Run, live: Callable
         ("restore", SNAPSHOT_ID),
         ("restore", SNAPSHOT_ID, "--into", "copy", "--in-place", "shop"),
         ("restore", SNAPSHOT_ID, "--in-place", "shop", "--storage-class", "a=b"),
+        ("restore", SNAPSHOT_ID, "--in-place", "shop", "--current-images"),
         ("restore", SNAPSHOT_ID, "--into", "copy", "--storage-class", "a"),
     ],
 )
@@ -250,10 +251,13 @@ def test_a_restore_goes_into_a_new_environment(
     restoring = {**ACCEPTED, "kind": "restore"}
     api.on("POST", RESTORING, data(restoring, 202))
     live((None, {"state": "succeeded"}), steps=("namespace",), kind="restore")
-    result = run("snapshot", "restore", SNAPSHOT_ID, "--into", "copy", "--storage-class", "slow=fast")
+    result = run(
+        *("snapshot", "restore", SNAPSHOT_ID, "--into", "copy"),
+        *("--storage-class", "slow=fast", "--current-images"),
+    )
     assert result.exit_code == 0, result.output
     [sent] = api.sent("POST", RESTORING)
-    assert sent.body == {"name": "copy", "storageClasses": {"slow": "fast"}}
+    assert sent.body == {"name": "copy", "storageClasses": {"slow": "fast"}, "currentImages": True}
     assert "Restore of copy succeeded." in result.stderr
 
 

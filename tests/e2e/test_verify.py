@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import TINY
 from tests.e2e.lifecycle import VOLUME
 from tests.e2e.shop import probed_by
 from tests.e2e.snapshots import (
@@ -21,7 +22,8 @@ from tests.e2e.snapshots import (
     taken,
     verification_ended,
 )
-from tests.e2e.support import POSTGRES, idle
+from tests.e2e.support import POSTGRES, idle, pods
+from tests.helpers.registry import moving_image
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -192,6 +194,22 @@ def test_files_that_are_written_meanwhile_are_told_and_are_no_damage(stack: Stac
     assert found["state"] == "passed", found
     [told] = [check["message"] for check in found["checks"] if check["subject"] == "restore"]
     assert told == "writer /data: 1 written since (log)"
+
+
+def test_what_the_snapshot_saw_runs_when_its_tag_has_moved(stack: Stack) -> None:
+    """What the tag means now only where that is asked for."""
+    with moving_image(TINY) as (image, reference):
+        seen = image.push("seen")
+        handle = stack.create({"name": new_name(), "services": {"app": idle(image=reference)}})
+        handle.succeeded(ENDED_SECONDS)
+        snapshot = taken(handle)
+        moved = image.push("moved")
+        then = restore(stack, snapshot, name=new_name())
+        now = restore(stack, snapshot, name=new_name(), currentImages=True)
+        for restored, digest in ((then, seen), (now, moved)):
+            restored.succeeded(ENDED_SECONDS)
+            [pod] = pods(stack, restored.namespace, "app")
+            assert pod["status"]["containerStatuses"][0]["imageID"].endswith(f"@{digest}")
 
 
 def test_killed_while_it_verifies_it_goes_on_and_leaves_nothing(stack: Stack, stores: Handle) -> None:

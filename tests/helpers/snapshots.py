@@ -52,7 +52,9 @@ def stored(service: str, store: DataStore, *subjects: str, pods: int = 1) -> Sto
     )
 
 
-async def describe(database: Database, operation_id: str, *components: StoredComponent) -> SnapshotManifest:
+async def describe(
+    database: Database, operation_id: str, *components: StoredComponent, images: dict[str, str] | None = None
+) -> SnapshotManifest:
     """Begin an operation that takes a snapshot, and write what it took, as its last step does."""
     begun = await begin(database, operation_id)
     environment = begun.environment
@@ -67,6 +69,7 @@ async def describe(database: Database, operation_id: str, *components: StoredCom
             revision=begun.revision.number,
             blueprint=begun.revision.blueprint,
             overrides=await environments.overrides(session, environment.organization_id, environment.id),
+            images=images or {},
             consistency=min(
                 (each.consistency for each in components),
                 key=[*Consistency][::-1].index,
@@ -79,9 +82,11 @@ async def describe(database: Database, operation_id: str, *components: StoredCom
     return manifest
 
 
-async def publish(database: Database, operation_id: str, *components: StoredComponent) -> None:
-    """Let the operation that takes a snapshot succeed."""
-    await describe(database, operation_id, *components)
+async def publish(
+    database: Database, operation_id: str, *components: StoredComponent, images: dict[str, str] | None = None
+) -> None:
+    """Let the operation that takes a snapshot succeed; `images`: what it saw, by service."""
+    await describe(database, operation_id, *components, images=images)
     await finish(database, operation_id, OperationState.SUCCEEDED)
 
 

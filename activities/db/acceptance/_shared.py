@@ -74,13 +74,15 @@ _UNDER_WAY: Final = {
 class Accepted:
     """An accepted operation; `repeated`: it was accepted before, and this answers it again.
 
-    `in_pods_alone`: the services whose data it loads and no volume keeps.
+    `in_pods_alone`: the services whose data it loads and no volume keeps. `pinned`: those that get the image
+    of a snapshot by its digest.
     """
 
     environment: EnvironmentRecord
     operation: OperationRecord
     repeated: bool = False
     in_pods_alone: tuple[str, ...] = ()
+    pinned: tuple[str, ...] = ()
 
     def start(self) -> OperationStart:
         """Return what starting the operation's workflow takes."""

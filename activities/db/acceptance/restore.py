@@ -1,7 +1,7 @@
 """Accepting a restore: a snapshot's data into an environment that stands, or all of it as a new one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -36,6 +36,8 @@ from workflows.domain.blueprint import Blueprint, Service, parse_blueprint
 from workflows.domain.blueprint_models import Expose, Volume, VolumeType
 from workflows.domain.blueprint_rules import storage_class
 from workflows.domain.errors import BlueprintInvalid, FieldError
+from workflows.domain.image_pins import pinned
+from workflows.domain.manifests_common import running_as
 from workflows.domain.masking import MaskingRules
 from workflows.domain.operations import EnvironmentPhase, OperationKind
 from workflows.domain.plan import plan_restore
@@ -50,7 +52,8 @@ class AsNew:
 
     `storage_classes`: by the class in the snapshot, the one to use; "" is a volume that names none. `prove`:
     what was loaded has to be what was captured. `ttl_minutes`: after which it goes by itself; None: as the
-    Blueprint says. `init`: that of services with data is run over these.
+    Blueprint says. `init`: that of services with data is run over these. `current_images`: what the tags mean
+    now runs, instead of what ran then.
     """
 
     name: str
@@ -59,6 +62,7 @@ class AsNew:
     ttl_minutes: int | None = None
     masking: MaskingRules | None = None
     init: bool = False
+    current_images: bool = False
 
 
 async def restore_in_place(
@@ -119,7 +123,7 @@ async def restore_in_place(
 async def restore_as_new(
     session: AsyncSession, actor: Actor, snapshot_id: str, wish: AsNew, site: Site, *, keys: MasterKeys
 ) -> Accepted:
-    """Accept a new environment with a snapshot's Blueprint, secrets and data.
+    """Accept a new environment with a snapshot's Blueprint, images, secrets and data.
 
     Hosts are its own: those of the snapshot may be in use. Raises NotFound, SnapshotNotReady, NameTaken,
     CapExceeded, InvalidReferences, SecretsError, or SnapshotUnfit, which lists all that is wrong with what is
@@ -129,7 +133,7 @@ async def restore_as_new(
     snapshot, manifest = await snapshots.usable_snapshot(session, actor.organization_id, snapshot_id)
     values = await kept_values(session, snapshot, keys)
     blueprint = _rewritten(manifest, wish, values)
-    return await create_loaded(
+    accepted = await create_loaded(
         session,
         actor,
         CloneSource(blueprint, plan=None),
@@ -143,6 +147,10 @@ async def restore_as_new(
         asked=Asked(OperationKind.RESTORE, on_failure=blueprint.on_failure),
         action="snapshot.restore",
     )
+    kept = Blueprint.model_validate(manifest.blueprint)
+    before = {each.name: running_as(each).image for each in kept.services}
+    by_digest = (each.name for each in blueprint.services if running_as(each).image != before[each.name])
+    return replace(accepted, pinned=tuple(by_digest))
 
 
 async def create_from_snapshot(
@@ -179,7 +187,7 @@ async def create_from_snapshot(
 
 
 def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str]) -> Blueprint:
-    """Return the snapshot's Blueprint under another name, with its scaling, and secrets written out."""
+    """Return the snapshot's Blueprint under another name: its scaling and images, and secrets written out."""
     kept = Blueprint.model_validate(manifest.blueprint)
     faults = [
         *_class_faults(kept, wish.storage_classes),
@@ -191,7 +199,8 @@ def _rewritten(manifest: SnapshotManifest, wish: AsNew, values: Mapping[str, str
     replicas = manifest.overrides.replicas
 
     def rewritten(service: Service) -> Service:
-        return service.model_copy(
+        seen = service if wish.current_images else pinned(service, manifest.images)
+        return seen.model_copy(
             update={
                 "replicas": replicas.get(service.name, service.replicas),
                 "secrets": tuple(written_out(secret, values) for secret in service.secrets),
