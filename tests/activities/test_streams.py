@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 import os
 import random
-import resource
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from activities.storage.directory import MARK
 from activities.storage.objects import ObjectNotFound, ObjectStore, StoreUnavailable
 from activities.storage.streams import StoredStream, StreamDamaged, reading, writing
 from tests.helpers.s3 import BUCKET, S3Server, running_s3
+from tests.helpers.small_disk import grow, small_disk
 
 KIB = 1024
 
@@ -179,17 +180,26 @@ async def test_a_slow_store_holds_the_writer_up(place: Place, monkeypatch: pytes
         assert (await sending).size == 100 * 64 * KIB
 
 
-async def test_a_store_that_takes_no_more_is_told(tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk: the write ends in the middle."""
-    place = Place(ObjectStore(str(tmp_path / "objects")), tmp_path / "objects")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40 * KIB, before[1]))
-    try:
-        with pytest.raises(StoreUnavailable):
-            await written(place.store, bytes(500_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert place.files() == []
+@pytest.fixture(params=["directory", pytest.param("s3", marks=pytest.mark.slow)])
+def small(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A store on a disk of its own that has 3 MiB: a directory, and a bucket of a real server."""
+    with small_disk(tmp_path / "disk", "3m") as disk, ExitStack() as until_end:
+        if request.param == "directory":
+            yield Place(ObjectStore(str(disk / "objects"), patience=1), disk)
+            return
+        server = until_end.enter_context(running_s3(disk))
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield Place(ObjectStore(f"s3://{BUCKET}/full", patience=1), disk)
+
+
+async def test_a_disk_that_is_full_is_told_and_takes_more_once_it_has_room(small: Place) -> None:
+    before, content = small.files(), os.urandom(8 << 20)
+    with pytest.raises(StoreUnavailable):
+        await written(small.store, content)
+    assert small.files() == before
+    grow(small.directory, "20m")
+    assert await collected(small.store, await written(small.store, content)) == content
 
 
 @pytest.mark.slow

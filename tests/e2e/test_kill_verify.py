@@ -1,7 +1,7 @@
 """A worker that is killed at each step of a verification: it comes to the same end, and leaves nothing."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.e2e.snapshots import (
     verification_ended,
 )
 from tests.e2e.support import POSTGRES, idle
+from tests.helpers.kube_gate import Hold
 from tests.helpers.leases import opening_held
 from tests.helpers.stack import Stack
 from tests.helpers.waiting import eventually
@@ -37,7 +38,7 @@ def snapshot(stack: Stack) -> str:
     services["files"] = idle(image=POSTGRES, snapshot={"store": "files"}, volumes=[VOLUME])
     handle = stack.create({"name": new_name(), "services": services})
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "files-0", "echo a > /data/a")
+    sh(handle, "files-0", "head -c 400000 /dev/urandom > /data/a")
     return taken(handle)
 
 
@@ -82,10 +83,36 @@ def test_killed_at_level_0_and_at_level_1(stack: Stack, snapshot: str) -> None:
     _assert_passed_once(stack, snapshot, found)
 
 
-def test_killed_while_it_removes_its_environment_and_while_it_ends(stack: Stack, snapshot: str) -> None:
-    path = ask_to_verify(stack, snapshot, 2)
+@contextmanager
+def _seen(holding: AbstractContextManager[Hold]) -> Iterator[Callable[[], bool]]:
+    """The moment at which the gate holds a request; it is dropped with the worker that made it."""
+    with holding as hold:
+        yield hold.seen.is_set
+        hold.drop()
+
+
+def test_killed_at_level_2_in_the_middle_of_the_data_and_three_times_more(
+    stack: Stack, snapshot: str
+) -> None:
+    """While data stream in, while a service starts, while its environment is removed, and at its end."""
+    # Of its data 100 kB of 400 pass.
+    pods, api = (
+        r"GET .*/namespaces/verify-[^/]*/pods/files-0/exec",
+        r"PATCH .*/verify-[^/]*/deployments/api\?",
+    )
+    streaming = _seen(stack.gate.hold_streams(pods, 100_000))
+    with streaming as reached:
+        path = ask_to_verify(stack, snapshot, 2)
+        eventually(reached, "its data stream into the pod", within=ENDED_SECONDS)
+        stack.worker.kill()
     identifier = path.rpartition("/")[2]
     name = f"verify-{identifier[-12:].lower()}"
+    with _seen(stack.gate.hold(api, "after", every=True)) as reached:
+        stack.worker.start()
+        eventually(reached, "a service starts", within=ENDED_SECONDS)
+        assert verification(stack, path)["state"] == "running"
+        stack.worker.kill()
+    stack.worker.start()
     trial = f"""NEW.kind = 'delete'
         AND NEW.environment_id IN (SELECT id FROM environments WHERE name = '{name}')"""
     removal = stack.write_refused("removal", "INSERT ON operations", trial)
@@ -100,3 +127,7 @@ def test_killed_while_it_removes_its_environment_and_while_it_ends(stack: Stack,
     assert (phase, stack.namespace_exists(namespace)) == ("deleted", False)
     kinds = stack.rows("select kind from operations where environment_id = ?", found["environmentId"])
     assert sorted(kinds) == [("delete",), ("restore",)]
+    loads = stack.rows(
+        "select attempt from steps where operation_id = ? and name = 'load/files'", found["operationId"]
+    )
+    assert loads == [(1,)], "what Temporal tries again is no attempt of the ledger's"
