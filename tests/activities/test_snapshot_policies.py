@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import cast
 
 import pytest
@@ -14,7 +15,7 @@ from activities.db.acceptance import Accepted, SnapshotWish, delete_environment
 from activities.db.engine import Database
 from activities.db.errors import NotFound
 from activities.db.records import SWEEPER, JsonObject
-from activities.db.repositories import events, snapshot_policies, snapshot_retention, verifications
+from activities.db.repositories import events, snapshot_policies, snapshot_retention, snapshots, verifications
 from activities.db.repositories.snapshot_policies import PolicyRecord
 from activities.db.snapshot_schedule import take_due
 from activities.db.tables import EventType, Revision, Snapshot
@@ -179,6 +180,48 @@ async def on_postgres(postgres_url: str) -> AsyncIterator[Database]:
     await opened.dispose()
 
 
+async def _one_waits(database: Database) -> bool:
+    """Whether somebody waits for the lock that a test has."""
+    query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    async with database.reading() as session:
+        waiting: int | None = await (await session.connection()).scalar(query)
+        return waiting == 1
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("meanwhile", ["deletion", "sweep", "policy"])
+async def test_what_its_policy_keeps_by_now_does_not_go(on_postgres: Database, meanwhile: str) -> None:
+    """The query that ranks them begins before something else is done, and gets its locks after that."""
+    database = on_postgres
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    policy = SnapshotPolicy(every_minutes=60, keep_last=2)
+    await put(database, tenant, environment_id, policy)
+    made = [await _scheduled(database, tenant, environment_id) for _ in range(3)]
+    # A number that the query has only once it gets a lock, which the test holds until then.
+    late = select(10).select_from(func.pg_advisory_xact_lock(1)).scalar_subquery()
+
+    async def keep(limit: int) -> int:
+        async with database.transaction() as session:
+            return await snapshot_retention.expire_surplus(session, limit=limit)
+
+    async with database.transaction() as holding:
+        await holding.exec(select(func.pg_advisory_xact_lock(1)))
+        sweep = asyncio.create_task(keep(cast("int", late)))
+        await eventually_async(partial(_one_waits, database), "the query has begun")
+        if meanwhile == "sweep":
+            assert await keep(10) == 1
+        elif meanwhile == "policy":
+            await put(database, tenant, environment_id, policy.model_copy(update={"keep_last": 3}))
+        else:
+            async with database.transaction() as session:
+                await snapshots.ask_to_delete(session, tenant.actor, made[-1])
+    assert await sweep == 0
+    a, d = SnapshotState.AVAILABLE, SnapshotState.DELETING
+    states = [(await snapshot_of(database, tenant, each)).state for each in made]
+    assert states == {"deletion": [a, a, d], "sweep": [d, a, a], "policy": [a, a, a]}[meanwhile]
+
+
 @pytest.mark.postgres
 @pytest.mark.parametrize("use", ["restore", "verification"])
 async def test_one_whose_use_is_accepted_while_it_is_looked_for_does_not_expire(
@@ -198,16 +241,10 @@ async def test_one_whose_use_is_accepted_while_it_is_looked_for_does_not_expire(
         async with database.transaction() as session:
             return await snapshot_retention.expire(session, cast("datetime", late), limit=10)
 
-    async def waits() -> bool:
-        query = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
-        async with database.reading() as session:
-            waiting: int | None = await (await session.connection()).scalar(query)
-            return waiting == 1
-
     async with database.transaction() as holding:
         await holding.exec(select(func.pg_advisory_xact_lock(1)))
         sweep = asyncio.create_task(expire())
-        await eventually_async(waits, "the query has begun")
+        await eventually_async(partial(_one_waits, database), "the query has begun")
         if use == "restore":
             await restore_new(database, tenant, identifier)
         else:

@@ -217,9 +217,10 @@ async def _retire(session: AsyncSession, over: ColumnElement[bool], limit: int) 
     unused = (~loading.exists(), ~verifying(col(Snapshot.id)).exists())
     query = select(Snapshot).where(over, col(Snapshot.state) == SnapshotState.AVAILABLE, *unused).limit(limit)
     locked: Sequence[Snapshot] = (await session.exec(query.with_for_update(skip_locked=True))).all()
-    # Whoever begins to use a snapshot locks its row and leaves it as it is. So what was accepted between the
-    # beginning of that query and its lock is seen by the next query only.
-    still = select(col(Snapshot.id)).where(col(Snapshot.id).in_([row.id for row in locked]), *unused)
+    # Whoever begins to use a snapshot locks its row and leaves it as it is, and whoever takes another one out
+    # of use does not touch it. So what was accepted between the beginning of that query and its lock is seen
+    # by the next query only: that one is in use by now, or one of those that its policy keeps.
+    still = select(col(Snapshot.id)).where(col(Snapshot.id).in_([row.id for row in locked]), over, *unused)
     free = set(await session.exec(still))
     retired = [row for row in locked if row.id in free]
     for row in retired:
