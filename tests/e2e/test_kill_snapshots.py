@@ -1,7 +1,8 @@
 """A worker that is killed while a snapshot is taken or restored, a pod that goes, a store that is away."""
 
+import errno
 import json
-import resource
+import os
 import time
 import uuid
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from tests.e2e.snapshots import (
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.kube_gate import Side
 from tests.helpers.s3 import BUCKET, S3Server, running_s3
+from tests.helpers.small_disk import small_disk
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -216,20 +218,17 @@ def test_cancelled_in_the_middle_nothing_is_left(stack: Stack, files: Handle) ->
 
 
 def test_a_full_store_is_told_and_nothing_is_published(stack: Stack, files: Handle) -> None:
-    # Less than an object, more than what the worker writes besides.
-    assert stack.worker.handle is not None
-    worker = stack.worker.handle.pid
-    limits = resource.prlimit(worker, resource.RLIMIT_FSIZE)
-    resource.prlimit(worker, resource.RLIMIT_FSIZE, (7 << 20, limits[1]))
-    try:
+    """The disk is truly full: there is room for one object and not for two. The next test has room again."""
+    [(organization,)] = stack.rows(
+        "select organization_id from environments where id = ?", files.environment_id
+    )
+    with small_disk(stack.directory / "objects" / "snapshots" / organization, "12m"):
         taking, snapshot = take(files)
         operation = taking.ended(ENDED_SECONDS)
-    finally:
-        resource.prlimit(worker, resource.RLIMIT_FSIZE, limits)
-    failed = operation["failure"]
-    assert (operation["state"], failed["kind"]) == ("failed", "store_unavailable")
-    assert "large" in failed["message"], failed["message"]
-    assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
+        failed = operation["failure"]
+        assert (operation["state"], failed["kind"]) == ("failed", "store_unavailable")
+        assert os.strerror(errno.ENOSPC) in failed["message"], failed["message"]
+        assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
 
 
 def test_a_directory_that_is_away_for_half_a_minute_is_waited_for(stack: Stack, files: Handle) -> None:
