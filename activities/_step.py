@@ -38,14 +38,22 @@ class WorkerStopping(Exception):
 
 @dataclass(slots=True)
 class Life:
-    """An activity attempt that is under way. `progress` goes out with each heartbeat; a callable is asked."""
+    """An activity attempt that is under way. `progress` goes out with each heartbeat; a callable is asked.
+
+    `known`: goes out beside it, for an attempt that takes this one's place.
+    """
 
     lease: Lease
     progress: str | Callable[[], WireModel] = ""
+    known: WireModel | None = None
 
     def told(self) -> str | WireModel:
         """Return what this heartbeat says; called once for each."""
         return self.progress if isinstance(self.progress, str) else self.progress()
+
+    def beat(self) -> None:
+        """Say all of it now."""
+        activity.heartbeat(self.told(), self.known)
 
 
 @asynccontextmanager
@@ -59,7 +67,7 @@ async def alive() -> AsyncIterator[Life]:
 
     async def beat(life: Life) -> None:
         while True:
-            activity.heartbeat(life.told())
+            life.beat()
             await asyncio.sleep(BEAT_SECONDS)
 
     body = asyncio.current_task()
@@ -75,7 +83,8 @@ async def alive() -> AsyncIterator[Life]:
     helpers = [asyncio.create_task(leave_when_stopping())]
     try:
         if datetime.now(UTC) - activity.info().started_time > timedelta(seconds=HANDED_OUT_SECONDS):
-            activity.heartbeat()
+            # What was known before goes on to the next: this attempt may be nobody's.
+            activity.heartbeat(*activity.info().heartbeat_details)
             await asyncio.sleep(ANSWER_SECONDS)
         async with Lease() as lease:
             life = Life(lease)

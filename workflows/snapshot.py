@@ -89,7 +89,8 @@ class SnapshotEnvironment(AsideFrame):
         self._keys = ComponentKeys(keys={})
         self._stored: dict[str, StoredComponent] = {}
         self._quiesced: tuple[Service, ...] = ()
-        self._frozen_ms: dict[str, int] = {}
+        self._longest_frozen_ms: int | None = None
+        self._unmeasured = 0
         self._turn = asyncio.Lock()
 
     @workflow.run
@@ -181,8 +182,10 @@ class SnapshotEnvironment(AsideFrame):
             output["volumes"] = len(stored.volumes)
         else:
             output |= {"parts": len(stored.parts), "storedBytes": stored.stored_bytes}
-        if self._frozen_ms:
-            output["longestFrozenMs"] = max(self._frozen_ms.values())
+        if self._longest_frozen_ms is not None:
+            output["longestFrozenMs"] = self._longest_frozen_ms
+        if self._unmeasured:
+            output["windowsNotMeasured"] = self._unmeasured
         if stored.instead_of is not None:
             output |= {"insteadOf": str(stored.instead_of), "because": stored.because}
         return output
@@ -281,20 +284,26 @@ class SnapshotEnvironment(AsideFrame):
         cut = [each for each in self._components if each.by_storage and self._holds_volumes]
         held = ", ".join(each.name for each in self._quiesced)
         taking = ", ".join(each.service for each in (*streamed, *cut))
-        taken = await on_cluster(
-            SnapshotActivities.capture_together,
-            CaptureTogether(
-                captures=tuple(self._wanted(plan, each) for each in streamed),
-                quiesced=self._quiesced,
-                volumes=tuple(self._wanted_volumes(plan, each) for each in cut),
-            ),
-            cluster=plan.context.cluster,
-            step=step.name,
-            summary=f"{taking} while {held} is held still"[:180],
-            attempt_limit=CAPTURE_ATTEMPT,
-            total_limit=CAPTURE_TOTAL,
-        )
-        self._frozen_ms = taken.frozen_ms
+        try:
+            taken = await on_cluster(
+                SnapshotActivities.capture_together,
+                CaptureTogether(
+                    captures=tuple(self._wanted(plan, each) for each in streamed),
+                    quiesced=self._quiesced,
+                    volumes=tuple(self._wanted_volumes(plan, each) for each in cut),
+                ),
+                cluster=plan.context.cluster,
+                step=step.name,
+                summary=f"{taking} while {held} is held still"[:180],
+                attempt_limit=CAPTURE_ATTEMPT,
+                total_limit=CAPTURE_TOTAL,
+            )
+        except StepFailed:
+            self._unmeasured += 1
+            raise
+        measured = (*taken.frozen_ms.values(), *taken.lost.longest_ms.values())
+        self._longest_frozen_ms = max(measured, default=None)
+        self._unmeasured += taken.windows - 1 - len(taken.lost.longest_ms)
         for each in taken.components:
             self._keep(each)
 

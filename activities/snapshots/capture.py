@@ -38,6 +38,7 @@ from workflows.contracts.snapshot import (
     SnapshotActivities,
     Survey,
     Surveyed,
+    Windows,
 )
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.environment import EnvironmentContext
@@ -142,6 +143,7 @@ class ClusterSnapshot(SnapshotActivities):
         """See `SnapshotActivities`. A second attempt is another window, for all of them."""
         window = activity.info().attempt
         async with alive() as life:
+            life.known = lost = _windows_before()
             cluster = self.cluster.fenced(life.lease)
             holds = await self._holds(cluster, request)
             sources = [each for wanted in request.captures for each in await self._sources(cluster, wanted)]
@@ -171,7 +173,9 @@ class ClusterSnapshot(SnapshotActivities):
             for each in (*components, *kept)
         ]
         with _size_failures():
-            return CapturedTogether(components=fitted(graded), frozen_ms=held.frozen_ms)
+            return CapturedTogether(
+                components=fitted(graded), frozen_ms=held.frozen_ms, lost=lost, windows=window
+            )
 
     async def _held(
         self,
@@ -209,6 +213,11 @@ class ClusterSnapshot(SnapshotActivities):
                 for each in asked:
                     await csi.cut(cluster, each, within - (datetime.now(UTC) - at), self.patience)
             frozen = {each.hold.pod: each.frozen_ms or 0 for each in freezes}
+            life.known = Windows(
+                longest_ms={**_windows_before().longest_ms, window: max(frozen.values(), default=0)}
+            )
+            # What follows takes long, and may be cut at any time.
+            life.beat()
             for source, output in under_way:
                 stored.append((source, await transfer.store(source, output)))
             for source in copied:
@@ -341,6 +350,12 @@ def _size_failures() -> Iterator[None]:
         yield
     except SnapshotTooLarge as fault:
         fail(failure(FailureKind.CONFLICT, f"The snapshot is too large: {fault}."), final=True)
+
+
+def _windows_before() -> Windows:
+    """Return what the attempts before this one measured, as far as they could tell it."""
+    told = activity.info().heartbeat_details
+    return Windows() if len(told) < 2 or told[1] is None else Windows.model_validate(told[1])
 
 
 async def _copied(transfer: Transfer, source: Source) -> tuple[Source, StoredPart]:

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any, Self, cast
 
 import pytest
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 from temporalio.exceptions import ApplicationError
 
 from activities.secrets import Opener, new_private_key
@@ -28,11 +30,13 @@ from tests.helpers.contexts import CONTEXT
 from tests.helpers.snapshots import to_publish
 from workflows.contracts.snapshot import (
     Capture,
+    CapturedTogether,
     CaptureTogether,
     Discard,
     Publish,
     SealedComponentKey,
     Survey,
+    Windows,
 )
 from workflows.domain.blueprint_models import DataStore, Service, Snapshot, SnapshotEngine
 from workflows.domain.failures import FailureKind
@@ -114,6 +118,53 @@ async def test_a_survey_refuses_mysql_and_tells_the_images_of_services_alone(
     else:
         assert (await looking).images == {"db": "registry.test/db@sha256:its-own"}
     assert cluster.asked == ["db-0"]
+
+
+@dataclass
+class Freezing:
+    """A cluster in which whatever is held still is so for as long as told."""
+
+    milliseconds: int
+
+    def fenced(self, _lease: object) -> Self:
+        return self
+
+    @asynccontextmanager
+    async def all_frozen(self, _holds: object) -> AsyncIterator[list[SimpleNamespace]]:
+        hold = SimpleNamespace(pod="db-0", holding_seconds=27)
+        yield [SimpleNamespace(hold=hold, frozen_ms=self.milliseconds)]
+
+
+async def test_an_attempt_that_takes_the_place_of_others_tells_of_their_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first was lost after its window, the second in it, so that nobody could measure that."""
+
+    async def nothing(*_: Any, **__: Any) -> tuple[()]:
+        return ()
+
+    monkeypatch.setattr(capture_module, "await_pods", nothing)
+    beats: list[tuple[Any, ...]] = []
+    together = CaptureTogether(captures=(wanted(),), quiesced=())
+
+    async def attempt(number: int, milliseconds: int) -> CapturedTogether:
+        given = handed_out(number)
+        # As Temporal hands them on: the last ones told, as JSON.
+        given.info = replace(given.info, heartbeat_details=[_plain(each) for each in (beats or [()])[-1]])
+        given.on_heartbeat = lambda *told: beats.append(told)
+        cluster = cast(Cluster, Freezing(milliseconds))
+        taking = snapshot_of(ObjectStore(str(tmp_path)), cluster).capture_together
+        answer: CapturedTogether = await given.run(taking, together)
+        return answer
+
+    await attempt(1, 900)
+    taken = await attempt(3, 200)
+    assert (taken.frozen_ms, taken.lost.longest_ms, taken.windows) == ({"db-0": 200}, {1: 900}, 3)
+    assert Windows.model_validate(beats[-1][1]).longest_ms == {1: 900, 3: 200}
+
+
+def _plain(told: object) -> Any:
+    return told.model_dump(mode="json", by_alias=True) if isinstance(told, BaseModel) else told
 
 
 @pytest.mark.parametrize(("databases", "besides"), [(1000, 0), (10, 990)])

@@ -66,6 +66,7 @@ from workflows.contracts.snapshot import (
     StreamKeysWanted,
     Survey,
     Surveyed,
+    Windows,
 )
 from workflows.contracts.stop import StopActivities, StopService
 from workflows.contracts.sweep import SweepActivities, SweepPage, SweepPosition, Swept
@@ -436,6 +437,9 @@ class FakeCluster(
     left: tuple[str, ...] = ()
     manifest_only: frozenset[str] = frozenset()
     """Services of which nothing can be captured but how they are configured."""
+    lost_windows: Windows = field(default_factory=Windows)
+    """What is known of the windows before the one that came to its end; `windows_before`: how many."""
+    windows_before: int = 0
     kept_in: tuple[str, ...] = ()
     """What keeps what is loaded, where no volume does."""
     storage: Storage = NO_STORAGE
@@ -571,6 +575,8 @@ class FakeCluster(
                 ]
             ),
             frozen_ms={each.name: 120 for each in request.quiesced},
+            lost=self.lost_windows,
+            windows=1 + self.windows_before,
         )
 
     @activity.defn(name="snapshot.provide")

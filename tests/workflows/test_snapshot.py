@@ -18,6 +18,7 @@ from workflows.contracts.snapshot import (
     CaptureTogether,
     Discard,
     Publish,
+    Windows,
 )
 from workflows.domain.failures import FailureKind
 from workflows.domain.operations import Cleanup, OperationState, StepState
@@ -188,7 +189,9 @@ HOOKED: dict[str, dict[str, object]] = {
 
 
 async def test_with_hooks_all_data_is_taken_by_one_call(temporal: WorkflowEnvironment) -> None:
-    ledger, cluster = FakeLedger(snapshot_plan(HOOKED)), FakeCluster(existing=objects_of(HOOKED))
+    lost = Windows(longest_ms={1: 900})
+    ledger = FakeLedger(snapshot_plan(HOOKED))
+    cluster = FakeCluster(existing=objects_of(HOOKED), lost_windows=lost, windows_before=2)
     async with bench(temporal, ledger, cluster, max_cached_workflows=0) as this:
         result = OperationResult.model_validate(await (await this.start(SNAPSHOT_ENVIRONMENT)).result())
     assert result.state is OperationState.SUCCEEDED
@@ -208,7 +211,9 @@ async def test_with_hooks_all_data_is_taken_by_one_call(temporal: WorkflowEnviro
         for change in entry.changes
         if change.step.startswith("capture/") and change.state is StepState.SUCCEEDED
     ]
-    assert [each["longestFrozenMs"] for each in outputs if each is not None] == [120, 120]
+    # Of three windows one was measured before it was lost, and one was not.
+    told = [(each["longestFrozenMs"], each["windowsNotMeasured"]) for each in outputs if each is not None]
+    assert told == [(900, 1), (900, 1)]
 
 
 CSI = Storage(drivers={None: "fast.csi"}, snapshots=frozenset({"fast.csi"}))

@@ -110,11 +110,25 @@ class CaptureTogether(WireModel):
         return self.captures[0].context if self.captures else self.volumes[0].context
 
 
+class Windows(WireModel):
+    """How long the longest service was held still in each quiesce window, as measured in its pod.
+
+    One attempt tells the next: what was lost has held services still, too.
+    """
+
+    longest_ms: dict[int, int] = {}
+    """By the number of the window; one that is missing was lost before anybody could measure it."""
+
+
 class CapturedTogether(WireModel):
     """What came of it; `frozen_ms`: by pod, how long it was held still, as measured in it."""
 
     components: tuple[StoredComponent, ...]
     frozen_ms: dict[str, int] = {}
+    lost: Windows = Windows()
+    """The windows before this one, which were lost."""
+    windows: int = 1
+    """How many there were, this one included."""
 
 
 class Publish(WireModel):
