@@ -55,10 +55,15 @@ class Bench:
 
 
 def measured(name: str, bench: Bench) -> Result:
-    """Measure a part of `PARTS`; return it with its own time, and the machine that it was measured on."""
+    """Measure a part of `PARTS`; return it with its own time, and the machine that it was measured on.
+
+    One that has a bar says whether that was reached: `met`.
+    """
     at = datetime.now(UTC).isoformat(timespec="seconds")
     machine = {"cores": os.cpu_count(), "python": platform.python_version()}
-    return {"at": at, "machine": machine, **PARTS[name](bench)}
+    found = PARTS[name](bench)
+    met = {"met": found["bar"]["verdict"] == "pass"} if "bar" in found else {}
+    return {"at": at, "machine": machine, **met, **found}
 
 
 def here() -> Bench:

@@ -1,11 +1,14 @@
 """What `make bench` says about its bars, writes and is made of; measuring is its own business."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import bench.__main__
+import bench.parts
 from bench.formats import DUMPS, facts, masking
 from bench.lists import verdict
 from bench.parts import PARTS
@@ -59,6 +62,42 @@ def test_the_slowest_kind_of_list_decides_over_the_bar(result: dict[str, Any], s
 )
 def test_a_snapshot_has_two_bars(growth: float, ratios: list[float], says: str) -> None:
     assert snapshot_verdict(growth, ratios)["verdict"] == says
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verdict", "met", "code"),
+    [
+        ((), "pass", True, None),
+        ((), "fail", False, "bars that were missed: thousand, snapshot"),
+        (("--quick",), "fail", False, None),
+    ],
+)
+def test_a_bar_that_is_missed_fails_the_run_unless_it_is_a_quick_one(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    verdict: str,
+    *,
+    met: bool,
+    code: str | None,
+) -> None:
+    bar = {"bar": {"verdict": verdict}}
+    made = {"thousand": lambda _: bar, "cost": lambda _: {"runs": []}, "snapshot": lambda _: bar}
+    for module in (bench.parts, bench.__main__):
+        monkeypatch.setattr(module, "PARTS", made)
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+    ended = None
+    try:
+        bench.__main__.main()
+    except SystemExit as end:
+        ended = end.code
+    found = json.loads(capsys.readouterr().out)
+    assert ended == code
+    assert {name: each.get("met") for name, each in found.items()} == {
+        "thousand": met,
+        "cost": None,
+        "snapshot": met,
+    }
 
 
 def page(directory: Path, numbers: str = "") -> Path:
