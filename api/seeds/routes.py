@@ -28,6 +28,9 @@ _Name = Annotated[str, Path(max_length=100, pattern=NO_NUL, description="Name of
 _Version = Annotated[
     str | None, Query(max_length=100, pattern=NO_NUL, description="The newest release if absent")
 ]
+_Going = Annotated[
+    str | None, Query(max_length=100, pattern=NO_NUL, description="This version alone; all if absent")
+]
 _Text = Annotated[
     str, Query(max_length=200, pattern=NO_NUL, description="Words that name or description hold")
 ]
@@ -192,3 +195,17 @@ async def get(
 async def versions(request: Request, state: State, actor: Viewer, name: _Name) -> Response:
     """The highest first, a release before its pre-releases."""
     return answer_list(request, await service.versions(state, actor.organization_id, name))
+
+
+@router.delete(
+    "/v1/seeds/{name}",
+    response_model=ListEnvelope[SeedPackageOut],
+    summary="Delete a seed package, or a version of it",
+    operation_id="seeds_delete",
+    **documented(audit="seed.delete"),
+)
+async def delete(
+    request: Request, state: State, actor: Developer, name: _Name, version: _Going = None
+) -> Response:
+    """What has run of it stays, and what runs comes to its end: each run keeps what it was accepted with."""
+    return answer_list(request, await service.delete(Caller(request, state, actor), name, version))

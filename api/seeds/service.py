@@ -78,6 +78,13 @@ async def get(state: AppState, organization_id: str, name: str, version: str | N
         return _full(await seed_packages.get_package(session, organization_id, name, version))
 
 
+async def delete(caller: Caller, name: str, version: str | None) -> list[SeedPackageOut]:
+    """Remove a version of a package, or all of them; return what went. Raises NotFound."""
+    async with caller.state.database.transaction() as session:
+        records = await seed_packages.delete(session, caller.actor, name, version)
+    return [_shaped(SeedPackageOut, record) for record in records]
+
+
 async def run_own(caller: Caller, environment_id: str, wish: RunSeed) -> Outcome[Accepted] | Replayed:
     """Run a seed that is written in the request."""
     content = SeedContent(

@@ -29,6 +29,11 @@ class SeedCalls(Transport):
         """Return all versions of a package, the highest first."""
         return self._read(list[SeedPackage], self._get(f"/v1/seeds/{segment(name)}/versions"))
 
+    def delete_seed(self, name: str, version: str | None) -> Answer[list[SeedPackage]]:
+        """Remove a version of a package, all if none is named; return what went."""
+        answer = self._send("DELETE", f"/v1/seeds/{segment(name)}", params=present({"version": version}))
+        return self._read(list[SeedPackage], data_of(answer))
+
     def run_seed(self, name: str, environment_id: str, body: Mapping[str, JsonValue]) -> Answer[Operation]:
         """Run a package into an environment."""
         path = f"/v1/seeds/run/{segment(name)}/{segment(environment_id)}"

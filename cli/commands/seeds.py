@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.asking import confirm
 from cli.completion import package_names, service_names
 from cli.errors import UsageFault
 from cli.files import read_mapping, read_text
 from cli.options import EnvironmentArgument, OutputOption, TimeoutOption, WaitOption, assignments
-from cli.output import OutputFormat, emit
+from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,22 @@ def versions(
     with session_of(context).client() as client:
         answer = client.seed_versions(package)
     emit(output, answer.raw, views_seeds.package_list(answer.value))
+
+
+@app.command("delete")
+def delete(
+    context: typer.Context,
+    package: PackageArgument,
+    version: Annotated[
+        str | None, typer.Option("--version", help="This version alone; all versions if absent.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
+) -> None:
+    """Delete a seed package, or a version of it. What it has put into environments stays."""
+    confirm(f"Delete {f'{package}@{version}' if version else f'all versions of {package}'}?", yes=yes)
+    with session_of(context).client() as client:
+        gone = client.delete_seed(package, version).value
+    tell(f"Deleted: {', '.join(f'{each.name}@{each.version}' for each in gone)}.")
 
 
 @app.command("run")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, select
 
+from activities.db.repositories import seed_packages
 from activities.db.tables import Environment, SeedRun
 from tests.api.support import Api, create, problem
 from tests.api.test_lifecycle import end, running
@@ -63,6 +64,38 @@ async def test_a_version_never_changes(api: Api, tenant: Tenant) -> None:
     same = await publish(api, version="1.0.1", description="The same seed")
     assert same["digest"] == made.json()["data"]["digest"]
     assert (await publish(api, **{**other, "version": "1.1.0"}))["digest"] != same["digest"]
+
+
+async def test_what_is_deleted_is_published_anew_and_what_runs_keeps_it(
+    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seed_packages, "MOST_PACKAGES", 1)
+    for version in ("1.0.0", "1.1.0", "2.0.0"):
+        await publish(api, version=version)
+    environment = await running(api)
+    path = f"/v1/seeds/run/visitor/{environment['id']}"
+    accepted = await api.client.post(path, json={"version": "2.0.0", "parameters": {"who": "ada"}})
+    full = problem(
+        await api.client.post("/v1/seeds/publish", json={**VISITOR, "name": "other"}), 409, "conflict"
+    )
+    assert "delete one first" in full["detail"]
+
+    async def delete(**version: str) -> list[str]:
+        answer = await api.client.delete("/v1/seeds/visitor", params=version)
+        assert answer.status_code == 200, answer.text
+        return [each["version"] for each in answer.json()["data"]]
+
+    problem(await api.client.delete("/v1/seeds/visitor", params={"version": "3.0.0"}), 404, "not_found")
+    assert await delete(version="2.0.0") == ["2.0.0"]
+    newest = (await api.client.get("/v1/seeds/visitor")).json()["data"]
+    assert newest["version"] == "1.1.0"
+    kept = await run_of(api, accepted.json()["data"]["id"])
+    assert (kept["package"], kept["content"]["script"]) == ("visitor@2.0.0", VISITOR["script"])
+    assert await delete() == ["1.1.0", "1.0.0"]
+    problem(await api.client.get("/v1/seeds/visitor"), 404, "not_found")
+    problem(await api.client.delete("/v1/seeds/visitor"), 404, "not_found")
+    assert (await publish(api, name="other"))["version"] == "1.0.0"
+    assert (await publish(api, name="other", version="1.0.1"))["version"] == "1.0.1"
 
 
 async def test_the_newest_is_the_highest_release(api: Api, tenant: Tenant) -> None:
@@ -337,6 +370,7 @@ async def test_another_organisations_packages_look_like_none(
     for name in ("visitor", "nobody"):
         problem(await api.client.get(f"/v1/seeds/{name}"), 404, "not_found")
         problem(await api.client.get(f"/v1/seeds/{name}/versions"), 404, "not_found")
+        problem(await api.client.delete(f"/v1/seeds/{name}"), 404, "not_found")
         path = f"/v1/seeds/run/{name}/{environment['id']}"
         theirs = problem(await api.client.post(path, json=ada), 404, "not_found")
         nobodys = problem(await api.client.post(f"/v1/seeds/run/{name}/env_x", json=ada), 404, "not_found")

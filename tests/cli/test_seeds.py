@@ -57,6 +57,15 @@ def test_a_package_is_published_found_and_shown(api: ScriptedApi, run: Run, tmp_
     assert run("seed", "publish", "-f", str(file)).exit_code == 2
 
 
+def test_a_package_goes_by_version_or_as_a_whole(api: ScriptedApi, run: Run) -> None:
+    api.on("DELETE", "/v1/seeds/visitor", data([PACKAGE, {**PACKAGE, "version": "1.1.0"}]))
+    whole = run("seed", "delete", "visitor")
+    assert whole.exit_code == 0, whole.output
+    assert "Deleted: visitor@1.2.0, visitor@1.1.0." in whole.stderr
+    assert run("seed", "delete", "visitor", "--version", "1.2.0").exit_code == 0
+    assert [each.query for each in api.sent("DELETE", "/v1/seeds/visitor")] == [{}, {"version": "1.2.0"}]
+
+
 def test_a_request_is_shown_as_it_is_sent(api: ScriptedApi, run: Run) -> None:
     http = {"method": "POST", "path": "/visits", "headers": {}, "body": {"who": "ada"}, "text": None}
     api.on("GET", "/v1/seeds/visitor", data({**PACKAGE, "type": "http", "script": None, "http": http}))

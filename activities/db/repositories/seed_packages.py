@@ -37,7 +37,7 @@ class TooManySeedPackages(DomainError):
     """The organisation has as many packages, or versions of one, as it may."""
 
     def __init__(self, what: str, most: int) -> None:
-        super().__init__(f"there are {most} {what} already, which is the most there may be")
+        super().__init__(f"there are {most} {what} already, which is the most there may be: delete one first")
 
 
 async def publish(session: AsyncSession, actor: Actor, wanted: Published) -> tuple[SeedPackageRecord, bool]:
@@ -73,6 +73,27 @@ async def publish(session: AsyncSession, actor: Actor, wanted: Published) -> tup
     await add_entry(session, actor, "seed.publish", row.id, {**told})
     await session.flush()
     return seed_package_record(row), True
+
+
+async def delete(
+    session: AsyncSession, actor: Actor, name: str, version: str | None
+) -> tuple[SeedPackageRecord, ...]:
+    """Remove a version of a package for good, all of them when none is named; return what went.
+
+    What has run, or runs, is not touched: each run has the content that it was accepted with.
+    Raises NotFound.
+    """
+    await locked_organization(session, actor.organization_id)
+    known = await versions(session, actor.organization_id, name)
+    going = [record for record in known if version is None or record.version == version]
+    if not going:
+        raise NotFound("seed package", f"{name}@{version}")
+    for record in going:
+        await session.delete(await session.get_one(SeedPackage, record.id))
+        told = {"name": record.name, "version": record.version, "digest": record.digest}
+        await add_entry(session, actor, "seed.delete", record.id, {**told})
+    await session.flush()
+    return tuple(going)
 
 
 async def search(
