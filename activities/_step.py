@@ -53,7 +53,7 @@ class Life:
 
     def beat(self) -> None:
         """Say all of it now."""
-        activity.heartbeat(self.told(), self.known)
+        activity.heartbeat(self.told(), *(() if self.known is None else (self.known,)))
 
 
 @asynccontextmanager

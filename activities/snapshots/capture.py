@@ -355,7 +355,7 @@ def _size_failures() -> Iterator[None]:
 def _windows_before() -> Windows:
     """Return what the attempts before this one measured, as far as they could tell it."""
     told = activity.info().heartbeat_details
-    return Windows() if len(told) < 2 or told[1] is None else Windows.model_validate(told[1])
+    return Windows() if len(told) < 2 else Windows.model_validate(told[1])
 
 
 async def _copied(transfer: Transfer, source: Source) -> tuple[Source, StoredPart]:
