@@ -22,12 +22,19 @@ Case = Callable[[Stack, str], None]
 
 
 def serving(**more: Any) -> dict[str, Any]:
-    """A service that answers "ok" on port 8080."""
-    probe = {"http": {"path": "/healthz", "port": 8080}, "periodSeconds": 1}
+    """A service that answers "ok" on port 8080.
+
+    It is asked each second until it does, and seldom from then on: dozens of them are there at once, and each
+    starts processes to answer.
+    """
+    asked = {"http": {"path": "/healthz", "port": 8080}}
     return {
         "image": TINY,
         "ports": [{"containerPort": 8080}],
-        "probes": {"readiness": probe},
+        "probes": {
+            "startup": {**asked, "periodSeconds": 1, "failureThreshold": 120},
+            "readiness": {**asked, "periodSeconds": 60},
+        },
         "resources": {"cpu": "10m", "memory": "16Mi"},
         **more,
     }

@@ -1,6 +1,7 @@
 """Blueprints and looks at the cluster that several of these tests share."""
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -41,9 +42,21 @@ def let_become_ready(stack: Stack, namespace: str, workload: str) -> None:
 
 def uids(stack: Stack, namespace: str) -> dict[str, str]:
     """UID of each object that an operation writes, by `Kind/name`."""
+    return _uids(stack.objects(namespace, OURS))
+
+
+def uids_everywhere(stack: Stack) -> dict[str, dict[str, str]]:
+    """What `uids` says of each namespace of the cluster, by one look at it."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for each in json.loads(stack.kubectl("get", OURS, "--all-namespaces", "-o", "json"))["items"]:
+        found.setdefault(each["metadata"]["namespace"], []).append(each)
+    return {namespace: _uids(objects) for namespace, objects in found.items()}
+
+
+def _uids(objects: Iterable[dict[str, Any]]) -> dict[str, str]:
     return {
         f"{each['kind']}/{each['metadata']['name']}": each["metadata"]["uid"]
-        for each in stack.objects(namespace, OURS)
+        for each in objects
         if each["metadata"]["name"] not in ("default", "kube-root-ca.crt")
     }
 

@@ -1,275 +1,53 @@
-"""A worker that is killed in the middle of an update, stop, resume, scale, rollback or clone.
+"""A worker that is killed in the middle of an update, stop, resume, scale, restart, rollback or clone.
 
-As with the provision, all environments are held at once and lose their worker together. And one that was
-frozen while its updates were taken back.
+As with the provision, all environments are held at once and lose their worker together; then the API is
+killed under what is asked of some of them next. And a worker that was frozen while its updates were taken
+back.
 """
 
 import json
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
 import pytest
 
+from tests.e2e.kill_cases import (
+    CLONE,
+    LOOK_AT_GONE,
+    LOST_STARTS,
+    MOMENTS,
+    REMOVAL,
+    WEB,
+    Moment,
+    ask_update,
+    new_name,
+    token,
+)
 from tests.e2e.kills import REACHED_SECONDS, await_moments, kill_worker, start_anew
 from tests.e2e.lifecycle import (
     answers,
     asked_for,
     blueprint,
-    broken,
-    change,
     clone,
     environment,
-    keeping,
     pods_now,
     pods_settle,
-    run_in,
     serving,
-    update,
 )
-from tests.e2e.shop import assert_ledger_tells_a_success, dump, psql, settled, shop
-from tests.e2e.support import CLEANED_UP, idle, uids
+from tests.e2e.shop import assert_ledger_tells_a_success, dump, settled
+from tests.e2e.support import CLEANED_UP, uids, uids_everywhere
 from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-# Some thirty environments at one moment: whoever counts seconds meanwhile counts ours too.
+# Some sixty environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
 
 ENDED_SECONDS = 240.0
 REFUSED = (403, 409)
 """By the fence of a later operation, or by a precondition that no longer holds."""
-
-Asked = Callable[[Handle], Handle]
-
-
-def _name() -> str:
-    return f"t-{uuid.uuid4().hex[:8]}"
-
-
-def _token(value: str) -> list[dict[str, str]]:
-    return [{"name": "token", "envKey": "TOKEN", "value": value}]
-
-
-def _job(text: str) -> dict[str, Any]:
-    return {"kind": "job", "image": idle()["image"], "command": ["sh", "-c", f"echo {text}"]}
-
-
-_PAIR = {"web": serving(secrets=_token("first")), "gone": serving()}
-_STORE = {"store": keeping()}
-_CHAIN = {"web": serving(), "api": serving(dependsOn=["web"])}
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What is under way when the worker dies: from where, and what has to be there in the end.
-
-    `shape`: the services before; `first`: an operation before it; `ask`: the operation itself. `pods`: by
-    service, how many there are afterwards.
-    """
-
-    shape: dict[str, Any]
-    ask: Asked
-    pods: dict[str, int]
-    first: Asked | None = None
-    state: str = "succeeded"
-    status: str = "running"
-    check: Callable[[Handle, dict[str, str]], None] = lambda _handle, _before: None
-    """Takes the handle and the UIDs of before."""
-
-
-def _doc(handle: Handle, **services: dict[str, Any]) -> dict[str, Any]:
-    return blueprint(environment(handle)["name"], **services)
-
-
-def _ask_update(handle: Handle) -> Handle:
-    web = serving(secrets=_token("second"), env={"WORD": "new"})
-    return update(handle, _doc(handle, web=web, extra=serving(expose=True)))
-
-
-def _ask_failing(handle: Handle) -> Handle:
-    web = serving(env={"WORD": "new"})
-    api = broken(serving(dependsOn=["web", "extra"]))
-    return update(handle, _doc(handle, web=web, extra=serving(), api=api))
-
-
-def _updated(handle: Handle, before: dict[str, str]) -> None:
-    now = uids(handle.stack, handle.namespace)
-    made = {"Deployment/extra", "Service/extra"}
-    assert now.keys() == (before.keys() - {"Deployment/gone", "Service/gone"}) | made
-    assert all(now[each] == before[each] for each in now if each not in made)
-    assert run_in(handle, "deploy/web", "echo $WORD $TOKEN") == "new second"
-    assert _templates(handle, "web") == 2
-    assert environment(handle)["revision"] == 2
-
-
-def _replaced(handle: Handle, before: dict[str, str]) -> None:
-    now = uids(handle.stack, handle.namespace)
-    assert now.keys() == before.keys()
-    anew = {each for each in now if now[each] != before[each]}
-    assert anew == {"StatefulSet/store", "PersistentVolumeClaim/data-store-0"}
-    [claim] = handle.stack.objects(handle.namespace, "persistentvolumeclaims")
-    assert claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
-
-
-def _run_again(handle: Handle, before: dict[str, str]) -> None:
-    now = uids(handle.stack, handle.namespace)
-    assert now.keys() == before.keys()
-    assert now["Job/load"] != before["Job/load"]
-    assert handle.stack.kubectl("-n", handle.namespace, "logs", "job/load").strip() == "two"
-    [job] = handle.stack.objects(handle.namespace, "jobs")
-    assert job["status"]["succeeded"] == 1
-
-
-def _run_again_once(handle: Handle, before: dict[str, str]) -> None:
-    _run_again(handle, before)
-    assert len(handle.stack.gate.requests(f"DELETE .*/{handle.namespace}/jobs/load")) == 1
-
-
-def _one_row(handle: Handle, _before: dict[str, str]) -> None:
-    assert psql(handle.stack, handle.namespace, "select count(*) from visits") == "1"
-
-
-def _as_before(handle: Handle, before: dict[str, str]) -> None:
-    eventually(lambda: uids(handle.stack, handle.namespace) == before, "only what was there before is there")
-    assert environment(handle)["revision"] == 1
-
-
-def _went_back(handle: Handle, before: dict[str, str]) -> None:
-    _as_before(handle, before)
-    operation = handle.operation()
-    assert operation["cleanup"] == CLEANED_UP
-    assert "broken on purpose" in operation["failure"]["evidence"][0]["log"]
-    assert run_in(handle, "deploy/web", "echo [$WORD]") == "[]"
-    assert answers(handle, "api")
-
-
-def _scaled(handle: Handle, before: dict[str, str]) -> None:
-    _as_before(handle, before)
-    assert _templates(handle, "web") == 1
-
-
-def _rolled_back_to_first(handle: Handle, before: dict[str, str]) -> None:
-    now = uids(handle.stack, handle.namespace)
-    assert {"Deployment/gone", "Service/gone"} <= now.keys()
-    assert "Deployment/extra" not in now
-    assert now["Deployment/web"] == before["Deployment/web"]
-    assert run_in(handle, "deploy/web", "echo [$WORD] $TOKEN") == "[] first"
-    # The template of the first revision is known again by its hash.
-    assert _templates(handle, "web") == 2
-    assert environment(handle)["revision"] == 3
-
-
-def _templates(handle: Handle, deployment: str) -> int:
-    """How many pod templates a Deployment has had: one ReplicaSet each."""
-    sets = handle.stack.objects(handle.namespace, "replicasets", f"app.kubernetes.io/name={deployment}")
-    return len(sets)
-
-
-def _stop(handle: Handle) -> Handle:
-    return change(handle, "stop")
-
-
-UPDATE = Operation(_PAIR, _ask_update, {"web": 1, "extra": 1, "gone": 0}, check=_updated)
-REPLACE = Operation(
-    _STORE,
-    lambda handle: update(
-        handle,
-        _doc(handle, store=keeping(volumes=[{**keeping()["volumes"][0], "size": "2Gi"}], allowReplace=True)),
-    ),
-    {"store": 1},
-    check=_replaced,
-)
-JOB = Operation(
-    {"load": _job("one")}, lambda handle: update(handle, _doc(handle, load=_job("two"))), {}, check=_run_again
-)
-JOB_MADE = replace(JOB, check=_run_again_once)
-INIT = Operation(
-    {"web": serving()},
-    lambda handle: update(handle, _doc(handle, web=serving(), db=shop("any")["services"]["db"])),
-    {"web": 1, "db": 1},
-    check=_one_row,
-)
-UNDO = Operation(
-    _CHAIN, _ask_failing, {"web": 1, "api": 1, "extra": 0}, state="rolled_back", check=_went_back
-)
-STOP = Operation(_CHAIN, _stop, {"web": 0, "api": 0}, status="stopped", check=_as_before)
-RESUME = Operation(
-    _CHAIN, lambda handle: change(handle, "resume"), {"web": 1, "api": 1}, first=_stop, check=_as_before
-)
-SCALE = Operation(
-    {"web": serving()},
-    lambda handle: change(handle, "scale", service="web", replicas=2),
-    {"web": 2},
-    check=_scaled,
-)
-ROLLBACK = Operation(
-    _PAIR,
-    lambda handle: change(handle, "rollback", revision=1),
-    {"web": 1, "gone": 1, "extra": 0},
-    first=_ask_update,
-    check=_rolled_back_to_first,
-)
-CLONE = Operation({"web": serving()}, lambda handle: handle, {"web": 1})
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where a worker dies: at a request, by `METHOD path`; `{namespace}` is the environment's.
-
-    Without a request: when the end is about to be written. `body`: a text in the request's body; `{name}`
-    stands for the environment's name.
-    """
-
-    operation: Operation
-    request: str = ""
-    side: Side = "after"
-    body: str = ""
-
-
-_FENCE = r"PATCH /api/v1/namespaces/{namespace}\?"
-_WEB = r"PATCH .*/namespaces/{namespace}/deployments/web\?"
-_WATCH = r"GET .*/namespaces/{namespace}/pods\?watch=true"
-_OF_THE_UNDO = '"4"'
-"""Provision: fence 1, its undo 2; update 3, its undo 4."""
-
-MOMENTS = {
-    "update, after the fence": Moment(UPDATE, _FENCE),
-    "update, before the secrets": Moment(UPDATE, r"PATCH .*/namespaces/{namespace}/secrets/", "before"),
-    "update, after the secrets": Moment(UPDATE, r"PATCH .*/namespaces/{namespace}/secrets/"),
-    "update, before a service": Moment(UPDATE, _WEB, "before"),
-    "update, after a service": Moment(UPDATE, _WEB),
-    "update, while a service starts": Moment(UPDATE, _WATCH, "before"),
-    "update, while it looks for endpoints": Moment(UPDATE, r"GET .*/namespaces/{namespace}/endpointslices\?"),
-    "update, before a removal": Moment(
-        UPDATE, r"DELETE .*/namespaces/{namespace}/deployments/gone", "before"
-    ),
-    "update, after a removal": Moment(UPDATE, r"DELETE .*/namespaces/{namespace}/deployments/gone"),
-    "update, before the end is in the ledger": Moment(UPDATE),
-    "update, workload gone": Moment(REPLACE, r"DELETE .*/namespaces/{namespace}/statefulsets/store"),
-    "update, volume gone": Moment(REPLACE, r"DELETE .*/namespaces/{namespace}/persistentvolumeclaims/data-"),
-    "update, Job gone": Moment(JOB, r"DELETE .*/namespaces/{namespace}/jobs/load"),
-    "update, Job made anew": Moment(JOB_MADE, r"PATCH .*/namespaces/{namespace}/jobs/load\?"),
-    "update, after an init script": Moment(INIT, r"GET .*/namespaces/{namespace}/pods/db-0/exec\?"),
-    "undo, after a deletion": Moment(UNDO, r"DELETE .*/namespaces/{namespace}/deployments/extra"),
-    "undo, before a service": Moment(UNDO, _WEB, "before", _OF_THE_UNDO),
-    "undo, after a service": Moment(UNDO, _WEB, "after", _OF_THE_UNDO),
-    "undo, before the end is in the ledger": Moment(UNDO),
-    "stop, after the fence": Moment(STOP, _FENCE),
-    "stop, after a service": Moment(STOP, _WEB),
-    "stop, while pods end": Moment(STOP, _WATCH, "before"),
-    "resume, before a service": Moment(RESUME, _WEB, "before"),
-    "resume, after a service": Moment(RESUME, _WEB),
-    "scale, after the fence": Moment(SCALE, _FENCE),
-    "scale, after the service": Moment(SCALE, _WEB),
-    "rollback, after a service": Moment(ROLLBACK, _WEB),
-    "rollback, after a removal": Moment(ROLLBACK, r"DELETE .*/namespaces/{namespace}/deployments/extra"),
-    "clone, after the namespace": Moment(CLONE, r"POST /api/v1/namespaces\?", body='"{name}-'),
-    "clone, after a service": Moment(CLONE, _WEB),
-}
 
 
 @dataclass
@@ -279,6 +57,26 @@ class Killed:
     handles: dict[str, Handle] = field(default_factory=dict)
     reached: dict[str, bool] = field(default_factory=dict)
     before: dict[str, dict[str, str]] = field(default_factory=dict)
+    """UIDs of the objects before the operation; of a clone, those of its origin."""
+
+
+def _prepared(stack: Stack, moments: dict[str, Moment]) -> dict[str, Handle]:
+    """The environments that are changed, each brought to where its change begins."""
+    made = {
+        case: stack.create(blueprint(new_name(), **each.operation.shape)) for case, each in moments.items()
+    }
+    under_way = [*made.values()]
+    number = 0
+    while under_way:
+        for handle in under_way:
+            handle.succeeded(within=ENDED_SECONDS)
+        under_way = [
+            each.operation.first[number](made[case])
+            for case, each in moments.items()
+            if number < len(each.operation.first)
+        ]
+        number += 1
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -287,20 +85,11 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
     killed = Killed()
     wanted = {case: moment for case, moment in MOMENTS.items() if case in asked_for(request)}
     moments = {case: moment for case, moment in wanted.items() if moment.operation is not CLONE}
-    made = {
-        case: stack.create(blueprint(_name(), **moment.operation.shape)) for case, moment in moments.items()
-    }
-    origin = stack.create(blueprint(_name(), **CLONE.shape))
-    for handle in (*made.values(), origin):
-        handle.succeeded(within=ENDED_SECONDS)
-    firsts = {
-        case: moment.operation.first(made[case])
-        for case, moment in moments.items()
-        if moment.operation.first is not None
-    }
-    for handle in firsts.values():
-        handle.succeeded(within=ENDED_SECONDS)
-    killed.before = {case: uids(stack, handle.namespace) for case, handle in made.items()}
+    origin = stack.create(blueprint(new_name(), **CLONE.shape))
+    made = _prepared(stack, moments)
+    origin.succeeded(within=ENDED_SECONDS)
+    there_are = uids_everywhere(stack)
+    killed.before = {case: there_are[made.get(case, origin).namespace] for case in wanted}
     start_anew(stack)
 
     reached: dict[str, Callable[[], bool]] = {}
@@ -308,12 +97,18 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
         holds: list[Hold] = []
         for case, moment in wanted.items():
             there = made.get(case)
-            name = _name() if there is None else environment(there)["name"]
+            name = new_name() if there is None else environment(there)["name"]
             namespace = f"{name}-[0-9a-f]{{8}}" if there is None else there.namespace
             if moment.request:
-                pattern = moment.request.replace("{namespace}", namespace)
-                body = moment.body.replace("{name}", name)
-                hold = until_dead.enter_context(stack.gate.hold(pattern, moment.side, body=body, every=True))
+                hold = until_dead.enter_context(
+                    stack.gate.hold(
+                        moment.request.replace("{namespace}", namespace),
+                        moment.side,
+                        body=moment.body.replace("{name}", name),
+                        every=True,
+                        passing=moment.passing,
+                    )
+                )
                 holds.append(hold)
                 reached[case] = hold.seen.is_set
             else:
@@ -338,7 +133,7 @@ def test_killed(stack: Stack, killed: Killed, case: str) -> None:
     assert environment(handle)["status"] == operation.status
     for service, count in operation.pods.items():
         pods_settle(handle, service, count)
-    operation.check(handle, killed.before.get(case, {}))
+    operation.check(handle, killed.before[case])
 
 
 def _assert_ledger_tells_the_end(stack: Stack, handle: Handle, state: str) -> None:
@@ -355,24 +150,51 @@ def _assert_ledger_tells_the_end(stack: Stack, handle: Handle, state: str) -> No
     assert set(steps.values()) <= {"succeeded", "failed", "cancelled"}, steps
 
 
-def test_api_killed_between_commit_and_start_of_an_update(stack: Stack) -> None:
-    """The reconciler makes the start that was lost."""
-    name = _name()
-    made = stack.create(blueprint(name, web=serving()))
-    made.succeeded(within=ENDED_SECONDS)
+@dataclass
+class Lost:
+    """The operations that were accepted by an API that died before it had their workflows started."""
+
+    handles: dict[str, Handle] = field(default_factory=dict)
+    before: dict[str, dict[str, str]] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
+    """Those of which Temporal knew all the same."""
+
+
+@pytest.fixture(scope="module")
+def lost(stack: Stack, killed: Killed, request: pytest.FixtureRequest) -> Lost:
+    """Ask for all while Temporal does not answer, kill the API, let Temporal answer, start another API."""
+    lost = Lost()
+    wanted = [case for case in LOST_STARTS if case in asked_for(request)]
+    for case in wanted:
+        killed.handles[case].succeeded(within=ENDED_SECONDS)
+    there_are = uids_everywhere(stack)
+    lost.before = {case: there_are[killed.handles[case].namespace] for case in wanted}
     stack.temporal.freeze()
-    handle = update(made, blueprint(name, web=serving(env={"WORD": "new"})))
-    assert handle.operation()["state"] == "accepted"
+    lost.handles = {case: LOST_STARTS[case].ask(killed.handles[case]) for case in wanted}
+    states = [handle.operation()["state"] for handle in lost.handles.values()]
+    assert states == ["accepted"] * len(wanted)
     stack.api.kill()
-    # What of the start may be in its socket dies with it.
+    # What of the starts may be in its socket dies with it. The reconciler is the worker's.
     stack.temporal.kill()
+    stack.worker.freeze()
     stack.start_temporal()
-    assert not stack.workflow_exists(handle.operation_id)
+    lost.begun = [case for case, handle in lost.handles.items() if stack.workflow_exists(handle.operation_id)]
+    stack.worker.thaw()
     stack.start_api()
+    return lost
+
+
+@pytest.mark.parametrize("case", LOST_STARTS)
+def test_api_killed_between_commit_and_start(stack: Stack, lost: Lost, case: str) -> None:
+    """The reconciler makes the start that was lost, once."""
+    handle, expected = lost.handles[case], LOST_STARTS[case]
+    assert case not in lost.begun
     handle.succeeded(within=ENDED_SECONDS)
     assert_ledger_tells_a_success(stack, handle)
-    pods_settle(handle, "web")
-    assert run_in(handle, "deploy/web", "echo $WORD") == "new"
+    assert environment(handle)["status"] == expected.status
+    for service, count in expected.pods.items():
+        pods_settle(handle, service, count)
+    expected.check(handle, lost.before[case])
 
 
 class Frozen:
@@ -389,11 +211,11 @@ class Frozen:
 WRITING, DELETING, ABOUT_TO = "writing", "deleting", "about to delete"
 FROZEN_MOMENTS: dict[str, tuple[str, Side]] = {
     # It has sent the write of a service, which is on its way.
-    WRITING: (_WEB, "before"),
+    WRITING: (WEB, "before"),
     # It has sent a deletion, which is on its way.
-    DELETING: (r"DELETE .*/namespaces/{namespace}/deployments/gone", "before"),
+    DELETING: (REMOVAL, "before"),
     # It has just been told of the object that it is about to delete.
-    ABOUT_TO: (r"GET .*/namespaces/{namespace}/deployments/gone$", "after"),
+    ABOUT_TO: (LOOK_AT_GONE, "after"),
 }
 
 
@@ -404,14 +226,15 @@ def frozen(stack: Stack) -> Iterator[Frozen]:
     stack.worker.argv = [sys.executable, "-m", "tests.helpers.patient_worker"]
     stack.worker.start()
     frozen = Frozen()
-    made = {case: stack.create(blueprint(_name(), **_PAIR)) for case in FROZEN_MOMENTS}
+    pair = {"web": serving(secrets=token("first")), "gone": serving()}
+    made = {case: stack.create(blueprint(new_name(), **pair)) for case in FROZEN_MOMENTS}
     for handle in made.values():
         handle.succeeded(within=ENDED_SECONDS)
     with ExitStack() as holds:
         for case, (request, side) in FROZEN_MOMENTS.items():
             pattern = request.replace("{namespace}", made[case].namespace)
             frozen.holds[case] = holds.enter_context(stack.gate.hold(pattern, side))
-            frozen.handles[case] = _ask_update(made[case])
+            frozen.handles[case] = ask_update(made[case])
         for hold in frozen.holds.values():
             hold.wait_seen(REACHED_SECONDS)
         stack.worker.freeze()
@@ -433,7 +256,7 @@ def frozen(stack: Stack) -> Iterator[Frozen]:
         stack.worker.thaw()
         second.kill()
         # Whoever does these is the thawed worker: what it had under way is behind it then.
-        next_one = stack.create(blueprint(_name(), web=serving()))
+        next_one = stack.create(blueprint(new_name(), web=serving()))
         next_one.succeeded(ENDED_SECONDS)
         next_one.delete().succeeded(ENDED_SECONDS)
         since = stack.gate.requests("")[seen:]

@@ -29,13 +29,15 @@ _HOP = {"transfer-encoding", "content-length", "connection", "content-encoding",
 class Hold:
     """What to stop: the first request whose `METHOD path` matches and whose body contains `body`.
 
-    With `every`, all that match: a worker that gave up waiting and asks again is held again.
+    With `every`, all that match: a worker that gave up waiting and asks again is held again. So many as
+    `passing` says may pass before.
     """
 
     pattern: re.Pattern[str]
     side: Side
     body: bytes = b""
     every: bool = False
+    passing: int = 0
     seen: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
     dropped: bool = False
@@ -104,9 +106,11 @@ class KubeGate:
         return path
 
     @contextmanager
-    def hold(self, pattern: str, side: Side, *, body: str = "", every: bool = False) -> Iterator[Hold]:
+    def hold(
+        self, pattern: str, side: Side, *, body: str = "", every: bool = False, passing: int = 0
+    ) -> Iterator[Hold]:
         """Hold the first matching request, or every one, while the body runs; what is held then goes on."""
-        with self._holding(Hold(re.compile(pattern), side, body.encode(), every)) as hold:
+        with self._holding(Hold(re.compile(pattern), side, body.encode(), every, passing)) as hold:
             yield hold
 
     @contextmanager
@@ -263,7 +267,8 @@ class KubeGate:
         for hold in self._holds:
             if (hold.every or not hold.seen.is_set()) and hold.pattern.search(line) and hold.body in body:
                 hold.matched += 1
-                return hold
+                if hold.matched > hold.passing:
+                    return hold
         return None
 
     async def _let_pass(self, hold: Hold | None, passed: int) -> None:
