@@ -4,11 +4,14 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, ScheduleActionExecutionStartWorkflow
 
+from tests.e2e.shop import assert_ledger_tells_a_success
 from tests.e2e.support import idle
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually, eventually_async
@@ -22,6 +25,8 @@ ENVIRONMENTS = 3
 """At once, so that a kill falls between two of them."""
 DUE = 450
 """More than two pages."""
+PAGE = 200
+"""How many environments the sweeper looks at between two words to Temporal."""
 BATCH = 200
 """Most events that are forgotten in one transaction."""
 
@@ -98,6 +103,18 @@ def in_background(stack: Stack) -> str:
     return asyncio.run(run())
 
 
+def at_work(stack: Stack, sweeping: str) -> bool:
+    """Whether a worker has begun with a part of a sweep."""
+
+    async def look() -> bool:
+        client = await Client.connect(stack.temporal_address)
+        described = await client.get_workflow_handle(sweeping).describe()
+        pending = described.raw_description.pending_activities
+        return any(each.state == PendingActivityState.PENDING_ACTIVITY_STATE_STARTED for each in pending)
+
+    return asyncio.run(look())
+
+
 def ended(stack: Stack, sweeping: str) -> Swept:
     """What a sweep did, once it has ended."""
 
@@ -157,6 +174,53 @@ def test_what_is_due_happens_once_though_the_worker_is_killed_within_a_page(
     ids = {handle.environment_id for handle in handles}
     phases = {each: found for each, found in stack.rows("select id, phase from environments") if each in ids}
     assert set(phases.values()) == {phase}
+
+
+def test_a_stop_is_started_once_though_the_worker_is_killed_between_commit_and_start(
+    stack: Stack, name: str
+) -> None:
+    sleeps = {"autoShutdownEnabled": True, "autoShutdownDelayMinutes": 30}
+    handle = stack.create({"name": name, "services": {"web": idle()}, **sleeps})
+    handle.succeeded()
+    turn_back(stack, [handle], minutes=31)
+    assert sweep(stack).warned == 1
+    with stack.database_locked():
+        sweeping = in_background(stack)
+        eventually(lambda: at_work(stack, sweeping), "the sweep waits for the database")
+        stack.temporal.freeze()
+    eventually(lambda: operations(stack, [handle], "stop"), "the stop is accepted")
+    stack.worker.kill()
+    # What of the start may be in its socket dies with it.
+    stack.temporal.kill()
+    stack.start_temporal()
+    [(stop,)] = stack.rows("select id from operations where kind = 'stop' and state = 'accepted'")
+    assert not stack.workflow_exists(stop)
+    stack.worker.start()
+    handle = replace(handle, operation_id=stop)
+    handle.succeeded()
+    assert ended(stack, sweeping).stopped == 0, "it was stopped by the attempt that was killed"
+    assert_ledger_tells_a_success(stack, handle)
+    assert len(operations(stack, [handle], "stop")) == 1
+    assert timer_events(stack, handle) == ["warn", "stop"]
+    assert stack.objects(handle.namespace, "pods") == []
+
+
+def test_a_sweep_that_is_killed_in_its_second_page_warns_each_once(stack: Stack, name: str) -> None:
+    handle = stack.create({"name": name, "services": {"web": idle()}})
+    handle.succeeded()
+    copy(stack, handle, range(2000, 2000 + DUE), created="-1 day", expires="+30 minutes", look="-1 minute")
+    within = f"NEW.id = 'env_many-{2000 + PAGE + 50}'"
+    warned = """select count(*), count(distinct environment_id) from events
+        where type = 'timer' and environment_id like 'env_many-2___'"""
+    with stack.write_held("warning", "UPDATE OF expiry_warned_for ON environments", within) as held:
+        sweeping = in_background(stack)
+        eventually(held, "the sweep stands in its second page", within=60)
+        stack.worker.kill()
+    assert stack.rows(warned) == [(PAGE + 50, PAGE + 50)]
+    stack.worker.start()
+    swept = ended(stack, sweeping)
+    assert swept.looked_at == DUE - 50, "the first page is not done again, the second from where it was"
+    assert stack.rows(warned) == [(DUE, DUE)]
 
 
 def test_history_is_forgotten_wholly_though_the_worker_is_killed_between_batches_and_in_one(
