@@ -1,5 +1,6 @@
 """`perdure env watch` on a terminal: what its screen shows, and how it gives the terminal back."""
 
+import codecs
 import os
 import pty
 import re
@@ -10,7 +11,7 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -41,6 +42,8 @@ WAITS = {
     "service/cache": ["namespace"],
     "service/api": ["service/db", "service/cache"],
 }
+SECONDS = 60.0
+"""Longest wait for a picture, or for the end: a busy machine drew nothing for a quarter of a minute."""
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 
 
@@ -52,6 +55,7 @@ class Terminal:
     ours: int
     rows: int
     written: str = ""
+    _decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
 
     def resize(self, rows: int, columns: int) -> list[str]:
         """Give the terminal another size, and return the first picture that fills it."""
@@ -62,9 +66,7 @@ class Terminal:
             lines = self.screen()
             return lines if {len(line) for line in lines} == {columns} else []
 
-        return [
-            line.rstrip() for line in eventually(fitting, f"it fills {rows} lines of {columns}", within=20)
-        ]
+        return [line.rstrip() for line in self._awaited(fitting, f"it fills {rows} lines of {columns}")]
 
     def type(self, text: str) -> None:
         """Type on its keyboard."""
@@ -84,7 +86,7 @@ class Terminal:
             lines = self.screen()
             return lines if all(any(part in line for line in lines) for part in parts) else None
 
-        return [line.rstrip() for line in eventually(look, f"the screen shows {parts}", within=20)]
+        return [line.rstrip() for line in self._awaited(look, f"the screen shows {parts}")]
 
     def ended(self) -> int:
         """Wait until the process has ended and return its exit code."""
@@ -93,14 +95,24 @@ class Terminal:
             self._read()  # what nobody reads holds it up
             return self.process.poll() is not None
 
-        eventually(over, "it ends", within=20)
+        eventually(over, "it ends", within=SECONDS)
         self._read()
         return self.process.returncode
+
+    def _awaited(self, look: Callable[[], list[str] | None], what: str) -> list[str]:
+        """Wait until a look finds what it is for; fail with what is there instead."""
+        try:
+            return eventually(look, what, within=SECONDS)
+        except AssertionError as error:
+            error.add_note(
+                f"exit code {self.process.poll()}; the last that was written: {self.written[-3000:]!r}"
+            )
+            raise
 
     def _read(self) -> None:
         while select.select([self.ours], [], [], 0)[0]:
             try:
-                self.written += os.read(self.ours, 65536).decode().replace("\r\n", "\n")
+                self.written += self._decoder.decode(os.read(self.ours, 65536)).replace("\r\n", "\n")
             except OSError:  # how Linux tells that the other end is closed
                 return
 
