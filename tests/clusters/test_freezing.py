@@ -599,7 +599,8 @@ class TestNothingStaysFrozen:
             proxy.thaw()
             with pytest.raises(FreezeExpired):
                 await holding
-        assert 2_900 <= (await pod.journal()).longest <= 4_000
+        # The silence counts from the last word on the wire, some time before the pod notes that it is frozen.
+        assert 2_000 <= (await pod.journal()).longest <= 4_000
 
     @pytest.mark.parametrize("number", ["TERM", "HUP", "KILL"])
     @pytest.mark.parametrize("victim", [0, 1], ids=["the guard", "the holder"])

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.shop import shop
 from tests.helpers.stack import ROOT, Handle, Stack
+from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -73,8 +74,8 @@ def test_a_snapshot_is_taken_and_brought_back_from_the_command_line(stack: Stack
     assert visits(handle) == "2"
 
     perdure(stack, "snapshot", "delete", newest["id"], "--yes")
-    assert "deleting" in perdure(stack, "snapshot", "list", name)
-    perdure(stack, "snapshot", "restore", newest["id"], "--into", "other", exit_code=1)
+    eventually(lambda: newest["id"] not in perdure(stack, "snapshot", "list", name), "it is gone", within=60)
+    perdure(stack, "snapshot", "restore", newest["id"], "--into", "other", exit_code=6)
     perdure(stack, "snapshot", "get", f"latest:{name}", exit_code=6)
     for each in (name, copy):
         perdure(stack, "env", "delete", each, "--yes")
