@@ -597,9 +597,11 @@ class TestNothingStaysFrozen:
                 await told.wait()
             await eventually_async(pod.is_let_go, "it is thawed", within=15)
             proxy.thaw()
-            with pytest.raises(FreezeExpired):
+            with pytest.raises(FreezeExpired) as caught:
                 await holding
-        # The silence counts from the last word on the wire, some time before the pod notes that it is frozen.
+        # The limit counts from the beginning of `quiesce`, some time before that notes that it has frozen.
+        assert caught.value.frozen_ms is not None
+        assert 2_900 <= caught.value.frozen_ms <= 4_000
         assert 2_000 <= (await pod.journal()).longest <= 4_000
 
     @pytest.mark.parametrize("number", ["TERM", "HUP", "KILL"])
