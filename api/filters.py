@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
@@ -54,10 +54,15 @@ def _written_out(at: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_storable)]
 """A time with its zone, RFC 3339."""
 Text = Annotated[str, Query(max_length=100, pattern=NO_NUL)]
-
-
 Since = Annotated[Moment | None, Query(description="Not older than that")]
-Part = Annotated[Text | None, Query(alias="q", min_length=1, description="Part of the name, in any case")]
+
+
+def part_of(what: str) -> Any:
+    """Return the parameter `q` of a list: what stands somewhere in a text of it."""
+    return Query(alias="q", min_length=1, description=f"Part of the {what}, in any case")
+
+
+Part = Annotated[Text | None, part_of("name")]
 Greatest = Query(description="`-`: the greatest first")
 """Of the parameter `sort`."""
 Repeated = Query(description="May be repeated")
@@ -69,7 +74,7 @@ class EnvironmentQuery:
     def __init__(
         self,
         name: Annotated[Text | None, Query(description="Exactly this one")] = None,
-        part: Annotated[Text | None, Query(alias="q", min_length=1, description="Part of the name")] = None,
+        part: Part = None,
         status: Annotated[
             list[EnvironmentPhase] | None,
             Query(description="May be repeated; `deleted` ones only when asked for"),
@@ -155,9 +160,7 @@ class RevisionQuery:
 
     def __init__(
         self,
-        part: Annotated[
-            Text | None, Query(alias="q", min_length=1, description="Part of the message, in any case")
-        ] = None,
+        part: Annotated[Text | None, part_of("message")] = None,
         principal: Annotated[Text | None, Query(description="Id of who made it")] = None,
         named: Annotated[
             bool | None, Query(description="true: with a checkpoint; false: without one")
@@ -185,9 +188,7 @@ class ShareQuery:
     def __init__(
         self,
         state: Annotated[list[ShareState] | None, Repeated] = None,
-        part: Annotated[
-            Text | None, Query(alias="q", min_length=1, description="Part of the label, in any case")
-        ] = None,
+        part: Annotated[Text | None, part_of("label")] = None,
         sort: Annotated[ShareSort, Greatest] = ShareSort.NEWEST,
     ) -> None:
         self.sort = sort
