@@ -27,8 +27,12 @@ def api() -> Iterator[ScriptedApi]:
 def environ(api: ScriptedApi, tmp_path: Path) -> dict[str, str | None]:
     """The variables of a user who has set address and key, and nothing else of ours."""
     ours = {name: None for name in os.environ if name.startswith(("PERDURE_", "XDG_"))}
+    # pytest loads readline, which writes a size into the environment of every process it starts, as those of
+    # `-n`: a terminal's own size would not count.
+    size = {"COLUMNS": None, "LINES": None}
     return {
         **ours,
+        **size,
         "HOME": str(tmp_path),
         "PERDURE_URL": api.url,
         "PERDURE_API_KEY": API_KEY,

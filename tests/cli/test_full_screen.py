@@ -43,7 +43,7 @@ WAITS = {
     "service/api": ["service/db", "service/cache"],
 }
 SECONDS = 60.0
-"""Longest wait for a picture, or for the end: a busy machine drew nothing for a quarter of a minute."""
+"""Longest wait for a picture, or for the end."""
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 
 
