@@ -59,6 +59,8 @@ from tests.helpers.tenants import (
 from workflows.domain.operations import Cleanup, EnvironmentPhase, OperationKind, OperationState
 from workflows.domain.update import Effect
 
+pytestmark = pytest.mark.slow
+
 S, P = OperationState, EnvironmentPhase
 NEW_IMAGE = edited(api={"image": "registry.test/api:2"})
 

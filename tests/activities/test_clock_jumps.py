@@ -22,6 +22,8 @@ from tests.helpers.clock import JumpingClock
 from tests.helpers.tenants import Tenant, accept, begin, finish, make_tenant
 from workflows.domain.operations import EnvironmentPhase, OperationKind, OperationState
 
+pytestmark = pytest.mark.slow
+
 DAY = 24 * 60
 HERE_AND_THERE = [
     pytest.param([0, 3 * DAY, -3 * DAY, 0, 30], id="far ahead and back"),

@@ -35,6 +35,8 @@ from workflows.domain.operations import EnvironmentPhase
 from workflows.domain.snapshot_manifest import SnapshotState
 from workflows.domain.verification import VerificationState, VerifyLevel
 
+pytestmark = pytest.mark.slow
+
 LONGEST_CURSOR = 1000
 """That routes take."""
 NAMES = ("web-b", "api-a", "web-a", "api-b", "db-x-y")

@@ -22,6 +22,8 @@ from tests.helpers.tenants import environment_of, make_tenant, retry
 from workflows.domain.blueprint_models import DataStore
 from workflows.domain.operations import EnvironmentPhase, OperationState
 
+pytestmark = pytest.mark.slow
+
 
 async def tables(url: str) -> set[str]:
     engine = migration_engine(url)
@@ -64,7 +66,6 @@ async def test_revisions_are_told_as_alembic_knows_them(empty_database_url: str)
     assert not known_revision("9999_of_another_version")
 
 
-@pytest.mark.slow
 async def test_every_enum_column_has_its_check(empty_database_url: str) -> None:
     """SQLite builds a table anew to change it, and forgets the CHECKs that a migration does not name."""
     await migrate(empty_database_url)
@@ -94,7 +95,6 @@ async def test_migrating_twice_and_at_once_is_harmless(empty_database_url: str) 
     assert {"environments", "alembic_version"} <= await tables(empty_database_url)
 
 
-@pytest.mark.slow
 async def test_downgrade_takes_everything_back(empty_database_url: str) -> None:
     await migrate(empty_database_url)
     await downgrade(empty_database_url, "base")
@@ -130,7 +130,6 @@ def test_unsupported_urls_are_refused() -> None:
             async_url(url)
 
 
-@pytest.mark.slow
 async def test_snapshots_go_with_a_downgrade_and_what_they_were_taken_of_stays(
     empty_database_url: str,
 ) -> None:

@@ -108,6 +108,7 @@ async def test_what_is_whole_passes_both_levels(kept: Files) -> None:
     assert {check.level for check in read} == {VerifyLevel.READABLE}
 
 
+@pytest.mark.slow
 async def test_what_is_read_is_counted_against_what_is_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ async def test_a_commit_wakes_a_reader_of_another_process(postgres_url: str) -> 
     await reader.dispose()
 
 
+@pytest.mark.slow
 async def test_sqlite_waits_for_the_poll(sqlite_url: str) -> None:
     database = Database(sqlite_url)
     tenant = await make_tenant(database)

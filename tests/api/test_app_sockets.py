@@ -31,6 +31,8 @@ from tests.api.test_waking import asleep, come_up, environment_of, resume_of
 from tests.helpers.tenants import Tenant, make_tenant
 from tests.helpers.waiting import until
 
+pytestmark = pytest.mark.slow
+
 Handler = Callable[[ServerConnection], Awaitable[None]]
 PIECE = b"x" * 65_536
 PIECES = 1_000
@@ -394,7 +396,6 @@ async def stands_still(count: Callable[[], int]) -> int:
     return seen[-1]
 
 
-@pytest.mark.slow
 async def test_who_reads_slowly_slows_the_other_side(api: Api, tenant: Tenant) -> None:
     sent, go, taken = 0, asyncio.Event(), 0
 

@@ -99,6 +99,7 @@ async def test_files_become_a_blueprint_with_an_account(api: Api, tenant: Tenant
     assert await api.row_counts() == before
 
 
+@pytest.mark.slow
 async def test_files_are_bounded_together_whatever_the_bodys_limit_is(settings: ApiSettings) -> None:
     async with running_api(settings.model_copy(update={"body_limit_bytes": 4 * LARGEST_ALL})) as api:
         api.use(await make_tenant(api.database))
@@ -465,6 +466,7 @@ async def test_what_git_started_ends_though_git_has_ended(
     await until(lambda: not alive(started), "what it started has ended too")
 
 
+@pytest.mark.slow
 async def test_a_repository_that_is_too_large(settings: ApiSettings, server: GitServer) -> None:
     server.make("x", {"noise.bin": os.urandom(3 * 1024**2), "compose.yaml": COMPOSE}, filters=False)
     async with running_api(settings.model_copy(update={"discover_bytes": 1024**2})) as api:
@@ -472,6 +474,7 @@ async def test_a_repository_that_is_too_large(settings: ApiSettings, server: Git
         assert "larger than 1 MiB" in (await refused(api, server.url("x")))["message"]
 
 
+@pytest.mark.slow
 async def test_a_repository_that_takes_too_long(settings: ApiSettings, server: GitServer) -> None:
     server.make("x", {"compose.yaml": COMPOSE})
     server.held.clear()
@@ -489,6 +492,7 @@ async def test_too_many_files(
     assert (await discover(api, repository={"url": server.url("x"), "path": "k8s"}))["valid"] is True
 
 
+@pytest.mark.slow
 async def test_a_fetch_ends_with_its_client_and_others_wait_their_turn(
     settings: ApiSettings, server: GitServer, tmp_path: Path
 ) -> None:

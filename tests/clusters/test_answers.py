@@ -109,6 +109,7 @@ async def test_quota_parts() -> None:
     assert parse_quota("exceeded quota") is None
 
 
+@pytest.mark.slow
 class TestRetry:
     async def test_idempotent_is_sent_again_after_a_cut(self, tmp_path: Path) -> None:
         async def handler(request: web.Request) -> web.StreamResponse:

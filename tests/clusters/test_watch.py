@@ -49,6 +49,7 @@ def is_watch(request: web.Request) -> bool:
     return request.query.get("watch") == "true"
 
 
+@pytest.mark.slow
 async def test_continues_from_the_last_version(tmp_path: Path) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if not is_watch(request):
@@ -89,6 +90,7 @@ async def test_expired_version_lists_again(tmp_path: Path, in_stream: bool) -> N
     assert outages == []
 
 
+@pytest.mark.slow
 async def test_silent_stream_lists_again(tmp_path: Path) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if not is_watch(request):
@@ -178,6 +180,7 @@ async def test_namespace_that_is_gone_has_no_objects(tmp_path: Path) -> None:
         assert await take(cluster, 1) == ["listed:"]
 
 
+@pytest.mark.slow
 async def test_stream_that_ends_at_once_is_not_hammered(tmp_path: Path) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         if not is_watch(request):

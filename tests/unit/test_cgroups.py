@@ -87,6 +87,7 @@ VERSION_1 = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 @pytest.mark.parametrize("files", [VERSION_2, VERSION_1, {**VERSION_1, **VERSION_2}])
 def test_the_script_finds_both_versions(tmp_path: Path, shell: str, files: dict[str, str]) -> None:
@@ -106,6 +107,7 @@ def test_without_cgroups_there_is_no_figure(tmp_path: Path) -> None:
     assert ask(tmp_path / "missing") == ""
 
 
+@pytest.mark.slow
 def test_a_shell_whose_sleep_knows_whole_seconds_only_waits_a_second(tmp_path: Path) -> None:
     sleep = tmp_path / "bin" / "sleep"
     laid_out(tmp_path, {**VERSION_2, "bin/sleep": '#!/bin/sh\n[ "$1" = 1 ] && exec /bin/sleep 1\n'})
