@@ -274,8 +274,8 @@ CLONE = Operation({"web": _web(expose=True)}, _clone, {"web": 1}, _copied)
 class Moment:
     """Where a worker dies: at a request, by `METHOD path`; `{namespace}` is the environment's.
 
-    Without a request: when the end is about to be written. `body`: a text in the request's body; `{name}`
-    stands for the environment's name. `passing`: so many such requests pass before.
+    Without a request: when the end is about to be written, or with `begin` the begin. `body`: a text in the
+    request's body; `{name}` stands for the environment's name. `passing`: so many such requests pass before.
     """
 
     operation: Operation
@@ -283,6 +283,12 @@ class Moment:
     side: Side = "after"
     body: str = ""
     passing: int = 0
+    begin: bool = False
+
+    @property
+    def state(self) -> str:
+        """What the ledger is about to be told."""
+        return "running" if self.begin else self.operation.state
 
 
 _FENCE = r"PATCH /api/v1/namespaces/{namespace}\?"
@@ -297,6 +303,7 @@ _OF_THE_UNDO = '"4"'
 """Provision: fence 1, its undo 2; update 3, its undo 4."""
 
 MOMENTS = {
+    "update, before the begin is in the ledger": Moment(UPDATE, begin=True),
     "update, after the fence": Moment(UPDATE, _FENCE),
     "update, before the secrets": Moment(UPDATE, _SECRET, "before"),
     "update, after the secrets": Moment(UPDATE, _SECRET),
@@ -321,12 +328,14 @@ MOMENTS = {
     # It is applied once more by the step that waits for it.
     "undo, while what it put back starts": Moment(UNDO, WEB, "after", _OF_THE_UNDO, passing=1),
     "undo, before the end is in the ledger": Moment(UNDO),
+    "stop, before the begin is in the ledger": Moment(STOP, begin=True),
     "stop, after the fence": Moment(STOP, _FENCE),
     # The service that depends on it has stopped.
     "stop, before the next service": Moment(STOP, WEB, "before"),
     "stop, after a service": Moment(STOP, WEB),
     "stop, while pods end": Moment(STOP_STORE, _WATCH, "before"),
     "stop, before the end is in the ledger": Moment(STOP),
+    "resume, before the begin is in the ledger": Moment(RESUME, begin=True),
     "resume, after the fence": Moment(RESUME, _FENCE),
     "resume, after the secrets": Moment(RESUME, _SECRET),
     "resume, before a service": Moment(RESUME, WEB, "before"),
@@ -334,16 +343,19 @@ MOMENTS = {
     "resume, while a service starts": Moment(RESUME_STORE, _WATCH, "before"),
     "resume, while it looks for endpoints": Moment(RESUME, _ENDPOINTS),
     "resume, before the end is in the ledger": Moment(RESUME),
+    "scale, before the begin is in the ledger": Moment(SCALE, begin=True),
     "scale, after the fence": Moment(SCALE, _FENCE),
     "scale, after the secrets": Moment(SCALE, _SECRET),
     "scale, after the service": Moment(SCALE, WEB),
     "scale, while pods start": Moment(SCALE, _WATCH, "before"),
     "scale, before the end is in the ledger": Moment(SCALE),
+    "restart, before the begin is in the ledger": Moment(RESTART, begin=True),
     "restart, after the fence": Moment(RESTART, _FENCE),
     "restart, after the secrets": Moment(RESTART, _SECRET),
     "restart, after the service": Moment(RESTART, WEB),
     "restart, while pods start": Moment(RESTART, _WATCH, "before"),
     "restart, before the end is in the ledger": Moment(RESTART),
+    "rollback, before the begin is in the ledger": Moment(ROLLBACK, begin=True),
     "rollback, after the fence": Moment(ROLLBACK, _FENCE),
     "rollback, after the secrets": Moment(ROLLBACK, _SECRET),
     "rollback, before a service": Moment(ROLLBACK, WEB, "before"),
@@ -352,6 +364,7 @@ MOMENTS = {
     "rollback, while it looks for endpoints": Moment(ROLLBACK, _ENDPOINTS),
     "rollback, after a removal": Moment(ROLLBACK, r"DELETE .*/namespaces/{namespace}/deployments/extra"),
     "rollback, before the end is in the ledger": Moment(ROLLBACK),
+    "clone, before the begin is in the ledger": Moment(CLONE, begin=True),
     "clone, after the namespace": Moment(CLONE, r"POST /api/v1/namespaces\?", body='"{name}-'),
     "clone, after its rights": Moment(CLONE, r"PATCH .*/namespaces/{namespace}/rolebindings/perdure\?"),
     "clone, after the secrets": Moment(CLONE, _SECRET),

@@ -83,7 +83,7 @@ def killed(stack: Stack) -> Killed:
             hold = until_dead.enter_context(stack.gate.hold(pattern, moment.side, every=True))
             holds.append(hold)
             reached[case] = hold.seen.is_set
-        reached[AT_THE_END] = until_dead.enter_context(stack.end_refused(at_the_end, "succeeded"))
+        reached[AT_THE_END] = until_dead.enter_context(stack.state_refused(at_the_end, "succeeded"))
         reached[BLOCKED] = lambda: _blocked(killed.deletions[BLOCKED])
         for case, handle in made.items():
             killed.deletions[case] = handle.delete()
@@ -96,7 +96,7 @@ def killed(stack: Stack) -> Killed:
         holds.append(held)
         killed.cancelled = stack.create(small(name))
         held.wait_seen(REACHED_SECONDS)
-        reached[CANCELLING] = until_dead.enter_context(stack.end_refused(name, "cancelled"))
+        reached[CANCELLING] = until_dead.enter_context(stack.state_refused(name, "cancelled"))
         killed.deletions[CANCELLING] = killed.cancelled.delete()
 
         killed.reached = await_moments(reached)

@@ -112,7 +112,7 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
                 holds.append(hold)
                 reached[case] = hold.seen.is_set
             else:
-                reached[case] = until_dead.enter_context(stack.end_refused(name, moment.operation.state))
+                reached[case] = until_dead.enter_context(stack.state_refused(name, moment.state))
             killed.handles[case] = clone(origin, name) if there is None else moment.operation.ask(there)
         killed.reached = await_moments(reached)
         kill_worker(stack, holds)

@@ -115,7 +115,7 @@ def killed(stack: Stack) -> Iterator[Killed]:
         killed.handles[LATE], reached[LATE] = stack.create(shop(name)), killed.late.seen.is_set
 
         name = _name()
-        reached[AT_THE_END] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
+        reached[AT_THE_END] = until_dead.enter_context(stack.state_refused(name, "succeeded"))
         killed.handles[AT_THE_END] = stack.create(shop(name))
 
         killed.handles[IN_THE_SCRIPT] = stack.create(shop(_name(), init_waits=True))
@@ -202,7 +202,7 @@ def test_killed_when_the_ledger_has_the_end_and_temporal_has_not(stack: Stack) -
         hold = _hold(stack, holds, MOMENTS["while it looks for endpoints"], name)
         handle = stack.create(small(name, expose=True))
         hold.wait_seen(ENDED_SECONDS)
-        with stack.end_refused(name, "succeeded") as tried:
+        with stack.state_refused(name, "succeeded") as tried:
             hold.release.set()
             eventually(tried, "the worker wants to write the end", within=ENDED_SECONDS)
             stack.temporal.freeze()

@@ -145,7 +145,7 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
                 holds.append(hold)
                 reached[case] = hold.seen.is_set
             else:
-                reached[case] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
+                reached[case] = until_dead.enter_context(stack.state_refused(name, "succeeded"))
             if moment.new:
                 killed.handles[case] = elsewhere(origin, name)
                 continue

@@ -120,7 +120,7 @@ def test_killed(stack: Stack, origin: Origin, case: str) -> None:
             stack.worker.kill()
             hold.drop()
     else:
-        with stack.end_refused(name, "succeeded") as refused:
+        with stack.state_refused(name, "succeeded") as refused:
             handle = ask()
             eventually(refused, "the end is to be written", within=120)
             stack.worker.kill()

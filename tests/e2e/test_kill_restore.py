@@ -104,7 +104,7 @@ def killed(stack: Stack, request: pytest.FixtureRequest) -> Killed:
 
         def watch(case: str, moment: Moment, name: str, namespace: str) -> None:
             if not moment.request:
-                reached[case] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
+                reached[case] = until_dead.enter_context(stack.state_refused(name, "succeeded"))
                 return
             body = f'"{name}-' if moment.request == _NAMESPACE else ""
             pattern = moment.request.replace("{namespace}", namespace)

@@ -119,7 +119,7 @@ def test_killed_at_a_step_it_goes_on(stack: Stack, files: Handle, moment: str) -
 
 def test_killed_before_its_end_is_written_it_is_published_once(stack: Stack, files: Handle) -> None:
     name = stack.client.get(f"/v1/environments/{files.environment_id}").json()["data"]["name"]
-    with stack.end_refused(name, "succeeded") as refused:
+    with stack.state_refused(name, "succeeded") as refused:
         taking, snapshot = take(files)
         eventually(refused, "the end is to be written", within=120)
         # All is stored, and yet it is of no use: its operation has not succeeded.
@@ -152,7 +152,7 @@ def test_killed_before_its_manifest_is_in_the_ledger_it_is_published_once(
 
 def test_killed_as_it_is_given_up_nothing_is_left(stack: Stack, files: Handle) -> None:
     name = stack.client.get(f"/v1/environments/{files.environment_id}").json()["data"]["name"]
-    with stack.end_refused(name, "cancelled") as refused:
+    with stack.state_refused(name, "cancelled") as refused:
         taking, snapshot = take(files)
         _mid_stream(stack, taking, snapshot)
         taking.cancel(cleanup=False)

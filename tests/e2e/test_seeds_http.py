@@ -245,7 +245,7 @@ def killed(stack: Stack) -> Killed:
                 reached[case] = holds[-1].seen.is_set
             else:
                 [(name,)] = stack.rows("select name from environments where id = ?", handle.environment_id)
-                reached[case] = until_dead.enter_context(stack.end_refused(name, "succeeded"))
+                reached[case] = until_dead.enter_context(stack.state_refused(name, "succeeded"))
             killed.handles[case] = _seed(handle, "killed", **moment.seed)
         killed.reached = await_moments(reached)
         kill_worker(stack, holds)

@@ -237,8 +237,8 @@ class Stack:
             return False
 
     @contextmanager
-    def end_refused(self, environment: str, state: str) -> Iterator[Callable[[], bool]]:
-        """Refuse an operation's end in `state` for the environment of that name while the body runs.
+    def state_refused(self, environment: str, state: str) -> Iterator[Callable[[], bool]]:
+        """Refuse that an operation on the environment of that name gets into `state` while the body runs.
 
         Yields a function that says whether the worker has tried since.
         """
