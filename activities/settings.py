@@ -9,8 +9,8 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, SecretStr, model_validator
 
 from activities.keyring import KeyringInvalidError, load_keyring, parse_keyring
+from activities.payload_codec import PayloadKeys
 from activities.secrets import MasterKeys
-from activities.temporal import PayloadKeys
 from workflows.domain.environment import MIRROR_IMAGE, GuardRails
 
 DEV_STATE: Final = Path(".dev")

@@ -1,20 +1,13 @@
-"""The connection to Temporal, shared by API and worker: data converter, payload codec, start and signal.
-
-Payloads hold ids and sealed values only, so they are readable in the Temporal UI as they are. The codec is
-for installations that do not want even that to be read by whoever runs the Temporal server.
-"""
+"""The connection to Temporal, shared by API and worker: to start, to signal, to see how things stand."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from temporalio.api.common.v1 import Payload
 from temporalio.api.enums.v1 import PendingActivityState, TaskQueueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -24,14 +17,12 @@ from temporalio.api.workflowservice.v1 import (
     DescribeTaskQueueRequest,
     GetSystemInfoRequest,
 )
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.common import SearchAttributePair, TypedSearchAttributes, WorkflowIDReusePolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.keyring import parse_keyring
+from activities.payload_codec import PayloadKeys, PayloadUndecodable, data_converter
 from workflows.contracts.delete import DELETE_ENVIRONMENT
 from workflows.contracts.operation import CancelRequest, OperationInput
 from workflows.contracts.provision import PROVISION_ENVIRONMENT
@@ -55,9 +46,6 @@ from workflows.domain.operations import OperationKind
 from workflows.domain.transfer import TransferProgress
 from workflows.domain.verification import verification_workflow_id
 
-ENCODING: Final = b"binary/encrypted"
-KEY_ID: Final = "encryption-key-id"
-_NONCE_BYTES: Final = 12
 _CALL_TIMEOUT: Final = timedelta(seconds=5)
 
 WORKFLOWS: Final[Mapping[OperationKind, str]] = {
@@ -89,10 +77,6 @@ _UNAVAILABLE: Final = frozenset(
 )
 
 
-class PayloadUndecodable(Exception):
-    """A payload was encrypted under a key that is not known here, or was changed since."""
-
-
 class TemporalError(Exception):
     """A call to Temporal failed."""
 
@@ -103,78 +87,6 @@ class TemporalUnavailable(TemporalError):
 
 class TemporalRefused(TemporalError):
     """The Temporal server answers and refuses: namespace, rights or search attributes are not set up."""
-
-
-@dataclass(frozen=True, slots=True)
-class PayloadKeys:
-    """AES-256 keys by id. `current` encrypts while `encode` is on; every key decrypts, always."""
-
-    current: str
-    keys: Mapping[str, bytes] = field(repr=False)
-    encode: bool = True
-
-    @classmethod
-    def parse(cls, text: str, *, encode: bool) -> PayloadKeys:
-        """Read `id:base64,...`, the first one current. Raises KeyringInvalidError."""
-        ring = parse_keyring(text)
-        return cls(current=ring.current, keys=ring.keys, encode=encode)
-
-
-class EncryptingCodec(PayloadCodec):
-    """AES-GCM over whole payloads; the key's id stands in the metadata and is authenticated with them.
-
-    Decoding is always on, so that encryption can be switched, and keys changed, while workflows run.
-    """
-
-    def __init__(self, keys: PayloadKeys) -> None:
-        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.keys.items()}
-        self._current = keys.current
-        self._encode = keys.encode
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encrypt each payload under the current key; what is encrypted already stays as it is."""
-        if not self._encode:
-            return list(payloads)
-        return [self._encrypt(payload) for payload in payloads]
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decrypt what is encrypted and pass on the rest. Raises PayloadUndecodable."""
-        return [self._decrypt(payload) for payload in payloads]
-
-    def _encrypt(self, payload: Payload) -> Payload:
-        if payload.metadata.get("encoding") == ENCODING:
-            return payload
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[self._current].encrypt(
-            nonce, payload.SerializeToString(), self._current.encode()
-        )
-        return Payload(metadata={"encoding": ENCODING, KEY_ID: self._current.encode()}, data=nonce + sealed)
-
-    def _decrypt(self, payload: Payload) -> Payload:
-        if payload.metadata.get("encoding") != ENCODING:
-            return payload
-        key_id = payload.metadata.get(KEY_ID, b"").decode(errors="replace")
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise PayloadUndecodable(f"the payload key {key_id[:64]!r} is not known here")
-        try:
-            plain = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key_id.encode())
-        except (InvalidTag, ValueError) as error:
-            raise PayloadUndecodable("the payload was changed, or encrypted under another key") from error
-        return Payload.FromString(plain)
-
-
-def data_converter(codec: PayloadKeys | None) -> DataConverter:
-    """Return the converter of every client and worker: pydantic, and with keys the codec.
-
-    With encryption on, failure messages and stack traces travel in encrypted attributes too.
-    """
-    if codec is None:
-        return pydantic_data_converter
-    converter = replace(pydantic_data_converter, payload_codec=EncryptingCodec(codec))
-    if codec.encode:
-        return replace(converter, failure_converter_class=DefaultFailureConverterWithEncodedAttributes)
-    return converter
 
 
 async def connect(
@@ -349,7 +261,7 @@ class TemporalStarter:
         title: str,
         details: str,
     ) -> None:
-        try:
+        with _told(), suppress(WorkflowAlreadyStartedError):
             await self.client.start_workflow(
                 workflow,
                 argument,
@@ -361,36 +273,21 @@ class TemporalStarter:
                 static_details=f"**{title}**\n\n{details}",
                 rpc_timeout=_CALL_TIMEOUT,
             )
-        except WorkflowAlreadyStartedError:
-            return
-        except RPCError as error:
-            raise _translate(error) from error
-        except RuntimeError as error:  # a lazy client that cannot connect
-            raise TemporalUnavailable("Temporal cannot be reached") from error
 
     async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
         """Signal a running workflow; False when none of that id is running. Raises TemporalError."""
         arguments = [] if argument is None else [argument]
-        try:
+        with _told(), _unless_unknown():
             await self.client.get_workflow_handle(workflow_id).signal(
                 name, args=arguments, rpc_timeout=_CALL_TIMEOUT
             )
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return False
-            raise _translate(error) from error
-        except RuntimeError as error:
-            raise TemporalUnavailable("Temporal cannot be reached") from error
-        return True
+            return True
+        return False
 
     async def check(self) -> None:
         """Ask the server for its health. Raises TemporalError."""
-        try:
+        with _told():
             serving = await self.client.service_client.check_health(timeout=_CALL_TIMEOUT)
-        except RPCError as error:
-            raise _translate(error) from error
-        except RuntimeError as error:
-            raise TemporalUnavailable("Temporal cannot be reached") from error
         if not serving:
             raise TemporalUnavailable("Temporal answers that it is not serving")
 
@@ -398,7 +295,7 @@ class TemporalStarter:
         """Return how a task queue stands, workflows and activities together. Raises TemporalError."""
         identities: set[str] = set()
         waiting: list[int] = []
-        try:
+        with _told():
             for kind in (TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
                 answer = await self.client.workflow_service.describe_task_queue(
                     DescribeTaskQueueRequest(
@@ -412,43 +309,32 @@ class TemporalStarter:
                 identities.update(poller.identity for poller in answer.pollers)
                 if answer.HasField("stats"):
                     waiting.append(answer.stats.approximate_backlog_count)
-        except RPCError as error:
-            raise _translate(error) from error
-        except RuntimeError as error:
-            raise TemporalUnavailable("Temporal cannot be reached") from error
         return QueueState(name, tuple(sorted(identities)), sum(waiting) if waiting else None)
 
     async def ended_at(self, workflow_id: str) -> datetime | None:
         """Return when a workflow ended; None: it runs, or is not known (any more). Raises TemporalError."""
-        try:
-            described = await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return None
-            raise _translate(error) from error
-        except RuntimeError as error:
-            raise TemporalUnavailable("Temporal cannot be reached") from error
-        return described.close_time
+        described = await self._described(workflow_id)
+        return None if described is None else described.close_time
 
     async def transfers(self, workflow_id: str) -> Sequence[TransferReading]:
         """Read the last heartbeats of a workflow's activities; none when there is no such workflow.
 
         Raises TemporalError.
         """
-        try:
-            described = await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return ()
-            raise _translate(error) from error
-        except RuntimeError as error:
-            raise TemporalUnavailable("Temporal cannot be reached") from error
+        described = await self._described(workflow_id)
+        if described is None:
+            return ()
         found: list[TransferReading] = []
         for pending in described.raw_description.pending_activities:
             progress = await self._progress(pending)
             if progress is not None:
                 found.append(TransferReading(progress, pending.last_heartbeat_time.ToDatetime(UTC)))
         return found
+
+    async def _described(self, workflow_id: str) -> WorkflowExecutionDescription | None:
+        with _told(), _unless_unknown():
+            return await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
+        return None
 
     async def _progress(self, pending: PendingActivityInfo) -> TransferProgress | None:
         """Return what the attempt that runs has said of the data it moves; None: nothing (yet).
@@ -471,44 +357,56 @@ class TemporalStarter:
     async def setup(self) -> TemporalSetup:
         """Return what the server has of what we need. Raises TemporalError."""
         namespace = self.client.namespace
-        try:
+        with _told():
             system = await self.client.workflow_service.get_system_info(
                 GetSystemInfoRequest(), timeout=_CALL_TIMEOUT
             )
-            try:
-                await self.client.workflow_service.describe_namespace(
-                    DescribeNamespaceRequest(namespace=namespace), timeout=_CALL_TIMEOUT
-                )
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
+            if not await self._has_namespace():
                 return TemporalSetup(system.server_version, namespace_found=False)
             known = await self.client.operator_service.list_search_attributes(
                 ListSearchAttributesRequest(namespace=namespace), timeout=_CALL_TIMEOUT
             )
             schedules = {each: await self._paused(each) for each in SCHEDULES}
-        except RPCError as error:
-            raise _translate(error) from error
-        except RuntimeError as error:
-            raise TemporalUnavailable("Temporal cannot be reached") from error
         missing = tuple(key.name for key in SEARCH_ATTRIBUTES if key.name not in known.custom_attributes)
         return TemporalSetup(
             system.server_version, namespace_found=True, missing_attributes=missing, schedules=schedules
         )
 
+    async def _has_namespace(self) -> bool:
+        with _unless_unknown():
+            await self.client.workflow_service.describe_namespace(
+                DescribeNamespaceRequest(namespace=self.client.namespace), timeout=_CALL_TIMEOUT
+            )
+            return True
+        return False
+
     async def _paused(self, schedule_id: str) -> bool | None:
         """Return whether a schedule is paused, None when there is none of that id."""
-        try:
+        with _unless_unknown():
             found = await self.client.get_schedule_handle(schedule_id).describe(rpc_timeout=_CALL_TIMEOUT)
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            return None
-        return found.schedule.state.paused
+            return found.schedule.state.paused
+        return None
 
 
-def _translate(error: RPCError) -> TemporalError:
-    """Tell an outage, which passes, from a refusal, which somebody has to mend."""
-    if error.status in _UNAVAILABLE:
-        return TemporalUnavailable(f"Temporal does not answer ({error.status.name.lower()})")
-    return TemporalRefused(f"Temporal refuses ({error.status.name.lower()}): {error.message[:256]}")
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise TemporalError for a call that failed: an outage, which passes, or what somebody has to mend."""
+    try:
+        yield
+    except RPCError as error:
+        status = error.status.name.lower()
+        if error.status in _UNAVAILABLE:
+            raise TemporalUnavailable(f"Temporal does not answer ({status})") from error
+        raise TemporalRefused(f"Temporal refuses ({status}): {error.message[:256]}") from error
+    except RuntimeError as error:  # a lazy client that cannot connect
+        raise TemporalUnavailable("Temporal cannot be reached") from error
+
+
+@contextmanager
+def _unless_unknown() -> Iterator[None]:
+    """Leave the body when the server does not know what it asks about."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status is not RPCStatusCode.NOT_FOUND:
+            raise

@@ -12,9 +12,10 @@ from pydantic import JsonValue
 
 from activities.db.engine import Database
 from activities.db.repositories.installation import installation_id
+from activities.payload_codec import PayloadKeys
 from activities.secrets import MasterKeys
 from activities.share_links import ShareKeys
-from activities.temporal import PayloadKeys, TemporalServer, TemporalStarter, connect
+from activities.temporal import TemporalServer, TemporalStarter, connect
 from api.access.admission import Admission
 from api.activity import ActivityLog
 from api.auth import KeyCache

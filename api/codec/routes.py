@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from google.protobuf import json_format
 from temporalio.api.common.v1 import Payload, Payloads
 
-from activities.temporal import EncryptingCodec, PayloadUndecodable
+from activities.payload_codec import EncryptingCodec, PayloadUndecodable
 from api.auth import Admin
 from api.bodies import read_document
 from api.documentation import NOTHING, documented

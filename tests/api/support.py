@@ -17,10 +17,10 @@ from starlette.types import Message
 from activities.db import tables
 from activities.db.engine import Database
 from activities.db.records import EnvironmentRecord
+from activities.payload_codec import PayloadKeys
 from activities.temporal import (
     SCHEDULES,
     OperationStart,
-    PayloadKeys,
     QueueState,
     TemporalSetup,
     TemporalUnavailable,

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from temporalio.api.common.v1 import Payload
 
 from activities.db.engine import Database
-from activities.temporal import EncryptingCodec, PayloadKeys
+from activities.payload_codec import EncryptingCodec, PayloadKeys
 from api.openapi import FILE, build, least_roles, rendered
 from api.problems import EXTENSIONS, ExtensionName, Problem, all_kinds
 from api.settings import ApiSettings

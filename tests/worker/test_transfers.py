@@ -14,7 +14,8 @@ from temporalio.common import RetryPolicy
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.temporal import PayloadKeys, TemporalStarter, TemporalUnavailable, connect
+from activities.payload_codec import PayloadKeys
+from activities.temporal import TemporalStarter, TemporalUnavailable, connect
 from tests.helpers.temporal import temporal_server
 from tests.helpers.waiting import eventually_async
 from workflows.domain.failures import WireModel
