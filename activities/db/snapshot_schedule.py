@@ -33,7 +33,9 @@ async def take_due(
     if record is None or record.next_at is None:
         return None
     policy = record.policy
-    following = next_time(record.next_at, policy.every_minutes, now)
+    # By the last one, not by when it was asked again: who is busy now and then keeps to the policy's times.
+    following = next_time(min(record.last_at or record.next_at, now), policy.every_minutes, now)
+    planned = following - timedelta(minutes=policy.every_minutes)
     days = policy.expires_in_days
     wish = SnapshotWish(
         name=NAME,
@@ -66,6 +68,6 @@ async def take_due(
         await snapshot_policies.note(session, environment_id, now=now, next_at=following, result=unreadable)
         return None
     await snapshot_policies.note(
-        session, environment_id, now=now, next_at=following, result=taken.snapshot.id, at=record.next_at
+        session, environment_id, now=now, next_at=following, result=taken.snapshot.id, at=planned
     )
     return taken.accepted

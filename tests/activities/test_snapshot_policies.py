@@ -21,6 +21,7 @@ from activities.db.snapshot_schedule import take_due
 from activities.db.tables import EventType, Revision, Snapshot
 from activities.db.types import utc_now
 from tests.helpers.changes import ended, running
+from tests.helpers.clock import JumpingClock
 from tests.helpers.snapshots import publish, restore_new, snapshot_of, stored, take
 from tests.helpers.tenants import KEYS, Tenant, begin, finish, make_tenant, operation_of, shop
 from tests.helpers.waiting import eventually_async
@@ -102,6 +103,52 @@ async def test_a_busy_environment_is_asked_again_and_one_that_rests_at_its_time(
     assert (told.result_at, told.last_at, told.last_snapshot_id) == (later, again, taken)
     assert told.last_result.startswith("skipped: ")
     assert told.last_snapshot_state is SnapshotState.FAILED
+
+
+async def test_who_is_busy_now_and_then_keeps_to_the_policys_times(database: Database) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    first = (await put(database, tenant, environment_id)).next_at
+    assert first is not None
+    accepted = await due(database, environment_id, first)
+    second = first + timedelta(hours=1)
+    assert await due(database, environment_id, second) is None, "the first one is still being taken"
+    assert accepted is not None
+    await publish(database, accepted.operation.id, DB)
+    assert await due(database, environment_id, second + timedelta(minutes=1)) is not None
+    told = await policy_of(database, tenant, environment_id)
+    assert (told.last_at, told.next_at) == (second, second + timedelta(hours=1))
+
+
+@pytest.mark.parametrize("set_anew", [False, True])
+async def test_a_clock_that_was_ahead_keeps_no_snapshot_from_being_taken(
+    database: Database, clock: JumpingClock, *, set_anew: bool
+) -> None:
+    tenant = await make_tenant(database)
+    environment_id = await running(database, tenant)
+    await put(database, tenant, environment_id)
+    clock.jump(days=365)
+    accepted = await due(database, environment_id, utc_now())
+    assert accepted is not None
+    await publish(database, accepted.operation.id, DB)
+    # Put back by a little, it is not taken once more.
+    clock.jump(minutes=-30)
+    assert await due(database, environment_id, utc_now()) is None
+    clock.ahead = timedelta()
+    now = utc_now()
+    if set_anew:
+        told = await put(database, tenant, environment_id)
+        assert told.next_at is not None
+        now = told.next_at
+        assert now <= utc_now() + timedelta(hours=1)
+    async with database.reading() as session:
+        assert [each.environment_id for each in await snapshot_policies.due(session, now)] == [environment_id]
+    assert await due(database, environment_id, now) is not None
+    told = await policy_of(database, tenant, environment_id)
+    assert told.last_at is not None
+    assert told.last_at <= now
+    assert told.next_at == told.last_at + timedelta(hours=1)
+    assert await due(database, environment_id, now) is None
 
 
 async def test_one_that_cannot_be_read_is_said_and_passed_over(database: Database) -> None:

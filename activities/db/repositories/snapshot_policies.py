@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from sqlalchemy import ColumnElement, extract, or_
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from activities.db.core import table_of
 from activities.db.errors import AlreadyDeleted, NotFound
 from activities.db.records import Actor
 from activities.db.repositories._rows import FRESH, locked_environment
@@ -69,7 +71,7 @@ async def put(
     elif row.last_at is None:
         row.next_at = now
     else:
-        row.next_at = next_time(row.last_at, policy.every_minutes, now)
+        row.next_at = next_time(min(row.last_at, now), policy.every_minutes, now)
     await add_entry(session, actor, "environment.snapshot_policy", environment_id, {**row.policy})
     await session.flush()
     return await _whole(session, row)
@@ -99,7 +101,7 @@ async def due(session: AsyncSession, now: datetime) -> tuple[PolicyRecord, ...]:
     query = (
         select(Row)
         .join(Environment, col(Environment.id) == col(Row.environment_id))
-        .where(col(Row.next_at) <= now, col(Environment.deleted_at).is_(None))
+        .where(_is_due(now), col(Environment.deleted_at).is_(None))
         .order_by(col(Row.next_at), col(Row.environment_id))
         .limit(PAGE)
     )
@@ -108,9 +110,19 @@ async def due(session: AsyncSession, now: datetime) -> tuple[PolicyRecord, ...]:
 
 async def take_up(session: AsyncSession, environment_id: str, now: datetime) -> PolicyRecord | None:
     """Lock a policy that is due and return it; None when somebody else has taken it up meanwhile."""
-    query = select(Row).where(col(Row.environment_id) == environment_id, col(Row.next_at) <= now)
+    query = select(Row).where(col(Row.environment_id) == environment_id, _is_due(now))
     row = (await session.exec(query.with_for_update(), execution_options=FRESH)).one_or_none()
     return None if row is None else _record(row)
+
+
+def _is_due(now: datetime) -> ColumnElement[bool]:
+    """Its time has come, or was set by a clock that was ahead: none is further away than one interval.
+
+    Two, for clocks are put back by a little, too, and what was taken just before is not taken again.
+    """
+    minutes = table_of(Row).c.policy["everyMinutes"].as_integer()
+    too_far = extract("epoch", col(Row.next_at)) > now.timestamp() + 2 * 60 * minutes
+    return or_(col(Row.next_at) <= now, too_far)
 
 
 async def note(
