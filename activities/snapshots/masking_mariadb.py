@@ -247,13 +247,13 @@ def _columns(found: Definition) -> tuple[dict[str, ColumnType], list[str]]:
             ):
                 generated.append(name)
             if " PRIMARY KEY" in bare or " UNIQUE" in bare:
-                columns[name] = replace(columns[name], alone=True)
+                columns[name] = replace(columns[name], unique=True)
     for item in found.items:
         if item.startswith(("PRIMARY KEY", "UNIQUE KEY")):
-            listed = definition(item, backslashes=True).items
-            name = first_name(listed[0])[0] if len(listed) == 1 else ""
-            if name in columns:
-                columns[name] = replace(columns[name], alone=True)
+            for each in definition(item, backslashes=True).items:
+                name, _ = first_name(each)
+                if name in columns:
+                    columns[name] = replace(columns[name], unique=True)
     return columns, generated
 
 

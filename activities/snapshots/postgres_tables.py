@@ -110,23 +110,24 @@ def _defined(
 
 
 def _mark_unique(database: str, entry: Entry, tables: Mapping[Table, TableDefinition]) -> None:
-    """Note columns that are unique by themselves; expressions are left to the database."""
+    """Note columns that are unique, by themselves or together; expressions are left to the database."""
     if entry.sort == "INDEX":
         index = _UNIQUE_INDEX.match(entry.definition)
         if index is None or " WHERE " in entry.definition:
             return
         name, rest = qualified(index[1])
         listed = definition(rest).items
-        columns = tuple(first_name(item)[0] for item in listed if "(" not in item)
+        columns = () if any("(" in item for item in listed) else tuple(first_name(each)[0] for each in listed)
     else:
         altered, unique = _ALTER.match(entry.definition), _UNIQUE.search(entry.definition)
         if altered is None or unique is None:
             return
         name = qualified(altered[1])[0]
-        columns = listed = names(unique[1])
+        columns = names(unique[1])
     known = tables.get(Table((database, *name)))
-    if known is not None and len(listed) == len(columns) == 1 and columns[0] in known.columns:
-        known.columns[columns[0]] = replace(known.columns[columns[0]], alone=True)
+    for column in columns if known is not None else ():
+        if column in known.columns:
+            known.columns[column] = replace(known.columns[column], unique=True)
 
 
 def lineage_of(table: Table, tables: Mapping[Table, TableDefinition]) -> list[Table]:
@@ -141,7 +142,7 @@ def type_of(column: str, lineage: list[Table], tables: Mapping[Table, TableDefin
     """What a column is, by all that its lineage says of it."""
     kinds = [tables[each].columns[column] for each in lineage if column in tables[each].columns]
     return replace(
-        kinds[0], nullable=all(each.nullable for each in kinds), alone=any(each.alone for each in kinds)
+        kinds[0], nullable=all(each.nullable for each in kinds), unique=any(each.unique for each in kinds)
     )
 
 

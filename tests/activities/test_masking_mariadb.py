@@ -171,6 +171,14 @@ def test_what_does_not_fit_is_named() -> None:
     assert "no table shop.other" in said[6]
 
 
+@pytest.mark.parametrize("how", ["redact", "mask"])
+def test_a_column_that_is_unique_with_another_stays_so(how: str) -> None:
+    dump = DUMP.replace("KEY `na,me` (`na,me`)", "KEY `na,me` (`exact`,`na,me`(20))")
+    with pytest.raises(MaskingRefused, match="is unique, alone or with others"):
+        masked(dump, rule("parent", "na,me", how))
+    masked(dump, rule("parent", "na,me", "hash"))
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

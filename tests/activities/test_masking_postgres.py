@@ -238,6 +238,8 @@ CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL UNIQUE, short varcha
   must must, amount numeric, tags text[], big text GENERATED ALWAYS AS (upper(email)) STORED);
 CREATE UNIQUE INDEX ON users (code);
 CREATE TABLE orders ("user" int REFERENCES users, label text);
+CREATE TABLE seats (room int, "wh,o" text, note text, UNIQUE (room, "wh,o"));
+CREATE UNIQUE INDEX ON seats (note COLLATE "C" DESC, room);
 CREATE VIEW seen AS SELECT * FROM users;
 CREATE TABLE logs (at date, who text) PARTITION BY LIST (who);
 CREATE TABLE logs_1 PARTITION OF logs FOR VALUES IN ('a');
@@ -262,6 +264,8 @@ def test_all_that_does_not_fit_is_named_at_once(server: Server) -> None:
         rule("nowhere", "x", "hash"),
         rule("orders", "label", "redact"),
         rule("public.orders", "label", "hash"),
+        rule("seats", "wh,o", "redact"),
+        rule("seats", "note", "fake", kind="name"),
     )
     with pytest.raises(Refused) as caught:
         masked(dump, *rules)
@@ -284,6 +288,9 @@ def test_all_that_does_not_fit_is_named_at_once(server: Server) -> None:
     assert "no table nowhere" in said[12]
     assert 13 not in said
     assert "label has a rule already" in said[14]
+    # What two columns keep apart together, the one that is made the same does no more.
+    assert "is unique, alone or with others" in said[15]
+    assert "is unique, alone or with others" in said[16]
 
 
 def test_both_ends_of_a_key_have_to_be_masked_alike(server: Server) -> None:

@@ -296,17 +296,17 @@ def test_fakes_fit_where_they_say_that_they_fit(kind: FakeKind, value: bytes) ->
 
 
 def test_fakes_that_differ_may_be_unique() -> None:
-    alone = ColumnType(ColumnKind.TEXT, "text", alone=True)
+    unique = ColumnType(ColumnKind.TEXT, "text", unique=True)
     for kind in FakeKind:
         if kind in DISTINCT:
-            fake = value_masker(rule("fake", kind=kind), alone, KEY)
+            fake = value_masker(rule("fake", kind=kind), unique, KEY)
             assert len({fake(str(number)) for number in range(2000)}) == 2000
         else:
             with pytest.raises(Unmaskable, match="is unique"):
-                value_masker(rule("fake", kind=kind), alone, KEY)
+                value_masker(rule("fake", kind=kind), unique, KEY)
     for how in ("redact", "mask"):
         with pytest.raises(Unmaskable, match="is unique"):
-            value_masker(rule(how), alone, KEY)
+            value_masker(rule(how), unique, KEY)
 
 
 def test_other_types() -> None:

@@ -68,15 +68,15 @@ class Compared(StrEnum):
 class ColumnType:
     """A column as a dump declares it.
 
-    `declared`: its type as written. `limit`: the most characters (binary: bytes), None without one. `alone`:
-    it is the only column of a unique constraint. `padded`: blanks at its end mean nothing.
+    `declared`: its type as written. `limit`: the most characters (binary: bytes), None without one. `unique`:
+    it is a column of a unique constraint, alone or beside others. `padded`: blanks at its end mean nothing.
     """
 
     kind: ColumnKind
     declared: str
     limit: int | None = None
     nullable: bool = True
-    alone: bool = False
+    unique: bool = False
     padded: bool = False
     compared: Compared = Compared.EXACTLY
     tiny: bool = False
@@ -97,6 +97,9 @@ _REDACTED: Final[dict[ColumnKind, Value]] = {
     ColumnKind.ARRAY: "{}",
 }
 """A second after the epoch: at the epoch itself MySQL's timestamps do not begin yet, east of Greenwich."""
+
+
+_UNIQUE: Final = "is unique, alone or with others"
 
 
 def value_masker(rule: ColumnRule, column: ColumnType, key: bytes) -> Masker:
@@ -130,8 +133,8 @@ def _null(_value: Value) -> None:
 def _redacting(column: ColumnType) -> Masker:
     if column.kind not in _REDACTED:
         raise Unmaskable(f"is of type {column.declared}: only nullify is possible")
-    if column.alone:
-        raise Unmaskable("is unique, and redact makes all values the same: use hash or fake")
+    if column.unique:
+        raise Unmaskable(f"{_UNIQUE}, and redact makes all values the same: use hash or fake")
     value = _REDACTED[column.kind]
     if isinstance(value, str) and column.kind is ColumnKind.TEXT:
         value = value[: column.limit]
@@ -141,8 +144,8 @@ def _redacting(column: ColumnType) -> Masker:
 def _masking(rule: ColumnRule, column: ColumnType) -> Masker:
     if column.kind is not ColumnKind.TEXT:
         raise Unmaskable(f"is of type {column.declared}: mask is for text")
-    if column.alone:
-        raise Unmaskable("is unique, and mask makes different values the same: use hash or fake")
+    if column.unique:
+        raise Unmaskable(f"{_UNIQUE}, and mask makes different values the same: use hash or fake")
     kept = rule.keep_last or 0
 
     def masked(value: Value) -> str:
@@ -179,9 +182,9 @@ def _faking(rule: ColumnRule, column: ColumnType, key: bytes) -> Masker:
         return lambda value: fake_uuid(digest(key, "uuid", uuid.UUID(str(value)).bytes))
     if column.kind is not ColumnKind.TEXT:
         raise Unmaskable(f"is of type {column.declared}: fake is for text (and kind uuid for uuid)")
-    if column.alone and kind not in DISTINCT:
+    if column.unique and kind not in DISTINCT:
         listed = ", ".join(sorted(DISTINCT))
-        raise Unmaskable(f"is unique, and there are few of {kind}: use hash, or a kind of {listed}")
+        raise Unmaskable(f"{_UNIQUE}, and there are few of {kind}: use hash, or a kind of {listed}")
     make = FAKES[kind]
     _fits(column, LONGEST[kind], f"{kind}, of up to {LONGEST[kind]} characters")
     return lambda value: make(digest(key, "text", _plain(value, column)))
