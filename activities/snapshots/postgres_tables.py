@@ -125,8 +125,8 @@ def _mark_unique(database: str, entry: Entry, tables: Mapping[Table, TableDefini
         name = qualified(altered[1])[0]
         columns = names(unique[1])
     known = tables.get(Table((database, *name)))
-    for column in columns if known is not None else ():
-        if column in known.columns:
+    if known is not None:
+        for column in known.columns.keys() & set(columns):
             known.columns[column] = replace(known.columns[column], unique=True)
 
 
