@@ -61,6 +61,9 @@ async def test_a_version_never_changes(api: Api, tenant: Tenant) -> None:
     assert (again.status_code, again.json()["data"]) == (200, made.json()["data"])
     other = {**VISITOR, "script": VISITOR["script"] + " select 1;"}
     problem(await api.client.post("/v1/seeds/publish", json=other), 409, "conflict")
+    described = [{**each, "description": "Who it is"} for each in VISITOR["parameters"]]
+    told = {**VISITOR, "parameters": described}
+    problem(await api.client.post("/v1/seeds/publish", json=told), 409, "conflict")
     same = await publish(api, version="1.0.1", description="The same seed")
     assert same["digest"] == made.json()["data"]["digest"]
     assert (await publish(api, **{**other, "version": "1.1.0"}))["digest"] != same["digest"]

@@ -228,7 +228,8 @@ class TestVersions:
     def test_they_come_in_the_order_of_the_specification(self) -> None:
         ordered = [
             *("1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2"),
-            *("1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.2.0", "1.10.0", "2.0.0"),
+            *("1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.2.0", "1.10.0"),
+            *("2.0.0-9", "2.0.0-20260131235959", "2.0.0-20260201000000", "2.0.0-a", "2.0.0"),
         ]
         versions = [read_version(each) for each in ordered]
         assert None not in versions

@@ -259,8 +259,8 @@ class Version:
         return (self.numbers, not self.before, parts)
 
 
-_NUMBER: Final = r"(?:0|[1-9][0-9]{0,8})"
-_IDENTIFIER: Final = r"(?:0|[1-9][0-9]{0,8}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_NUMBER: Final = r"(?:0|[1-9][0-9]*)"
+_IDENTIFIER: Final = rf"(?:{_NUMBER}|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION: Final = re.compile(
     rf"({_NUMBER})\.({_NUMBER})\.({_NUMBER})(?:-({_IDENTIFIER}(?:\.{_IDENTIFIER})*))?"
 )

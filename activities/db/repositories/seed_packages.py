@@ -50,7 +50,8 @@ async def publish(session: AsyncSession, actor: Actor, wanted: Published) -> tup
     known = await versions(session, actor.organization_id, wanted.name) if wanted.name in names else ()
     for record in known:
         if record.version == wanted.version:
-            if (record.digest, record.description) == (wanted.content.digest, wanted.description):
+            # Not by the digest, which does not tell what parameters are described as.
+            if (record.content, record.description) == (wanted.content, wanted.description):
                 return record, False
             raise NameTaken("seed package", f"{wanted.name}@{wanted.version}", record.id)
     if wanted.name not in names and len(names) >= MOST_PACKAGES:
