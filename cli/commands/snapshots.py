@@ -392,6 +392,9 @@ def policy(
     hours = None if verify_every is None else parse_duration(verify_every) / 3600
     if hours is not None and not hours.is_integer():
         raise UsageFault("--verify-every is a whole number of hours: 12h, 7d.")
+    minutes = None if every is None else parse_duration(every) / 60
+    if minutes is not None and not minutes.is_integer():
+        raise UsageFault("--every is a whole number of minutes: 30m, 1d.")
     if keep and days is not None:
         raise UsageFault("--keep and --expires-in-days exclude each other.")
     with session_of(context).client() as client:
@@ -400,11 +403,11 @@ def policy(
             client.remove_snapshot_policy(identifier)
             tell(f"{environment} is taken no snapshots of by itself any more.")
             return
-        if every is None:
+        if minutes is None:
             answer = client.snapshot_policy(identifier)
         else:
             body: dict[str, JsonValue] = {
-                "everyMinutes": round(parse_duration(every) / 60),
+                "everyMinutes": int(minutes),
                 "keepLast": keep_last,
                 "consistencyFloor": None if floor is None else floor.value,
                 "verifyLevel": verify,

@@ -472,6 +472,7 @@ def test_a_policy_says_when_what_it_keeps_is_verified_anew(api: ScriptedApi, run
         (("--verify", "1", "--verify-every", "7d"), "A policy needs --every."),
         (("--every", "1d", "--verify-every", "7d"), "--verify-every needs --verify"),
         (("--every", "1d", "--verify", "1", "--verify-every", "90m"), "a whole number of hours"),
+        (("--every", "15m30s"), "a whole number of minutes"),
         (("--remove", "--verify-every", "7d"), "A policy needs --every."),
     ],
 )
