@@ -132,34 +132,61 @@ def test_what_takes_longer_than_it_may_be_held_is_told_and_nothing_is_left(stack
 
 
 def test_servers_that_are_held_still_together_are_of_one_point(stack: Stack) -> None:
+    """Also when the worker is killed while all are held: they are let go, and held once more."""
     handle = stack.create(in_rounds(new_name()))
     handle.succeeded(ENDED_SECONDS)
+    taken_between: dict[str, tuple[int, int]] = {}
     with in_lockstep(handle) as rounds:
         eventually(lambda: rounds.written > 5, "all are written to")
         before = rounds.written
         snapshot = taken(handle, consistencyFloor="application")
-        after = rounds.written
-        eventually(lambda: rounds.written > after, "it goes on once all are let go")
+        taken_between[snapshot] = before, rounds.written
+        eventually(lambda: rounds.written > taken_between[snapshot][1], "it goes on once all are let go")
         assert rounds.refused
-    taken_one = shown(stack, snapshot)
-    assert (taken_one["consistency"], taken_one["scope"]) == ("application", "one-point")
+        held = {pod: holds_of(handle, pod) for pod in CLIENTS}
 
-    steps = stack.client.get(f"/v1/operations/{taken_one['operationId']}").json()["data"]["steps"]
-    [longest] = {each["output"]["longestFrozenMs"] for each in steps if each["kind"] == "capture"}
-    held = [hold for pod in CLIENTS for hold in holds_of(handle, pod)]
-    assert len(held) == len(CLIENTS)
-    assert max(each.quiesced for each in held) < min(each.thawed for each in held)
-    assert longest < 30_000
-    # The pod counts from before its quiesce to after its thaw, which say their times themselves.
-    assert -20 <= longest - max(each.milliseconds for each in held) <= 2000
+        taking, again = take(handle, consistencyFloor="application")
+        eventually(lambda: _held_now(handle), "all are held still", within=60)
+        stack.worker.kill()
+        killed_at = rounds.written
+        eventually(lambda: rounds.written > killed_at, "all are let go by themselves", within=35)
+        stack.worker.start()
+        taking.succeeded(ENDED_SECONDS)
+        # What the first window began counts for nothing.
+        taken_between[again] = killed_at + 1, rounds.written
+        held_again = {pod: holds_of(handle, pod)[1:] for pod in CLIENTS}
 
-    restored = restore(stack, snapshot, name=new_name())
-    restored.succeeded(ENDED_SECONDS)
-    found = {pod: rounds_of(restored, pod) for pod in CLIENTS}
-    assert len(set(found.values())) == 1, found
-    first, last, count = found["db-0"]
-    assert (first, last) == (1, count)
-    assert before <= last <= after
+    assert [len(each) for each in held.values()] == [1] * len(CLIENTS)
+    assert [len(each) for each in held_again.values()] == [2] * len(CLIENTS)
+    windows = [held, *({pod: [each[n]] for pod, each in held_again.items()} for n in range(2))]
+    for window in windows:
+        together = [hold for [hold] in window.values()]
+        assert max(each.quiesced for each in together) < min(each.thawed for each in together)
+        assert all(each.milliseconds < 30_000 for each in together)
+    for identifier, window, unmeasured in ((snapshot, windows[0], None), (again, windows[2], 1)):
+        found = shown(stack, identifier)
+        assert (found["consistency"], found["scope"]) == ("application", "one-point")
+        steps = stack.client.get(f"/v1/operations/{found['operationId']}").json()["data"]["steps"]
+        outputs = [each["output"] for each in steps if each["kind"] == "capture"]
+        assert {each.get("windowsNotMeasured") for each in outputs} == {unmeasured}
+        [longest] = {each["longestFrozenMs"] for each in outputs}
+        assert longest < 30_000
+        # The pod counts from before its quiesce to after its thaw, which say their times themselves.
+        assert -20 <= longest - max(hold.milliseconds for [hold] in window.values()) <= 2000
+
+    restored = {each: restore(stack, each, name=new_name()) for each in taken_between}
+    for each, (earliest, latest) in taken_between.items():
+        restored[each].succeeded(ENDED_SECONDS)
+        counted = {pod: rounds_of(restored[each], pod) for pod in CLIENTS}
+        assert len(set(counted.values())) == 1, counted
+        first, last, count = counted["db-0"]
+        assert (first, last) == (1, count)
+        assert earliest <= last <= latest
+
+
+def _held_now(handle: Handle) -> bool:
+    """Whether the last of what is held has been."""
+    return all(sh(handle, pod, "tail -n 1 /tmp/times").startswith("quiesced") for pod in CLIENTS)
 
 
 def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
