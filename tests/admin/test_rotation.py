@@ -9,9 +9,11 @@ import pytest
 from sqlmodel import col, select
 
 from activities.db.engine import Database
+from activities.db.errors import NotFound
 from activities.db.repositories import audit, secrets, shares
 from activities.db.tables import DataKey
-from activities.secrets import MasterKeys
+from activities.secrets import MasterKeys, SecretsError
+from activities.snapshots.frames import Component, ComponentKey, FileKey, data_key_id
 from admin.rotation import rotate
 from tests.admin.conftest import Admin, started
 from tests.helpers.tenants import KEYS, PLANTED, Tenant, accept, make_tenant
@@ -60,6 +62,24 @@ async def test_secrets_open_with_the_new_key_alone(
     assert [(entry.principal_id, entry.data) for entry in entries] == [
         ("operator", {"dataKeys": 1, "masterKey": "m2"})
     ]
+
+
+async def test_streams_of_snapshots_from_before_open_with_the_new_key_alone(database: Database) -> None:
+    """And for their own organisation alone, as before."""
+    tenant, other = await make_tenant(database), await make_tenant(database)
+    component = Component("snap_1", "db")
+    async with database.transaction() as session:
+        key = await secrets.data_key(session, tenant.id, KEYS)
+        await secrets.data_key(session, other.id, KEYS)
+    stream = ComponentKey.new(key, component).stream_key()
+    await rotate(database, BOTH, _said)
+    async with database.reading() as session:
+        opened = await secrets.open_data_key(session, tenant.id, data_key_id(stream.header), ONLY_NEW)
+        assert FileKey.open(opened, stream.header, component) == stream
+        with pytest.raises(NotFound):
+            await secrets.open_data_key(session, other.id, data_key_id(stream.header), ONLY_NEW)
+        with pytest.raises(SecretsError):
+            await secrets.open_data_key(session, tenant.id, data_key_id(stream.header), KEYS)
 
 
 async def test_share_links_keep_the_old_key(database: Database, database_url: str, admin: Admin) -> None:
