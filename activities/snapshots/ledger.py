@@ -10,7 +10,7 @@ from temporalio import activity
 from activities._state import sealer_of, told_as_failures
 from activities._step import application_error
 from activities.db.engine import Database
-from activities.db.errors import SnapshotNotReady
+from activities.db.errors import NotFound, SnapshotNotReady
 from activities.db.repositories import operations, secrets, snapshots
 from activities.db.repositories.environments import get_environment
 from activities.db.repositories.snapshots import SnapshotRecord
@@ -25,7 +25,7 @@ from workflows.contracts.snapshot import (
     StreamKeysWanted,
 )
 from workflows.domain.failures import FailureKind, failure
-from workflows.domain.snapshot_manifest import SnapshotManifest
+from workflows.domain.snapshot_manifest import SnapshotManifest, StoredPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ async def loadable(
     sealed: dict[str, str] = {}
     try:
         for part in stored.parts:
-            header = base64.b64decode(part.header)
+            header = _header(part)
             key_id = data_key_id(header)
             if key_id not in data_keys:
                 data_keys[key_id] = await secrets.open_data_key(
@@ -109,6 +109,15 @@ async def loadable(
                 )
             key = FileKey.open(data_keys[key_id], header, of)
             sealed[part.prefix] = sealer.seal(base64.b64encode(key.key).decode())
-    except SealBroken as fault:
+    except (SealBroken, NotFound) as fault:
+        # Also when the header names no data key of this organisation: nobody will ever open that.
         raise application_error(failure(FailureKind.SNAPSHOT_CORRUPT, f"{fault}.")) from fault
     return Loadable(component=stored, keys=sealed)
+
+
+def _header(part: StoredPart) -> bytes:
+    """Return the header of a stream as the manifest has it. Raises SealBroken when it has none."""
+    try:
+        return base64.b64decode(part.header, validate=True)
+    except ValueError as fault:
+        raise SealBroken(f"the header of {part.subject} cannot be read") from fault
