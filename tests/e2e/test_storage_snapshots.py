@@ -14,7 +14,7 @@ from devstack.csidriver import built
 from tests.e2e.conftest import own_stack
 from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, sh, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
-from tests.helpers.csi import CLASS, Folders, running_folders
+from tests.helpers.csi import CLASS, DRIVER, NODE, Folders, kubectl, running_folders
 from tests.helpers.kube_gate import Side
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
@@ -49,6 +49,10 @@ def storage(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path,
             lambda: "registered with the kubelet: true" in running.driver.text(), "it is known", within=60
         )
         yield running
+    eventually(
+        lambda: DRIVER not in kubectl(cluster_files[1], "get", "csinode", NODE, "-o", "yaml"),
+        "it is forgotten",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -134,6 +134,9 @@ def running_folders(
     )
     with ExitStack() as stack:
         stack.enter_context(classes_of(admin, DRIVER, policy=policy, groups=groups))
+        if registry is not None:
+            # The kubelet knows a driver for as long as its socket is there, which outlives a killed process.
+            stack.callback((registry / f"{DRIVER}-reg.sock").unlink, missing_ok=True)
         for each in folders.processes:
             stack.callback(each.kill)
         folders.driver.start()
