@@ -339,15 +339,17 @@ def extend(
     context: typer.Context,
     environment: EnvironmentArgument,
     by: Annotated[
-        float,
-        typer.Option("--by", metavar="DURATION", parser=parse_duration, help="How long, e.g. 4h."),
-    ] = 3600.0,
+        float | None,
+        typer.Option(
+            "--by", metavar="DURATION", parser=parse_duration, help="How long, e.g. 4h. Default: 1h."
+        ),
+    ] = None,
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Put off an environment's end: its expiry by this long, its shutdown as if it were used now."""
     from cli.lookup import environment_id
 
-    minutes = round(by / 60)
+    minutes = 60 if by is None else round(by / 60)
     if minutes < 1:
         raise UsageFault("--by is at least a minute, for example 30m.")
     with session_of(context).client() as client:

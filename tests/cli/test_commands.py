@@ -519,6 +519,15 @@ class TestSettings:
         assert run("env", "set", ENVIRONMENT_ID, "--ttl", "none", "--auto-shutdown", "off").exit_code == 0
         assert api.requests[-1].body == {"ttlMinutes": None, "autoShutdownEnabled": False}
 
+    @pytest.mark.parametrize(("words", "minutes"), [((), 60), (("--by", "4h"), 240)])
+    def test_an_end_is_put_off(
+        self, api: ScriptedApi, run: Run, words: tuple[str, ...], minutes: int
+    ) -> None:
+        api.on("POST", f"{ENVIRONMENT}/extend", data(environment()))
+        result = run("env", "extend", ENVIRONMENT_ID, *words)
+        assert result.exit_code == 0, result.stderr
+        assert api.requests[-1].body == {"minutes": minutes}
+
     def test_faults_of_usage_ask_nothing(self, api: ScriptedApi, run: Run) -> None:
         assert run("env", "set", ENVIRONMENT_ID).exit_code == 2
         for nothing in ("0h", "20s"):
