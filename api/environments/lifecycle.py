@@ -15,8 +15,16 @@ from activities.db.repositories._rows import locked_organization
 from activities.db.repositories.environments import find_environment
 from api.deferred import start_workflow
 from api.environments.schemas import UpdateOut
-from api.environments.service import Caller, accept, accept_environment, accepted_operation, located, location
-from api.environments.shapes import environment_out, service_changes_out, services_out
+from api.environments.service import (
+    Caller,
+    accept,
+    accept_environment,
+    accepted_operation,
+    located,
+    location,
+    shown_alone,
+)
+from api.environments.shapes import service_changes_out
 from api.idempotency import Outcome, Replayed, once
 from api.operations.shapes import operation_out
 from api.preconditions import check_named, check_precondition
@@ -181,11 +189,8 @@ async def extend(caller: Caller, environment_id: str, minutes: int) -> Outcome[E
     """Put off what an environment's timers bring."""
 
     async def work(session: AsyncSession) -> Outcome[EnvironmentRecord]:
-        record, blueprint = await acceptance.extend_environment(
-            session, caller.actor, environment_id, minutes
-        )
-        shaped = environment_out(caller.state.settings, record, services_out(record, blueprint))
-        return Outcome(record, 200, shaped)
+        record = await acceptance.extend_environment(session, caller.actor, environment_id, minutes)
+        return await shown_alone(session, caller.state, record)
 
     outcome = await once(caller.request, caller.state, caller.actor, caller.key, work)
     caller.state.live.forget(caller.actor.organization_id, environment_id)

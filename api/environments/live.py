@@ -19,7 +19,13 @@ from api.clusters import Clusters
 from api.environments.pods import ServiceState
 from api.environments.reading import Presence, Reading, read_cluster
 from api.environments.schemas import StatusOut
-from api.environments.shapes import conditions_out, environment_fields, read_blueprint, services_out
+from api.environments.shapes import (
+    conditions_out,
+    environment_fields,
+    in_its_phase,
+    read_blueprint,
+    services_out,
+)
 from api.operations.shapes import blocker_out
 from api.readings import Readings
 from api.settings import ApiSettings
@@ -37,9 +43,6 @@ _READ_LIVE: Final = frozenset({EnvironmentPhase.RUNNING, EnvironmentPhase.DEGRAD
 _NAMESPACE_MISSING: Final = "NamespaceMissing"
 
 _log = structlog.get_logger("perdure.api.status")
-
-
-_WITHOUT_PODS = frozenset({EnvironmentPhase.STOPPING, EnvironmentPhase.STOPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +134,7 @@ async def read_known(database: Database, organization_id: str, environment_id: s
     async with database.reading() as session:
         record = await environments.get_environment(session, organization_id, environment_id)
         revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
-        overrides = (await environments.overrides(session, organization_id, record.id)).model_copy(
-            update={"stopped": record.phase in _WITHOUT_PODS}
-        )
+        overrides = in_its_phase(record, await environments.overrides(session, organization_id, record.id))
         operation = (await operations.latest(session, organization_id, [record.id])).get(record.id)
         steps: tuple[StepRecord, ...] = ()
         if operation is not None and not operation.ended:

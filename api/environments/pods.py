@@ -95,9 +95,14 @@ def kept_in_pods(blueprint: Blueprint, pods: Iterable[Manifest]) -> dict[str, fr
     }
 
 
+def desired_pods(service: Service, overrides: Overrides) -> int:
+    """How many pods there should be; of a job the one that succeeds, which a stop does not take back."""
+    return 1 if service.kind is ServiceKind.JOB else desired_replicas(service, overrides)
+
+
 def _service(service: Service, overrides: Overrides, pods: list[Manifest]) -> ServiceLive:
     is_job = service.kind is ServiceKind.JOB
-    desired = 1 if is_job else desired_replicas(service, overrides)
+    desired = desired_pods(service, overrides)
     current = [pod for pod in pods if not text(pod, "metadata", "deletionTimestamp")]
     ready = sum(_succeeded(pod) if is_job else holds(pod, "Ready") for pod in current)
     restarts = sum(number(status, "restartCount") or 0 for pod in current for status in _containers(pod))

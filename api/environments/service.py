@@ -25,6 +25,7 @@ from api.operations.shapes import operation_out, passing_data, pinned_images
 from api.preconditions import entity_tag
 from api.state import AppState
 from workflows.domain.blueprint import Blueprint
+from workflows.domain.environment import Overrides
 
 OPERATIONS_PATH: Final = "/v1/operations"
 Work = Callable[[AsyncSession], Awaitable[Outcome[Accepted]]]
@@ -66,7 +67,7 @@ async def accept_environment(
 
 
 def _created(state: AppState, accepted: Accepted, blueprint: Blueprint) -> EnvironmentOut:
-    services = services_out(accepted.environment, blueprint)
+    services = services_out(accepted.environment, blueprint, overrides=Overrides())
     return environment_out(state.settings, accepted.environment, services, operation=accepted.operation)
 
 
@@ -134,21 +135,23 @@ async def change(
 
     async def work(session: AsyncSession) -> Outcome[EnvironmentRecord]:
         changed = await acceptance.change_settings(session, caller.actor, environment_id, settings)
-        record = changed.environment
-        revision = await revisions.get_revision(session, organization_id, record.id, record.revision)
-        overrides = await environments.overrides(session, organization_id, record.id)
-        latest = await operations.latest(session, organization_id, [record.id])
-        shaped = environment_out(
-            state.settings,
-            record,
-            services_out(record, read_blueprint(revision.blueprint), overrides=overrides),
-            operation=latest.get(record.id),
-        )
-        return Outcome(record, 200, shaped, headers={"ETag": entity_tag(record.version, shaped)})
+        return await shown_alone(session, state, changed.environment)
 
     outcome = await once(caller.request, state, caller.actor, caller.key, work)
     state.live.forget(organization_id, environment_id)
     return outcome
+
+
+async def shown_alone(
+    session: AsyncSession, state: AppState, record: EnvironmentRecord
+) -> Outcome[EnvironmentRecord]:
+    """The answer that shows an environment after a change that made no operation: no live numbers."""
+    revision = await revisions.get_revision(session, record.organization_id, record.id, record.revision)
+    overrides = await environments.overrides(session, record.organization_id, record.id)
+    latest = await operations.latest(session, record.organization_id, [record.id])
+    services = services_out(record, read_blueprint(revision.blueprint), overrides=overrides)
+    shaped = environment_out(state.settings, record, services, operation=latest.get(record.id))
+    return Outcome(record, 200, shaped, headers={"ETag": entity_tag(record.version, shaped)})
 
 
 def located(accepted: Accepted, shown: EnvironmentOut) -> dict[str, str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from activities.db import planning
 from activities.db.records import Condition, EnvironmentRecord, JsonObject, OperationRecord
-from api.environments.pods import ServiceLive
+from api.environments.pods import ServiceLive, desired_pods
 from api.environments.schemas import ConditionOut, EnvironmentOut, ServiceOut
 from api.operations.schemas import FieldChangeOut, ServiceChangeOut
 from api.operations.shapes import operation_out
@@ -15,8 +16,11 @@ from api.settings import ApiSettings
 from workflows.domain.blueprint import Blueprint
 from workflows.domain.environment import EnvironmentContext, Overrides
 from workflows.domain.errors import FieldError
-from workflows.domain.manifests import desired_replicas, endpoint_urls
+from workflows.domain.manifests import endpoint_urls
+from workflows.domain.operations import EnvironmentPhase
 from workflows.domain.update import ServiceChange
+
+_WITHOUT_PODS: Final = frozenset({EnvironmentPhase.STOPPING, EnvironmentPhase.STOPPED})
 
 
 def read_blueprint(document: JsonObject) -> Blueprint:
@@ -29,26 +33,31 @@ def context_of(record: EnvironmentRecord) -> EnvironmentContext:
     return planning.context_of(record, "", revision=record.revision, fence=0)
 
 
+def in_its_phase(record: EnvironmentRecord, overrides: Overrides) -> Overrides:
+    """Return what was recorded on top of the revision, stopped when the environment is, or is about to be."""
+    return overrides.model_copy(update={"stopped": record.phase in _WITHOUT_PODS})
+
+
 def services_out(
     record: EnvironmentRecord,
     blueprint: Blueprint,
     *,
-    overrides: Overrides | None = None,
+    overrides: Overrides,
     live: Mapping[str, ServiceLive] | None = None,
 ) -> list[ServiceOut]:
-    """Shape the services; what the cluster said goes over what the Blueprint says."""
+    """Shape the services; what the cluster said goes over what Blueprint and overrides say."""
+    overrides = in_its_phase(record, overrides)
     urls = endpoint_urls(context_of(record), blueprint, record.guard_rails)
     services = []
     for service in blueprint.services:
         seen = (live or {}).get(service.name)
         endpoints = [urls[service.name]] if service.name in urls else []
-        replicas = desired_replicas(service, overrides or Overrides())
         services.append(
             ServiceOut(
                 name=service.name,
                 kind=service.kind,
                 image=seen.image if seen else service.image,
-                replicas=seen.desired if seen else replicas,
+                replicas=seen.desired if seen else desired_pods(service, overrides),
                 ready=seen.ready if seen else None,
                 restarts=seen.restarts if seen else None,
                 state=seen.state if seen else None,

@@ -166,7 +166,7 @@ async def test_an_expired_environment_is_warned_deleted_and_may_be_extended(data
         await turn_back(database, environment_id, minutes=601)
     assert (await sweep(database, starts)).warned == 2
     async with database.transaction() as session:
-        record, _ = await extend_environment(session, tenant.actor, second, 60)
+        record = await extend_environment(session, tenant.actor, second, 60)
     assert record.expires_at is not None
     assert record.expires_at > datetime.now(UTC) + timedelta(minutes=55)
     assert (await sweep(database, starts)).deleted == 1

@@ -101,6 +101,36 @@ async def test_a_list_shows_the_services_of_the_latest_revision(api: Api, tenant
     assert await images() == before | {"web": "registry.test/web:2", "cache": "registry.test/redis:7"}
 
 
+async def test_how_many_pods_there_should_be_is_shown_alike_everywhere(api: Api, tenant: Tenant) -> None:
+    document = shop_document()
+    document["services"]["load"] = {"kind": "job", "image": "registry.test/load:1"}
+    created = (await api.client.post("/v1/environments", json={"blueprint": document})).json()["data"]
+    await end(api, created["operation"]["id"])
+    path = f"/v1/environments/{created['id']}"
+
+    async def shown() -> list[dict[str, int]]:
+        listed = await seen(api, created["id"])
+        alone = [
+            await api.client.get(path),
+            await api.client.patch(path, json={}),
+            await api.client.post(f"{path}/extend", json={}),
+        ]
+        for answer in alone:
+            assert answer.is_success, answer.text
+            assert answer.headers["etag"].startswith(f'"{answer.json()["data"]["version"]}.')
+        environments = [listed, *(answer.json()["data"] for answer in alone)]
+        return [{each["name"]: each["replicas"] for each in one["services"]} for one in environments]
+
+    assert await shown() == [{"web": 1, "db": 1, "load": 1}] * 4
+    answer = await api.client.patch(f"{path}/scale", json={"service": "web", "replicas": 3})
+    await end(api, answer.json()["data"]["id"])
+    assert await shown() == [{"web": 3, "db": 1, "load": 1}] * 4
+    await end(api, (await api.client.post(f"{path}/stop")).json()["data"]["id"])
+    assert await shown() == [{"web": 0, "db": 0, "load": 1}] * 4
+    await end(api, (await api.client.post(f"{path}/resume")).json()["data"]["id"])
+    assert await shown() == [{"web": 3, "db": 1, "load": 1}] * 4
+
+
 async def test_the_same_blueprint_again_is_no_operation(api: Api, tenant: Tenant) -> None:
     environment = await running(api)
     before = await api.row_counts()

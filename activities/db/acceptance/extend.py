@@ -9,17 +9,15 @@ from activities.db.records import Actor, EnvironmentRecord, JsonObject, environm
 from activities.db.repositories import events
 from activities.db.repositories.audit import add_entry
 from activities.db.repositories.environments import touch
-from activities.db.repositories.revisions import current_blueprint
 from activities.db.settings import tell_settings
 from activities.db.timers import used
 from activities.db.types import utc_now
-from workflows.domain.blueprint import Blueprint
 from workflows.domain.operations import SettingChange
 
 
 async def extend_environment(
     session: AsyncSession, actor: Actor, environment_id: str, minutes: int
-) -> tuple[EnvironmentRecord, Blueprint]:
+) -> EnvironmentRecord:
     """Put an environment's expiry off by so many minutes, from now when it is past, and count it as used now.
 
     A live operation does not mind. Raises NotFound, AlreadyDeleted, or Deleting.
@@ -36,4 +34,4 @@ async def extend_environment(
     data: JsonObject = {"minutes": minutes}
     await add_entry(session, actor, "environment.extend", environment.id, data)
     await session.flush()
-    return environment_record(environment), await current_blueprint(session, environment)
+    return environment_record(environment)

@@ -7,7 +7,7 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from activities.db.records import JsonObject
-from activities.db.tables import Environment, Operation, Revision
+from activities.db.tables import Environment, Operation, Override, Revision
 from workflows.domain.operations import OperationKind, OperationState
 
 
@@ -33,6 +33,22 @@ async def current_blueprints(
     return {
         environment_id: dict(blueprint) for environment_id, blueprint in (await session.exec(query)).all()
     }
+
+
+async def scaled(
+    session: AsyncSession, organization_id: str, environment_ids: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Return the replicas that were set by scale, by environment id and service; only of those with any."""
+    query = select(Override.environment_id, Override.service, Override.replicas).where(
+        col(Override.organization_id) == organization_id,
+        col(Override.environment_id).in_(environment_ids),
+        col(Override.replicas).is_not(None),
+    )
+    found: dict[str, dict[str, int]] = {}
+    for environment_id, service, replicas in (await session.exec(query)).all():
+        if replicas is not None:
+            found.setdefault(environment_id, {})[service] = replicas
+    return found
 
 
 async def operation_counts(session: AsyncSession) -> dict[tuple[OperationKind, OperationState], int]:
