@@ -221,6 +221,9 @@ def problem_field(detail: ErrorDetails, skip: int = 0, known: Sequence[str] = ()
     `skip` leaves out the first parts of its place; `known` are the fields at the top.
     """
     place = detail["loc"][skip:]
+    if place and place[-1] == "[key]":
+        # So pydantic says that a key is at fault, not what it holds: the message does, too.
+        place = place[:-1]
     message, suggestion = detail["msg"], None
     if detail["type"] == "extra_forbidden":
         message = "is not known here"

@@ -219,7 +219,8 @@ async def test_rollback_by_number_and_by_name(api: Api, tenant: Tenant) -> None:
     assert (named.status_code, named.json()["data"]["revision"]) == (201, 1)
     await end(api, (await put(api, environment["id"], changed(env={"A": "1"}))).json()["data"]["id"])
     problem(await api.client.post(f"{base}/rollback", json={}), 422, "validation_failed")
-    problem(await api.client.post(f"{base}/rollback", json={"revision": 9}), 404, "not_found")
+    body = problem(await api.client.post(f"{base}/rollback", json={"revision": 9}), 404, "not_found")
+    assert "no revision '9'" in body["detail"]
     problem(await api.client.post(f"{base}/rollback", json={"checkpoint": "none"}), 404, "not_found")
     answer = await api.client.post(f"{base}/rollback", json={"checkpoint": "first"})
     assert answer.status_code == 202, answer.text

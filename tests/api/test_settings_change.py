@@ -79,14 +79,15 @@ async def test_all_faults_of_a_change_are_listed(api: Api) -> None:
         "description": None,
         "autoShutdownDelayMinutes": 0,
         "ttlMinutes": "60",
-        "labels": {"kubernetes.io/x": "a", "ok": "not ok!"},
+        "labels": {"kubernetes.io/x": "a", "no key": "a", "ok": "not ok!"},
         "protected": "yes",
         "status": "running",
     }
     found = problem(await change(api, made["id"], body), 422, "validation_failed")
+    assert 'labels["no key"]' in {error["path"] for error in found["errors"]}
     places = [error["path"].split("[")[0].split(".")[0] for error in found["errors"]]
     assert set(places) == set(body)
-    assert places.count("labels") == 2
+    assert places.count("labels") == 3
     assert await api.row_counts() == before
 
 

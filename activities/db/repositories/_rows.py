@@ -32,7 +32,7 @@ async def owned_row(
     """Return the row with this primary key; `what` names it. Raises NotFound, for another's row alike."""
     row = await session.get(table, key)
     if row is None or row.organization_id != organization_id:
-        raise NotFound(what, key if isinstance(key, str) else "/".join(str(part) for part in key))
+        raise NotFound(what, key if isinstance(key, str) else str(key[-1]))
     return row
 
 
