@@ -1,6 +1,6 @@
 """What lists show of services, kept so that not each of them is read again: a revision never changes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from cachetools import LRUCache
@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from activities.db.records import EnvironmentRecord
 from activities.db.repositories.bulk import current_blueprints, scaled
 from api.environments.schemas import ServiceOut
-from api.environments.shapes import in_its_phase, read_blueprint, services_out
+from api.environments.shapes import WITHOUT_PODS, read_blueprint, services_out
 from workflows.domain.environment import Overrides
 
 SERVICES_KEPT: Final = 5000
@@ -34,26 +34,25 @@ class Listed:
         """
         there = list(records)
         replicas = await scaled(session, organization_id, [record.id for record in there])
-        overrides = {record.id: Overrides(replicas=replicas.get(record.id, {})) for record in there}
+        shown = {record.id: _shown(record, replicas.get(record.id, {})) for record in there}
         found: dict[str, list[ServiceOut]] = {}
         missing: list[EnvironmentRecord] = []
         for record in there:
-            known = self._known.get(_shown(record, overrides[record.id]))
+            known = self._known.get(shown[record.id])
             if known is None:
                 missing.append(record)
             else:
                 found[record.id] = known
         if missing:
-            wanted = [record.id for record in missing]
-            documents = await current_blueprints(session, organization_id, wanted)
+            documents = await current_blueprints(session, organization_id, [record.id for record in missing])
             for record in missing:
-                on_top = overrides[record.id]
-                shaped = services_out(record, read_blueprint(documents[record.id]), overrides=on_top)
-                found[record.id] = self._known[_shown(record, on_top)] = shaped
+                overrides = Overrides(replicas=replicas.get(record.id, {}))
+                shaped = services_out(record, read_blueprint(documents[record.id]), overrides=overrides)
+                found[record.id] = self._known[shown[record.id]] = shaped
         return found
 
 
-def _shown(record: EnvironmentRecord, overrides: Overrides) -> _Shown:
-    rails, wanted = record.guard_rails, in_its_phase(record, overrides)
-    scales = frozenset(wanted.replicas.items())
-    return record.id, record.revision, rails.ingress_class, rails.base_domain, wanted.stopped, scales
+def _shown(record: EnvironmentRecord, replicas: Mapping[str, int]) -> _Shown:
+    rails, stopped = record.guard_rails, record.phase in WITHOUT_PODS
+    scales = frozenset(replicas.items())
+    return record.id, record.revision, rails.ingress_class, rails.base_domain, stopped, scales

@@ -20,7 +20,8 @@ from workflows.domain.manifests import endpoint_urls
 from workflows.domain.operations import EnvironmentPhase
 from workflows.domain.update import ServiceChange
 
-_WITHOUT_PODS: Final = frozenset({EnvironmentPhase.STOPPING, EnvironmentPhase.STOPPED})
+WITHOUT_PODS: Final = frozenset({EnvironmentPhase.STOPPING, EnvironmentPhase.STOPPED})
+"""Phases in which there should be no pods, whatever revision and overrides say."""
 
 
 def read_blueprint(document: JsonObject) -> Blueprint:
@@ -35,7 +36,7 @@ def context_of(record: EnvironmentRecord) -> EnvironmentContext:
 
 def in_its_phase(record: EnvironmentRecord, overrides: Overrides) -> Overrides:
     """Return what was recorded on top of the revision, stopped when the environment is, or is about to be."""
-    return overrides.model_copy(update={"stopped": record.phase in _WITHOUT_PODS})
+    return overrides.model_copy(update={"stopped": record.phase in WITHOUT_PODS})
 
 
 def services_out(
