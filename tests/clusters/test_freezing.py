@@ -47,6 +47,9 @@ SHELLS = [
 NOTE = "note() { read -r up rest </proc/uptime; echo $1 $up >>$LOG; }; "
 QUIESCE = NOTE + "note frozen"
 THAW = NOTE + "note thawed"
+HERE_NAME = f"freeze-{os.getpid()}"
+HERE = HOLD.replace(NAME, HERE_NAME)
+"""The script under a name of this test process: on one machine the others' holds would be waited for."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ async def held(
 ) -> AsyncIterator[Held]:
     log.touch()  # noqa: ASYNC240 - a file of this test's own
     process = await asyncio.create_subprocess_exec(
-        *(*shell, "-c", HOLD, "perdure", str(seconds), quiesce, thaw),
+        *(*shell, "-c", HERE, "perdure", str(seconds), quiesce, thaw),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -239,7 +242,7 @@ class TestScript:
     async def test_the_containers_first_process_sees_nobody_die(self, shell: list[str], quiesce: str) -> None:
         """PostgreSQL up to 17 takes an orphan that ends otherwise than with 0 or 1 for a crash of its own."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", FIRST_PROCESS, *shell, "-c", HOLD, "perdure", "20", quiesce, "true"),
+            *(sys.executable, "-c", FIRST_PROCESS, *shell, "-c", HERE, "perdure", "20", quiesce, "true"),
             stdout=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(20):
@@ -300,7 +303,7 @@ class TestScript:
 
 async def _named(running: Held) -> bool:
     name = Path(f"/proc/{running.process.pid}/comm").read_text()  # noqa: ASYNC240 - no disk
-    return name.strip() == NAME
+    return name.strip() == HERE_NAME
 
 
 @dataclass
