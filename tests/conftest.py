@@ -43,6 +43,8 @@ def statements_compiled_once() -> Iterator[None]:
         yield
 
 
+ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
+"""Where `make test` looks for tests on the cluster; in tests/e2e for no others."""
 SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow", "api": "http"}
 """Marks of tests by their fixtures: each starts a server. Those of Postgres and Temporal take ten seconds of
 processor time in a test process, and the requests that are made to an API add up."""
@@ -55,6 +57,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture, mark in SERVERS.items():
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(mark)
+        on_cluster = item.get_closest_marker("cluster") is not None
+        expected = item.nodeid.startswith(ON_CLUSTER) if on_cluster else "tests/e2e/" not in item.nodeid
+        if not expected:
+            raise pytest.UsageError(f"make test would not find {item.nodeid}: see ON_CLUSTER in the Makefile")
 
 
 def pytest_collection_finish() -> None:
