@@ -1,7 +1,7 @@
 """Databases whose dump or load is cut in its middle: the worker dies once for each of them, or a pod goes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -191,12 +191,48 @@ class Killed:
     rested: set[str] = field(default_factory=set)
 
 
-def _kill_at_each(
-    stack: Stack, killed: Killed, holds: dict[str, Hold], is_half: Callable[[str], bool]
-) -> None:
-    """Kill the worker in each stream that is held, in the order in which they come, and start another."""
-    waiting = dict(holds)
-    while waiting:
+def _is_stored(stack: Stack, snapshot: str, service: str) -> bool:
+    """Whether a part of a service's data is in the store."""
+    return any(f"/{service}/" in str(each) and each.stat().st_size for each in objects(stack, snapshot))
+
+
+def _has_come_in_part(handle: Handle, store: Store) -> bool:
+    """Whether a load has brought a part of its data, and not all of it."""
+    return 1 << 20 < int(sh(handle, store.pod, store.come)) < STREAM_MIB << 20
+
+
+class Held:
+    """The streams of databases that are held in their middle, by case; none any more when it is left."""
+
+    def __init__(self, stack: Stack, namespace: str, cases: Iterable[str]) -> None:
+        self._stack = stack
+        self._namespace = namespace
+        self._streams = ExitStack()
+        self.holds = {case: self._hold(case) for case in cases}
+
+    def __enter__(self) -> "Held":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._streams.close()
+
+    def anew(self, *, without: str) -> None:
+        """Forget what was held, and hold what comes next of all cases but one."""
+        self._streams.close()
+        self.holds = {case: self._hold(case) for case in self.holds if case != without}
+
+    def _hold(self, case: str) -> Hold:
+        request = f"/namespaces/{self._namespace}/{STORES[CASES[case]].request}"
+        return self._streams.enter_context(self._stack.gate.hold_streams(request, HELD_MIB << 20))
+
+
+def _kill_at_each(stack: Stack, killed: Killed, held: Held, is_half: Callable[[str], bool]) -> None:
+    """Kill the worker in each stream that is held, in the order in which they come, and start another.
+
+    Several may be held at once: all of them die with their worker, and the next one has its own held. MariaDB
+    gives up on a dump that nobody takes for a minute.
+    """
+    while waiting := held.holds:
         try:
             case = eventually(
                 lambda: next((case for case, hold in waiting.items() if hold.seen.is_set()), None),
@@ -209,42 +245,24 @@ def _kill_at_each(
         if _soon(partial(is_half, service), f"{service} has come in part"):
             killed.half.add(case)
         killed.running[case] = commands(killed.operation, STORES[service])
-        kill_worker(stack, [waiting.pop(case)])
+        kill_worker(stack, waiting.values())
+        held.anew(without=case)
         if comes_to_rest(killed.operation, STORES[service]):
             killed.rested.add(case)
         stack.worker.start()
 
 
-def _is_stored(stack: Stack, snapshot: str, service: str) -> bool:
-    """Whether a part of a service's data is in the store."""
-    return any(f"/{service}/" in str(each) and each.stat().st_size for each in objects(stack, snapshot))
-
-
-def _has_come_in_part(handle: Handle, store: Store) -> bool:
-    """Whether a load has brought a part of its data, and not all of it."""
-    return 1 << 20 < int(sh(handle, store.pod, store.come)) < STREAM_MIB << 20
-
-
-def _held(
-    stack: Stack, streams: ExitStack, namespace: str, cases: dict[str, str], wanted: set[str]
-) -> dict[str, Hold]:
-    """Hold the stream of each case's database in its middle, of those cases that are wanted."""
-    return {
-        case: streams.enter_context(
-            stack.gate.hold_streams(f"/namespaces/{namespace}/{STORES[service].request}", HELD_MIB << 20)
-        )
-        for case, service in cases.items()
-        if case in wanted
-    }
+def _wanted(cases: dict[str, str], request: pytest.FixtureRequest) -> list[str]:
+    asked = asked_for(request)
+    return [case for case in cases if case in asked]
 
 
 @pytest.fixture(scope="module")
 def killed(stack: Stack, origin: Handle, request: pytest.FixtureRequest) -> Killed:
     """Take a snapshot, with a kill in each database's stream."""
-    with ExitStack() as streams:
-        holds = _held(stack, streams, origin.namespace, SNAPSHOT, asked_for(request))
+    with Held(stack, origin.namespace, _wanted(SNAPSHOT, request)) as held:
         killed = Killed(*take(origin))
-        _kill_at_each(stack, killed, holds, lambda service: _is_stored(stack, killed.snapshot, service))
+        _kill_at_each(stack, killed, held, lambda service: _is_stored(stack, killed.snapshot, service))
     killed.operation.succeeded(ENDED_SECONDS)
     return killed
 
@@ -266,11 +284,10 @@ def loaded(stack: Stack, killed: Killed, at_peace: Handle, request: pytest.Fixtu
     """Change the data and restore them in place, with a kill in each database's stream."""
     for store in STORES.values():
         sh(at_peace, store.pod, store.change)
-    with ExitStack() as streams:
-        holds = _held(stack, streams, at_peace.namespace, RESTORE, asked_for(request))
+    with Held(stack, at_peace.namespace, _wanted(RESTORE, request)) as held:
         loading = restore(stack, killed.snapshot, environmentId=at_peace.environment_id)
         loaded = Killed(loading, killed.snapshot)
-        _kill_at_each(stack, loaded, holds, lambda service: _has_come_in_part(loading, STORES[service]))
+        _kill_at_each(stack, loaded, held, lambda service: _has_come_in_part(loading, STORES[service]))
     loading.succeeded(ENDED_SECONDS)
     return loaded
 
