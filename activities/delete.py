@@ -7,13 +7,12 @@ from typing import Final
 
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities._namespace import remove_namespace
 from activities._step import alive, reports_failures
 from activities.db.engine import Database
 from activities.db.repositories import operations
-from activities.temporal import TemporalStarter
+from activities.temporal import TemporalStarter, unless_unknown
 from clusters.gateway import Cluster
 from workflows.contracts.delete import DeleteActivities, DeleteNamespace, NamespaceDeleted, RunningCancelled
 from workflows.contracts.operation import CANCEL_SIGNAL, CancelRequest, OperationInput
@@ -52,11 +51,8 @@ class ControlDelete(DeleteActivities):
                 if (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
                     return RunningCancelled(operation_id=running.id)
                 await asyncio.sleep(POLL_SECONDS)
-            try:
+            with unless_unknown():
                 await handle.terminate(reason="did not end within 60 s; the environment is deleted")
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
             return RunningCancelled(operation_id=running.id, terminated=True)
 
 

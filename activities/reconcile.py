@@ -8,8 +8,7 @@ from typing import Final
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus
 
 from activities._step import alive
 from activities.db import ledger
@@ -19,7 +18,7 @@ from activities.db.repositories.installation import last_restore
 from activities.db.repositories.operations import OperationRef
 from activities.db.types import utc_now
 from activities.delivery import deliver
-from activities.temporal import OperationStart, TemporalRefused, TemporalStarter
+from activities.temporal import OperationStart, TemporalRefused, TemporalStarter, unless_unknown
 from workflows.contracts.reconcile import ReconcileActivities, Reconciled
 from workflows.domain.failures import FailureKind, failure
 
@@ -71,12 +70,11 @@ class ControlReconcile(ReconcileActivities):
 
     async def _lost(self, operation: OperationRef, now: datetime) -> bool:
         """Whether the operation claims to live while its workflow has ended, or was never there."""
-        try:
+        description: WorkflowExecutionDescription | None = None
+        with unless_unknown():
             description = await self.client.get_workflow_handle(operation.workflow_id).describe()
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return True
-            raise
+        if description is None:
+            return True
         if description.status is WorkflowExecutionStatus.RUNNING or description.close_time is None:
             return False
         return now - description.close_time >= LOST_GRACE

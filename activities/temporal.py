@@ -277,7 +277,7 @@ class TemporalStarter:
     async def signal(self, workflow_id: str, name: str, argument: CancelRequest | None) -> bool:
         """Signal a running workflow; False when none of that id is running. Raises TemporalError."""
         arguments = [] if argument is None else [argument]
-        with _told(), _unless_unknown():
+        with _told(), unless_unknown():
             await self.client.get_workflow_handle(workflow_id).signal(
                 name, args=arguments, rpc_timeout=_CALL_TIMEOUT
             )
@@ -332,7 +332,7 @@ class TemporalStarter:
         return found
 
     async def _described(self, workflow_id: str) -> WorkflowExecutionDescription | None:
-        with _told(), _unless_unknown():
+        with _told(), unless_unknown():
             return await self.client.get_workflow_handle(workflow_id).describe(rpc_timeout=_CALL_TIMEOUT)
         return None
 
@@ -373,7 +373,7 @@ class TemporalStarter:
         )
 
     async def _has_namespace(self) -> bool:
-        with _unless_unknown():
+        with unless_unknown():
             await self.client.workflow_service.describe_namespace(
                 DescribeNamespaceRequest(namespace=self.client.namespace), timeout=_CALL_TIMEOUT
             )
@@ -382,7 +382,7 @@ class TemporalStarter:
 
     async def _paused(self, schedule_id: str) -> bool | None:
         """Return whether a schedule is paused, None when there is none of that id."""
-        with _unless_unknown():
+        with unless_unknown():
             found = await self.client.get_schedule_handle(schedule_id).describe(rpc_timeout=_CALL_TIMEOUT)
             return found.schedule.state.paused
         return None
@@ -403,8 +403,8 @@ def _told() -> Iterator[None]:
 
 
 @contextmanager
-def _unless_unknown() -> Iterator[None]:
-    """Leave the body when the server does not know what it asks about."""
+def unless_unknown() -> Iterator[None]:
+    """Leave the body when the server does not know what it asks about. Other RPCErrors pass."""
     try:
         yield
     except RPCError as error:

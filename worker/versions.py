@@ -22,6 +22,7 @@ from temporalio.client import Client
 from temporalio.common import WorkerDeploymentVersion
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.temporal import unless_unknown
 from workflows.contracts.queues import CONTROL_QUEUE
 
 DEPLOYMENT: Final = "perdure-control"
@@ -120,19 +121,16 @@ class Deployment:
 
     async def routing(self) -> Routing:
         """Ask the server which version is current; none is in a deployment that it does not know yet."""
-        try:
+        with unless_unknown():
             answer = await self.client.workflow_service.describe_worker_deployment(
                 DescribeWorkerDeploymentRequest(
                     namespace=self.client.namespace, deployment_name=self.version.deployment_name
                 ),
                 timeout=_CALL,
             )
-        except RPCError as error:
-            if error.status is not RPCStatusCode.NOT_FOUND:
-                raise
-            return Routing(current=None, token=b"")
-        current = answer.worker_deployment_info.routing_config.current_deployment_version
-        return Routing(current=current.build_id or None, token=answer.conflict_token)
+            current = answer.worker_deployment_info.routing_config.current_deployment_version
+            return Routing(current=current.build_id or None, token=answer.conflict_token)
+        return Routing(current=None, token=b"")
 
     async def standing(self) -> Standing:
         """Ask the server where the queue's workflows go, and who asks for them."""

@@ -389,12 +389,8 @@ def policy(
         raise UsageFault("--remove goes with nothing else.")
     if verify_every is not None and verify is None:
         raise UsageFault("--verify-every needs --verify, which says how far.")
-    hours = None if verify_every is None else parse_duration(verify_every) / 3600
-    if hours is not None and not hours.is_integer():
-        raise UsageFault("--verify-every is a whole number of hours: 12h, 7d.")
-    minutes = None if every is None else parse_duration(every) / 60
-    if minutes is not None and not minutes.is_integer():
-        raise UsageFault("--every is a whole number of minutes: 30m, 1d.")
+    hours = _whole(verify_every, 3600, "--verify-every is a whole number of hours: 12h, 7d.")
+    minutes = _whole(every, 60, "--every is a whole number of minutes: 30m, 1d.")
     if keep and days is not None:
         raise UsageFault("--keep and --expires-in-days exclude each other.")
     with session_of(context).client() as client:
@@ -407,14 +403,24 @@ def policy(
             answer = client.snapshot_policy(identifier)
         else:
             body: dict[str, JsonValue] = {
-                "everyMinutes": int(minutes),
+                "everyMinutes": minutes,
                 "keepLast": keep_last,
                 "consistencyFloor": None if floor is None else floor.value,
                 "verifyLevel": verify,
-                "verifyEveryHours": None if hours is None else int(hours),
+                "verifyEveryHours": hours,
                 "paused": paused,
             }
             if keep or days is not None:
                 body["expiresInDays"] = days
             answer = client.put_snapshot_policy(identifier, body)
     emit(output, answer.raw, views_snapshots.policy(answer.value))
+
+
+def _whole(duration: str | None, unit: int, otherwise: str) -> int | None:
+    """Return how many units of so many seconds a duration is; a fault of usage says so of one between two."""
+    if duration is None:
+        return None
+    count = parse_duration(duration) / unit
+    if not count.is_integer():
+        raise UsageFault(otherwise)
+    return int(count)

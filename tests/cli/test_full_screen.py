@@ -42,7 +42,7 @@ WAITS = {
     "service/cache": ["namespace"],
     "service/api": ["service/db", "service/cache"],
 }
-SECONDS = 60.0
+SECONDS = 20.0
 """Longest wait for a picture, or for the end."""
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 

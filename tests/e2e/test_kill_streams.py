@@ -229,8 +229,8 @@ class Held:
 def _kill_at_each(stack: Stack, killed: Killed, held: Held, is_half: Callable[[str], bool]) -> None:
     """Kill the worker in each stream that is held, in the order in which they come, and start another.
 
-    Several may be held at once: all of them die with their worker, and the next one has its own held. MariaDB
-    gives up on a dump that nobody takes for a minute.
+    Several may be held at once: all of them die with their worker, and what was held of it says nothing of
+    the next one.
     """
     while waiting := held.holds:
         try:
