@@ -36,7 +36,7 @@ async def page(kind: str) -> HTMLResponse:
     """Explain one kind."""
     known = _KINDS.get(kind)
     if known is None:
-        raise not_found("problem kind", kind)
+        raise not_found("problem kind", kind, "")
     about = traits(known)
     return HTMLResponse(
         _PAGE.format(title=escape(about.title), kind=kind, status=about.status, help=escape(about.help))

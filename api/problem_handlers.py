@@ -128,6 +128,8 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
             return ProblemError(
                 RequestProblem.NOT_FOUND, f"The API key has no organisation {error.identifier[:100]!r}."
             )
+        case NotFound(resource="service" | "revision" | "checkpoint"):
+            return not_found(error.resource, error.identifier, " in this environment")
         case NotFound():
             return not_found(error.resource, error.identifier)
         case Unauthenticated():

@@ -36,6 +36,23 @@ def parse_duration(text: str) -> float:
         raise typer.BadParameter(str(error)) from error
 
 
+def whole_minutes(option: str, text: str) -> int:
+    """Read an option's duration in minutes; a fault of usage says so unless it is a whole number of them."""
+    return _whole(option, text, 60, "minutes", "30m, 1d")
+
+
+def whole_hours(option: str, text: str) -> int:
+    """Read an option's duration in hours, as `whole_minutes` does in minutes."""
+    return _whole(option, text, 3600, "hours", "12h, 7d")
+
+
+def _whole(option: str, text: str, seconds: int, units: str, examples: str) -> int:
+    count = parse_duration(text) / seconds
+    if count < 1 or not count.is_integer():
+        raise UsageFault(f"{option} is a whole number of {units}, at least one: {examples}.")
+    return int(count)
+
+
 def moment_before(seconds: float | None) -> str | None:
     """Return the moment so long ago as the API takes it; None for none."""
     return None if seconds is None else (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()

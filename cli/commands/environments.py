@@ -21,6 +21,7 @@ from cli.options import (
     WaitOption,
     parse_duration,
     sort_option,
+    whole_minutes,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -326,11 +327,11 @@ def set_(
     if description is not None:
         settings["description"] = description
     if ttl is not None:
-        settings["ttlMinutes"] = None if ttl == "none" else minutes_of(ttl)
+        settings["ttlMinutes"] = None if ttl == "none" else whole_minutes("--ttl", ttl)
     if auto_shutdown is not None:
         settings["autoShutdownEnabled"] = auto_shutdown != "off"
         if auto_shutdown != "off":
-            settings["autoShutdownDelayMinutes"] = minutes_of(auto_shutdown)
+            settings["autoShutdownDelayMinutes"] = whole_minutes("--auto-shutdown", auto_shutdown)
     if unmeasured is not None:
         settings["autoShutdownUnmeasured"] = unmeasured
     if protect is not None:
@@ -343,11 +344,6 @@ def set_(
             settings["labels"] = changed_labels(client.environment(identifier).value.labels, label)
         answer = client.change_environment(identifier, settings)
     emit(output, answer.raw, views.environment(answer.value))
-
-
-def minutes_of(text: str) -> int:
-    """Read a duration in whole minutes, at least one."""
-    return max(1, round(parse_duration(text) / 60))
 
 
 def changed_labels(labels: "Mapping[str, str]", changes: list[str]) -> "dict[str, JsonValue]":

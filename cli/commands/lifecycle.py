@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.commands.environments import finish, finish_creation
-from cli.errors import CliError, ExitCode, UsageFault
+from cli.errors import CliError, ExitCode
 from cli.files import document_name, read_text
 from cli.options import (
     BlueprintFile,
@@ -20,8 +20,8 @@ from cli.options import (
     TimeoutOption,
     WaitOption,
     moment_before,
-    parse_duration,
     sort_option,
+    whole_minutes,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -339,19 +339,14 @@ def extend(
     context: typer.Context,
     environment: EnvironmentArgument,
     by: Annotated[
-        float | None,
-        typer.Option(
-            "--by", metavar="DURATION", parser=parse_duration, help="How long, e.g. 4h. Default: 1h."
-        ),
-    ] = None,
+        str, typer.Option("--by", metavar="DURATION", help="How long, in whole minutes, e.g. 4h.")
+    ] = "1h",
     output: OutputOption = OutputFormat.TABLE,
 ) -> None:
     """Put off an environment's end: its expiry by this long, its shutdown as if it were used now."""
     from cli.lookup import environment_id
 
-    minutes = 60 if by is None else round(by / 60)
-    if minutes < 1:
-        raise UsageFault("--by is at least a minute, for example 30m.")
+    minutes = whole_minutes("--by", by)
     with session_of(context).client() as client:
         answer = client.extend(environment_id(client, environment), minutes)
     end = answer.value.expires_at

@@ -25,6 +25,8 @@ from cli.options import (
     several,
     several_option,
     sort_option,
+    whole_hours,
+    whole_minutes,
 )
 from cli.output import OutputFormat, emit, tell
 from cli.session import session_of
@@ -389,8 +391,8 @@ def policy(
         raise UsageFault("--remove goes with nothing else.")
     if verify_every is not None and verify is None:
         raise UsageFault("--verify-every needs --verify, which says how far.")
-    hours = _whole(verify_every, 3600, "--verify-every is a whole number of hours: 12h, 7d.")
-    minutes = _whole(every, 60, "--every is a whole number of minutes: 30m, 1d.")
+    hours = None if verify_every is None else whole_hours("--verify-every", verify_every)
+    minutes = None if every is None else whole_minutes("--every", every)
     if keep and days is not None:
         raise UsageFault("--keep and --expires-in-days exclude each other.")
     with session_of(context).client() as client:
@@ -414,13 +416,3 @@ def policy(
                 body["expiresInDays"] = days
             answer = client.put_snapshot_policy(identifier, body)
     emit(output, answer.raw, views_snapshots.policy(answer.value))
-
-
-def _whole(duration: str | None, unit: int, otherwise: str) -> int | None:
-    """Return how many units of so many seconds a duration is; a fault of usage says so of one between two."""
-    if duration is None:
-        return None
-    count = parse_duration(duration) / unit
-    if not count.is_integer():
-        raise UsageFault(otherwise)
-    return int(count)

@@ -39,6 +39,8 @@ async def test_unknown_addresses_and_methods(api: Api) -> None:
     problem(refused, 405, "method_not_allowed")
     assert refused.headers["allow"]
     problem(await api.client.get("/v1/problems/none"), 404, "not_found")
+    body = problem(await api.client.get("/problems/none"), 404, "not_found")
+    assert body["detail"] == "There is no problem kind 'none'."
 
 
 async def test_a_refused_method_is_told_all_that_the_address_takes(api: Api) -> None:

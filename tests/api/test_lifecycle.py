@@ -220,8 +220,9 @@ async def test_rollback_by_number_and_by_name(api: Api, tenant: Tenant) -> None:
     await end(api, (await put(api, environment["id"], changed(env={"A": "1"}))).json()["data"]["id"])
     problem(await api.client.post(f"{base}/rollback", json={}), 422, "validation_failed")
     body = problem(await api.client.post(f"{base}/rollback", json={"revision": 9}), 404, "not_found")
-    assert "no revision '9'" in body["detail"]
-    problem(await api.client.post(f"{base}/rollback", json={"checkpoint": "none"}), 404, "not_found")
+    assert body["detail"] == "There is no revision '9' in this environment."
+    body = problem(await api.client.post(f"{base}/rollback", json={"checkpoint": "none"}), 404, "not_found")
+    assert body["detail"] == "There is no checkpoint 'none' in this environment."
     answer = await api.client.post(f"{base}/rollback", json={"checkpoint": "first"})
     assert answer.status_code == 202, answer.text
     await end(api, answer.json()["data"]["id"])
@@ -377,7 +378,8 @@ async def test_what_cannot_be_scaled_is_refused_with_every_reason(api: Api, tena
         await api.client.patch(path, json={"service": "web", "replicas": 3}), 422, "blueprint_invalid"
     )
     assert [error["path"] for error in body["errors"]] == ["replicas"]
-    problem(await api.client.patch(path, json={"service": "none", "replicas": 1}), 404, "not_found")
+    body = problem(await api.client.patch(path, json={"service": "none", "replicas": 1}), 404, "not_found")
+    assert body["detail"] == "There is no service 'none' in this environment."
     problem(await api.client.patch(path, json={"service": "web", "replicas": "x"}), 422, "validation_failed")
     assert await api.row_counts() == before
 

@@ -530,9 +530,11 @@ class TestSettings:
 
     def test_faults_of_usage_ask_nothing(self, api: ScriptedApi, run: Run) -> None:
         assert run("env", "set", ENVIRONMENT_ID).exit_code == 2
-        for nothing in ("0h", "20s"):
-            refused = run("env", "extend", ENVIRONMENT_ID, "--by", nothing)
-            assert (refused.exit_code, "at least a minute" in refused.stderr) == (2, True)
+        for between in ("0h", "20s", "90s"):
+            for words in (("extend", "--by"), ("set", "--ttl"), ("set", "--auto-shutdown")):
+                refused = run("env", words[0], ENVIRONMENT_ID, words[1], between)
+                expected = f"{words[1]} is a whole number of minutes, at least one"
+                assert (refused.exit_code, expected in refused.stderr) == (2, True), refused.stderr
         assert api.requests == []
 
 
