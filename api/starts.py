@@ -2,15 +2,15 @@
 
 A start costs the Temporal server more than the whole acceptance costs this process. Waited for, a burst of
 requests would each wait for the starts of all the others; a few at a time, the answers come first. And what
-is started works too, on a small machine with the same processors: while a crowd asks, each start steps back
-for a moment.
+is started works too, on a small machine with the same processors: while a crowd writes, each start steps
+back for a moment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,23 +25,14 @@ MOST_WAITING: Final = 1_000
 """What comes on top is left to the reconciler at once."""
 START_SECONDS: Final = 3.0
 """Longest wait for Temporal to take one; also how long a stopping process goes on starting."""
-STEP_BACK_SECONDS: Final = 2.0
-"""A start that was put so long ago steps back no longer, however many ask."""
-LONG_TURN_SECONDS: Final = 0.02
-"""A turn of the event loop that works longer had several requests in it: one takes four milliseconds."""
+CROWD: Final = 4
+"""So many requests that write, or wait for their turn to, are a crowd: each waits for those before it."""
+STEP_BACK_SECONDS: Final = 4.0
+"""A start that was put so long ago steps back no longer, however many write: soon after, the reconciler would
+make it."""
 _LOOK_SECONDS: Final = 0.05
 
 _log = structlog.get_logger("perdure.api")
-
-
-async def turn_is_long() -> bool:
-    """Whether the event loop had so much to do in one turn that requests waited for each other.
-
-    By the processor time of its thread: what other processes take says nothing about requests.
-    """
-    began = time.thread_time()
-    await asyncio.sleep(0)
-    return time.thread_time() - began > LONG_TURN_SECONDS
 
 
 class WorkflowStarts:
@@ -50,16 +41,11 @@ class WorkflowStarts:
     Nothing is lost with them: they are rows, and the reconciler starts those that nobody has begun.
     """
 
-    def __init__(
-        self,
-        starter: WorkflowStarter,
-        metrics: Metrics,
-        crowded: Callable[[], Awaitable[bool]] = turn_is_long,
-    ) -> None:
-        """`crowded`: whether requests wait for each other now."""
+    def __init__(self, starter: WorkflowStarter, metrics: Metrics, writers: Callable[[], int]) -> None:
+        """`writers`: how many requests write now, or wait for their turn to."""
         self._starter = starter
         self._metrics = metrics
-        self._crowded = crowded
+        self._writers = writers
         self._waiting: asyncio.Queue[tuple[float, OperationStart]] = asyncio.Queue(MOST_WAITING)
         """With the time until which each may step back."""
 
@@ -107,7 +93,7 @@ class WorkflowStarts:
                 self._waiting.task_done()
 
     async def _step_back(self, until: float) -> None:
-        while time.monotonic() < until and await self._crowded():  # noqa: ASYNC110 - nobody tells
+        while time.monotonic() < until and self._writers() >= CROWD:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _left_to_the_reconciler(self, start: OperationStart, reason: str) -> None:

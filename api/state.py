@@ -164,7 +164,7 @@ async def running(
     streams = OpenStreams(DatabaseKeys(dependencies.database), limit=settings.streams_per_key)
     log_hub = LogHub(dependencies.database, dependencies.clusters, dependencies.master_keys)
     wakes = Wakes()
-    starts = WorkflowStarts(dependencies.starter, metrics)
+    starts = WorkflowStarts(dependencies.starter, metrics, lambda: dependencies.database.writers)
     transfers = Transfers(dependencies.starter)
     async with starts.running(), activity.running():
         try:

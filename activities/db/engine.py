@@ -52,6 +52,8 @@ class Database:
         address = async_url(url)
         self.is_sqlite: Final = address.startswith("sqlite")
         self._writing = asyncio.Lock()
+        self.writers = 0
+        """Writing transactions of this process that are under way or wait for their turn."""
         if self.is_sqlite:
             self._writer = _sqlite_engine(address, sqlite_inline.BEGIN_WRITING, pool_size=1)
             self._reader = _sqlite_engine(address, "BEGIN", pool_size=_SQLITE_READERS)
@@ -75,8 +77,12 @@ class Database:
         Do not open a second one inside: on SQLite the second would wait for the first for ever.
         """
         turn: AbstractAsyncContextManager[object] = self._writing if self.is_sqlite else nullcontext()
-        async with turn, self._write_session() as session, session.begin():
-            yield session
+        self.writers += 1
+        try:
+            async with turn, self._write_session() as session, session.begin():
+                yield session
+        finally:
+            self.writers -= 1
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:

@@ -1,7 +1,6 @@
 """Workflow starts beside the requests: never waited for, never lost silently."""
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,13 +9,13 @@ from activities.temporal import OperationStart
 from api.metrics import Metrics
 from api.starts import (
     AT_ONCE,
-    LONG_TURN_SECONDS,
+    CROWD,
     MOST_WAITING,
     START_SECONDS,
     WorkflowStarts,
-    turn_is_long,
 )
 from tests.api.support import Api, Recorder, create
+from tests.helpers.tenants import Tenant
 from tests.helpers.waiting import until
 from workflows.domain.operations import OperationKind
 
@@ -43,6 +42,11 @@ class SlowRecorder(Recorder):
         await Recorder.start(self, operation)
 
 
+def nobody() -> int:
+    """No request writes."""
+    return 0
+
+
 def deferred(metrics: Metrics) -> float:
     """How many starts were left to the reconciler."""
     found = metrics.registry.get_sample_value("perdure_workflow_starts_deferred_total")
@@ -63,7 +67,7 @@ async def test_an_answer_does_not_wait_for_temporal(api: Api, monkeypatch: pytes
 
 async def test_a_few_are_started_at_a_time_and_all_of_them_in_the_end() -> None:
     slow, metrics = SlowRecorder(), Metrics()
-    starts = WorkflowStarts(slow, metrics)
+    starts = WorkflowStarts(slow, metrics, nobody)
     async with starts.running():
         for number in range(20):
             starts.put(start(number))
@@ -77,7 +81,7 @@ async def test_a_few_are_started_at_a_time_and_all_of_them_in_the_end() -> None:
 
 async def test_a_process_that_stops_still_starts_what_waits() -> None:
     recorder = Recorder()
-    starts = WorkflowStarts(recorder, Metrics())
+    starts = WorkflowStarts(recorder, Metrics(), nobody)
     async with starts.running():
         starts.put(start(1))
     assert [each.operation_id for each in recorder.started] == ["op_1"]
@@ -91,7 +95,7 @@ async def test_a_fault_in_one_start_does_not_hold_up_the_others() -> None:
             await super().start(operation)
 
     recorder, metrics = Faulty(), Metrics()
-    starts = WorkflowStarts(recorder, metrics)
+    starts = WorkflowStarts(recorder, metrics, nobody)
     async with starts.running():
         for number in range(10):
             starts.put(start(number))
@@ -102,7 +106,7 @@ async def test_a_fault_in_one_start_does_not_hold_up_the_others() -> None:
 
 async def test_more_than_can_wait_is_left_to_the_reconciler() -> None:
     metrics = Metrics()
-    starts = WorkflowStarts(Recorder(), metrics)
+    starts = WorkflowStarts(Recorder(), metrics, nobody)
     for number in range(MOST_WAITING + 3):
         starts.put(start(number))
     assert deferred(metrics) == 3
@@ -111,48 +115,34 @@ async def test_more_than_can_wait_is_left_to_the_reconciler() -> None:
     assert deferred(metrics) == 3
 
 
-@dataclass
-class Crowd:
-    """Whether requests wait for each other: as long as it is there."""
-
-    there: bool = True
-    asked: int = 0
-
-    async def crowded(self) -> bool:
-        """Count, and say."""
-        self.asked += 1
-        return self.there
-
-
-async def test_starts_step_back_while_a_crowd_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_starts_step_back_while_a_crowd_writes(
+    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("api.starts.STEP_BACK_SECONDS", 3600)
-    monkeypatch.setattr("api.starts._LOOK_SECONDS", 0)
-    recorder, crowd = Recorder(), Crowd()
-    starts = WorkflowStarts(recorder, Metrics(), crowd.crowded)
-    async with starts.running():
-        starts.put(start(1))
-        await until(lambda: crowd.asked > 10, "it was looked at again and again")
-        assert recorder.started == []
-        crowd.there = False
-        await starts.idle()
-    assert [each.operation_id for each in recorder.started] == ["op_1"]
+    names = [f"crowd-{number}" for number in range(2 * CROWD)]
+    async with api.database.transaction():
+        crowd = [asyncio.create_task(create(api, name)) for name in names]
+        await until(lambda: api.database.writers == 1 + len(names), "all wait for their turn")
+    # The last ones have nobody behind them; those before find a crowd at each look.
+    started_under: list[int] = []
+
+    async def noted(operation: OperationStart) -> None:
+        started_under.append(api.database.writers)
+        await Recorder.start(api.recorder, operation)
+
+    monkeypatch.setattr(api.recorder, "start", noted)
+    await asyncio.gather(*crowd)
+    await api.started()
+    assert len(api.recorder.started) == len(names)
+    assert max(started_under) < CROWD
+    assert api.database.writers == 0
 
 
 async def test_a_crowd_that_stays_does_not_hold_a_start_up_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.starts.STEP_BACK_SECONDS", 0)
     recorder = Recorder()
-    starts = WorkflowStarts(recorder, Metrics(), Crowd().crowded)
+    starts = WorkflowStarts(recorder, Metrics(), lambda: CROWD)
     async with starts.running():
         starts.put(start(1))
         await starts.idle()
     assert [each.operation_id for each in recorder.started] == ["op_1"]
-
-
-async def test_a_turn_is_long_when_others_work_in_it() -> None:
-    def work() -> None:
-        began = time.thread_time()
-        while time.thread_time() - began < 2 * LONG_TURN_SECONDS:
-            pass
-
-    asyncio.get_running_loop().call_soon(work)
-    assert await turn_is_long()
