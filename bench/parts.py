@@ -18,9 +18,11 @@ from bench.process import resident_megabytes
 from bench.provisioning import beside_kubectl, cost, document, many_at_once, warmed
 from bench.snapshots import beside_a_pipe
 from tests.helpers.stack import ROOT, Stack, running_stack
+from tests.helpers.waiting import eventually
 
 Result = dict[str, Any]
 
+_CLEANED_SECONDS: Final = 900.0
 _CLUSTER: Final = ROOT / ".dev" / "cluster"
 
 
@@ -52,6 +54,11 @@ class Bench:
         ):
             warmed(stack)
             yield stack
+            # What is left behind would slow down the parts that follow.
+            for process in (stack.worker, stack.api):
+                process.kill()
+            stack.delete_namespaces()
+            eventually(lambda: not stack.namespaces(), "its namespaces are gone", within=_CLEANED_SECONDS)
 
 
 def measured(name: str, bench: Bench) -> Result:

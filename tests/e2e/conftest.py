@@ -47,9 +47,7 @@ def own_stack(
     directory = factory.mktemp("stack")
     with running_stack(directory, kubeconfig=ours, admin_kubeconfig=admin, extra=extra) as running:
         yield running
-    for (installation,) in running.rows("select uuid from installation"):
-        label = f"perdure.dev/installation={installation}"
-        running.kubectl("delete", "namespace", "-l", label, "--wait=false", "--ignore-not-found")
+    running.delete_namespaces()
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,19 @@
 """The sweeper beside a real cluster: the rest costs its API server nothing; killed in a page, it goes on."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.test_sweep import environments, operations, timer_events, turn_back
-from tests.helpers.stack import Handle, Stack, running_stack
+from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
+SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 STOPS = {"autoShutdownEnabled": True, "autoShutdownDelayMinutes": 30}
 MANY = 1_000
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]) -> Iterator[Stack]:
-    """A stack whose sweeper looks every five seconds."""
-    ours, admin = cluster_files
-    with running_stack(
-        tmp_path_factory.mktemp("stack"),
-        kubeconfig=ours,
-        admin_kubeconfig=admin,
-        extra={"PERDURE_SWEEP_EVERY_SECONDS": "5"},
-    ) as running:
-        yield running
-    for (installation,) in running.rows("select uuid from installation"):
-        label = f"perdure.dev/installation={installation}"
-        running.kubectl("delete", "namespace", "-l", label, "--wait=false", "--ignore-not-found")
 
 
 def stopped(stack: Stack, handle: Handle) -> bool:

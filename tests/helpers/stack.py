@@ -164,6 +164,18 @@ class Stack:
         """Whether the namespace is there, Terminating included."""
         return bool(self.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name"))
 
+    def delete_namespaces(self) -> None:
+        """Have the cluster delete all namespaces of this installation; waits for nothing."""
+        self.kubectl("delete", "namespace", "-l", self._ours(), "--wait=false", "--ignore-not-found")
+
+    def namespaces(self) -> list[str]:
+        """The namespaces of this installation, those that are being deleted included."""
+        return self.kubectl("get", "namespaces", "-l", self._ours(), "-o", "name").split()
+
+    def _ours(self) -> str:
+        [(installation,)] = self.rows("select uuid from installation")
+        return f"perdure.dev/installation={installation}"
+
     def another_organization(self) -> str:
         """Make an organisation of its own; return its owner's token."""
         return bootstrapped(self.environment)
