@@ -1,6 +1,6 @@
 """Failing fast, over statuses in the shapes of the real API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +8,7 @@ import pytest
 from pydantic import JsonValue
 
 from workflows.domain.failures import FailureKind
+from workflows.domain.json_reading import mapping
 from workflows.domain.readiness import (
     Failed,
     FailFast,
@@ -514,7 +515,9 @@ REFUSED: list[JsonValue] = [
 
 
 class TestCreation:
-    def refused(self, quotas: list[Json], after: float = 2, resources: Json | None = None) -> Verdict:
+    def refused(
+        self, quotas: list[Json], after: float = 4, resources: Json | None = None, beside: Sequence[Json] = ()
+    ) -> Verdict:
         workload = deployment(2)
         container: Json = {"name": "api", "resources": resources or {"requests": {"memory": "300Mi"}}}
         workload["spec"] = {"replicas": 2, "template": {"spec": {"containers": [container]}}}
@@ -523,6 +526,7 @@ class TestCreation:
         return judge(
             view(
                 pod(running()),
+                *beside,
                 after=after,
                 workload=workload,
                 replica_sets=sets,
@@ -531,10 +535,26 @@ class TestCreation:
             )
         )
 
-    def test_an_exceeded_quota_fails_at_once(self) -> None:
+    def test_an_exceeded_quota_fails_soon(self) -> None:
         quotas = [quota({"requests.memory": "800Mi", "pods": "1"}, {"requests.memory": "1Gi", "pods": "9"})]
         message = failed(self.refused(quotas), FailureKind.QUOTA_EXCEEDED).message
         assert "requests.memory 300Mi asked for, 800Mi of 1Gi used" in message
+
+    def test_a_quota_that_a_pod_is_about_to_leave_is_waited_for(self) -> None:
+        """One of the template before, or of another service; its deletion is due at second 30."""
+        full = [quota({"pods": "3"}, {"pods": "3"})]
+        leaving = pod(running(), name="other-1", owner="rs-1")
+        leaving["metadata"] = {**mapping(leaving, "metadata"), "deletionTimestamp": at(30)}
+        verdict = self.refused(full, after=39, beside=[leaving])
+        assert isinstance(verdict, Waiting)
+        assert verdict.recheck == pytest.approx(1)
+        failed(self.refused(full, after=41, beside=[leaving]), FailureKind.QUOTA_EXCEEDED)
+        failed(self.refused(full, after=39), FailureKind.QUOTA_EXCEEDED)
+
+    def test_a_quota_that_a_pod_has_just_left_is_counted_again(self) -> None:
+        verdict = self.refused([quota({"pods": "3"}, {"pods": "3"})], after=2)
+        assert isinstance(verdict, Waiting)
+        assert verdict.recheck == pytest.approx(2)
 
     @pytest.mark.parametrize(
         ("used", "hard"),
@@ -557,7 +577,7 @@ class TestCreation:
         roomy = [quota({"pods": "1"}, {"pods": "9"})]
         verdict = self.refused(roomy)
         assert isinstance(verdict, Waiting)
-        assert verdict.recheck == pytest.approx(19)
+        assert verdict.recheck == pytest.approx(17)
         assert "refused" in failed(self.refused(roomy, after=21), FailureKind.FORBIDDEN).message
 
     @pytest.mark.parametrize("kind", [WorkloadKind.STATEFUL_SET, WorkloadKind.JOB])

@@ -26,14 +26,17 @@ from workflows.domain.readiness_view import (
 REFUSED_FOR: Final = timedelta(seconds=20)
 """A refusal for another reason than quota may pass (a service account or a quota that is still new)."""
 QUOTA_RECHECK: Final = 1.0
+QUOTA_REFUSED_FOR: Final = timedelta(seconds=3)
+"""A pod that has just gone is still counted until the cluster has counted again."""
+LATE_AFTER_GRACE: Final = timedelta(seconds=10)
+"""A pod that is being deleted counts until it is gone; whoever is later than its grace and this is stuck."""
 _QUOTED_MESSAGE: Final = 300
 
 
 def creation_fault(view: ServiceView, present: int) -> Failed | float | None:
     """Why pods are missing that the controller cannot create; seconds to wait, or None when nothing says so.
 
-    `present`: pods of the applied template that exist. A quota that has no status yet is waited for: the
-    cluster refuses every pod until it has been counted once.
+    `present`: pods of the applied template that exist.
     """
     if view.workload is None or present >= desired(view):
         return None
@@ -42,23 +45,38 @@ def creation_fault(view: ServiceView, present: int) -> Failed | float | None:
         return None
     since, message = refusal
     service = name_of(view.workload)
-    for quota in view.quotas:
-        tracked = mapping(quota, "spec", "hard")
-        if not set(tracked) <= set(mapping(quota, "status", "hard")):
-            return QUOTA_RECHECK
-    for quota in view.quotas:
-        if not mapping(quota, "spec").get("scopes") and not mapping(quota, "spec", "scopeSelector"):
-            shortage = _shortage(view, quota)
-            if shortage is not None:
-                return Failed(
-                    FailureKind.QUOTA_EXCEEDED,
-                    f"ResourceQuota {name_of(quota)} does not admit a pod of {service}: {shortage}.",
-                )
+    over_quota = _over_quota(view, service, since)
+    if over_quota is not None:
+        return over_quota
     remaining = (since + REFUSED_FOR - view.now).total_seconds()
     if remaining > 0:
         return remaining
     quoted = f": {message[:_QUOTED_MESSAGE]}" if message else "."
     return Failed(FailureKind.FORBIDDEN, f"The cluster refuses to create pods of {service}{quoted}")
+
+
+def _over_quota(view: ServiceView, service: str, since: datetime) -> Failed | float | None:
+    """Which quota does not admit one more pod; seconds to wait while that may pass, None when there is room.
+
+    One that has no status yet is waited for: the cluster refuses every pod until it has been counted once. So
+    is one that pods are about to leave, those of the operation before for example.
+    """
+    for quota in view.quotas:
+        if not set(mapping(quota, "spec", "hard")) <= set(mapping(quota, "status", "hard")):
+            return QUOTA_RECHECK
+    for quota in view.quotas:
+        if mapping(quota, "spec").get("scopes") or mapping(quota, "spec", "scopeSelector"):
+            continue
+        if (shortage := _shortage(view, quota)) is None:
+            continue
+        settled = (since + QUOTA_REFUSED_FOR - view.now).total_seconds()
+        if settled > 0 or _leaving(view):
+            return max(settled, QUOTA_RECHECK)
+        return Failed(
+            FailureKind.QUOTA_EXCEEDED,
+            f"ResourceQuota {name_of(quota)} does not admit a pod of {service}: {shortage}.",
+        )
+    return None
 
 
 def _refusal(view: ServiceView) -> tuple[datetime, str] | None:
@@ -89,6 +107,12 @@ def _refusal(view: ServiceView) -> tuple[datetime, str] | None:
     newest = max(recent, key=lambda event: event_last(event) or view.now)
     since = min(event_first(event) or view.now for event in recent)
     return max(since, view.applied_at), text(newest, "message")
+
+
+def _leaving(view: ServiceView) -> bool:
+    """Whether some pod of the namespace will be gone soon."""
+    ends = (instant(pod, "metadata", "deletionTimestamp") for pod in view.pods)
+    return any(end is not None and view.now < end + LATE_AFTER_GRACE for end in ends)
 
 
 def _shortage(view: ServiceView, quota: JsonObject) -> str | None:
