@@ -29,8 +29,9 @@ FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(CORES) --dist worksteal
 	-m "not cluster and not postgres and not slow and not browser and not http"
 # Nowhere else are tests on the cluster, and each process would take half a minute to collect the others.
 ON_CLUSTER := tests/clusters tests/devcluster tests/e2e
-# They share the cluster; each file has a stack and namespaces of its own.
-CLUSTER := $(PYTEST) -q $(SLOWEST) -n $(PROCESSES) --dist loadfile -m "cluster and not alone"
+# They share the cluster; each file has a stack and namespaces of its own. In the order of tests/conftest.py, where
+# the files that take longest come first: not by the number of their tests.
+CLUSTER := $(PYTEST) -q $(SLOWEST) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "cluster and not alone"
 ALONE := $(PYTEST) -q $(SLOWEST) -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \
