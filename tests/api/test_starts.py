@@ -15,7 +15,6 @@ from api.starts import (
     WorkflowStarts,
 )
 from tests.api.support import Api, Recorder, create
-from tests.helpers.tenants import Tenant
 from tests.helpers.waiting import until
 from workflows.domain.operations import OperationKind
 
@@ -115,9 +114,8 @@ async def test_more_than_can_wait_is_left_to_the_reconciler() -> None:
     assert deferred(metrics) == 3
 
 
-async def test_starts_step_back_while_a_crowd_writes(
-    api: Api, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("tenant")
+async def test_starts_step_back_while_a_crowd_writes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.starts.STEP_BACK_SECONDS", 3600)
     names = [f"crowd-{number}" for number in range(2 * CROWD)]
     async with api.database.transaction():
