@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from api.problems import ProblemKind, all_kinds, not_found, traits
+from api.problems import ProblemError, ProblemKind, RequestProblem, all_kinds, traits
 
 router = APIRouter(prefix="/problems", tags=["problems"], include_in_schema=False)
 
@@ -36,7 +36,7 @@ async def page(kind: str) -> HTMLResponse:
     """Explain one kind."""
     known = _KINDS.get(kind)
     if known is None:
-        raise not_found("problem kind", kind, "")
+        raise ProblemError(RequestProblem.NOT_FOUND, f"There is no problem kind {kind[:100]!r}.")
     about = traits(known)
     return HTMLResponse(
         _PAGE.format(title=escape(about.title), kind=kind, status=about.status, help=escape(about.help))

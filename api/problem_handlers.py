@@ -129,7 +129,7 @@ def _domain(error: DomainError, _: Request | None = None) -> ProblemError:
                 RequestProblem.NOT_FOUND, f"The API key has no organisation {error.identifier[:100]!r}."
             )
         case NotFound(resource="service" | "revision" | "checkpoint"):
-            return not_found(error.resource, error.identifier, " in this environment")
+            return not_found(error.resource, error.identifier, "in this environment")
         case NotFound():
             return not_found(error.resource, error.identifier)
         case Unauthenticated():

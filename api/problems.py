@@ -296,9 +296,9 @@ def problem_body(error: ProblemError, *, instance: str, request_id: str) -> dict
     return body
 
 
-def not_found(what: str, identifier: str, where: str = " in this organisation") -> ProblemError:
+def not_found(what: str, identifier: str, where: str = "in this organisation") -> ProblemError:
     """The one answer for ids that do not exist and ids of other organisations."""
-    return ProblemError(RequestProblem.NOT_FOUND, f"There is no {what} {identifier[:100]!r}{where}.")
+    return ProblemError(RequestProblem.NOT_FOUND, f"There is no {what} {identifier[:100]!r} {where}.")
 
 
 def responses(*kinds: ProblemKind) -> dict[int | str, dict[str, Any]]:

@@ -575,9 +575,9 @@ class TestCreation:
 
     def test_another_refusal_gets_some_time(self) -> None:
         roomy = [quota({"pods": "1"}, {"pods": "9"})]
-        verdict = self.refused(roomy)
+        verdict = self.refused(roomy, after=2)
         assert isinstance(verdict, Waiting)
-        assert verdict.recheck == pytest.approx(17)
+        assert verdict.recheck == pytest.approx(19)
         assert "refused" in failed(self.refused(roomy, after=21), FailureKind.FORBIDDEN).message
 
     @pytest.mark.parametrize("kind", [WorkloadKind.STATEFUL_SET, WorkloadKind.JOB])

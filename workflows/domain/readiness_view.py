@@ -36,7 +36,8 @@ class ServiceView:
     Give whole lists of the namespace or narrower ones: what belongs to the workload is picked out.
     `workload` is None while it is not seen yet. `generation` is what the apply answered (Jobs: 0). Without
     `events`, StatefulSets and Jobs whose pods are refused, and volumes that cannot be mounted, are noticed
-    at the deadline only; without `claims`, an unbound claim looks like any unschedulable pod.
+    at the deadline only; without `claims`, an unbound claim looks like any unschedulable pod; without the
+    `pods` of other services, a quota that those are about to leave looks used up.
     """
 
     kind: WorkloadKind
