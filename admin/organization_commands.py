@@ -83,7 +83,12 @@ def caps(
         str | None, typer.Option("--memory", metavar="QUANTITY", help="Sum of memory requests, such as 64Gi.")
     ] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="QUANTITY", help="Sum of the sizes of volumes.")
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="QUANTITY",
+            help="Sum of the sizes of volumes, not of those that removed or scaled-down services left.",
+        ),
     ] = None,
     none: Annotated[bool, typer.Option("--none", help="Take away each cap that is not given.")] = False,
     output: OutputOption = OutputFormat.TABLE,

@@ -9,6 +9,7 @@ import pytest
 
 from activities.settings import SharedSettings
 from api.settings import ApiSettings
+from tests.conftest import LONGEST
 from worker.settings import WorkerSettings
 
 REPO = Path(__file__).resolve().parent.parent.parent
@@ -67,3 +68,7 @@ def test_what_the_proofs_name_is_there() -> None:
         if not (REPO / path).exists() or (test and f"def {test}(" not in (REPO / path).read_text())
     ]
     assert absent == []
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST if not (REPO / "tests" / "e2e" / f"test_{name}.py").exists()] == []
