@@ -13,6 +13,7 @@ from bench.formats import DUMPS, facts, masking
 from bench.lists import verdict
 from bench.parts import PARTS
 from bench.report import BEGIN, END, tables, write
+from bench.snapshots import piped
 from bench.snapshots import verdict as snapshot_verdict
 from tests.helpers.stack import ROOT
 from workflows.domain.snapshot_facts import Kind
@@ -62,6 +63,21 @@ def test_the_slowest_kind_of_list_decides_over_the_bar(result: dict[str, Any], s
 )
 def test_a_snapshot_has_two_bars(growth: float, ratios: list[float], says: str) -> None:
     assert snapshot_verdict(growth, ratios)["verdict"] == says
+
+
+@pytest.mark.parametrize(
+    ("says", "size"),
+    [("Defaulted container", 300_000), ("websocket.go:296] Unknown stream id 1, discarding message", None)],
+)
+def test_a_pipe_for_which_kubectl_lost_bytes_is_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, size: int | None
+) -> None:
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"#!/bin/sh\necho '{says}' >&2\nhead -c 300000 /dev/zero\n")
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    taken = piped(tmp_path / "kubeconfig", "any", tmp_path / "pipe")
+    assert (taken and taken.bytes) == size
 
 
 @pytest.mark.parametrize(
