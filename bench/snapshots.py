@@ -93,6 +93,7 @@ def beside_a_pipe(stack: Stack, kubectl: Kubectl, *, mebibytes: int, pairs: int)
             while (taken := piped(kubectl.kubeconfig, files.namespace, target)) is None:
                 cut += 1
                 assert cut <= _MOST_CUT, f"kubectl lost bytes in {cut} runs"
+                at_rest()
             plain.append(taken)
 
         for one in (by_perdure, by_pipe) if pair % 2 == 0 else (by_pipe, by_perdure):
@@ -194,10 +195,11 @@ def piped(kubeconfig: Path, namespace: str, target: Path) -> _Taken | None:
     words = (str(kubeconfig), namespace, "files-0", _MOUNT, str(target))
     used, began = _children_seconds(), time.perf_counter()
     done = subprocess.run(
-        ["bash", "-c", _PIPE, *words], check=True, stderr=subprocess.PIPE, text=True, timeout=_ENDS_WITHIN
+        ["bash", "-c", _PIPE, *words], check=False, stderr=subprocess.PIPE, text=True, timeout=_ENDS_WITHIN
     )
     seconds, used = time.perf_counter() - began, _children_seconds() - used
     sys.stderr.write(done.stderr)
+    done.check_returncode()
     size = _content_bytes(target)
     target.unlink()
     return None if _LOST in done.stderr else _Taken(bytes=size, seconds=seconds, processor_seconds=used)

@@ -1,6 +1,7 @@
 """What `make bench` says about its bars, writes and is made of; measuring is its own business."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,14 @@ def test_a_snapshot_has_two_bars(growth: float, ratios: list[float], says: str) 
     assert snapshot_verdict(growth, ratios)["verdict"] == says
 
 
+def kubectl_is(directory: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let a shell script stand for kubectl."""
+    kubectl = directory / "kubectl"
+    kubectl.write_text(f"#!/bin/sh\n{script}\n")
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(directory), prepend=":")
+
+
 @pytest.mark.parametrize(
     ("says", "size"),
     [("Defaulted container", 300_000), ("websocket.go:296] Unknown stream id 1, discarding message", None)],
@@ -72,12 +81,18 @@ def test_a_snapshot_has_two_bars(growth: float, ratios: list[float], says: str) 
 def test_a_pipe_for_which_kubectl_lost_bytes_is_no_sample(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, size: int | None
 ) -> None:
-    kubectl = tmp_path / "kubectl"
-    kubectl.write_text(f"#!/bin/sh\necho '{says}' >&2\nhead -c 300000 /dev/zero\n")
-    kubectl.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    kubectl_is(tmp_path, monkeypatch, f"echo '{says}' >&2; head -c 300000 /dev/zero")
     taken = piped(tmp_path / "kubeconfig", "any", tmp_path / "pipe")
     assert (taken and taken.bytes) == size
+
+
+def test_a_pipe_that_fails_says_what_kubectl_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kubectl_is(tmp_path, monkeypatch, """echo 'pods "files-0" not found' >&2; exit 1""")
+    with pytest.raises(subprocess.CalledProcessError):
+        piped(tmp_path / "kubeconfig", "any", tmp_path / "pipe")
+    assert 'pods "files-0" not found' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
