@@ -34,6 +34,7 @@ class DevServer(BaseModel):
     ui_port: int = 8233
     namespaces: tuple[str, ...] = ("default",)
     database: str | None = None
+    sqlite_pragmas: dict[str, str] = {}
     log_level: str = "warn"
     log_format: str = "json"
     dynamic_config: dict[str, Any] = {}
@@ -58,6 +59,7 @@ class DevServer(BaseModel):
         flags += [f"--ui-port={self.ui_port}"] if self.ui else ["--headless"]
         if self.database and state is not None:
             flags.append(f"--db-filename={state / self.database}")
+            flags += [f"--sqlite-pragma={name}={value}" for name, value in self.sqlite_pragmas.items()]
         return flags
 
 

@@ -16,9 +16,10 @@ def test_every_search_attribute_is_a_flag() -> None:
 
 
 def test_state_is_kept_only_where_a_directory_is_given(tmp_path: Path) -> None:
-    config = DevServer(database="temporal.db")
-    assert not any(flag.startswith("--db-filename") for flag in config.flags())
-    assert f"--db-filename={tmp_path / 'temporal.db'}" in config.flags(tmp_path)
+    config = DevServer(database="temporal.db", sqlite_pragmas={"journal_mode": "wal"})
+    assert not any(flag.startswith(("--db-filename", "--sqlite-pragma")) for flag in config.flags())
+    kept = [f"--db-filename={tmp_path / 'temporal.db'}", "--sqlite-pragma=journal_mode=wal"]
+    assert set(kept) <= set(config.flags(tmp_path))
 
 
 def test_without_the_ui_the_server_is_headless() -> None:
