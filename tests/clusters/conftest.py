@@ -12,6 +12,7 @@ import pytest
 
 from clusters.gateway import Cluster, ClusterConfig, Propagation, open_cluster
 from clusters.objects import Manifest, ObjectRef
+from tests.helpers.missing import missing
 from tests.helpers.waiting import eventually_async
 from workflows.domain.json_reading import text
 from workflows.domain.names import ENVIRONMENT, ENVIRONMENT_ROLE, FENCE, INSTALLATION
@@ -25,10 +26,7 @@ def kubeconfig(variable: str, name: str) -> Path:
     """Return a kubeconfig from the environment or of the local cluster; skip without one, but not in CI."""
     path = Path(os.environ.get(variable) or ROOT / ".dev" / "cluster" / f"{name}.kubeconfig")
     if not path.exists():
-        reason = f"no cluster: neither {variable} nor {path.relative_to(ROOT)} is there (make dev-up)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing(f"no cluster: neither {variable} nor {path.relative_to(ROOT)} is there (make dev-up)")
     return path
 
 

@@ -15,7 +15,6 @@ from activities.snapshots import csi, csi_removal, lending
 from activities.snapshots.csi_objects import CONTENT, CONTENTS, GROUP, Patience
 from clusters.gateway import Cluster, Propagation
 from clusters.objects import ObjectRef
-from devstack.csidriver import built
 from tests.clusters.conftest import Environment, kubeconfig, make_environment
 from tests.clusters.test_volume_snapshots import Ground, Target
 from tests.helpers.csi import Folders, running_folders
@@ -29,7 +28,6 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.alone,
     pytest.mark.timeout(300),
-    pytest.mark.skipif(not built(), reason="python -m devstack csi has not been run"),
 ]
 
 CALM = Patience(look=0.1)

@@ -1,20 +1,17 @@
 """The running development cluster, for the tests that need one."""
 
-import os
-
 import pytest
 
 from devcluster.layout import default_layout
 from tests.devcluster.kube import Kube
+from tests.helpers.missing import missing
 
 
 def _kube(admin: bool) -> Kube:
     layout = default_layout()
     kubeconfig = layout.admin_kubeconfig if admin else layout.perdure_kubeconfig
     if not kubeconfig.exists():
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI must have a cluster: python -m devcluster up")
-        pytest.skip("no cluster: python -m devcluster up")
+        missing("no cluster: python -m devcluster up")
     return Kube.of(kubeconfig)
 
 

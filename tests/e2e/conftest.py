@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.missing import missing
 from tests.helpers.stack import ROOT, Stack, running_stack
 
 TINY = "10.111.0.1:5000/perdure/tiny:1"
@@ -23,10 +24,7 @@ def cluster_files() -> tuple[Path, Path]:
     if given := os.environ.get("PERDURE_TEST_KUBECONFIG"):
         ours = admin = Path(given)
     if not ours.exists():
-        message = "no Kubernetes cluster: run `make dev-up`, or set PERDURE_TEST_KUBECONFIG"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("no Kubernetes cluster: run `make dev-up`, or set PERDURE_TEST_KUBECONFIG")
     return ours, admin
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from devstack.csidriver import location
+from devstack.csidriver import built, location
+from tests.helpers.missing import missing
 from tests.helpers.stack import Process
 from tests.helpers.waiting import eventually
 
@@ -115,8 +116,10 @@ def running_folders(
 ) -> Iterator[Folders]:
     """Run the controllers and the driver; `registry`: where the kubelet looks for drivers, to mount volumes.
 
-    `policy`, `groups`: as `classes_of` takes them.
+    `policy`, `groups`: as `classes_of` takes them. Where they were not built: as `missing` has it.
     """
+    if not built():
+        missing("no snapshot controllers: python -m devstack csi builds them")
     socket = root / "s"
     common = ("--kubeconfig", str(admin), "--leader-election=false")
     gate = "--feature-gates=CSIVolumeGroupSnapshot=true"

@@ -1,6 +1,5 @@
 """An API that serves, and a browser that looks at it."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from api.state import Dependencies
 from tests.api.support import FakeCluster, FakeObjects, Recorder
 from tests.helpers.browser import Browser, Page, chromium, running_browser
 from tests.helpers.databases import sqlite_template, sqlite_url
+from tests.helpers.missing import missing
 from tests.helpers.serving import serving
 from tests.helpers.tenants import KEYS, make_tenant
 
@@ -54,10 +54,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser for all tests of the process."""
     executable = chromium()
     if executable is None:
-        message = "no Chromium: run `sh tests/browser-packages.sh` as root"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("no Chromium: run `sh tests/browser-packages.sh` as root")
     with running_browser(executable, tmp_path_factory.mktemp("chromium")) as running:
         yield running
 
