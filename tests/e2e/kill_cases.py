@@ -13,7 +13,6 @@ from tests.e2e.lifecycle import (
     clone,
     environment,
     keeping,
-    run_in,
     serving,
     update,
 )
@@ -99,7 +98,7 @@ def _stop(handle: Handle) -> Handle:
 
 
 def _write_and_stop(handle: Handle) -> Handle:
-    run_in(handle, "sts/store", "echo kept > /data/word")
+    handle.sh("sts/store", "echo kept > /data/word")
     return _stop(handle)
 
 
@@ -134,7 +133,7 @@ def _updated(handle: Handle, before: dict[str, str]) -> None:
     made = {"Deployment/extra", "Service/extra"}
     assert now.keys() == (before.keys() - {"Deployment/gone", "Service/gone"}) | made
     assert all(now[each] == before[each] for each in now if each not in made)
-    assert run_in(handle, "deploy/web", "echo $WORD $TOKEN") == "new second"
+    assert handle.sh("deploy/web", "echo $WORD $TOKEN") == "new second"
     assert answers(handle, "web")
     assert _templates(handle, "web") == 2
     assert environment(handle)["revision"] == 2
@@ -186,14 +185,14 @@ def _as_before(handle: Handle, before: dict[str, str]) -> None:
 
 def _resumed(handle: Handle, before: dict[str, str]) -> None:
     _as_before(handle, before)
-    assert run_in(handle, "deploy/web", "echo $TOKEN") == "first"
+    assert handle.sh("deploy/web", "echo $TOKEN") == "first"
     assert answers(handle, "web")
     assert _templates(handle, "web") == 1
 
 
 def _still_written(handle: Handle, before: dict[str, str]) -> None:
     _as_before(handle, before)
-    assert run_in(handle, "sts/store", "cat /data/word") == "kept"
+    assert handle.sh("sts/store", "cat /data/word") == "kept"
 
 
 def _went_back(handle: Handle, before: dict[str, str]) -> None:
@@ -201,7 +200,7 @@ def _went_back(handle: Handle, before: dict[str, str]) -> None:
     operation = handle.operation()
     assert operation["cleanup"] == CLEANED_UP
     assert "broken on purpose" in operation["failure"]["evidence"][0]["log"]
-    assert run_in(handle, "deploy/web", "echo [$WORD] $TOKEN") == "[] first"
+    assert handle.sh("deploy/web", "echo [$WORD] $TOKEN") == "[] first"
     assert answers(handle, "api")
 
 
@@ -213,7 +212,7 @@ def _same_template(handle: Handle, before: dict[str, str]) -> None:
 def _new_pods(handle: Handle, before: dict[str, str]) -> None:
     _as_before(handle, before)
     assert _templates(handle, "web") == 2, "new pods, and only once"
-    assert run_in(handle, "deploy/web", "echo $TOKEN") == "first"
+    assert handle.sh("deploy/web", "echo $TOKEN") == "first"
 
 
 def _rolled_back_to_first(handle: Handle, before: dict[str, str]) -> None:
@@ -221,7 +220,7 @@ def _rolled_back_to_first(handle: Handle, before: dict[str, str]) -> None:
     made = {"Deployment/gone", "Service/gone"}
     assert now.keys() == (before.keys() - {"Deployment/extra", "Service/extra"}) | made
     assert all(now[each] == before[each] for each in now if each not in made)
-    assert run_in(handle, "deploy/web", "echo [$WORD] $TOKEN") == "[] first"
+    assert handle.sh("deploy/web", "echo [$WORD] $TOKEN") == "[] first"
     # The template of the first revision is known again by its hash.
     assert _templates(handle, "web") == 2
     assert environment(handle)["revision"] == 3
@@ -231,7 +230,7 @@ def _copied(handle: Handle, origin: dict[str, str]) -> None:
     now = uids(handle.stack, handle.namespace)
     assert now.keys() == origin.keys()
     assert not set(now.values()) & set(origin.values())
-    assert run_in(handle, "deploy/web", "echo $TOKEN") == "first"
+    assert handle.sh("deploy/web", "echo $TOKEN") == "first"
     assert answers(handle, "web")
     assert _templates(handle, "web") == 1
     assert environment(handle)["revision"] == 1
@@ -391,7 +390,7 @@ def _ask_new_word(handle: Handle) -> Handle:
 
 def _new_word(handle: Handle, before: dict[str, str]) -> None:
     _same_objects(handle, before)
-    assert run_in(handle, "deploy/web", "echo $WORD $TOKEN") == "new first"
+    assert handle.sh("deploy/web", "echo $WORD $TOKEN") == "new first"
     assert environment(handle)["revision"] == 2
 
 

@@ -139,16 +139,10 @@ def pods_settle(handle: Handle, service: str, count: int = 1) -> set[str]:
     return eventually(look, f"{service} has {count} ready pods", within=60)
 
 
-def run_in(handle: Handle, workload: str, script: str) -> str:
-    """What a script says in a pod of a workload (`deploy/web`, `sts/db`)."""
-    where = ("-n", handle.namespace, "exec", workload, "--", "sh", "-c", script)
-    return handle.stack.kubectl(*where).strip()
-
-
 def answers(handle: Handle, service: str) -> bool:
     """Whether a `serving` service answers through its Service object."""
-    path = f"/api/v1/namespaces/{handle.namespace}/services/{service}:8080/proxy/healthz"
-    return handle.stack.kubectl("get", "--raw", path, check=False).strip() == "ok"
+    said = handle.stack.administrator.ask(handle.namespace, f"{service}:8080", "/healthz")
+    return said is not None and said.strip() == "ok"
 
 
 def asked_for(request: pytest.FixtureRequest) -> set[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Final
 
-from tests.e2e.snapshots import MARIA, PSQL, sh, stores_of
+from tests.e2e.snapshots import MARIA, PSQL, stores_of
 from tests.helpers.stack import Handle
 
 _QUIESCE: Final = (
@@ -60,7 +60,7 @@ def holds_of(handle: Handle, pod: str) -> list[Held]:
     """Return when a pod was held, as its hooks wrote it down; each of them has to be over."""
     found: list[Held] = []
     times: dict[str, int] = {}
-    for line in sh(handle, pod, "cat /tmp/times").splitlines():
+    for line in handle.sh(pod, "cat /tmp/times").splitlines():
         word, nanoseconds = line.split()
         if word == "thawed":
             # Thaw may run more than once: the first ends the hold.
@@ -94,7 +94,7 @@ def rounds_of(handle: Handle, pod: str) -> tuple[int, int, int]:
         "deploy/maria": f"{MARIA} -e '{query} shop.rounds'",
         "deploy/cache": "redis-cli lindex rounds 0; redis-cli lindex rounds -1; redis-cli llen rounds",
     }
-    first, last, count = sh(handle, pod, said[pod]).split()
+    first, last, count = handle.sh(pod, said[pod]).split()
     return int(first), int(last), int(count)
 
 

@@ -100,25 +100,17 @@ def small(name: str, **more: Any) -> dict[str, Any]:
 def psql(stack: Stack, namespace: str, query: str, *, check: bool = True, workload: str = "db-0") -> str:
     """Run one statement in the environment's database and return its answer."""
     command = f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{query}"'
-    return stack.kubectl(
-        "-n", namespace, "exec", workload, "-c", "db", "--", "sh", "-c", command, check=check
-    ).strip()
+    return stack.run_in(namespace, workload, "sh", "-c", command, container="db", check=check)
 
 
 def dump(stack: Stack, namespace: str) -> dict[str, tuple[str, str]]:
     """UID and resourceVersion of every object of a namespace, and of itself; empty when it is gone."""
-    kinds = stack.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
-    listed = ",".join(kind for kind in kinds if kind not in _NOISE)
-    found = stack.objects(namespace, listed)
-    itself = stack.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "json")
-    if itself:
-        found.append(json.loads(itself))
     return {
         f"{each['kind']}/{each['metadata']['name']}": (
             each["metadata"]["uid"],
             each["metadata"]["resourceVersion"],
         )
-        for each in found
+        for each in stack.administrator.everything(namespace, without=_NOISE)
     }
 
 

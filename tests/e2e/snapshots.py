@@ -98,21 +98,14 @@ def stores_of(name: str) -> dict[str, Any]:
     return {"name": name, "services": services}
 
 
-def sh(handle: Handle, pod: str, script: str) -> str:
-    """Run a script in a pod and return what it says."""
-    return handle.stack.kubectl("-n", handle.namespace, "exec", pod, "--", "sh", "-c", script).strip()
-
-
 def fill(handle: Handle) -> None:
     """Put data into cache and files; the database has its own by init."""
-    sh(
-        handle,
+    handle.sh(
         "deploy/cache",
         "for n in $(seq 200); do echo SET key:$n value-$n; done | redis-cli >/dev/null",
     )
-    sh(handle, "deploy/cache", "redis-cli HSET basket a 1 b 2; redis-cli RPUSH queue x y z")
-    sh(
-        handle,
+    handle.sh("deploy/cache", "redis-cli HSET basket a 1 b 2; redis-cli RPUSH queue x y z")
+    handle.sh(
         "files-0",
         "mkdir -p /docs/a/b && head -c 3000000 /dev/urandom > /docs/a/b/blob && "
         "printf 'ü\\n' > '/docs/a/name with spaces' && ln -s a/b/blob /docs/link && : > /docs/empty",
@@ -132,13 +125,13 @@ _PODS = {"db": "db-0", "maria": "deploy/maria", "cache": "deploy/cache", "files"
 
 def digests(handle: Handle, pods: Mapping[str, str] = _PODS) -> dict[str, str]:
     """What the data of each store comes to; `pods`: where each of them is."""
-    return {store: sh(handle, pod, _DIGESTS[store]) for store, pod in pods.items()}
+    return {store: handle.sh(pod, _DIGESTS[store]) for store, pod in pods.items()}
 
 
 def children(handle: Handle) -> dict[str, int]:
     """Return how many children each server has, by pod."""
     counted = _counted(handle, "select count(*) from {}children")
-    return counted | {"deploy/cache": int(sh(handle, "deploy/cache", "redis-cli llen children"))}
+    return counted | {"deploy/cache": int(handle.sh("deploy/cache", "redis-cli llen children"))}
 
 
 def orphans(handle: Handle) -> dict[str, int]:
@@ -150,13 +143,13 @@ def orphans(handle: Handle) -> dict[str, int]:
         "local n = 0; for _, each in ipairs(redis.call('lrange', 'children', 0, -1)) do "
         "n = n + 1 - redis.call('exists', 'parent:' .. each) end; return n"
     )
-    return counted | {"deploy/cache": int(sh(handle, "deploy/cache", f'redis-cli eval "{missing}" 0'))}
+    return counted | {"deploy/cache": int(handle.sh("deploy/cache", f'redis-cli eval "{missing}" 0'))}
 
 
 def _counted(handle: Handle, query: str) -> dict[str, int]:
     return {
-        "db-0": int(sh(handle, "db-0", f'{PSQL}c "{query.format("")}"')),
-        "deploy/maria": int(sh(handle, "deploy/maria", f'{MARIA} -e "{query.format("shop.")}"')),
+        "db-0": int(handle.sh("db-0", f'{PSQL}c "{query.format("")}"')),
+        "deploy/maria": int(handle.sh("deploy/maria", f'{MARIA} -e "{query.format("shop.")}"')),
     }
 
 

@@ -1,6 +1,5 @@
 """Blueprints and looks at the cluster that several of these tests share."""
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -20,7 +19,7 @@ CLEANED_UP: dict[str, Any] = {"complete": True, "left": [], "notUndone": []}
 """The `cleanup` of an operation that was taken back without a trace."""
 
 # A shell as process 1 is not ended by a signal that it has no handler for.
-UNTIL_TOLD = "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"
+UNTIL_TOLD = "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"
 
 
 def idle(**more: Any) -> dict[str, Any]:
@@ -36,8 +35,12 @@ def on_demand(**more: Any) -> dict[str, Any]:
 
 def let_become_ready(stack: Stack, namespace: str, workload: str) -> None:
     """Make an `on_demand` service ready; `workload` is `deploy/name` or `sts/name`."""
-    touch = ("-n", namespace, "exec", workload, "--", "sh", "-c", "touch /tmp/go && echo done")
-    eventually(lambda: stack.kubectl(*touch, check=False), f"{workload} can be told", within=60)
+    touch = ("sh", "-c", "touch /tmp/go && echo done")
+    eventually(
+        lambda: stack.run_in(namespace, workload, *touch, check=False),
+        f"{workload} can be told",
+        within=60,
+    )
 
 
 def uids(stack: Stack, namespace: str) -> dict[str, str]:
@@ -48,7 +51,7 @@ def uids(stack: Stack, namespace: str) -> dict[str, str]:
 def uids_everywhere(stack: Stack) -> dict[str, dict[str, str]]:
     """What `uids` says of each namespace of the cluster, by one look at it."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for each in json.loads(stack.kubectl("get", OURS, "--all-namespaces", "-o", "json"))["items"]:
+    for each in stack.objects("", OURS):
         found.setdefault(each["metadata"]["namespace"], []).append(each)
     return {namespace: _uids(objects) for namespace, objects in found.items()}
 
@@ -68,10 +71,9 @@ def pods(stack: Stack, namespace: str, service: str) -> list[dict[str, Any]]:
 
 def volumes_of(stack: Stack, namespace: str) -> list[str]:
     """Names of the persistent volumes that were made for claims in a namespace."""
-    found = json.loads(stack.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
     return [
         each["metadata"]["name"]
-        for each in found
+        for each in stack.administrator.volumes()
         if each["spec"].get("claimRef", {}).get("namespace") == namespace
     ]
 

@@ -21,7 +21,7 @@ spec:
       containers:
       - name: backend
         image: IMAGE
-        command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done"]
+        command: [sh, -c, "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"]
         ports: [{containerPort: 8080, name: http}]
         envFrom: [{configMapRef: {name: settings}}]
         env: [{name: TOKEN, valueFrom: {secretKeyRef: {name: NAME, key: token}}}]
@@ -68,7 +68,6 @@ def test_manifests_become_a_running_environment(stack: Stack, name: str) -> None
     assert stored.status_code in (200, 201), stored.text
     made = stack.create(found["blueprint"])
     made.succeeded()
-    inside = ("-n", made.namespace, "exec", "sts/backend", "--", "sh", "-c")
-    said = stack.kubectl(*inside, 'echo "$TOKEN $LEVEL $(cat /etc/app/app.ini)" && test -d /data')
-    assert said.strip() == "of-this-one info [app]"
+    said = made.sh("sts/backend", 'echo "$TOKEN $LEVEL $(cat /etc/app/app.ini)" && test -d /data')
+    assert said == "of-this-one info [app]"
     made.delete().succeeded()

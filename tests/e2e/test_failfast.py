@@ -321,11 +321,8 @@ def test_a_failed_init_keeps_nothing_in_the_database(stack: Stack, outcomes: dic
     outcome = outcomes["failing init in SQL"]
     [pod] = pods(stack, outcome.handle.namespace, outcome.service)
     query = "select coalesce(to_regclass('kept')::text, 'absent')"
-    said = stack.kubectl(
-        *("-n", outcome.handle.namespace, "exec", pod["metadata"]["name"], "--"),
-        *("psql", "-h", "127.0.0.1", "-U", "postgres", "-At", "-c", query),
-    )
-    assert said.strip() == "absent"
+    command = ("psql", "-h", "127.0.0.1", "-U", "postgres", "-At", "-c", query)
+    assert stack.run_in(outcome.handle.namespace, pod["metadata"]["name"], *command) == "absent"
 
 
 def test_the_status_of_a_failed_environment_says_why(outcomes: dict[str, Outcome]) -> None:

@@ -16,7 +16,7 @@ from tests.e2e.shop import assert_ledger_tells_a_success, small
 from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 ENDED_SECONDS = 240.0
 FINALIZER = "example.test/hold"

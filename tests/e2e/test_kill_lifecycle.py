@@ -43,7 +43,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 # Some sixty environments at one moment: whoever counts seconds meanwhile counts ours too.
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 
 ENDED_SECONDS = 240.0
 REFUSED = (403, 409)

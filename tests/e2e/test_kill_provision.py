@@ -23,7 +23,7 @@ from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 ENDED_SECONDS = 240.0
 

@@ -36,7 +36,7 @@ from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
 
 # Some dozen environments at one moment: whoever counts seconds meanwhile counts ours too.
-pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 SERVICES = ("other", "api", "web")
 _FENCE = r"PATCH /api/v1/namespaces/{namespace}\?"

@@ -16,13 +16,13 @@ from tests.e2e.replays import (
     told,
 )
 from tests.e2e.shop import psql, shop
-from tests.e2e.snapshots import new_name, sh, taken
+from tests.e2e.snapshots import new_name, taken
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.kube_gate import Side
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 _FILL = """
 create table t (id int primary key, note text);
@@ -161,19 +161,19 @@ def test_killed_in_the_middle_of_a_stream_it_is_loaded_anew(stack: Stack) -> Non
     keeper = idle(image=POSTGRES, snapshot={"store": "files"}, volumes=[VOLUME])
     here = stack.create(blueprint(new_name(), files=keeper, app=idle(dependsOn=["files"])))
     here.succeeded(ENDED_SECONDS)
-    sh(here, "files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; echo a > /data/a; sync")
-    before = sh(here, "files-0", _FILES)
+    here.sh("files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; echo a > /data/a; sync")
+    before = here.sh("files-0", _FILES)
     handle = elsewhere(here, new_name(), snapshotId=taken(here))
     handle.step_reaches("load/files", "running", within=120)
 
     def half_there() -> bool:
-        size = sh(handle, "files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
+        size = handle.sh("files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
         return 0 < int(size) < BLOB_MIB << 20
 
     eventually(half_there, "a part of the file is there", within=60)
     stack.worker.kill()
     stack.worker.start()
     operation = handle.succeeded(ENDED_SECONDS)
-    assert sh(handle, "files-0", _FILES) == before
+    assert handle.sh("files-0", _FILES) == before
     steps = {step["name"]: step for step in operation["steps"]}
     assert steps["service/app"]["startedAt"] >= steps["load/files"]["finishedAt"]

@@ -22,7 +22,6 @@ from tests.e2e.snapshots import (
     new_name,
     objects,
     restore,
-    sh,
     shown,
     take,
     taken,
@@ -35,7 +34,7 @@ from tests.helpers.small_disk import small_disk
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """The stack removes at once what is of no use."""
 
@@ -53,7 +52,7 @@ def _files(name: str) -> dict[str, Any]:
 def _filled(stack: Stack) -> Handle:
     handle = stack.create(_files(new_name()))
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; echo a > /data/a; sync")
+    handle.sh("files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; echo a > /data/a; sync")
     return handle
 
 
@@ -77,7 +76,7 @@ def _no_command_is_left(handle: Handle) -> bool:
     """Whether no tar runs in the pod any more, within seconds."""
     script = "for each in /proc/[0-9]*/comm; do cat $each 2>/dev/null; done"
     return eventually(
-        lambda: "tar" not in sh(handle, "files-0", script).split(), "no tar is left in the pod", within=30
+        lambda: "tar" not in handle.sh("files-0", script).split(), "no tar is left in the pod", within=30
     )
 
 
@@ -165,12 +164,12 @@ def test_killed_as_it_is_given_up_nothing_is_left(stack: Stack, files: Handle) -
 
 
 def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Handle) -> None:
-    before = sh(files, "files-0", _DIGEST)
+    before = files.sh("files-0", _DIGEST)
     restored = restore(stack, taken(files), name=new_name())
     restored.step_reaches("load/files", "running", within=120)
 
     def half_there() -> bool:
-        size = sh(restored, "files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
+        size = restored.sh("files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
         return 0 < int(size) < BLOB_MIB << 20
 
     eventually(half_there, "a part of the file is there", within=60)
@@ -178,7 +177,7 @@ def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Hand
     assert _no_command_is_left(restored)
     stack.worker.start()
     operation = restored.succeeded(ENDED_SECONDS)
-    assert sh(restored, "files-0", _DIGEST) == before
+    assert restored.sh("files-0", _DIGEST) == before
     steps = {step["name"]: step for step in operation["steps"]}
     assert steps["service/app"]["startedAt"] >= steps["load/files"]["finishedAt"]
 
@@ -233,7 +232,7 @@ def test_a_full_store_is_told_and_nothing_is_published(stack: Stack, files: Hand
 
 def test_a_directory_that_is_away_for_half_a_minute_is_waited_for(stack: Stack, files: Handle) -> None:
     """As a mount that vanishes in the middle of a capture, and of a load: what is beneath it stays empty."""
-    before = sh(files, "files-0", _DIGEST)
+    before = files.sh("files-0", _DIGEST)
     root = stack.directory / "objects"
 
     def away() -> None:
@@ -253,7 +252,7 @@ def test_a_directory_that_is_away_for_half_a_minute_is_waited_for(stack: Stack, 
     eventually(lambda: restored.step("load/files")["state"] == "running", "it loads", within=90)
     away()
     restored.succeeded(ENDED_SECONDS)
-    assert sh(restored, "files-0", _DIGEST) == before
+    assert restored.sh("files-0", _DIGEST) == before
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +290,7 @@ def _on_its_way(bucket: S3Server, taking: Handle, snapshot: str) -> set[str]:
 
 
 def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(bucket: S3Server, in_bucket: Handle) -> None:
-    stack, before = in_bucket.stack, sh(in_bucket, "files-0", _DIGEST)
+    stack, before = in_bucket.stack, in_bucket.sh("files-0", _DIGEST)
     taking, snapshot = take(in_bucket)
     _on_its_way(bucket, taking, snapshot)
     bucket.stop()
@@ -302,7 +301,7 @@ def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(bucket: S3Server,
     assert_named(stack, snapshot, _below(bucket, snapshot))
     restored = restore(stack, snapshot, name=new_name())
     restored.succeeded(ENDED_SECONDS)
-    assert sh(restored, "files-0", _DIGEST) == before
+    assert restored.sh("files-0", _DIGEST) == before
 
 
 def test_killed_in_the_middle_of_a_stream_into_a_bucket_it_is_published_once_and_goes_as_a_whole(

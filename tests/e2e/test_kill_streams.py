@@ -21,7 +21,6 @@ from tests.e2e.snapshots import (
     new_name,
     objects,
     restore,
-    sh,
     shown,
     stores_of,
     take,
@@ -30,7 +29,7 @@ from tests.helpers.kube_gate import Hold
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """The stack removes at once what is of no use."""
 
@@ -139,14 +138,14 @@ def origin(stack: Stack) -> Handle:
     handle = stack.create(_document(new_name()))
     handle.succeeded(ENDED_SECONDS)
     for store in STORES.values():
-        sh(handle, store.pod, store.fill)
+        handle.sh(store.pod, store.fill)
     return handle
 
 
 def commands(handle: Handle, store: Store) -> list[str]:
     """Return the names of the processes in a database's pod."""
     script = "for each in /proc/[0-9]*/comm; do read -r name <$each && echo $name; done 2>/dev/null; :"
-    return sh(handle, store.pod, script).split()
+    return handle.sh(store.pod, script).split()
 
 
 def _soon(look: Callable[[], object], what: str) -> bool:
@@ -164,7 +163,7 @@ def comes_to_rest(handle: Handle, store: Store) -> bool:
         running = commands(handle, store)
         left = {store.dumps, store.loads, *_HELPERS} & set(running)
         one = running.count("redis-server") <= 1
-        return not left and one and sh(handle, store.pod, store.nobody) == "0"
+        return not left and one and handle.sh(store.pod, store.nobody) == "0"
 
     return _soon(look, f"{store.pod} is left alone")
 
@@ -172,7 +171,7 @@ def comes_to_rest(handle: Handle, store: Store) -> bool:
 def data_of(handle: Handle, service: str) -> tuple[str, str]:
     """Return what the data of a database come to, those that init brought and those that were filled in."""
     store = STORES[service]
-    return digests(handle, {service: store.pod})[service], sh(handle, store.pod, store.digest)
+    return digests(handle, {service: store.pod})[service], handle.sh(store.pod, store.digest)
 
 
 @dataclass
@@ -198,7 +197,7 @@ def _is_stored(stack: Stack, snapshot: str, service: str) -> bool:
 
 def _has_come_in_part(handle: Handle, store: Store) -> bool:
     """Whether a load has brought a part of its data, and not all of it."""
-    return 1 << 20 < int(sh(handle, store.pod, store.come)) < STREAM_MIB << 20
+    return 1 << 20 < int(handle.sh(store.pod, store.come)) < STREAM_MIB << 20
 
 
 class Held:
@@ -283,7 +282,7 @@ def at_peace(killed: Killed, data: dict[str, tuple[str, str]], origin: Handle) -
 def loaded(stack: Stack, killed: Killed, at_peace: Handle, request: pytest.FixtureRequest) -> Killed:
     """Change the data and restore them in place, with a kill in each database's stream."""
     for store in STORES.values():
-        sh(at_peace, store.pod, store.change)
+        at_peace.sh(store.pod, store.change)
     with Held(stack, at_peace.namespace, _wanted(RESTORE, request)) as held:
         loading = restore(stack, killed.snapshot, environmentId=at_peace.environment_id)
         loaded = Killed(loading, killed.snapshot)
@@ -328,18 +327,18 @@ def test_a_tool_that_breaks_after_half_its_output_publishes_nothing(
         f'$real "$@" | head -c {HELD_MIB << 20}; echo half way $MARIADB_ROOT_PASSWORD >&2; exit 3;; esac; '
         'exec $real "$@"'
     )
-    sh(at_peace, store.pod, _instead(store.dumps, half))
+    at_peace.sh(store.pod, _instead(store.dumps, half))
     try:
         taking, snapshot = take(at_peace)
         operation = taking.ended(ENDED_SECONDS)
     finally:
-        sh(at_peace, store.pod, f"rm -r {_FIRST}")
+        at_peace.sh(store.pod, f"rm -r {_FIRST}")
     failed = operation["failure"]
     told = (operation["state"], failed["kind"], failed["step"])
     assert told == ("failed", "transfer_failed", f"capture/{service}")
     assert "status 3" in failed["message"]
     assert "half way" in failed["message"]
-    password = sh(at_peace, STORES["maria"].pod, "printf %s $MARIADB_ROOT_PASSWORD")
+    password = at_peace.sh(STORES["maria"].pod, "printf %s $MARIADB_ROOT_PASSWORD")
     assert password not in json.dumps(operation)
     assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
     assert comes_to_rest(at_peace, store)
@@ -352,7 +351,7 @@ def test_a_pod_that_goes_while_it_is_dumped_is_waited_for(
     """Before it is known how its dump ended, there is another pod of the same name."""
     db, first = STORES["db"], pods_settle(at_peace, "db")
     for other in (STORES["maria"], STORES["cache"]):
-        sh(at_peace, other.pod, other.change)  # to have less to dump
+        at_peace.sh(other.pod, other.change)  # to have less to dump
     with stack.gate.hold_streams(f"/namespaces/{at_peace.namespace}/{db.request}", HELD_MIB << 20) as hold:
         taking, snapshot = take(at_peace)
         hold.wait_seen(REACHED_SECONDS)

@@ -14,7 +14,6 @@ from tests.e2e.snapshots import (
     ask_to_verify,
     new_name,
     objects,
-    sh,
     shown,
     taken,
     verification,
@@ -26,7 +25,7 @@ from tests.helpers.leases import opening_held
 from tests.helpers.stack import Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """The stack makes good soon what got lost."""
 
@@ -38,7 +37,7 @@ def snapshot(stack: Stack) -> str:
     services["files"] = idle(image=POSTGRES, snapshot={"store": "files"}, volumes=[VOLUME])
     handle = stack.create({"name": new_name(), "services": services})
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "files-0", "head -c 400000 /dev/urandom > /data/a")
+    handle.sh("files-0", "head -c 400000 /dev/urandom > /data/a")
     return taken(handle)
 
 

@@ -68,7 +68,7 @@ def test_the_stream_goes_on_over_a_killed_pod_and_a_restarted_container(stack: S
         assert new["line"] == "left starts", "a new pod is read from its first line"
 
         before = len(lines)
-        stack.kubectl("-n", made.namespace, "exec", new["pod"], "--", "touch", "/tmp/end")
+        made.sh(new["pod"], "touch /tmp/end")
         again = _read_until(connection, lambda line: line["line"] == "left starts", lines)
         assert again["pod"] == new["pod"], "the same pod, another run of its container"
         _read_until(connection, lambda line: line["pod"] == right, lines)

@@ -137,8 +137,8 @@ def _mend_mock(handle: Handle) -> None:
 
 
 def _python(handle: Handle, program: str, *arguments: str, check: bool = True) -> str:
-    where = ("-n", handle.namespace, "exec", "deploy/client", "--")
-    return handle.stack.kubectl(*where, "python3", "-c", program, *arguments, check=check).strip()
+    command = ("python3", "-c", program, *arguments)
+    return handle.stack.run_in(handle.namespace, "deploy/client", *command, check=check)
 
 
 def _say(handle: Handle, host: str, path: str, *, check: bool = True) -> str:
@@ -182,7 +182,7 @@ def test_the_service_answers_and_the_mock_gets_a_copy_without_credentials(made: 
     )
     assert answer.startswith("HTTP/1.1 201")
     assert "x-accel-redirect: /elsewhere" in answer.lower()
-    real = json.loads(answer.partition("\n\n")[2])
+    real = json.loads(answer.partition("\r\n\r\n")[2])
     assert (real["who"], real["path"], real["length"]) == ("real", path, 5)
     assert real["headers"]["authorization"] == "Bearer s3cret"
     assert "x-perdure-mirror" not in real["headers"]
@@ -267,14 +267,14 @@ def test_the_proxy_comes_back_when_it_dies(made: Handle) -> None:
         found = made.stack.objects(made.namespace, "pods", "app.kubernetes.io/name=api")
         return found[0]["status"]["initContainerStatuses"][0]["restartCount"]
 
-    shell = ("-n", made.namespace, "exec", name, "-c", "perdure-mirror", "--", "sh", "-c")
-    assert made.stack.kubectl(*shell, "touch /nowhere 2>&1 || id -u").strip().endswith("65534")
+    written = made.sh(name, "touch /nowhere 2>&1 || id -u", container="perdure-mirror")
+    assert written.endswith("65534")
     # As hard as can be: its sockets are left behind. Of a cluster elsewhere it can only be told to end.
     masters = _masters(pod["metadata"]["uid"])
     for process in masters:
         os.kill(process, signal.SIGKILL)
     if not masters:
-        made.stack.kubectl(*shell, "kill -TERM 1", check=False)
+        made.sh(name, "kill -TERM 1", container="perdure-mirror", check=False)
     eventually(lambda: started() == 1, "it was started again", within=60)
     eventually(lambda: _say(made, "api", "/seen", check=False), "the service answers", within=30)
     assert is_ready(next(iter(pods_now(made, "api").values())))

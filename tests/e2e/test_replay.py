@@ -21,7 +21,6 @@ from tests.e2e.lifecycle import (
     keeping,
     pods_now,
     pods_settle,
-    run_in,
     serving,
     side_by_side,
     update,
@@ -105,7 +104,7 @@ def what_was_edited_and_what_depends_on_it(stack: Stack, name: str) -> None:
     after = _pods(made, *CHAIN)
     assert _new(edited, after) == {"api", "web"}
     assert uids(stack, made.namespace) == kept
-    assert run_in(made, "deploy/api", "echo $LEVEL") == "debug"
+    assert made.sh("deploy/api", "echo $LEVEL") == "debug"
     assert answers(made, "web")
     now = environment(made)
     assert (now["status"], now["revision"]) == ("running", 2)
@@ -198,7 +197,7 @@ def into_a_new_environment(stack: Stack, name: str) -> None:
     assert (operation["kind"], operation["replayOf"]) == ("replay", made.operation_id)
     assert set(states(operation).values()) == {"succeeded"}
     pods_settle(new, "web", 2)
-    assert run_in(new, "deploy/db", "echo $TOKEN") == "planted"
+    assert new.sh("deploy/db", "echo $TOKEN") == "planted"
     assert environment(new)["status"] == "running"
     assert {"db": pods_settle(made, "db"), "web": pods_settle(made, "web", 2)} == before
 
@@ -230,14 +229,14 @@ def data_stays_and_a_job_runs_again(stack: Stack, name: str) -> None:
         "dependsOn": ["store"],
     }
     made = _running(stack, blueprint(name, store=keeping(), load=job, web=idle(dependsOn=["load"])))
-    run_in(made, "sts/store", "echo kept > /data/note")
+    made.sh("sts/store", "echo kept > /data/note")
     before, kept = _pods(made, "store", "web"), uids(stack, made.namespace)
     _, operation = replay(made, fromStep="service/store")
     assert ran(operation) == {"store", "load", "web"}
     now = uids(stack, made.namespace)
     assert {each for each in now if now[each] != kept.get(each)} == {"Job/load"}
     assert _new(before, _pods(made, "store", "web")) == {"store", "web"}
-    assert run_in(made, "sts/store", "cat /data/note") == "kept"
+    assert made.sh("sts/store", "cat /data/note") == "kept"
     [load] = stack.objects(made.namespace, "jobs")
     assert load["status"]["succeeded"] == 1
     _, operation = replay(made)
@@ -275,8 +274,7 @@ def one_that_fails_is_gone_on_with(stack: Stack, name: str) -> None:
 
     def told_all() -> bool:
         for pod in pods_now(made, "api").values():
-            where = ("-n", made.namespace, "exec", pod["metadata"]["name"], "--", "touch", "/tmp/go")
-            stack.kubectl(*where, check=False)
+            made.sh(pod["metadata"]["name"], "touch /tmp/go", check=False)
         return str(again.operation()["state"]) == "succeeded"
 
     eventually(told_all, "the retry succeeds", within=ENDED_SECONDS)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lifecycle import environment, pods_settle, run_in, update
+from tests.e2e.lifecycle import environment, pods_settle, update
 from tests.e2e.replays import ENDED_SECONDS, done, elsewhere, preview, ran, replay
-from tests.e2e.snapshots import digests, fill, new_name, sh, stores_of, taken
+from tests.e2e.snapshots import digests, fill, new_name, stores_of, taken
 from tests.e2e.support import states
 from tests.helpers.stack import Handle, Stack
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 
 STORES = ("db", "maria", "cache", "files")
 _DAMAGE = {
@@ -50,7 +50,7 @@ def test_the_data_are_equal_in_a_new_environment_and_in_place_after_a_replay_of_
     snapshot = taken(origin)
     # The Blueprint goes on, and so do the data of the first environment.
     update(origin, _edited(name)).succeeded(ENDED_SECONDS)
-    sh(origin, "db-0", _DAMAGE["db-0"])
+    origin.sh("db-0", _DAMAGE["db-0"])
     later = digests(origin)
     assert later["db"] != before["db"]
 
@@ -61,7 +61,7 @@ def test_the_data_are_equal_in_a_new_environment_and_in_place_after_a_replay_of_
     operation = made.succeeded(ENDED_SECONDS)
     assert digests(made) == before
     assert digests(origin) == later
-    assert run_in(made, "deploy/api", "echo $LEVEL") == "debug"
+    assert made.sh("deploy/api", "echo $LEVEL") == "debug"
     _assert_loaded_before_api(operation)
     assert (operation["kind"], operation["snapshotId"]) == ("replay", snapshot)
     listed = stack.client.get(f"/v1/environments/{origin.environment_id}/replays").json()["data"]
@@ -81,7 +81,7 @@ def test_the_data_are_equal_in_a_new_environment_and_in_place_after_a_replay_of_
 
     # With the snapshot it has: its data come back, and what depends on them gets new pods.
     for pod, script in _DAMAGE.items():
-        sh(made, pod, script)
+        made.sh(pod, script)
     assert digests(made) != before
     _, operation = replay(made, operationId=again.operation_id, snapshotId=snapshot)
     assert operation["replayOf"] == again.operation_id

@@ -14,7 +14,7 @@ from tests.e2e.support import idle, let_become_ready, on_demand
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 ENDED_SECONDS = 180.0
 

@@ -304,9 +304,7 @@ def test_values_are_where_they_belong(stack: Stack) -> None:
     )
     made.succeeded()
     said = eventually(
-        lambda: stack.kubectl(
-            *("-n", made.namespace, "exec", "deploy/web", "--", "sh", "-c", 'printf %s "$TOKEN|$CERTIFICATE"')
-        ),
+        lambda: made.sh("deploy/web", 'printf %s "$TOKEN|$CERTIFICATE"'),
         "the container says what it was given",
     )
     assert said == f"{_awkward(LITERAL)}|{chr(10).join(MANY_LINES)}"

@@ -18,7 +18,7 @@ from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 ENDED_SECONDS = 240.0
 TOKEN = "planted-token-4711"
@@ -104,11 +104,11 @@ def test_a_package_runs_once_for_its_parameters_unless_it_is_forced(stack: Stack
     output = first.step("seed")["output"]
     assert output["package"] == "visitor@1.0.0"
     assert output["digest"] == stack.client.get("/v1/seeds/visitor").json()["data"]["digest"]
-    found = stack.kubectl(
-        *("-n", store.namespace, "exec", "db-0", "--", "sh", "-c"),
+    found = store.sh(
+        "db-0",
         f"{_PSQL.replace('-h db', '-h 127.0.0.1')} -Atqc 'select who from seeded where who like $$it%$$'",
     )
-    assert found.strip() == ada["who"]
+    assert found == ada["who"]
     assert (_outcome(_run(store, "visitor", parameters=ada)), rows()) == ("already", "1")
     assert (_outcome(_run(store, "visitor", parameters=ada, force=True)), rows()) == ("applied", "2")
     assert (_outcome(_run(store, "visitor", parameters=ada)), rows()) == ("already", "2")

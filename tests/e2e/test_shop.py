@@ -23,8 +23,9 @@ def shop(stack: Stack) -> Handle:
 
 
 def _get(shop: Handle, path: str) -> Any:
-    proxy = f"/api/v1/namespaces/{shop.namespace}/services/api:8080/proxy"
-    return json.loads(shop.stack.kubectl("get", "--raw", f"{proxy}{path}"))
+    said = shop.stack.administrator.ask(shop.namespace, "api:8080", path)
+    assert said is not None, f"{path} is not answered"
+    return json.loads(said)
 
 
 def _order(shop: Handle, product: int) -> Any:
@@ -34,8 +35,7 @@ def _order(shop: Handle, product: int) -> Any:
         "import urllib.request as r; "
         f"print(r.urlopen(r.Request('http://api:8080/orders', data={body!r}.encode())).read().decode())"
     )
-    execute = ("-n", shop.namespace, "exec", "deploy/worker", "--", "python3", "-c", program)
-    return json.loads(shop.stack.kubectl(*execute))
+    return json.loads(shop.stack.run_in(shop.namespace, "deploy/worker", "python3", "-c", program))
 
 
 def test_every_step_succeeded_in_the_order_of_the_graph(shop: Handle) -> None:

@@ -13,7 +13,7 @@ from tests.e2e.shop import shop
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
 
 ENDED_SECONDS = 240.0
 
@@ -41,7 +41,7 @@ def perdure(stack: Stack, *arguments: str, exit_code: int = 0) -> str:
 def visits(handle: Handle, sql: str = "select count(*) from visits") -> str:
     """Ask an environment's database."""
     asked = f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{sql}"'
-    return handle.stack.kubectl("-n", handle.namespace, "exec", "db-0", "--", "sh", "-c", asked).strip()
+    return handle.sh("db-0", asked)
 
 
 def handle_of(stack: Stack, name: str) -> Handle:

@@ -14,7 +14,6 @@ from tests.e2e.snapshots import (
     new_name,
     objects,
     restore,
-    sh,
     shown,
     stores_of,
     take,
@@ -48,7 +47,7 @@ def _held(name: str, quiesce: str = _QUIESCE, **more: Any) -> dict[str, Any]:
 
 def _thawed(handle: Handle) -> bool:
     return all(
-        sh(handle, f"{service}-0", "[ ! -e /tmp/held ] && echo free || true") == "free"
+        handle.sh(f"{service}-0", "[ ! -e /tmp/held ] && echo free || true") == "free"
         for service in ("one", "two")
     )
 
@@ -57,7 +56,7 @@ def test_what_is_held_still_is_of_one_point_and_let_go(stack: Stack) -> None:
     handle = stack.create(_held(new_name()))
     handle.succeeded(ENDED_SECONDS)
     for service in ("one", "two"):
-        sh(handle, f"{service}-0", f"nohup sh -c '{_WRITER}' >/dev/null 2>&1 &")
+        handle.sh(f"{service}-0", f"nohup sh -c '{_WRITER}' >/dev/null 2>&1 &")
     snapshot = taken(handle, consistencyFloor="application")
     found = shown(stack, snapshot)
     assert (found["consistency"], found["scope"]) == ("application", "one-point")
@@ -70,7 +69,7 @@ def test_what_is_held_still_is_of_one_point_and_let_go(stack: Stack) -> None:
     restored.succeeded(ENDED_SECONDS)
     # The last line of each is whole: nobody wrote while it was copied.
     for service in ("one", "two"):
-        lines = sh(restored, f"{service}-0", "tail -n 2 /data/log").split()
+        lines = restored.sh(f"{service}-0", "tail -n 2 /data/log").split()
         assert int(lines[1]) == int(lines[0]) + 1
 
 
@@ -88,14 +87,14 @@ def test_a_hook_that_fails_is_told_and_everything_goes_on(stack: Stack) -> None:
 def test_a_worker_that_is_killed_leaves_nothing_frozen(stack: Stack) -> None:
     handle = stack.create(_held(new_name(), quiesceSeconds=20))
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "one-0", "head -c 200000000 /dev/urandom > /data/large; sync")
+    handle.sh("one-0", "head -c 200000000 /dev/urandom > /data/large; sync")
     taking, _ = take(handle)
     held = "[ -e /tmp/held ] && echo held || true"
-    eventually(lambda: sh(handle, "one-0", held) == "held", "it is held still", within=60)
+    eventually(lambda: handle.sh("one-0", held) == "held", "it is held still", within=60)
     stack.worker.kill()
     eventually(lambda: _thawed(handle), "it is let go by itself", within=25)
     # The second time it has to fit the window, also on a machine that is slow.
-    sh(handle, "one-0", "rm /data/large")
+    handle.sh("one-0", "rm /data/large")
     stack.worker.start()
     taking.succeeded(ENDED_SECONDS)
     assert _thawed(handle)
@@ -108,9 +107,9 @@ def test_a_worker_that_is_killed_leaves_nothing_frozen(stack: Stack) -> None:
 def test_what_takes_longer_than_it_may_be_held_is_told_and_nothing_is_left(stack: Stack) -> None:
     handle = stack.create(_held(new_name(), quiesceSeconds=6))
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "one-0", "echo some > /data/some")
+    handle.sh("one-0", "echo some > /data/some")
     never = "/usr/local/bin/tar"  # which is found before the real one
-    sh(handle, "two-0", f"printf '#!/bin/sh\\nexec sleep 600\\n' > {never}; chmod +x {never}")
+    handle.sh("two-0", f"printf '#!/bin/sh\\nexec sleep 600\\n' > {never}; chmod +x {never}")
     taking, snapshot = take(handle)
 
     def first_is_stored() -> bool:
@@ -127,7 +126,7 @@ def test_what_takes_longer_than_it_may_be_held_is_told_and_nothing_is_left(stack
     [one], [two] = holds_of(handle, "one-0"), holds_of(handle, "two-0")
     assert one.milliseconds <= 6000
     assert two.milliseconds <= 6000
-    sh(handle, "two-0", f"rm {never}")
+    handle.sh("two-0", f"rm {never}")
     taken(handle)
 
 
@@ -186,7 +185,7 @@ def test_servers_that_are_held_still_together_are_of_one_point(stack: Stack) -> 
 
 def _held_now(handle: Handle) -> bool:
     """Whether the last of what is held has been."""
-    return all(sh(handle, pod, "tail -n 1 /tmp/times").startswith("quiesced") for pod in CLIENTS)
+    return all(handle.sh(pod, "tail -n 1 /tmp/times").startswith("quiesced") for pod in CLIENTS)
 
 
 def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
@@ -214,9 +213,9 @@ def test_values_are_hidden_and_joins_still_join(stack: Stack) -> None:
     restored.succeeded(ENDED_SECONDS)
     joined = "select count(*) from children join parents on parents.id = children.parent"
     clear = "select count(*) from parents where name like 'ü%'"
-    assert sh(restored, "db-0", f'{PSQL}c "{joined}"') == "2000"
-    assert sh(restored, "db-0", f'{PSQL}c "{clear}"') == "0"
-    assert sh(handle, "db-0", f'{PSQL}c "{clear}"') == "2000"
+    assert restored.sh("db-0", f'{PSQL}c "{joined}"') == "2000"
+    assert restored.sh("db-0", f'{PSQL}c "{clear}"') == "0"
+    assert handle.sh("db-0", f'{PSQL}c "{clear}"') == "2000"
 
 
 def test_rules_of_any_service_that_do_not_fit_keep_all_data_what_they_are(stack: Stack) -> None:
@@ -249,6 +248,6 @@ def test_rules_of_any_service_that_do_not_fit_keep_all_data_what_they_are(stack:
     again = restore(stack, snapshot, environmentId=handle.environment_id, masking={"services": right})
     again.succeeded(ENDED_SECONDS)
     clear = "select count(*) from parents where name like 'ü%'"
-    assert sh(handle, "db-0", f'{PSQL}c "{clear}"') == "0"
+    assert handle.sh("db-0", f'{PSQL}c "{clear}"') == "0"
     # What was not named is what it was when the snapshot was taken: nothing.
-    assert sh(handle, "deploy/cache", "redis-cli DBSIZE") == "0"
+    assert handle.sh("deploy/cache", "redis-cli DBSIZE") == "0"

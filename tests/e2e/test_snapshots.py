@@ -18,7 +18,6 @@ from tests.e2e.snapshots import (
     objects,
     orphans,
     restore,
-    sh,
     shown,
     stores_of,
     take,
@@ -28,7 +27,7 @@ from tests.e2e.support import SHOP_API, states
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """The stack removes at once what is of no use."""
 
@@ -59,14 +58,14 @@ def _with_application(name: str) -> dict[str, Any]:
 
 def _get(handle: Handle, path: str) -> Any:
     """Ask the application, through its Service."""
-    proxy = f"/api/v1/namespaces/{handle.namespace}/services/api:8080/proxy"
-    return json.loads(handle.stack.kubectl("get", "--raw", f"{proxy}{path}"))
+    said = handle.stack.administrator.ask(handle.namespace, "api:8080", path)
+    assert said is not None, f"{path} is not answered"
+    return json.loads(said)
 
 
 def _in_api(handle: Handle, program: str) -> str:
     """Run a Python program in a pod of the application, which is a client of the stores as any."""
-    where = ("-n", handle.namespace, "exec", "deploy/api", "--", "python3", "-c", program)
-    return handle.stack.kubectl(*where).strip()
+    return handle.stack.run_in(handle.namespace, "deploy/api", "python3", "-c", program)
 
 
 def _order(handle: Handle, quantity: int) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def _assert_it_works(handle: Handle, order: dict[str, Any]) -> None:
     assert _get(handle, f"/orders/{order['id']}") == order
     assert _get(handle, "/products")["products"][0]["name"] == "lamp"
     assert _order(handle, 5) == {**order, "id": order["id"] + 1, "quantity": 5}
-    queue = sh(handle, "deploy/cache", "redis-cli lrange orders 0 -1").split("\n")
+    queue = handle.sh("deploy/cache", "redis-cli lrange orders 0 -1").split("\n")
     assert [json.loads(each)["order"] for each in queue] == [order["id"], order["id"] + 1]
     # A role of the first one, by its own password and with its rights, over the network.
     reads = (
@@ -97,16 +96,15 @@ def _assert_it_works(handle: Handle, order: dict[str, Any]) -> None:
     )
     assert _in_api(handle, reads) == "2000"
     numbered = "insert into children (parent) values (1) returning id"
-    assert sh(handle, "db-0", f'{PSQL}c "{numbered}"') == "424243"
+    assert handle.sh("db-0", f'{PSQL}c "{numbered}"') == "424243"
     clerk = 'MYSQL_PWD="clerk\'s word" mariadb -h $(hostname -i) -u clerk -N shop -e'
-    assert sh(
-        handle,
+    assert handle.sh(
         "deploy/maria",
         f"""{clerk} "insert into parents (name) values (null); insert into children (parent)
             values (last_insert_id()); select id, name from parents order by id desc limit 1;
             select max(id) from children; select twice(21)" """,
     ).split() == ["4", "none", "3", "42"]
-    assert sh(handle, "files-0", "echo more >> /docs/empty && cat /docs/empty") == "more"
+    assert handle.sh("files-0", "echo more >> /docs/empty && cat /docs/empty") == "more"
 
 
 def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> None:
@@ -141,8 +139,7 @@ def test_an_environment_comes_back_equal_after_it_was_deleted(stack: Stack) -> N
     assert api["startedAt"] >= loaded["finishedAt"]
     # What was generated in the first is known in the second, and other roles keep their own.
     assert (
-        sh(
-            restored,
+        restored.sh(
             "db-0",
             "PGPASSWORD=\"other's word\" psql -h 127.0.0.1 -U reader -d postgres -Atc 'select 1'",
         )
@@ -162,10 +159,10 @@ def test_data_come_back_in_place_while_what_depends_on_them_waits(stack: Stack, 
     before = digests(stores)
     snapshot = taken(stores)
     assert_only_what_is_named(stack, snapshot)
-    sh(stores, "deploy/cache", "redis-cli FLUSHALL; redis-cli SET other 1")
-    sh(stores, "files-0", "rm -rf /docs/a; echo new > /docs/new")
+    stores.sh("deploy/cache", "redis-cli FLUSHALL; redis-cli SET other 1")
+    stores.sh("files-0", "rm -rf /docs/a; echo new > /docs/new")
     drop = "truncate children; insert into parents (name) values ('late'); create table late ()"
-    sh(stores, "db-0", f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{drop}"')
+    stores.sh("db-0", f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{drop}"')
     assert digests(stores) != before
 
     restored = restore(stack, snapshot, environmentId=stores.environment_id)
@@ -202,14 +199,13 @@ def test_below_the_floor_nothing_is_written(stack: Stack, stores: Handle) -> Non
 
 
 def test_a_tool_that_breaks_after_half_its_output_publishes_nothing(stack: Stack, stores: Handle) -> None:
-    real = sh(stores, "db-0", "command -v pg_dump")
+    real = stores.sh("db-0", "command -v pg_dump")
     # pg_dumpall, which runs before, asks it for its version.
     half = (
         '[ "$1" != -V ] || exec /opt/real/pg_dump -V; '
         '/opt/real/pg_dump "$@" | head -c 20000; echo half way $POSTGRES_PASSWORD >&2; exit 3'
     )
-    sh(
-        stores,
+    stores.sh(
         "db-0",
         f"mkdir -p /opt/real && mv {real} /opt/real/pg_dump && printf '%s\n' '#!/bin/sh' '{half}' > {real} "
         f"&& chmod +x {real}",
@@ -218,12 +214,12 @@ def test_a_tool_that_breaks_after_half_its_output_publishes_nothing(stack: Stack
         taking, snapshot = take(stores)
         operation = taking.ended(ENDED_SECONDS)
     finally:
-        sh(stores, "db-0", f"mv /opt/real/pg_dump {real}")
+        stores.sh("db-0", f"mv /opt/real/pg_dump {real}")
     failed = operation["failure"]
     assert (operation["state"], failed["kind"], failed["step"]) == ("failed", "transfer_failed", "capture/db")
     assert "status 3" in failed["message"]
     assert "half way" in failed["message"]
-    password = sh(stores, "db-0", "printf %s $POSTGRES_PASSWORD")
+    password = stores.sh("db-0", "printf %s $POSTGRES_PASSWORD")
     assert password not in str(operation)
     assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
     # The environment is what it was, and the next one succeeds.
@@ -241,14 +237,14 @@ def test_what_is_written_meanwhile_comes_as_a_whole_or_not_at_all(stack: Stack) 
     for pod, client in (WRITERS | {"files-0": _WRITES_FILES}).items():
         loop = f"n=0; while [ ! -e /tmp/stop ]; do n=$((n + 1)); {client}; done"
         start = "nohup sh /tmp/writer >/dev/null 2>&1 &"
-        sh(handle, pod, f"cat > /tmp/writer <<'END'\n{loop}\nEND\n{start}")
+        handle.sh(pod, f"cat > /tmp/writer <<'END'\n{loop}\nEND\n{start}")
     first = children(handle)
     eventually(lambda: all(children(handle)[pod] > count + 20 for pod, count in first.items()), "all write")
     written = _files(handle)
     assert len(written) > 1
     snapshot = taken(handle)
     for pod in (*WRITERS, "files-0"):
-        sh(handle, pod, "touch /tmp/stop")
+        handle.sh(pod, "touch /tmp/stop")
     assert shown(stack, snapshot)["consistency"] == "live-copy"
     restored = restore(stack, snapshot, name=new_name())
     restored.succeeded(ENDED_SECONDS)
@@ -256,7 +252,7 @@ def test_what_is_written_meanwhile_comes_as_a_whole_or_not_at_all(stack: Stack) 
         assert count > first[pod]
         assert orphans(restored)[pod] == 0
     # Written in one order, and of one point: none is missing in between.
-    kept = sh(restored, "deploy/cache", "redis-cli lrange children 0 -1").split()
+    kept = restored.sh("deploy/cache", "redis-cli lrange children 0 -1").split()
     assert kept == [str(n) for n in range(1, len(kept) + 1)]
     copied, now = _files(restored), _files(handle)
     log = copied.pop("log")
@@ -276,7 +272,7 @@ _WRITES_FILES = (
 def _files(handle: Handle) -> dict[str, str]:
     """Return what `_WRITES_FILES` wrote: text by name."""
     script = 'cd /docs/w && for each in *; do echo "=$each"; cat $each; done'
-    parts = [part.partition("\n") for part in sh(handle, "files-0", script).split("=")[1:]]
+    parts = [part.partition("\n") for part in handle.sh("files-0", script).split("=")[1:]]
     return {name: text.strip() for name, _, text in parts}
 
 

@@ -20,7 +20,6 @@ from tests.e2e.lifecycle import (
     pods_now,
     pods_settle,
     put,
-    run_in,
     serving,
     side_by_side,
     update,
@@ -154,7 +153,7 @@ def a_stopped_one_is_started_by_an_update(stack: Stack, name: str) -> None:
     update(made, changed).succeeded(ENDED_SECONDS)
     for service in ("db", "web", "extra"):
         assert pods_settle(made, service).isdisjoint(running.get(service, set()))
-    assert run_in(made, "deploy/web", "echo $N") == "2"
+    assert made.sh("deploy/web", "echo $N") == "2"
 
     # One that fails goes back to being stopped.
     _stopped(made)
@@ -166,7 +165,7 @@ def a_stopped_one_is_started_by_an_update(stack: Stack, name: str) -> None:
     for service in ("db", "web", "extra"):
         pods_settle(made, service, 0)
     change(made, "resume").succeeded(ENDED_SECONDS)
-    assert run_in(made, "deploy/web", "echo $N") == "2"
+    assert made.sh("deploy/web", "echo $N") == "2"
 
 
 def a_protected_one_is_not_stopped(stack: Stack, name: str) -> None:

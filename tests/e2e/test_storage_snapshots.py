@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from devstack.csidriver import built
 from tests.e2e.conftest import own_stack
-from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, sh, shown, take, taken
+from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.csi import CLASS, DRIVER, NODE, Folders, kubectl, running_folders
 from tests.helpers.kube_gate import Side
@@ -21,9 +20,8 @@ from tests.helpers.waiting import eventually
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.alone,
+    pytest.mark.patient,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(not built(), reason="python -m devstack csi has not been run"),
 ]
 
 _VOLUME = {"name": "data", "mountPath": "/data", "type": "pvc", "size": "1Gi", "storageClass": CLASS}
@@ -72,7 +70,7 @@ def files(stack: Stack) -> Handle:
     """An environment with a file."""
     handle = stack.create(_files(new_name()))
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "files-0", "echo first > /data/file; sync")
+    handle.sh("files-0", "echo first > /data/file; sync")
     return handle
 
 
@@ -145,11 +143,11 @@ RESTORES: dict[str, tuple[str, Side]] = {
 def test_killed_at_any_moment_a_restore_ends_with_equal_data_and_nothing_lent(
     stack: Stack, storage: Folders, files: Handle
 ) -> None:
-    sh(files, "files-0", "head -c 1000000 /dev/urandom > /data/blob; sync")
+    files.sh("files-0", "head -c 1000000 /dev/urandom > /data/blob; sync")
     digest = "cd /data && find . -type f -exec sha256sum {} + | sort -k2"
-    before = sh(files, "files-0", digest)
+    before = files.sh("files-0", digest)
     snapshot = taken(files)
-    sh(files, "files-0", "echo later > /data/blob; sync")
+    files.sh("files-0", "echo later > /data/blob; sync")
     volume = _kept(stack, snapshot)
     for moment, (pattern, side) in RESTORES.items():
         with stack.gate.hold(pattern, side) as hold:
@@ -159,13 +157,13 @@ def test_killed_at_any_moment_a_restore_ends_with_equal_data_and_nothing_lent(
             hold.drop()
         stack.worker.start()
         operation = restored.succeeded(ENDED_SECONDS)
-        assert sh(restored, "files-0", digest) == before, moment
+        assert restored.sh("files-0", digest) == before, moment
         steps = {step["name"]: step for step in operation["steps"]}
         assert steps["service/app"]["startedAt"] >= steps["load/files"]["finishedAt"]
         assert _kept(stack, snapshot) == volume
         assert [each.name for each in storage.kept()] == [volume["handle"]]
         restored.delete().succeeded(ENDED_SECONDS)
-    sh(files, "files-0", "rm /data/blob")
+    files.sh("files-0", "rm /data/blob")
     _removed(stack, storage, snapshot)
 
 
@@ -187,16 +185,16 @@ def test_the_storage_cuts_while_the_service_is_held_still(stack: Stack, storage:
     [cut] = set(storage.kept()) - set(others)
     assert (cut / "state").read_text() == "held\n"
     assert not (cut / "thawed").exists()
-    assert sh(handle, "files-0", "cat /data/state") == "free"
+    assert handle.sh("files-0", "cat /data/state") == "free"
 
     # Killed while it is held: the pod thaws by itself, and what was cut in that window is of no use.
     with stack.gate.hold(r"PATCH .*/volumesnapshots/perdure-", "after") as hold:
         taking, second = take(handle, consistencyFloor="application")
         hold.wait_seen()
-        assert sh(handle, "files-0", "cat /data/state") == "held"
+        assert handle.sh("files-0", "cat /data/state") == "held"
         stack.worker.kill()
         hold.drop()
-    eventually(lambda: sh(handle, "files-0", "cat /data/state") == "free", "it is thawed", within=30)
+    eventually(lambda: handle.sh("files-0", "cat /data/state") == "free", "it is thawed", within=30)
     stack.worker.start()
     taking.succeeded(ENDED_SECONDS)
     assert shown(stack, second)["consistency"] == "application"
@@ -233,7 +231,7 @@ def test_what_the_storage_cannot_cut_is_copied_and_said_so(
     assert (output["insteadOf"], output["because"]) == ("csi", component["because"])
     restored = restore(stack, snapshot, name=new_name())
     restored.succeeded(ENDED_SECONDS)
-    assert sh(restored, "files-0", "cat /data/file") == "first"
+    assert restored.sh("files-0", "cat /data/file") == "first"
     restored.delete().succeeded(ENDED_SECONDS)
     _removed(stack, storage, snapshot)
     assert shown(stack, below)["state"] == "failed"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.lifecycle import ENDED_SECONDS, is_ready, pods_now, pods_settle, run_in, serving, update
+from tests.e2e.lifecycle import ENDED_SECONDS, is_ready, pods_now, pods_settle, serving, update
 from tests.e2e.support import idle, uids
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
@@ -40,8 +40,8 @@ def test_a_generated_stub_answers_in_place_of_its_service(stack: Stack, name: st
     services = [service, {"name": "user", **idle(dependsOn=["prices"])}]
     made = stack.create({"name": name, "services": services})
     made.succeeded()
-    command = ("-n", made.namespace, "exec", "deploy/prices", "--", "python3", "-c", ASK)
-    assert json.loads(stack.kubectl(*command, "http://prices:9000/prices/1")) == {"cents": 890}
+    command = ("python3", "-c", ASK, "http://prices:9000/prices/1")
+    assert json.loads(stack.run_in(made.namespace, "deploy/prices", *command)) == {"cents": 890}
     made.delete().succeeded()
 
 
@@ -62,7 +62,7 @@ class _Sidecar:
         recorded, unknown = self.ask(9000, "/prices/1"), self.ask(9000, "/healthz")
         assert (recorded[0], json.loads(recorded[1])) == (200, {"cents": cents})
         assert (unknown[0], "no route" in unknown[1]) == (404, True)
-        real = run_in(self._handle, "deploy/prices", "wget -q -O - http://127.0.0.1:9000/prices/1")
+        real = self._handle.sh("deploy/prices", "wget -q -O - http://127.0.0.1:9000/prices/1")
         assert json.loads(real) == {"cents": cents}, "from the service's own container"
         return self.serves()
 
@@ -104,8 +104,8 @@ def test_a_generated_stub_answers_beside_its_service(stack: Stack, name: str) ->
     pods_settle(made, "prices")
     assert beside.answers(890), "as soon as the new pod is ready"
 
-    kill = ("-n", made.namespace, "exec", "deploy/prices", "-c", "prices-mock", "--", "python3", "-c")
-    stack.kubectl(*kill, "import os; os.kill(1, 15)")
+    kill = ("python3", "-c", "import os; os.kill(1, 15)")
+    stack.run_in(made.namespace, "deploy/prices", *kill, container="prices-mock")
 
     def restarted() -> bool:
         [pod] = pods_now(made, "prices").values()

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.lifecycle import VOLUME
-from tests.e2e.snapshots import ENDED_SECONDS, new_name, restore, sh, shown, take, taken
+from tests.e2e.snapshots import ENDED_SECONDS, new_name, restore, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 
 MIB = 1 << 20
 BLOB_MIB = 192
@@ -35,7 +35,7 @@ def files(stack: Stack) -> Handle:
     keeper = idle(image=POSTGRES, snapshot={"store": "files"}, volumes=[VOLUME])
     handle = stack.create({"name": new_name(), "services": {"files": keeper}})
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; sync")
+    handle.sh("files-0", f"head -c {BLOB_MIB << 20} /dev/urandom > /data/blob; sync")
     return handle
 
 

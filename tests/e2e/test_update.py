@@ -26,7 +26,6 @@ from tests.e2e.lifecycle import (
     pods_now,
     pods_settle,
     put,
-    run_in,
     serving,
     side_by_side,
     update,
@@ -92,7 +91,7 @@ def only_what_changes_is_new(stack: Stack, name: str) -> None:
     now = {service: pods_settle(made, service) for service in first["services"]}
     assert (now["db"], now["web"]) == (before["db"], before["web"])
     assert now["api"].isdisjoint(before["api"])
-    assert run_in(made, "deploy/api", "echo $LEVEL") == "debug"
+    assert made.sh("deploy/api", "echo $LEVEL") == "debug"
     assert uids(stack, made.namespace) == kept
 
     count = written(made)
@@ -124,7 +123,7 @@ def one_comes_and_one_goes(stack: Stack, name: str) -> None:
     old = keeping(ports=ports, secrets=_token("planted"))
     made = _running(stack, blueprint(name, web=idle(), old=old))
     web = pods_settle(made, "web")
-    run_in(made, "sts/old", "echo kept > /data/note")
+    made.sh("sts/old", "echo kept > /data/note")
     before = uids(stack, made.namespace)
     assert {"StatefulSet/old", "Service/old", "Service/old-headless"} <= before.keys()
 
@@ -141,7 +140,7 @@ def one_comes_and_one_goes(stack: Stack, name: str) -> None:
     assert pods_settle(made, "web") == web
 
     update(made, blueprint(name, web=idle(), old=old)).succeeded(ENDED_SECONDS)
-    assert run_in(made, "sts/old", "cat /data/note") == "kept"
+    assert made.sh("sts/old", "cat /data/note") == "kept"
     assert "Deployment/extra" not in uids(stack, made.namespace)
 
 
@@ -157,7 +156,7 @@ def what_does_not_become_ready_goes_back(stack: Stack, name: str) -> None:
     now = pods_settle(made, "api")
     assert now.isdisjoint(before["api"]), "a new value starts new pods"
     assert pods_settle(made, "web") == before["web"]
-    assert run_in(made, "deploy/api", "echo $TOKEN") == "second"
+    assert made.sh("deploy/api", "echo $TOKEN") == "second"
 
     bad = update(
         made,
@@ -181,7 +180,7 @@ def what_does_not_become_ready_goes_back(stack: Stack, name: str) -> None:
     assert pods_settle(made, "api") == now, "its old pod was never touched"
     assert answers(made, "api")
     pods_settle(made, "web")
-    assert run_in(made, "deploy/web", "echo $N") == "1"
+    assert made.sh("deploy/web", "echo $N") == "1"
     eventually(lambda: uids(stack, made.namespace) == kept, "only what was there before is there")
     secret = json.loads(
         stack.kubectl("-n", made.namespace, "get", "secret", "secret-token", "-o", "jsonpath={.data}")
@@ -193,14 +192,14 @@ def what_does_not_become_ready_goes_back(stack: Stack, name: str) -> None:
     good = update(made, blueprint(name, web=serving(env={"N": "4"}), api={**api, "secrets": _token("third")}))
     good.succeeded(ENDED_SECONDS)
     assert environment(made)["revision"] == 4
-    assert run_in(made, "deploy/api", "echo $TOKEN") == "third"
+    assert made.sh("deploy/api", "echo $TOKEN") == "third"
     assert bad.operation()["failure"]["evidence"][0]["log"], "the evidence is there still"
 
 
 def a_volume_is_not_lost_by_accident(stack: Stack, name: str) -> None:
     """Another size is refused; with `allowReplace` the volume is made anew, and an undo says that."""
     made = _running(stack, blueprint(name, store=keeping()))
-    run_in(made, "sts/store", "echo kept > /data/note")
+    made.sh("sts/store", "echo kept > /data/note")
     kept, count = uids(stack, made.namespace), written(made)
     bigger = [{**VOLUME, "size": "2Gi"}]
     refused = put(made, blueprint(name, store=keeping(volumes=bigger)))
@@ -218,9 +217,9 @@ def a_volume_is_not_lost_by_accident(stack: Stack, name: str) -> None:
         assert now[title] != kept[title]
     [claim] = stack.objects(made.namespace, "persistentvolumeclaims")
     assert claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
-    assert run_in(made, "sts/store", "ls /data") == ""
+    assert made.sh("sts/store", "ls /data") == ""
 
-    run_in(made, "sts/store", "echo other > /data/note")
+    made.sh("sts/store", "echo other > /data/note")
     bad = update(made, blueprint(name, store=broken(keeping(allowReplace=True))))
     operation = bad.ended(ENDED_SECONDS)
     _assert_back(made, operation, 2)
@@ -297,11 +296,11 @@ def back_to_a_revision_and_to_a_checkpoint(stack: Stack, name: str) -> None:
 
     change(made, "rollback", revision=1).succeeded(ENDED_SECONDS)
     pods_settle(made, "web")
-    assert run_in(made, "deploy/web", "echo $N $TOKEN") == "1 first"
+    assert made.sh("deploy/web", "echo $N $TOKEN") == "1 first"
     assert "Deployment/other" not in uids(stack, made.namespace)
     change(made, "rollback", checkpoint="second").succeeded(ENDED_SECONDS)
     pods_settle(made, "web")
-    assert run_in(made, "deploy/web", "echo $N $TOKEN") == "2 second"
+    assert made.sh("deploy/web", "echo $N $TOKEN") == "2 second"
     assert _revisions(made) == [5, 4, 3, 2, 1]
     same = ask(made, "rollback", revision=2)
     assert (same.status_code, same.json()["data"]["noop"]) == (200, True)

@@ -16,7 +16,6 @@ from tests.e2e.snapshots import (
     new_name,
     objects,
     restore,
-    sh,
     shown,
     stores_of,
     taken,
@@ -27,7 +26,7 @@ from tests.helpers.registry import moving_image
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """The stack makes good soon what got lost."""
 
@@ -167,13 +166,13 @@ def test_what_differs_or_does_not_run_is_found_at_level_2(stack: Stack) -> None:
     handle = stack.create({"name": new_name(), "services": services})
     handle.succeeded(ENDED_SECONDS)
     large = "for n = 1, 8000 do redis.call('set', 'k' .. n, string.rep('x', 1000)) end"
-    sh(handle, "deploy/cache", f'redis-cli config set maxmemory 0; redis-cli eval "{large}" 0')
+    handle.sh("deploy/cache", f'redis-cli config set maxmemory 0; redis-cli eval "{large}" 0')
     found = verified(stack, taken(handle), 2)
     [fault] = faults(found)
     assert (found["state"], fault["level"], fault["subject"]) == ("failed", 2, "restore"), found
     assert "8000" in fault["message"]
 
-    sh(handle, "deploy/cache", "redis-cli flushall; redis-cli set poison yes")
+    handle.sh("deploy/cache", "redis-cli flushall; redis-cli set poison yes")
     found = verified(stack, taken(handle), 2)
     [fault] = faults(found)
     assert (found["state"], fault["level"], fault["subject"]) == ("failed", 2, "restore"), found
@@ -255,7 +254,7 @@ def test_a_store_that_is_away_says_nothing_about_the_snapshot(stack: Stack, stor
         away.rename(root)
     found = verification_ended(stack, path)
     assert (found["state"], faults(found)) == ("passed", []), found
-    assert sh(stores, "files-0", "ls /docs")
+    assert stores.sh("files-0", "ls /docs")
 
 
 def test_the_manifest_in_the_store_and_what_it_does_not_name_are_looked_at(

@@ -10,7 +10,7 @@ import pytest
 
 from activities.secrets import new_private_key
 from tests.e2e.lifecycle import VOLUME
-from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, sh, shown, take, taken
+from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.stack import Handle, Stack
 
@@ -26,7 +26,7 @@ def files(stack: Stack) -> Handle:
     keeper = idle(image=POSTGRES, snapshot={"store": "files"}, volumes=[VOLUME])
     handle = stack.create({"name": new_name(), "services": {"files": keeper}})
     handle.succeeded(ENDED_SECONDS)
-    sh(handle, "files-0", "echo kept > /data/file")
+    handle.sh("files-0", "echo kept > /data/file")
     return handle
 
 
@@ -71,4 +71,4 @@ def test_what_it_cannot_open_it_says_and_nothing_is_published(
     # With its own keys again it carries on where it stood.
     restored = restoring.retry()
     restored.succeeded(ENDED_SECONDS)
-    assert sh(restored, "files-0", "cat /data/file").strip() == "kept"
+    assert restored.sh("files-0", "cat /data/file").strip() == "kept"

@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
+from tests.helpers.administrator import Administrator
 from tests.helpers.forking import Forked
 from tests.helpers.kube_gate import KubeGate
 from tests.helpers.ports import free_port
@@ -109,6 +111,11 @@ class Stack:
     temporal_address: str
     spare: list[Process] = field(default_factory=list)
 
+    @cached_property
+    def administrator(self) -> Administrator:
+        """Who looks at the cluster beside the product."""
+        return Administrator(self.kubeconfig)
+
     def another_worker(self) -> Process:
         """Start a second worker beside the first."""
         number = len(self.spare) + 2
@@ -154,15 +161,17 @@ class Stack:
 
     def objects(self, namespace: str, kinds: str, labels: str = "") -> list[dict[str, Any]]:
         """Return live objects as the administrator sees them."""
-        selector = ["-l", labels] if labels else []
-        items: list[dict[str, Any]] = json.loads(
-            self.kubectl("-n", namespace, "get", kinds, "-o", "json", *selector)
-        )["items"]
-        return items
+        return self.administrator.objects(namespace, kinds, labels)
+
+    def run_in(
+        self, namespace: str, where: str, *command: str, container: str = "", check: bool = True
+    ) -> str:
+        """Run a command in a pod, as `Administrator.run_in` does."""
+        return self.administrator.run_in(namespace, where, *command, container=container, check=check)
 
     def namespace_exists(self, namespace: str) -> bool:
         """Whether the namespace is there, Terminating included."""
-        return bool(self.kubectl("get", "namespace", namespace, "--ignore-not-found", "-o", "name"))
+        return namespace in self.administrator.namespaces()
 
     def delete_namespaces(self) -> None:
         """Have the cluster delete all namespaces of this installation; waits for nothing."""
@@ -170,7 +179,7 @@ class Stack:
 
     def namespaces(self) -> list[str]:
         """The namespaces of this installation, those that are being deleted included."""
-        return self.kubectl("get", "namespaces", "-l", self._ours(), "-o", "name").split()
+        return self.administrator.namespaces(self._ours())
 
     def _ours(self) -> str:
         [(installation,)] = self.rows("select uuid from installation")
@@ -335,6 +344,10 @@ class Handle:
     environment_id: str
     namespace: str
     operation_id: str
+
+    def sh(self, where: str, script: str, *, container: str = "", check: bool = True) -> str:
+        """Run a shell script in a pod, as `Administrator.run_in` runs a command."""
+        return self.stack.run_in(self.namespace, where, "sh", "-c", script, container=container, check=check)
 
     def operation(self) -> dict[str, Any]:
         """Return the operation."""
@@ -505,3 +518,4 @@ def _end(stack: Stack) -> None:
         if process.alive and process.handle is not None:
             os.kill(process.handle.pid, signal.SIGCONT)
         process.kill()
+    stack.administrator.close()

@@ -15,8 +15,8 @@ _GROWTH: Final = 1.1
 def _pauses() -> Iterator[float]:
     """How long to wait between looks, in seconds: what takes long is looked at less often.
 
-    A look starts a kubectl or keeps the API busy, on the processors that the awaited needs. So whoever waits
-    pauses no shorter than the look took, either.
+    A look keeps an API busy, ours or the cluster's, on the processors that the awaited needs. So whoever
+    waits pauses no shorter than the look took, either.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:
