@@ -30,12 +30,16 @@ FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(CORES) --dist worksteal
 # Nowhere else are tests on the cluster, and each process would take half a minute to collect the others.
 ON_CLUSTER := tests/clusters tests/devcluster tests/e2e
 # They share the cluster; each file has a stack and namespaces of its own. In the order of tests/conftest.py, where
-# the files that take longest come first: not by the number of their tests.
-CLUSTER := $(PYTEST) -q $(SLOWEST) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder -m "cluster and not alone"
+# the files that take longest come first: not by the number of their tests. Some count seconds, which a machine that
+# is too busy would lengthen, and wait much themselves.
+BY_FILE := $(PYTEST) -q $(SLOWEST) --dist loadfile --no-loadscope-reorder
+CLUSTER := $(BY_FILE) -n $(shell expr 2 \* $(CORES)) -m "cluster and not alone and not patient"
+# The patient ones count none: five of them keep two cores busy, whatever they wait for.
+PATIENT := $(BY_FILE) -n $(shell expr 2 \* $(CORES) + 1) -m "cluster and patient"
 ALONE := $(PYTEST) -q $(SLOWEST) -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \
-	lock clean help cluster browser s3
+	lock clean help cluster browser s3 csi
 
 ##@ Start here
 demo: setup ## The main job end to end on a real Kubernetes; first run up to 15 min, later ones under a minute
@@ -46,7 +50,9 @@ test: setup ## Every test, those on the real cluster too
 	@$(MAKE) s3
 	$(UNIT)
 	@$(MAKE) cluster
+	@$(MAKE) csi
 	$(CLUSTER) $(ON_CLUSTER)
+	$(PATIENT) $(ON_CLUSTER)
 	$(ALONE) $(ON_CLUSTER)
 
 help: ## This list
@@ -74,6 +80,7 @@ fuzz: setup ## Every route against openapi.json with 500 requests each by proper
 
 e2e: setup cluster ## The end-to-end tests on the real cluster
 	$(CLUSTER) tests/e2e
+	$(PATIENT) tests/e2e
 
 bench: setup cluster ## Measure; prints JSON and writes docs/benchmarks.md; ONLY="snapshot facts": these parts
 	$(PY) -m bench --write $(addprefix --only ,$(ONLY))
@@ -134,6 +141,13 @@ s3: setup
 	@if ! $(PY) -m devstack s3 >/dev/null; then \
 		if [ -n "$${CI:-}" ]; then exit 1; fi; \
 		echo "No S3 server can be built here: the tests of buckets are skipped."; fi
+
+# Without the snapshot controllers the tests of snapshots by a storage are skipped, and say why; in CI that would
+# hide that they never ran.
+csi: setup
+	@if ! $(PY) -m devstack csi >/dev/null; then \
+		if [ -n "$${CI:-}" ]; then exit 1; fi; \
+		echo "No snapshot controllers can be built here: the tests of snapshots by a storage are skipped."; fi
 
 # Without a cluster its tests are skipped, and say why; in CI that would hide that they never ran.
 cluster:

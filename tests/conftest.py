@@ -46,11 +46,15 @@ def statements_compiled_once() -> Iterator[None]:
 ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
 """Where `make test` looks for tests on the cluster; in tests/e2e for no others."""
 LONGEST: Final = (
-    *("kill_snapshots", "verify", "kill_replay_data", "kill_streams", "snapshot_hooks", "seeds"),
-    *("snapshots", "restore_drill", "replay", "sweep", "transfers"),
+    # The patient ones,
+    *("kill_lifecycle", "csi_driver", "kill_snapshots", "snapshots", "transfers", "restore_drill"),
+    *("verify", "kill_streams", "kill_restore", "kill_replay_data", "kill_verify", "kill_replay"),
+    *("kill_provision", "seeds", "storage_snapshots"),
+    # and the others.
+    *("snapshot_hooks", "sweep", "replay", "waking"),
 )
-"""Files in tests/e2e that take two minutes and more, the longest first. One that is begun last has a process
-to itself while the others have nothing left to do."""
+"""Files on the cluster that take two minutes and more, the longest first. One that is begun last has a
+process to itself while the others have nothing left to do."""
 SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow", "api": "http"}
 """Marks of tests by their fixtures: each starts a server. Those of Postgres and Temporal take ten seconds of
 processor time in a test process, and the requests that are made to an API add up."""
@@ -67,8 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         expected = item.nodeid.startswith(ON_CLUSTER) if on_cluster else "tests/e2e/" not in item.nodeid
         if not expected:
             raise pytest.UsageError(f"make test would not find {item.nodeid}: see ON_CLUSTER in the Makefile")
-    rank = {f"tests/e2e/test_{name}.py": number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+    rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_collection_finish() -> None:

@@ -1,7 +1,4 @@
-"""Snapshots by a storage with the real controllers of Kubernetes, and a driver whose volumes are folders.
-
-Not beside `test_volume_snapshots.py`, whose snapshots these controllers would take for theirs.
-"""
+"""Snapshots by a storage with the real controllers of Kubernetes, and a driver whose volumes are folders."""
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -26,8 +23,8 @@ from workflows.domain.snapshot import Engine
 
 pytestmark = [
     pytest.mark.cluster,
-    pytest.mark.alone,
-    pytest.mark.timeout(300),
+    pytest.mark.patient,
+    pytest.mark.timeout(900),
 ]
 
 CALM = Patience(look=0.1)

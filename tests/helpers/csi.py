@@ -1,13 +1,16 @@
 """Snapshots by a storage: the kinds and classes for it, and the real controllers with a driver of folders."""
 
+import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 from devstack.csidriver import built, location
 from tests.helpers.missing import missing
@@ -16,6 +19,7 @@ from tests.helpers.waiting import eventually
 
 MODULE: Final = "github.com/kubernetes-csi/external-snapshotter/client/v8@v8.6.0"
 CLASS: Final = "csi-test"
+_OURS: Final = "perdure.dev/made-by=tests"
 DRIVER: Final = "folders.test.perdure.dev"
 NODE: Final = "perdure"
 _CLASSES: Final = f"""
@@ -70,20 +74,47 @@ def kubectl(admin: Path, *arguments: str, stdin: str = "") -> str:
 
 @contextmanager
 def classes_of(admin: Path, driver: str, *, policy: str = "Delete", groups: bool = True) -> Iterator[None]:
-    """Give the cluster the kinds of volume snapshots, and classes of a driver, for as long as this lasts."""
+    """Give the cluster the kinds of volume snapshots, and classes of a driver, for as long as this lasts.
+
+    Meanwhile no other process does so: each would take the snapshots of the other's driver for its own, and
+    the kinds away from it.
+    """
     files = [argument for path in definitions() for argument in ("-f", str(path))]
     made = (_CLASSES + (_GROUP_CLASS if groups else "")).replace(DRIVER, driver).replace("POLICY", policy)
-    kubectl(admin, "apply", "--server-side", "--force-conflicts", *files)
-    kubectl(admin, "wait", "--for=condition=Established", "--timeout=30s", *files)
-    kubectl(admin, "apply", "-f", "-", stdin=made)
-    try:
-        yield
-    finally:
-        kubectl(admin, "delete", "--ignore-not-found", "-f", "-", stdin=made)
-        for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
-            for name in kubectl(admin, "get", kind, "-o", "name").split():
-                kubectl(admin, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        kubectl(admin, "delete", "--wait=false", *files)
+    with admin.open() as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        _await_room(admin, files)
+        kubectl(admin, "apply", "--server-side", "--force-conflicts", *files)
+        kubectl(admin, "label", "--overwrite", *files, _OURS)
+        kubectl(admin, "wait", "--for=condition=Established", "--timeout=30s", *files)
+        kubectl(admin, "apply", "-f", "-", stdin=made)
+        try:
+            yield
+        finally:
+            kubectl(admin, "delete", "--ignore-not-found", "-f", "-", stdin=made)
+            for kind in ("volumesnapshotcontents", "volumegroupsnapshotcontents"):
+                for name in kubectl(admin, "get", kind, "-o", "name").split():
+                    kubectl(admin, "patch", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+            # Waited for, or the next would find them as they go.
+            kubectl(admin, "delete", "--timeout=50s", *files)
+
+
+def _await_room(admin: Path, files: Sequence[str]) -> None:
+    """Return once no kind is still being deleted. Kinds of somebody else would be deleted by us: skips."""
+
+    def none_goes() -> bool:
+        found = json.loads(
+            kubectl(admin, "get", "--ignore-not-found", "-o", "json", *files) or '{"items": []}'
+        )
+        metadata = [each["metadata"] for each in found.get("items", [found])]
+        label, _, value = _OURS.partition("=")
+        if any(each.get("labels", {}).get(label) != value for each in metadata):
+            pytest.skip(
+                "this cluster has the kinds of volume snapshots already, and somebody's snapshots maybe"
+            )
+        return not any("deletionTimestamp" in each for each in metadata)
+
+    eventually(none_goes, "kinds that an earlier run left are gone", within=60)
 
 
 @dataclass
