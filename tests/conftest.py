@@ -48,8 +48,8 @@ ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
 LONGEST: Final = (
     # The patient ones,
     *("kill_lifecycle", "csi_driver", "kill_snapshots", "snapshots", "transfers", "restore_drill"),
-    *("verify", "kill_streams", "kill_restore", "kill_replay_data", "kill_verify", "kill_replay"),
-    *("kill_provision", "seeds", "storage_snapshots"),
+    *("storage_snapshots", "verify", "kill_streams", "kill_restore", "kill_replay_data", "kill_verify"),
+    *("kill_replay", "kill_provision", "seeds"),
     # and the others.
     *("snapshot_hooks", "sweep", "replay", "waking"),
 )
