@@ -130,27 +130,22 @@ $(READY): requirements.lock requirements-bootstrap.lock pyproject.toml devstack/
 	@sh devstack/setup.sh
 	@touch $@
 
-# Without a browser the tests of pages are skipped, and say why, except in CI. Nothing but tests needs it.
-browser:
-	@if ! sh tests/browser-packages.sh; then \
-		if [ -n "$${CI:-}" ]; then exit 1; fi; \
-		echo "No Chromium can be had here: the tests of pages are skipped."; fi
-
-# Without the S3 server the tests of buckets are skipped, and say why; in CI that would hide that they never ran.
-s3: setup
-	@if ! $(PY) -m devstack s3 >/dev/null; then \
-		if [ -n "$${CI:-}" ]; then exit 1; fi; \
-		echo "No S3 server can be built here: the tests of buckets are skipped."; fi
-
-# Without the snapshot controllers the tests of snapshots by a storage are skipped, and say why; in CI that would
+# What only tests need: a command that gets it, and which tests are skipped without, with the reason. In CI that would
 # hide that they never ran.
-csi: setup
-	@if ! $(PY) -m devstack csi >/dev/null; then \
+define wanted
+	@if ! { $(1); }; then \
 		if [ -n "$${CI:-}" ]; then exit 1; fi; \
-		echo "No snapshot controllers can be built here: the tests of snapshots by a storage are skipped."; fi
+		echo "$(2) are skipped."; fi
+endef
 
-# Without a cluster its tests are skipped, and say why; in CI that would hide that they never ran.
+browser:
+	$(call wanted,sh tests/browser-packages.sh,No Chromium can be had here: the tests of pages)
+
+s3: setup
+	$(call wanted,$(PY) -m devstack s3 >/dev/null,No S3 server can be built here: the tests of buckets)
+
+csi: setup
+	$(call wanted,$(PY) -m devstack csi >/dev/null,No snapshot controllers can be built here: the tests of snapshots by a storage)
+
 cluster:
-	@if ! { $(PY) -m devcluster up && $(PY) -m devcluster images; }; then \
-		if [ -n "$${CI:-}" ]; then exit 1; fi; \
-		echo "No cluster can be had here: the tests that need one are skipped."; fi
+	$(call wanted,$(PY) -m devcluster up && $(PY) -m devcluster images,No cluster can be had here: the tests that need one)

@@ -50,6 +50,8 @@ class ServiceProxy:
             )
         except HTTPError as error:
             raise DevstackError(f"{method} {url}: {error}") from error
+        finally:
+            client.rest_client.pool_manager.clear()
         text = answer.data.decode(errors="replace")
         try:
             return answer.status, json.loads(text)

@@ -71,8 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         expected = item.nodeid.startswith(ON_CLUSTER) if on_cluster else "tests/e2e/" not in item.nodeid
         if not expected:
             raise pytest.UsageError(f"make test would not find {item.nodeid}: see ON_CLUSTER in the Makefile")
-    rank = {f"test_{name}": number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+    rank = {f"{folder}test_{name}.py": number for number, name in enumerate(LONGEST) for folder in ON_CLUSTER}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 
 
 def pytest_collection_finish() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import httpx2
@@ -141,8 +142,8 @@ def pods_settle(handle: Handle, service: str, count: int = 1) -> set[str]:
 
 def answers(handle: Handle, service: str) -> bool:
     """Whether a `serving` service answers through its Service object."""
-    said = handle.stack.administrator.ask(handle.namespace, f"{service}:8080", "/healthz")
-    return said is not None and said.strip() == "ok"
+    status, said = handle.ask(service, "/healthz")
+    return status == HTTPStatus.OK and said.strip() == "ok"
 
 
 def asked_for(request: pytest.FixtureRequest) -> set[str]:

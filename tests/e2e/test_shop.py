@@ -1,6 +1,7 @@
 """The example shop, whole: it is provisioned, sells something, says how it is, and goes without a trace."""
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -23,9 +24,9 @@ def shop(stack: Stack) -> Handle:
 
 
 def _get(shop: Handle, path: str) -> Any:
-    said = shop.stack.administrator.ask(shop.namespace, "api:8080", path)
-    assert said is not None, f"{path} is not answered"
-    return json.loads(said)
+    status, said = shop.ask("api", path)
+    assert status == HTTPStatus.OK, said
+    return said
 
 
 def _order(shop: Handle, product: int) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.shop import shop
+from tests.e2e.shop import psql, shop
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -40,8 +40,7 @@ def perdure(stack: Stack, *arguments: str, exit_code: int = 0) -> str:
 
 def visits(handle: Handle, sql: str = "select count(*) from visits") -> str:
     """Ask an environment's database."""
-    asked = f'PGPASSWORD="$POSTGRES_PASSWORD" psql -h 127.0.0.1 -U postgres -XAtqc "{sql}"'
-    return handle.sh("db-0", asked)
+    return psql(handle.stack, handle.namespace, sql)
 
 
 def handle_of(stack: Stack, name: str) -> Handle:

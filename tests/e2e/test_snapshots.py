@@ -1,6 +1,7 @@
 """Snapshots on the real cluster: taken, restored, and equal; what breaks publishes nothing."""
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -58,9 +59,9 @@ def _with_application(name: str) -> dict[str, Any]:
 
 def _get(handle: Handle, path: str) -> Any:
     """Ask the application, through its Service."""
-    said = handle.stack.administrator.ask(handle.namespace, "api:8080", path)
-    assert said is not None, f"{path} is not answered"
-    return json.loads(said)
+    status, said = handle.ask("api", path)
+    assert status == HTTPStatus.OK, said
+    return said
 
 
 def _in_api(handle: Handle, program: str) -> str:

@@ -5,7 +5,7 @@ take from what they wait for.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -17,7 +17,6 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 from kubernetes.stream import stream
 from kubernetes.stream.ws_client import ERROR_CHANNEL, STDERR_CHANNEL, STDOUT_CHANNEL
-from urllib3 import BaseHTTPResponse, PoolManager
 
 _COMMAND_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 60.0
@@ -83,11 +82,6 @@ class Administrator:
     def volumes(self) -> list[dict[str, Any]]:
         """All persistent volumes."""
         return self._items("/api/v1/persistentvolumes")
-
-    def ask(self, namespace: str, service: str, path: str) -> str | None:
-        """Return what a service (`api:8080`) answers, through the API server; None when that is no 200."""
-        answer = self._get(f"/api/v1/namespaces/{namespace}/services/{service}/proxy{path}", "*/*", {})
-        return answer.data.decode() if answer.status == HTTPStatus.OK else None
 
     def run_in(
         self, namespace: str, where: str, *command: str, container: str = "", check: bool = True
@@ -183,21 +177,19 @@ class Administrator:
         return [{"kind": kind.name, **each} for each in found]
 
     def _items(self, path: str, *, accept: str = "application/json", **query: str) -> list[dict[str, Any]]:
-        answer = self._get(path, accept, query)
+        client = self._client
+        headers: dict[str, str] = {"Accept": accept}
+        url = client.configuration.host + path
+        client.update_params_for_auth(headers, [], ["BearerToken"], url, "GET", None)
+        answer = client.rest_client.pool_manager.request(
+            "GET", url, fields=query, headers=headers, timeout=_ANSWER_SECONDS
+        )
         if answer.status == HTTPStatus.NOT_FOUND:
             # A kind that another test has taken away since it was discovered.
             return []
         assert answer.status == HTTPStatus.OK, f"GET {path}: {answer.status} {answer.data!r}"
         items: list[dict[str, Any]] = json.loads(answer.data)["items"]
         return items
-
-    def _get(self, path: str, accept: str, query: Mapping[str, str]) -> BaseHTTPResponse:
-        client = self._client
-        headers: dict[str, str] = {"Accept": accept}
-        url = client.configuration.host + path
-        client.update_params_for_auth(headers, [], ["BearerToken"], url, "GET", None)
-        pool: PoolManager = client.rest_client.pool_manager
-        return pool.request("GET", url, fields=query, headers=headers, timeout=_ANSWER_SECONDS)
 
 
 def _stays(pod: dict[str, Any]) -> bool:

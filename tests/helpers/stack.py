@@ -25,6 +25,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.secrets import Opener, new_private_key
+from devstack.kube import ServiceProxy
 from tests.helpers.administrator import Administrator
 from tests.helpers.forking import Forked
 from tests.helpers.kube_gate import KubeGate
@@ -348,6 +349,10 @@ class Handle:
     def sh(self, where: str, script: str, *, container: str = "", check: bool = True) -> str:
         """Run a shell script in a pod, as `Administrator.run_in` runs a command."""
         return self.stack.run_in(self.namespace, where, "sh", "-c", script, container=container, check=check)
+
+    def ask(self, service: str, path: str) -> tuple[int, Any]:
+        """Return what a service answers to a GET on its port 8080: the status, and JSON, else text."""
+        return ServiceProxy(self.stack.kubeconfig, self.namespace, service, 8080).request("GET", path)
 
     def operation(self) -> dict[str, Any]:
         """Return the operation."""
