@@ -105,12 +105,16 @@ def psql(stack: Stack, namespace: str, query: str, *, check: bool = True, worklo
 
 def dump(stack: Stack, namespace: str) -> dict[str, tuple[str, str]]:
     """UID and resourceVersion of every object of a namespace, and of itself; empty when it is gone."""
+    return _versions(stack.administrator.everything(namespace, without=_NOISE))
+
+
+def _versions(objects: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     return {
         f"{each['kind']}/{each['metadata']['name']}": (
             each["metadata"]["uid"],
             each["metadata"]["resourceVersion"],
         )
-        for each in stack.administrator.everything(namespace, without=_NOISE)
+        for each in objects
     }
 
 
@@ -120,8 +124,10 @@ def settled(stack: Stack, namespace: str) -> dict[str, tuple[str, str]]:
 
     def look() -> bool:
         nonlocal last
-        before, last = last, dump(stack, namespace)
-        return before == last
+        objects = stack.administrator.everything(namespace, without=_NOISE)
+        before, last = last, _versions(objects)
+        # A pod on its way out changes nothing for as long as its container takes to stop.
+        return before == last and not any("deletionTimestamp" in each["metadata"] for each in objects)
 
     eventually(look, f"namespace {namespace} is at rest", within=SETTLE_SECONDS)
     return last

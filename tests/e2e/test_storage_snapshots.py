@@ -18,11 +18,7 @@ from tests.helpers.kube_gate import Side
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.patient,
-    pytest.mark.timeout(900),
-]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 _VOLUME = {"name": "data", "mountPath": "/data", "type": "pvc", "size": "1Gi", "storageClass": CLASS}
 _KINDS = "volumesnapshotcontents,volumegroupsnapshotcontents"
