@@ -23,6 +23,8 @@ DRAIN_SECONDS: Final = 35.0
 
 SETTLE_SECONDS: Final = 5.0
 """Finalizers that come off by themselves do so within this; what is still there is worth reporting."""
+LONGEST_SEARCH_PAUSE_SECONDS: Final = 5.0
+"""What has held a namespace for long is searched for less often: a search lists each kind of the cluster."""
 
 
 _GARBAGE_COLLECTION: Final = frozenset({"foregroundDeletion", "orphan"})
@@ -49,15 +51,18 @@ async def remove_namespace(cluster: Cluster, lease: Lease, request: DeleteNamesp
         await fenced.apply(namespace_manifest(context))
         await _delete_contents(fenced, context.namespace)
     started = time.monotonic()
+    search_at, drained = 0.0, False
     while time.monotonic() - started < request.wait_seconds:
         live = await cluster.get(ref)
         if live is None or text(live, "metadata", "uid") != uid:
             return NamespaceDeleted(gone=True)
         waited = time.monotonic() - started
         settled = waited >= SETTLE_SECONDS
-        drained = emptied or await _drained(cluster, context.namespace, waited)
+        if not drained and (emptied or await _drained(cluster, context.namespace, waited)):
+            search_at, drained = waited, True
         # The search reads each kind that the cluster serves: not while pods are just ending.
-        if settled or (not emptied and (drained or request.release_finalizers)):
+        if waited >= search_at and (settled or (not emptied and (drained or request.release_finalizers))):
+            search_at = waited + min(waited / 2, LONGEST_SEARCH_PAUSE_SECONDS)
             blocked_by = _held(await cluster.blockers(context.namespace))
             if not emptied:
                 blocked_by = tuple(each for each in blocked_by if _foreign(each))

@@ -50,8 +50,8 @@ LONGEST: Final = (
     *("kill_lifecycle", "csi_driver", "kill_snapshots", "snapshots", "transfers", "restore_drill"),
     *("verify", "kill_streams", "kill_restore", "kill_replay_data", "kill_verify"),
     *("kill_replay", "kill_provision", "seeds"),
-    # and the others; storage_snapshots waits for volume_snapshots, which uses the same kinds.
-    *("volume_snapshots", "storage_snapshots", "snapshot_hooks", "sweep", "replay", "waking"),
+    # and the others.
+    *("storage_snapshots", "snapshot_hooks", "sweep", "replay", "waking"),
 )
 """Files on the cluster that take two minutes and more, the longest first. One that is begun last has a
 process to itself while the others have nothing left to do."""

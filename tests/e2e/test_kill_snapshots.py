@@ -36,7 +36,7 @@ from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-"""The stack removes at once what is of no use."""
+"""What looks for what is of no use looks while snapshots are taken, and killed."""
 
 BLOB_MIB = 256
 """Random, so that it stays as large: some seconds of streaming, in which something can be killed."""

@@ -30,8 +30,6 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
-SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-"""The stack removes at once what is of no use."""
 
 STREAM_MIB, HELD_MIB = 80, 12
 """How long each database's stream is at least, and how much of it passes: more than an object as it is

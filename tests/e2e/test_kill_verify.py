@@ -26,8 +26,6 @@ from tests.helpers.stack import Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
-SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-"""The stack makes good soon what got lost."""
 
 
 @pytest.fixture(scope="module")

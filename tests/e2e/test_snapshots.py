@@ -25,12 +25,11 @@ from tests.e2e.snapshots import (
     taken,
 )
 from tests.e2e.support import SHOP_API, states
+from tests.e2e.sweeps import eventually_swept
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
-SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-"""The stack removes at once what is of no use."""
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +183,10 @@ def test_a_snapshot_that_was_deleted_leaves_nothing(stack: Stack, stores: Handle
     assert (answer.status_code, answer.json()["data"]["state"]) == (202, "deleting")
     refused = stack.client.post(f"/v1/snapshots/{snapshot}/restore", json={"name": new_name()})
     assert refused.status_code == 409
-    eventually(lambda: not objects(stack, snapshot), "its objects are gone", within=60)
-    eventually(
-        lambda: stack.client.get(f"/v1/snapshots/{snapshot}").status_code == 404, "it is gone", within=20
+    eventually_swept(
+        stack, lambda: stack.client.get(f"/v1/snapshots/{snapshot}").status_code == 404, "it is gone"
     )
+    assert objects(stack, snapshot) == []
 
 
 def test_below_the_floor_nothing_is_written(stack: Stack, stores: Handle) -> None:
@@ -286,10 +285,12 @@ def test_a_policy_takes_and_verifies_by_itself(stack: Stack, stores: Handle) -> 
         found = stack.client.get(f"{path}/snapshots").json()["data"]
         return [each for each in found if each["scheduled"]]
 
-    eventually(
-        lambda: [each["state"] for each in scheduled()] == ["available"], "one is taken", within=ENDED_SECONDS
+    eventually_swept(
+        stack,
+        lambda: [each.get("verifiedLevel") for each in scheduled()] == [0],
+        "one is taken, and verified",
+        within=ENDED_SECONDS,
     )
-    eventually(lambda: scheduled()[0].get("verifiedLevel") == 0, "it is verified", within=ENDED_SECONDS)
     told = stack.client.get(f"{path}/snapshot-policy").json()["data"]
     [taken_one] = scheduled()
     assert told["lastResult"] == taken_one["id"]

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.conftest import own_stack
 from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
+from tests.e2e.sweeps import eventually_swept
 from tests.helpers.csi import CLASS, DRIVER, NODE, Folders, kubectl, running_folders
 from tests.helpers.kube_gate import Side
 from tests.helpers.stack import ROOT, Handle, Stack
@@ -53,8 +54,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path,
 def stack(
     storage: Folders, tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]
 ) -> Iterator[Stack]:
-    """A stack that removes at once what is of no use; its environments go before the driver does."""
-    with own_stack(tmp_path_factory, cluster_files, {"PERDURE_SWEEP_EVERY_SECONDS": "5"}) as running:
+    """A stack whose environments go before the driver does."""
+    with own_stack(tmp_path_factory, cluster_files) as running:
         yield running
         names = [row[0] for row in running.rows("select namespace from environments")]
         for name in names:
@@ -82,7 +83,7 @@ def _kept(stack: Stack, snapshot: str) -> dict[str, Any]:
     manifest = stack.client.get(f"/v1/snapshots/{snapshot}/manifest").json()["data"]
     [volume] = [each for component in manifest["components"] for each in component["volumes"]]
     content = f"VolumeSnapshotContent/{volume['content']}"
-    eventually(lambda: _standing(stack) == [content], f"only {content} stands", within=60)
+    eventually_swept(stack, lambda: _standing(stack) == [content], f"only {content} stands")
     found: dict[str, Any] = volume
     return found
 
@@ -91,7 +92,9 @@ def _removed(stack: Stack, storage: Folders, *snapshots: str) -> None:
     """Delete snapshots, and see that nothing is left of any."""
     for snapshot in snapshots:
         assert stack.client.delete(f"/v1/snapshots/{snapshot}").status_code in (200, 202, 204)
-    eventually(lambda: not storage.kept() and not _standing(stack), "nothing is left", within=120)
+    eventually_swept(
+        stack, lambda: not storage.kept() and not _standing(stack), "nothing is left", within=120
+    )
 
 
 MOMENTS: dict[str, tuple[str, Side]] = {
@@ -198,7 +201,7 @@ def test_the_storage_cuts_while_the_service_is_held_still(stack: Stack, storage:
     def cuts() -> set[Path]:
         return set(storage.kept()) - set(others)
 
-    eventually(lambda: len(cuts()) == 2, "what the lost window had cut is gone", within=60)
+    eventually_swept(stack, lambda: len(cuts()) == 2, "what the lost window had cut is gone")
     assert all((each / "state").read_text() == "held\n" for each in cuts())
     _removed(stack, storage, snapshot, second)
     handle.delete().succeeded(ENDED_SECONDS)

@@ -19,16 +19,16 @@ from tests.e2e.snapshots import (
     shown,
     stores_of,
     taken,
+    verification,
     verification_ended,
 )
 from tests.e2e.support import POSTGRES, idle, pods
+from tests.e2e.sweeps import eventually_swept
 from tests.helpers.registry import moving_image
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
-SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-"""The stack makes good soon what got lost."""
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_a_start_that_was_lost_is_made_good(stack: Stack, stores: Handle) -> Non
     stack.temporal.stop()
     path = ask_to_verify(stack, snapshot, 0)
     stack.start_temporal()
-    assert verification_ended(stack, path)["state"] == "passed"
+    eventually_swept(stack, lambda: verification(stack, path)["state"] == "passed", "it has passed")
 
 
 def test_a_store_that_is_away_says_nothing_about_the_snapshot(stack: Stack, stores: Handle) -> None:
