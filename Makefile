@@ -18,9 +18,10 @@ SLOWEST := --durations=30 --durations-min=3
 # Some tests only wait: each core has its part, and one more is there.
 CORES := $(shell python3 -c 'import os; print(os.cpu_count() or 2)' 2>/dev/null || echo 2)
 PROCESSES := $(shell expr $(CORES) + 1)
-# Temporal's server is written in Go: in tests memory is there and processors are scarce, so that it collects its
-# garbage less often.
-PYTEST := GOGC=400 $(BIN)/pytest
+# Temporal's server and Kubernetes are written in Go: in tests memory is there and processors are scarce, so that they
+# collect their garbage less often. It takes Kubernetes' API server a third of its time otherwise.
+GARBAGE := GOGC=400
+PYTEST := $(GARBAGE) $(BIN)/pytest
 UNIT := $(PYTEST) -q $(SLOWEST) -n $(PROCESSES) --dist worksteal --ignore tests/e2e -m "not cluster"
 # None of these waits, and each process more must collect them all. Nothing of tests/e2e is among them, and collecting
 # test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
@@ -148,4 +149,4 @@ csi: setup
 	$(call wanted,$(PY) -m devstack csi >/dev/null,No snapshot controllers can be built here: the tests of snapshots by a storage)
 
 cluster:
-	$(call wanted,$(PY) -m devcluster up && $(PY) -m devcluster images,No cluster can be had here: the tests that need one)
+	$(call wanted,$(GARBAGE) $(PY) -m devcluster up && $(PY) -m devcluster images,No cluster can be had here: the tests that need one)

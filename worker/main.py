@@ -118,6 +118,7 @@ async def _cluster(settings: WorkerSettings, client: Client) -> AsyncIterator[Wo
                 opener=Opener(settings.seal_private_key_file.read_text().strip()),
                 objects=ObjectStore(settings.object_store),
             ),
+            build_id=settings.build_id,
             graceful_shutdown=timedelta(seconds=settings.graceful_shutdown_seconds),
             max_concurrent_activities=settings.max_concurrent_activities,
             identity=identity(),

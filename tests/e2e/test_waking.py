@@ -7,14 +7,12 @@ import httpx2
 import pytest
 
 from tests.e2e.support import SHOP_API
+from tests.e2e.sweeps import eventually_swept
 from tests.e2e.test_sweep import operations, timer_events, turn_back
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
-"""The sweeper looks every few seconds."""
-
 AT_ONCE = 10
 
 
@@ -40,7 +38,7 @@ def let_it_sleep(stack: Stack, handle: Handle) -> None:
     def asleep() -> bool:
         return [state for _, state, _ in operations(stack, [handle], "stop")][-1:] == ["succeeded"]
 
-    eventually(asleep, "it sleeps", within=120)
+    eventually_swept(stack, asleep, "it sleeps", within=120)
     assert stack.objects(handle.namespace, "pods") == []
 
 
@@ -80,10 +78,10 @@ def test_a_resume_survives_the_process_whose_request_asked_for_it(stack: Stack, 
     stack.start_api()
 
     def answered() -> bool:
-        # The killed process may not have started what it accepted: the reconciler does, and takes its time.
+        # The killed process may not have started what it accepted: the reconciler does.
         answer = get(stack, handle)
         assert answer.status_code == 200 or answer.json()["code"] == "waking", answer.text
         return answer.is_success
 
-    eventually(answered, "it is awake", within=120)
+    eventually_swept(stack, answered, "it is awake", within=120)
     eventually(lambda: resumes(stack, handle) == ["succeeded"], "one resume, and it ends well", within=60)

@@ -200,6 +200,7 @@ def serving_cluster(client: Client, name: str, cluster: FakeCluster) -> Worker:
             cluster.readable,
             cluster.delete_namespace,
         ],
+        build_id="1",
         graceful_shutdown=timedelta(0),
         max_concurrent_activities=100,
         identity=identity(),
