@@ -62,6 +62,9 @@ async def release(
 
     What it does not name goes as a whole: another attempt had it cut. Those of the group that it names stay
     until the namespace goes: its controller wants group and members together.
+
+    Ends when what goes is on its way, or after `patience.rest`: a controller that knows a content from before
+    it was told to take the data along lets go of its snapshot and leaves the content.
     """
     named = {each.content for each in manifest.volumes}
     named |= {each.group_content for each in manifest.volumes if each.group_content}
@@ -79,9 +82,15 @@ async def release(
             await removal.snapshot(snapshot, members_of(snapshot, found.members))
         elif text(snapshot, "kind") == VOLUME:
             await removal.delete(snapshot)
-    for content in found.contents:
-        if text(content, "metadata", "name") not in named:
+    began = datetime.now(UTC)
+    while True:
+        contents = await _contents(cluster, manifest.snapshot_id)
+        unnamed = [each for each in contents if text(each, "metadata", "name") not in named]
+        for content in unnamed:
             await removal.content(content)
+        if all(map(is_going, unnamed)) or datetime.now(UTC) > began + patience.rest:
+            return
+        await asyncio.sleep(patience.look)
 
 
 async def discard(
@@ -179,8 +188,14 @@ async def _found(
         groups=groups,
         singles=singles,
         members=[each for each in others if any(members_of(group, [each]) for group in of)],
-        contents=[each for kind in CONTENTS for each in await listed(cluster, kind, labels)],
+        contents=await _contents(cluster, snapshot_id),
     )
+
+
+async def _contents(cluster: Cluster, snapshot_id: str) -> list[Manifest]:
+    """Return all contents of a snapshot, those of groups too."""
+    labels = {SNAPSHOT: snapshot_id}
+    return [each for kind in CONTENTS for each in await listed(cluster, kind, labels)]
 
 
 async def _strays(cluster: Cluster, context: EnvironmentContext) -> list[Manifest]:

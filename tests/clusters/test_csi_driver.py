@@ -1,5 +1,6 @@
 """Snapshots by a storage with the real controllers of Kubernetes, and a driver whose volumes are folders."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -9,9 +10,9 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.snapshots import csi, csi_removal, lending
-from activities.snapshots.csi_objects import CONTENT, CONTENTS, GROUP, Patience
+from activities.snapshots.csi_objects import CONTENT, CONTENTS, GROUP, Patience, is_going
 from clusters.gateway import Cluster, Propagation
-from clusters.objects import ObjectRef
+from clusters.objects import Manifest, ObjectRef
 from tests.clusters.conftest import Environment, kubeconfig, make_environment
 from tests.clusters.test_volume_snapshots import Ground, Target
 from tests.helpers.csi import Folders, running_folders
@@ -108,7 +109,7 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
     assert len(storage.kept()) == 2
     for folder in before.values():
         (folder / "file").write_text("changed later")
-    await ground.release(stored)
+    await ground.release(stored, patience=CALM)
     await deleted(admin, ground.environment.name)
     await csi.check_kept(perdure, stored.volumes)
 
@@ -135,7 +136,7 @@ async def test_what_was_lent_to_an_environment_that_is_gone_goes_with_the_snapsh
     storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster
 ) -> None:
     stored = await csi.capture_volumes(perdure, ground.request(Engine.CSI), CALM)
-    await ground.release(stored)
+    await ground.release(stored, patience=CALM)
     async with AsyncExitStack() as stack:
         target = Target(ground, await make_environment(stack, perdure, admin), stored)
         await lending.provide(perdure, target.request, CALM)
@@ -201,7 +202,7 @@ async def test_what_the_driver_does_not_remove_is_told_and_removed_by_the_next_l
     storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster, engine: Engine
 ) -> None:
     stored = await csi.capture_volumes(perdure, ground.request(engine), CALM)
-    await ground.release(stored)
+    await ground.release(stored, patience=CALM)
     storage.driver.freeze()
     short = Patience(look=0.1, rest=timedelta(seconds=5), gone=timedelta(seconds=10))
     with pytest.raises(ApplicationError, match=r"has not removed Volume.*Content/.*held by .*protection"):
@@ -210,6 +211,34 @@ async def test_what_the_driver_does_not_remove_is_told_and_removed_by_the_next_l
     storage.driver.thaw()
     await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
     assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
+
+
+async def test_what_a_controller_lets_go_of_without_its_data_goes_when_the_manifest_is_written(
+    storage: Folders, ground: Ground, perdure: Cluster, admin: Cluster
+) -> None:
+    """As of one that has yet to hear that the content takes the data along: it leaves the content."""
+    lost = await csi.ask(perdure, ground.request(Engine.CSI_GROUP), 1)
+    await csi.cut(perdure, lost, CALM.cut, CALM)
+    await csi.keep(perdure, lost, CALM)
+    asked = await csi.ask(perdure, ground.request(Engine.CSI_GROUP), 2)
+    await csi.cut(perdure, asked, CALM.cut, CALM)
+    stored = await csi.keep(perdure, asked, CALM)
+    storage.controller.freeze()
+    releasing = asyncio.create_task(ground.release(stored, patience=CALM))
+    ref = next(iter(lost.snapshots.values()))
+
+    async def going() -> Manifest | None:
+        group = await admin.get(ref)
+        return group if group is not None and is_going(group) else None
+
+    await ground.controller.patch(
+        await eventually_async(going, "the lost group is deleted"), {"metadata": {"finalizers": None}}
+    )
+    storage.controller.thaw()
+    await releasing
+    eventually(lambda: len(storage.kept()) == 2, "what the lost one had cut is gone", within=60)
+    await csi.check_kept(perdure, stored.volumes)
+    await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
 
 
 @BOTH
@@ -223,7 +252,7 @@ async def test_what_another_window_cut_goes_when_the_manifest_is_written(
     stored = await csi.keep(perdure, asked, CALM)
     await csi.keep(perdure, lost, CALM)
     assert len(storage.kept()) == 4
-    await ground.release(stored)
+    await ground.release(stored, patience=CALM)
     eventually(lambda: len(storage.kept()) == 2, "what the lost one had cut is gone", within=60)
     await csi.check_kept(perdure, stored.volumes)
 

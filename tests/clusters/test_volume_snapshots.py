@@ -138,7 +138,7 @@ class Ground:
         live = await self.admin.get(ObjectRef(CONTENT, content))
         return text(live or {}, "spec", "deletionPolicy")
 
-    async def release(self, *stored: StoredComponent) -> None:
+    async def release(self, *stored: StoredComponent, patience: Patience = SHORT) -> None:
         """Let go of the VolumeSnapshots, as is done once the manifest names these."""
         manifest = SnapshotManifest(
             snapshot_id=self.snapshot_id,
@@ -151,7 +151,7 @@ class Ground:
             scope=Scope.INDEPENDENT,
             components=stored,
         )
-        await csi_removal.release(self.cluster, self.context, manifest, SHORT)
+        await csi_removal.release(self.cluster, self.context, manifest, patience)
 
     async def discard(self) -> None:
         """Discard all, the driver doing its part."""
