@@ -18,7 +18,7 @@ from tests.clusters.test_volume_snapshots import Ground, Target
 from tests.helpers.csi import Folders, running_folders
 from tests.helpers.waiting import eventually, eventually_async
 from workflows.domain import manifests
-from workflows.domain.json_reading import text
+from workflows.domain.json_reading import strings, text
 from workflows.domain.names import ENVIRONMENT, SNAPSHOT
 from workflows.domain.snapshot import Engine
 
@@ -223,6 +223,14 @@ async def test_what_a_controller_lets_go_of_without_its_data_goes_when_the_manif
     asked = await csi.ask(perdure, ground.request(Engine.CSI_GROUP), 2)
     await csi.cut(perdure, asked, CALM.cut, CALM)
     stored = await csi.keep(perdure, asked, CALM)
+    namespace = ground.environment.name
+
+    async def at_rest() -> bool:
+        groups, members = [(await admin.list(kind, namespace)).items for kind in (GROUP, "VolumeSnapshot")]
+        told = [each for each in members if text(each, "status", "volumeGroupSnapshotName")]
+        return len(told) == 4 and all(strings(each, "metadata", "finalizers") for each in groups)
+
+    await eventually_async(at_rest, "the controller is done with both groups", within=60)
     storage.controller.freeze()
     releasing = asyncio.create_task(ground.release(stored, patience=CALM))
     ref = next(iter(lost.snapshots.values()))
