@@ -7,17 +7,15 @@ the cluster, mostly to find nothing.
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 from temporalio.client import Client
 
 from tests.helpers.stack import Stack
-from tests.helpers.waiting import eventually
+from tests.helpers.waiting import Found, eventually
 from workflows.contracts.reconcile import RECONCILE_SCHEDULE
 from workflows.contracts.sweep import SWEEP_SCHEDULE
 from workflows.contracts.sweep_snapshots import FREE_STORAGE_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE
-
-Found = TypeVar("Found")
 
 _SCHEDULES: Final = (RECONCILE_SCHEDULE, SWEEP_SCHEDULE, SNAPSHOT_SWEEP_SCHEDULE, FREE_STORAGE_SCHEDULE)
 _BETWEEN_SECONDS: Final = 5.0

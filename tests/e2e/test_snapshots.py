@@ -287,8 +287,14 @@ def test_a_policy_takes_and_verifies_by_itself(stack: Stack, stores: Handle) -> 
 
     eventually_swept(
         stack,
-        lambda: [each.get("verifiedLevel") for each in scheduled()] == [0],
-        "one is taken, and verified",
+        lambda: [each["state"] for each in scheduled()] == ["available"],
+        "one is taken",
+        within=ENDED_SECONDS,
+    )
+    eventually_swept(
+        stack,
+        lambda: scheduled()[0].get("verifiedLevel") == 0,
+        "it is verified",
         within=ENDED_SECONDS,
     )
     told = stack.client.get(f"{path}/snapshot-policy").json()["data"]

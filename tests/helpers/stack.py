@@ -32,6 +32,7 @@ from tests.helpers.kube_gate import KubeGate
 from tests.helpers.ports import free_port
 from tests.helpers.waiting import eventually
 from worker.bootstrap import Wanted, bootstrap
+from workflows.domain.operations import TERMINAL_STATES
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = "local"
@@ -382,7 +383,7 @@ class Handle:
 
         def has_ended() -> bool:
             [(state,)] = self.stack.rows("select state from operations where id = ?", self.operation_id)
-            return state not in ("accepted", "running")
+            return state in TERMINAL_STATES
 
         eventually(has_ended, f"operation {self.operation_id} ends", within=within)
         return self.operation()
