@@ -2,18 +2,28 @@
 # Makes the virtual environment and installs what requirements.lock says, by hash, and the project itself as an
 # editable. Run by `make setup` when one of its files changed; can be run as often as wanted.
 #
-#   PYTHON   the interpreter to make the environment with (default: python3)
+#   PYTHON   the interpreter to make the environment with (default: the system's, if it is new enough and makes
+#            virtual environments, else the first python3 on PATH)
 set -eu
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python3}
 venv=.venv
 
-if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+}
+
+# Distributions compile theirs with a profile of its use. One that was compiled on the spot mostly has none, and
+# takes a third longer for everything.
+python=${PYTHON:-/usr/bin/python3}
+if [ -z "${PYTHON:-}" ] && ! { new_enough "$python" && "$python" -c 'import ensurepip'; } 2>/dev/null; then
+    python=python3
+fi
+if ! new_enough "$python"; then
     echo "Perdure needs Python 3.11 or newer; $python is not. Name one: make setup PYTHON=/path/to/python3.11" >&2
     exit 1
 fi
 if [ ! -x "$venv/bin/pip" ]; then
-    echo "Making the virtual environment with $("$python" --version)"
+    echo "Making the virtual environment with $("$python" --version), $(command -v "$python")"
     "$python" -m venv "$venv" || {
         echo "The module venv does not work here; on Debian, 'apt-get install python3-venv' brings it." >&2
         exit 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from activities.snapshots.reading import LONGEST, ContentBroken, Reading, Steps, Unknown
+from workflows.domain.possessive import any_number
 
 NAME: Final = rb"`((?:[^`]|``)+)`"
 _INSERT: Final = re.compile(
@@ -18,8 +19,10 @@ _INSERT: Final = re.compile(
     rb"(?: \((?P<columns>`(?:[^`]|``)+`(?:, ?`(?:[^`]|``)+`)*)(?P<period>, row_start, row_end)?\))?"
     rb" VALUES[ \n]"
 )
-VALUES: Final = rb"\((?:[^'()]++|'(?:[^'\\]++|\\.)*+')*+\)"
-_ROW: Final = re.compile(rb"(" + VALUES + rb")([,;])\n?", re.DOTALL)
+INSIDE: Final = any_number(r"[^'\\]++|\\.")
+"""What may stand between quotes."""
+VALUES: Final = r"\(" + any_number(f"[^'()]++|'{INSIDE}'") + r"\)"
+_ROW: Final = re.compile(rf"({VALUES})([,;])\n?".encode(), re.DOTALL)
 _STRUCTURE: Final = re.compile(rb"(DELIMITER )|(INSERT |REPLACE )|USE " + NAME)
 _ENDS: Final = (b"-- Dump completed", b"-- There is no database.")
 

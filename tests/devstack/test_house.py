@@ -73,3 +73,16 @@ def test_what_the_proofs_name_is_there() -> None:
 def test_the_files_that_begin_first_are_there() -> None:
     there = {path.stem for folder in ON_CLUSTER for path in (REPO / folder).glob("test_*.py")}
     assert {f"test_{name}" for name in LONGEST} <= there
+
+
+def test_no_group_is_repeated_for_good_by_hand() -> None:
+    """Before Python 3.11.5 that takes what it should not: `workflows/domain/possessive.py`."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=REPO, capture_output=True, text=True, check=True
+    )
+    by_hand = [
+        name
+        for name in tracked.stdout.split()
+        if not name.startswith("tests/") and re.search(r"\)[*+?]\+", (REPO / name).read_text())
+    ]
+    assert by_hand == ["workflows/domain/possessive.py"]

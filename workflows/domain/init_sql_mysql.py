@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from typing import Final
 
 from workflows.domain.init_sql_scan import InitScriptInvalid, Statement
+from workflows.domain.possessive import any_number, one_or_more
 
 _DELIMITER: Final = re.compile(r"DELIMITER[ \t]+(\S+)[^\n]*", re.IGNORECASE)
+_BETWEEN: Final = one_or_more(
+    r"[ \t\r\n\f\v]++ | \#[^\n]* | --(?=\s|\Z)[^\n]* | /\*(?!M?!).*?(?:\*/|\Z) | /\*M?![0-9]* | \*/"
+)
+"""What stands in comments with an exclamation mark is none of it: the server reads that."""
+_IN_SINGLE: Final = any_number(r"[^'\\]|\\.")
+_IN_DOUBLE: Final = any_number(r'[^"\\]|\\.')
 _TOKEN: Final = re.compile(
-    r"""
-    (?P<between> (?: [ \t\r\n\f\v]++ | \#[^\n]* | --(?=\s|\Z)[^\n]* | /\*(?!M?!).*?(?:\*/|\Z)
-        # The server reads what stands in these comments.
-        | /\*M?![0-9]* | \*/ )++ )
-    | (?P<quoted> '(?:[^'\\]|\\.)*+(?:'|\\?\Z) | "(?:[^"\\]|\\.)*+(?:"|\\?\Z) | `[^`]*+(?:`|\Z) )
+    rf"""
+    (?P<between> {_BETWEEN} )
+    | (?P<quoted> '{_IN_SINGLE}(?:'|\\?\Z) | "{_IN_DOUBLE}(?:"|\\?\Z) | `[^`]*+(?:`|\Z) )
     # Without the dollar that names may hold: `END$$` ends with a delimiter.
     | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]* )
     | (?P<other> [0-9,()]++ | . )

@@ -8,25 +8,31 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from workflows.domain.possessive import any_number, one_or_more
+
+_BETWEEN: Final = one_or_more(r"[ \t\r\n\f\v]+ | --[^\n]*")
+_REST: Final = one_or_more(
+    r"""[0-9][0-9A-Za-z_.]* | '[^']*' | "[^"]*" | -(?!-) | /(?!\*)
+    | [^\x80-\U0010ffffA-Za-z0-9_'"$\\;()/\-\s] | [ \t\r\n\f\v]"""
+)
+"""Numbers, whole quoted texts and operators: nothing in them ends a statement or begins a comment."""
 _TOKEN: Final = re.compile(
-    r"""
-    (?P<between> (?: [ \t\r\n\f\v]+ | --[^\n]* )++ )
+    rf"""
+    (?P<between> {_BETWEEN} )
     | (?P<comment> /\* )
     | (?P<end> ; )
-    | (?P<backslash> \\\S{0,19} )
+    | (?P<backslash> \\\S{{0,19}} )
     | (?P<open> \( ) | (?P<close> \) )
     | (?P<escaped> [eE]' )
     | (?P<word> [A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]* )
     | (?P<tag> \$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$ )
-    # Numbers, whole quoted texts and operators: nothing in them ends a statement or begins a comment.
-    | (?P<rest> (?: [0-9][0-9A-Za-z_.]* | '[^']*' | "[^"]*" | -(?!-) | /(?!\*)
-        | [^\x80-\U0010ffffA-Za-z0-9_'"$\\;()/\-\s] | [ \t\r\n\f\v] )++ )
+    | (?P<rest> {_REST} )
     | (?P<other> . )
     """,
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT_MARK: Final = re.compile(r"/\*|\*/")
-_ESCAPED_TEXT: Final = re.compile(r"(?:[^'\\]|\\.)*+'", re.DOTALL)
+_ESCAPED_TEXT: Final = re.compile(any_number(r"[^'\\]|\\.") + "'", re.DOTALL)
 _REST_OF_LINE: Final = re.compile(r"[ \t\r]*(?:--[^\n]*)?\n")
 _COPY_END: Final = re.compile(r"^\\\.\r?$", re.MULTILINE)
 _KEPT_WORDS: Final = 64

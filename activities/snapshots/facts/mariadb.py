@@ -9,13 +9,14 @@ from typing import Final
 
 from activities.snapshots.facts.observer import Observer
 from activities.snapshots.facts.tallies import Counting, digest_of, new_digest, number, sum_of
-from activities.snapshots.mariadb_dump import NAME, VALUES, DumpReading
+from activities.snapshots.mariadb_dump import INSIDE, NAME, VALUES, DumpReading
 from activities.snapshots.reading import LONGEST, ContentBroken, Steps
+from workflows.domain.possessive import any_number
 from workflows.domain.snapshot_facts import Facts, Format, Kind
 
-_ROWS_OF_A_LINE: Final = re.compile(rb"(?:" + VALUES + rb",)*+" + VALUES + rb";", re.DOTALL)
+_ROWS_OF_A_LINE: Final = re.compile(f"{any_number(f'{VALUES},')}{VALUES};".encode(), re.DOTALL)
 _OUTSIDE: Final = re.compile(rb"[^')]*+")
-_INSIDE: Final = re.compile(rb"(?:[^'\\]++|\\.)*+", re.DOTALL)
+_INSIDE: Final = re.compile(INSIDE.encode(), re.DOTALL)
 _TABLE: Final = re.compile(rb"CREATE TABLE " + NAME + rb" \(")
 _NEXT_ID: Final = re.compile(rb"\) ENGINE=.* AUTO_INCREMENT=(\d+)")
 _SETVAL: Final = re.compile(rb"(?:DO|SELECT) SETVAL\(" + NAME + rb", (-?\d+), ([01])")
