@@ -15,14 +15,13 @@ READY := $(VENV)/.ready
 SOURCES := workflows activities clusters worker api admin cli devcluster devstack tests $(wildcard bench)
 # Told at the end of long runs: where their time goes.
 SLOWEST := --durations=30 --durations-min=3
-# Some tests only wait: each core has its part, and one more is there.
 CORES := $(shell python3 -c 'import os; print(os.cpu_count() or 2)' 2>/dev/null || echo 2)
-PROCESSES := $(shell expr $(CORES) + 1)
 # Temporal's server and Kubernetes are written in Go: in tests memory is there and processors are scarce, so that they
 # collect their garbage less often. It takes Kubernetes' API server a third of its time otherwise.
-GARBAGE := GOGC=400
-PYTEST := $(GARBAGE) $(BIN)/pytest
-UNIT := $(PYTEST) -q $(SLOWEST) -n $(PROCESSES) --dist worksteal --ignore tests/e2e -m "not cluster"
+PYTEST := GOGC=400 $(BIN)/pytest
+GARBAGE := GOGC=1000 GOMEMLIMIT=2GiB
+# Some tests only wait: there are more of them at a time than cores.
+UNIT := $(PYTEST) -q $(SLOWEST) -n $(shell expr 2 \* $(CORES)) --dist worksteal --ignore tests/e2e -m "not cluster"
 # None of these waits, and each process more must collect them all. Nothing of tests/e2e is among them, and collecting
 # test_schema.py makes its requests, eight seconds long in each process, before any mark is looked at.
 FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(CORES) --dist worksteal \
@@ -30,13 +29,10 @@ FAST := PERDURE_EXAMPLES_ONE_OF=10 $(BIN)/pytest -q -n $(CORES) --dist worksteal
 	-m "not cluster and not postgres and not slow and not browser and not http"
 # Nowhere else are tests on the cluster, and each process would take half a minute to collect the others.
 ON_CLUSTER := tests/clusters tests/devcluster tests/e2e
-# They share the cluster; each file has a stack and namespaces of its own. In the order of tests/conftest.py, where
-# the files that take longest come first: not by the number of their tests. Some count seconds, which a machine that
-# is too busy would lengthen, and wait much themselves.
-BY_FILE := $(PYTEST) -q $(SLOWEST) --dist loadfile --no-loadscope-reorder
-CLUSTER := $(BY_FILE) -n $(shell expr 2 \* $(CORES)) -m "cluster and not alone and not patient"
-# The patient ones count none: five of them keep two cores busy, whatever they wait for.
-PATIENT := $(BY_FILE) -n $(shell expr 2 \* $(CORES) + 1) -m "cluster and patient"
+# They share the cluster; each file has a stack and namespaces of its own. In the order of tests/conftest.py: first
+# those that count seconds, which a machine that is too busy would lengthen, then the patient ones.
+CLUSTER := $(PYTEST) -q $(SLOWEST) --dist loadfile --no-loadscope-reorder -n $(shell expr 3 \* $(CORES)) \
+	-m "cluster and not alone"
 ALONE := $(PYTEST) -q $(SLOWEST) -m "cluster and alone"
 
 .PHONY: setup packages dev dev-up dev-down demo test test-fast fuzz e2e bench lint types fmt openapi histories audit \
@@ -53,8 +49,7 @@ test: setup ## Every test, those on the real cluster too
 	@$(MAKE) cluster
 	@$(MAKE) csi
 	$(CLUSTER) $(ON_CLUSTER)
-	$(PATIENT) $(ON_CLUSTER)
-	$(ALONE) $(ON_CLUSTER)
+	$(ALONE) tests/e2e
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
@@ -81,7 +76,6 @@ fuzz: setup ## Every route against openapi.json with 500 requests each by proper
 
 e2e: setup cluster ## The end-to-end tests on the real cluster
 	$(CLUSTER) tests/e2e
-	$(PATIENT) tests/e2e
 
 bench: setup cluster ## Measure; prints JSON and writes docs/benchmarks.md; ONLY="snapshot facts": these parts
 	$(PY) -m bench --write $(addprefix --only ,$(ONLY))

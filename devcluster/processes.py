@@ -113,10 +113,11 @@ class Processes:
 def clean_environment() -> dict[str, str]:
     """Our environment without what would change the behaviour of the servers started with it.
 
-    `GOGC` stays: it trades their memory for processor time, and nothing else.
+    `GOGC` and `GOMEMLIMIT` stay: they trade their memory for processor time, and nothing else.
     """
     changing = ("KUBE", "ETCD_", "GO", "REGISTRY_", MARK)
-    return {k: v for k, v in os.environ.items() if k == "GOGC" or not k.startswith(changing)}
+    stays = ("GOGC", "GOMEMLIMIT")
+    return {k: v for k, v in os.environ.items() if k in stays or not k.startswith(changing)}
 
 
 def all_pids() -> Iterator[int]:

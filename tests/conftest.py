@@ -46,15 +46,16 @@ def statements_compiled_once() -> Iterator[None]:
 ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
 """Where `make test` looks for tests on the cluster; in tests/e2e for no others."""
 LONGEST: Final = (
-    # The patient ones,
-    *("kill_lifecycle", "csi_driver", "kill_snapshots", "snapshots", "transfers", "restore_drill"),
-    *("verify", "kill_streams", "kill_restore", "kill_replay_data", "kill_verify"),
-    *("kill_replay", "kill_provision", "seeds"),
-    # and the others.
-    *("storage_snapshots", "snapshot_hooks", "sweep", "replay", "waking"),
+    # Those that count seconds,
+    *("storage_snapshots", "snapshot_hooks", "freezing", "failfast", "snapshot_facts", "replay"),
+    *("sweep", "snapshot_masking", "waking", "frozen_worker", "delete", "mirror"),
+    # and the patient ones.
+    *("kill_snapshots", "verify", "csi_driver", "kill_replay_data", "kill_lifecycle", "kill_streams"),
+    *("snapshots", "seeds", "transfers", "kill_restore", "snapshot_commands", "restore_drill"),
+    *("kill_verify", "kill_provision", "kill_replay"),
 )
-"""Files on the cluster that take two minutes and more, the longest first. One that is begun last has a
-process to itself while the others have nothing left to do."""
+"""Files on the cluster that take a minute and a half and more, the longest first. One that is begun last has
+a process to itself while the others have nothing left to do."""
 SERVERS: Final = {"postgres_server": "postgres", "temporal": "slow", "api": "http"}
 """Marks of tests by their fixtures: each starts a server. Those of Postgres and Temporal take ten seconds of
 processor time in a test process, and the requests that are made to an API add up."""
@@ -62,7 +63,10 @@ processor time in a test process, and the requests that are made to an API add u
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the servers that they need: one that is forgotten would start its server in test-fast."""
+    """Mark tests by the servers that they need: one that is forgotten would start its server in test-fast.
+
+    On the cluster, those that count seconds come first; after them the patient ones, which keep it busier.
+    """
     for item in items:
         for fixture, mark in SERVERS.items():
             if fixture in getattr(item, "fixturenames", ()):
@@ -72,7 +76,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if not expected:
             raise pytest.UsageError(f"make test would not find {item.nodeid}: see ON_CLUSTER in the Makefile")
     rank = {f"{folder}test_{name}.py": number for number, name in enumerate(LONGEST) for folder in ON_CLUSTER}
-    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        patient = item.get_closest_marker("patient") is not None
+        return patient, rank.get(item.nodeid.partition("::")[0], len(rank))
+
+    items.sort(key=place)
 
 
 def pytest_collection_finish() -> None:

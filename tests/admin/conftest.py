@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from activities.secrets import MasterKeys
+from tests.helpers import forking
 from tests.helpers.databases import (
     database,
     database_url,
@@ -24,7 +25,6 @@ from tests.helpers.databases import (
     sqlite_template,
     sqlite_url,
 )
-from tests.helpers.forking import Forked
 from tests.helpers.tenants import KEYS
 
 __all__ = [
@@ -66,7 +66,7 @@ def started(
     """A command that runs while the body does, and is killed at its end."""
     with TemporaryDirectory() as elsewhere:
         env = variables(url, keys, **(more or {}))
-        process = Forked(("admin", *arguments), env=env, cwd=ROOT, out=Path(elsewhere) / "out")
+        process = forking.Forked(("admin", *arguments), env=env, cwd=ROOT, out=Path(elsewhere) / "out")
         try:
             yield
         finally:
@@ -81,12 +81,7 @@ def admin(tmp_path: Path) -> Admin:
     def run(
         url: str, *arguments: str, keys: MasterKeys = KEYS, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        words = ("admin", *arguments)
-        with TemporaryDirectory() as elsewhere:
-            out, err = Path(elsewhere) / "out", Path(elsewhere) / "err"
-            env = variables(url, keys, **(more or {}))
-            status = Forked(words, env=env, cwd=tmp_path, out=out, err=err).wait(60)
-            done = subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
+        done = forking.run(("admin", *arguments), env=variables(url, keys, **(more or {})), cwd=tmp_path)
         for key in keys.keys.values():
             assert base64.b64encode(key).decode() not in done.stdout + done.stderr
         assert "Traceback" not in done.stderr

@@ -5,7 +5,9 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from tests.e2e.snapshots import (
     verification_ended,
 )
 from tests.e2e.support import POSTGRES, idle
-from tests.helpers.kube_gate import Side
+from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.s3 import BUCKET, S3Server, running_s3
 from tests.helpers.small_disk import small_disk
 from tests.helpers.stack import Handle, Stack
@@ -38,8 +40,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """What looks for what is of no use looks while snapshots are taken, and killed."""
 
-BLOB_MIB = 256
-"""Random, so that it stays as large: some seconds of streaming, in which something can be killed."""
+BLOB_MIB, HELD_MIB = 80, 24
+"""How large a file is, random so that it stays as large, and how much of it passes before it is held: more
+than an object as it is stored. The rest is more than what lies in pipes and sockets (28 MiB were not always),
+so that tar stands still, too."""
+AWAY_SECONDS = 30
+"""As long as a store may be away."""
 _DIGEST = "cd /data && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort -k2"
 
 
@@ -62,14 +68,28 @@ def files(stack: Stack) -> Handle:
     return _filled(stack)
 
 
-def _mid_stream(stack: Stack, taking: Handle, snapshot: str) -> None:
-    """Return while the large file is on its way, a part of it in the store."""
+def _held(stack: Stack, namespace: str) -> AbstractContextManager[Hold]:
+    """Hold the streams of an environment's files in their middle while the body runs."""
+    return stack.gate.hold_streams(rf"/namespaces/{namespace}/pods/files-0/exec\?", HELD_MIB << 20)
 
-    def look() -> bool:
-        return len([path for path in objects(stack, snapshot) if path.stat().st_size]) >= 2
 
-    eventually(look, "the first objects are stored", within=90)
-    assert taking.step("capture/files")["state"] == "running"
+def _parts(stack: Stack, snapshot: str) -> set[Path]:
+    """What a store that is a directory has of a snapshot's files."""
+    return {path for path in objects(stack, snapshot) if "/files/" in str(path) and path.stat().st_size}
+
+
+@contextmanager
+def _midway(handle: Handle, parts: Callable[[str], Set[Any]] | None = None) -> Iterator[tuple[Handle, str]]:
+    """Take a snapshot; while the body runs a part of the large file is in the store, and no more comes.
+
+    `parts`: what the store has of the files of a snapshot, unless it is a directory.
+    """
+    with _held(handle.stack, handle.namespace):
+        taking, snapshot = take(handle)
+        look = parts or partial(_parts, handle.stack)
+        eventually(lambda: look(snapshot), "the first objects are stored", within=90)
+        assert taking.step("capture/files")["state"] == "running"
+        yield taking, snapshot
 
 
 def _no_command_is_left(handle: Handle) -> bool:
@@ -83,9 +103,8 @@ def _no_command_is_left(handle: Handle) -> bool:
 def test_killed_in_the_middle_of_a_stream_it_is_taken_anew_and_nothing_is_left(
     stack: Stack, files: Handle
 ) -> None:
-    taking, snapshot = take(files)
-    _mid_stream(stack, taking, snapshot)
-    stack.worker.kill()
+    with _midway(files) as (taking, snapshot):
+        stack.worker.kill()
     left = {path for path in objects(stack, snapshot) if path.name != "installation.json"}
     assert left
     assert shown(stack, snapshot)["state"] == "creating"
@@ -151,9 +170,7 @@ def test_killed_before_its_manifest_is_in_the_ledger_it_is_published_once(
 
 def test_killed_as_it_is_given_up_nothing_is_left(stack: Stack, files: Handle) -> None:
     name = stack.client.get(f"/v1/environments/{files.environment_id}").json()["data"]["name"]
-    with stack.state_refused(name, "cancelled") as refused:
-        taking, snapshot = take(files)
-        _mid_stream(stack, taking, snapshot)
+    with stack.state_refused(name, "cancelled") as refused, _midway(files) as (taking, snapshot):
         taking.cancel(cleanup=False)
         eventually(refused, "its end is to be written", within=60)
         stack.worker.kill()
@@ -164,16 +181,17 @@ def test_killed_as_it_is_given_up_nothing_is_left(stack: Stack, files: Handle) -
 
 
 def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Handle) -> None:
-    before = files.sh("files-0", _DIGEST)
-    restored = restore(stack, taken(files), name=new_name())
-    restored.step_reaches("load/files", "running", within=120)
+    before, name = files.sh("files-0", _DIGEST), new_name()
+    with _held(stack, f"{name}-[0-9a-f]+") as hold:
+        restored = restore(stack, taken(files), name=name)
+        hold.wait_seen(120)
 
-    def half_there() -> bool:
-        size = restored.sh("files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
-        return 0 < int(size) < BLOB_MIB << 20
+        def half_there() -> bool:
+            size = restored.sh("files-0", "stat -c %s /data/blob 2>/dev/null || echo 0")
+            return 0 < int(size) < BLOB_MIB << 20
 
-    eventually(half_there, "a part of the file is there", within=60)
-    stack.worker.kill()
+        eventually(half_there, "a part of the file is there", within=60)
+        stack.worker.kill()
     assert _no_command_is_left(restored)
     stack.worker.start()
     operation = restored.succeeded(ENDED_SECONDS)
@@ -183,18 +201,16 @@ def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Hand
 
 
 def test_a_pod_that_goes_in_the_middle_is_waited_for(stack: Stack, files: Handle) -> None:
-    taking, snapshot = take(files)
-    _mid_stream(stack, taking, snapshot)
-    stack.kubectl("-n", files.namespace, "delete", "pod", "files-0", "--grace-period=1", "--wait=false")
+    with _midway(files) as (taking, snapshot):
+        stack.kubectl("-n", files.namespace, "delete", "pod", "files-0", "--grace-period=1", "--wait=false")
     taking.succeeded(ENDED_SECONDS)
     assert_only_what_is_named(stack, snapshot)
 
 
 def test_a_pod_that_does_not_come_back_is_told_and_nothing_is_published(stack: Stack, files: Handle) -> None:
-    taking, snapshot = take(files)
-    _mid_stream(stack, taking, snapshot)
     scale = ("-n", files.namespace, "scale", "statefulset/files")
-    stack.kubectl(*scale, "--replicas=0")
+    with _midway(files) as (taking, snapshot):
+        stack.kubectl(*scale, "--replicas=0")
     try:
         operation = taking.ended(ENDED_SECONDS)
     finally:
@@ -207,10 +223,9 @@ def test_a_pod_that_does_not_come_back_is_told_and_nothing_is_published(stack: S
 
 
 def test_cancelled_in_the_middle_nothing_is_left(stack: Stack, files: Handle) -> None:
-    taking, snapshot = take(files)
-    _mid_stream(stack, taking, snapshot)
-    taking.cancel(cleanup=False)
-    assert taking.ended(60)["state"] == "cancelled"
+    with _midway(files) as (taking, snapshot):
+        taking.cancel(cleanup=False)
+        assert taking.ended(60)["state"] == "cancelled"
     assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
     assert _no_command_is_left(files)
     assert files.status()["phase"] == "running"
@@ -230,27 +245,30 @@ def test_a_full_store_is_told_and_nothing_is_published(stack: Stack, files: Hand
         assert (shown(stack, snapshot)["state"], objects(stack, snapshot)) == ("failed", [])
 
 
+@contextmanager
+def _away(root: Path) -> Iterator[None]:
+    """Have a directory vanish, as a mount does, until half a minute after the body: an empty one is there."""
+    elsewhere = root.rename(root.with_name("elsewhere"))
+    root.mkdir()
+    yield
+    time.sleep(AWAY_SECONDS)
+    assert list(root.iterdir()) == []
+    root.rmdir()
+    elsewhere.rename(root)
+
+
 def test_a_directory_that_is_away_for_half_a_minute_is_waited_for(stack: Stack, files: Handle) -> None:
-    """As a mount that vanishes in the middle of a capture, and of a load: what is beneath it stays empty."""
-    before = files.sh("files-0", _DIGEST)
+    """In the middle of a capture, and of a load."""
+    before, name = files.sh("files-0", _DIGEST), new_name()
     root = stack.directory / "objects"
-
-    def away() -> None:
-        elsewhere = root.rename(root.with_name("elsewhere"))
-        root.mkdir()
-        time.sleep(30)  # as long as it may be away
-        assert list(root.iterdir()) == []
-        root.rmdir()
-        elsewhere.rename(root)
-
-    taking, snapshot = take(files)
-    _mid_stream(stack, taking, snapshot)
-    away()
+    with ExitStack() as comes_back, _midway(files) as (taking, snapshot):
+        comes_back.enter_context(_away(root))
     taking.succeeded(ENDED_SECONDS)
     assert_only_what_is_named(stack, snapshot)
-    restored = restore(stack, snapshot, name=new_name())
-    eventually(lambda: restored.step("load/files")["state"] == "running", "it loads", within=90)
-    away()
+    with ExitStack() as comes_back, _held(stack, f"{name}-[0-9a-f]+") as hold:
+        restored = restore(stack, snapshot, name=name)
+        hold.wait_seen(90)
+        comes_back.enter_context(_away(root))
     restored.succeeded(ENDED_SECONDS)
     assert restored.sh("files-0", _DIGEST) == before
 
@@ -277,25 +295,17 @@ def _below(bucket: S3Server, snapshot: str) -> dict[str, int]:
     return {key: size for key, size in bucket.sizes().items() if f"/{snapshot}/" in key}
 
 
-def _on_its_way(bucket: S3Server, taking: Handle, snapshot: str) -> set[str]:
-    """Return once the large file is on its way; the keys of those objects that are stored."""
-
-    def look() -> set[str] | None:
-        keys = {key for key in _below(bucket, snapshot) if "/files/" in key}
-        return keys if len(keys) >= 2 else None
-
-    stored = eventually(look, "the first objects are stored", within=90)
-    assert taking.step("capture/files")["state"] == "running"
-    return stored
+def _parts_in(bucket: S3Server, snapshot: str) -> set[str]:
+    """What a bucket has of a snapshot's files, by key."""
+    return {key for key in _below(bucket, snapshot) if "/files/" in key}
 
 
 def test_a_bucket_that_is_away_for_half_a_minute_is_waited_for(bucket: S3Server, in_bucket: Handle) -> None:
     stack, before = in_bucket.stack, in_bucket.sh("files-0", _DIGEST)
-    taking, snapshot = take(in_bucket)
-    _on_its_way(bucket, taking, snapshot)
-    bucket.stop()
+    with _midway(in_bucket, partial(_parts_in, bucket)) as (taking, snapshot):
+        bucket.stop()
+    time.sleep(AWAY_SECONDS)
     assert taking.step("capture/files")["state"] == "running"
-    time.sleep(30)  # as long as it may be away
     bucket.start()
     taking.succeeded(ENDED_SECONDS)
     assert_named(stack, snapshot, _below(bucket, snapshot))
@@ -308,10 +318,9 @@ def test_killed_in_the_middle_of_a_stream_into_a_bucket_it_is_published_once_and
     bucket: S3Server, in_bucket: Handle
 ) -> None:
     stack = in_bucket.stack
-    taking, snapshot = take(in_bucket)
-    _on_its_way(bucket, taking, snapshot)
-    stack.worker.kill()
-    left = {key for key in _below(bucket, snapshot) if "/files/" in key}
+    with _midway(in_bucket, partial(_parts_in, bucket)) as (taking, snapshot):
+        stack.worker.kill()
+    left = _parts_in(bucket, snapshot)
     stack.worker.start()
     assert_told_once(stack, taking.succeeded(ENDED_SECONDS))
     there = _below(bucket, snapshot)
@@ -327,10 +336,9 @@ def test_killed_in_the_middle_of_a_stream_into_a_bucket_it_is_published_once_and
 def test_cancelled_in_the_middle_of_a_stream_into_a_bucket_nothing_is_left(
     bucket: S3Server, in_bucket: Handle
 ) -> None:
-    taking, snapshot = take(in_bucket)
-    _on_its_way(bucket, taking, snapshot)
-    taking.cancel(cleanup=False)
-    assert taking.ended(60)["state"] == "cancelled"
+    with _midway(in_bucket, partial(_parts_in, bucket)) as (taking, snapshot):
+        taking.cancel(cleanup=False)
+        assert taking.ended(60)["state"] == "cancelled"
     assert (shown(in_bucket.stack, snapshot)["state"], _below(bucket, snapshot)) == ("failed", {})
 
 

@@ -146,10 +146,10 @@ def commands(handle: Handle, store: Store) -> list[str]:
     return handle.sh(store.pod, script).split()
 
 
-def _soon(look: Callable[[], object], what: str) -> bool:
+def _soon(look: Callable[[], object], what: str, *, within: float = 30.0) -> bool:
     """Whether something comes to be so. A test says so of its own case."""
     try:
-        return bool(eventually(look, what, within=30))
+        return bool(eventually(look, what, within=within))
     except AssertionError:
         return False
 
@@ -239,7 +239,7 @@ def _kill_at_each(stack: Stack, killed: Killed, held: Held, is_half: Callable[[s
         except AssertionError:
             return  # the test of each of them says so
         service = CASES[case]
-        if _soon(partial(is_half, service), f"{service} has come in part"):
+        if _soon(partial(is_half, service), f"{service} has come in part", within=REACHED_SECONDS):
             killed.half.add(case)
         killed.running[case] = commands(killed.operation, STORES[service])
         kill_worker(stack, waiting.values())

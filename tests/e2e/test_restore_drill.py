@@ -1,8 +1,6 @@
 """The worst day: database and Temporal are lost, the cluster lives on, and there is an older backup."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import yaml
 
 from tests.e2e.lifecycle import change, update
 from tests.e2e.support import idle, let_become_ready, on_demand
+from tests.helpers.forking import run
 from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -22,16 +21,7 @@ ENDED_SECONDS = 180.0
 def admin(stack: Stack, *arguments: str, code: int = 0) -> str:
     """Run `perdure admin` with the API's settings; return what it prints."""
     kubeconfig = {"PERDURE_CLUSTER_KUBECONFIG": str(stack.api.env["PERDURE_CLUSTER_KUBECONFIG"])}
-    done = subprocess.run(
-        [sys.executable, "-m", "cli", "admin", *arguments],
-        env={**stack.environment, **kubeconfig},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run(("admin", *arguments), env={**stack.environment, **kubeconfig}, cwd=ROOT, timeout=180)
     assert done.returncode == code, done.stderr
     return done.stdout + done.stderr
 

@@ -25,7 +25,7 @@ from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-_WRITER = "n=0; while :; do [ -e /tmp/held ] || { n=$((n + 1)); echo $n >> /data/log; }; sleep 0.01; done"
+_WRITER = "until [ -e /tmp/over ]; do [ -e /tmp/held ] || echo $((n=n+1)) >> /data/log; sleep 0.01; done"
 
 _QUIESCE = "echo quiesce $(date +%s%N) >> /tmp/times; touch /tmp/held"
 
@@ -58,6 +58,8 @@ def test_what_is_held_still_is_of_one_point_and_let_go(stack: Stack) -> None:
     for service in ("one", "two"):
         handle.sh(f"{service}-0", f"nohup sh -c '{_WRITER}' >/dev/null 2>&1 &")
     snapshot = taken(handle, consistencyFloor="application")
+    for service in ("one", "two"):
+        handle.sh(f"{service}-0", "touch /tmp/over")  # it starts a hundred processes a second
     found = shown(stack, snapshot)
     assert (found["consistency"], found["scope"]) == ("application", "one-point")
     assert all(each["quiesced"] for each in found["components"])

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 _FORKS: Final = multiprocessing.get_context("forkserver")
@@ -21,7 +22,7 @@ _FORKS.set_forkserver_preload(
     [
         *("pytest", "tests.helpers.forking", "api.serving", "worker.main", "worker.devserver"),
         *("admin.main", "admin.backup", "admin.restore", "admin.rotation", "admin.orphans"),
-        "admin.organizations",
+        *("admin.organizations", "tests.helpers.forked_heap"),
     ]
 )
 
@@ -59,6 +60,16 @@ class Forked:
         if (status := self._process.exitcode) is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
         return status
+
+
+def run(
+    words: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run `python -m` of these words to its end, as `subprocess.run` does; nobody answers its questions."""
+    with TemporaryDirectory() as elsewhere:
+        out, err = Path(elsewhere) / "out", Path(elsewhere) / "err"
+        status = Forked(words, env=env, cwd=cwd, out=out, err=err).wait(timeout)
+        return subprocess.CompletedProcess(list(words), status, out.read_text(), err.read_text())
 
 
 def _become(words: tuple[str, ...], env: dict[str, str], cwd: Path, out: Path, err: Path) -> None:
