@@ -52,6 +52,7 @@ REFUSED = {
     ),
     "commit after text": (r"select '\'; commit;", "COMMIT"),
     "commit after a dollar quote": ("do $x$ begin null; end $x$; commit;", "COMMIT"),
+    "commit after a comment after an operator": ("select 1 +-- '\n 1; commit; -- '", "line 2: COMMIT"),
     "commit after data": ("copy t from stdin;\n1\n\\.\ncommit;", "line 4: COMMIT"),
     "commit on the line of a copy": ("copy t from stdin; commit;\n1\n\\.\n", "next line"),
     "copy of many columns": (
