@@ -1,42 +1,33 @@
 """Recorded histories still replay: a change of commands fails here, before it meets a running workflow."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
-import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from tests.helpers.examples import some
-from tests.replay.paths import PATHS, Path
+from tests.replay.paths import PATHS
 from tests.replay.record import HISTORIES
 from worker.runner import sandbox
 from workflows.registry import WORKFLOWS
 
 
-def _history(path: Path) -> WorkflowHistory:
-    return WorkflowHistory.from_json(path.name, (HISTORIES / f"{path.name}.json").read_text())
-
-
 async def _histories() -> AsyncIterator[WorkflowHistory]:
     for path in some(PATHS):
-        yield _history(path)
+        yield WorkflowHistory.from_json(path.name, (HISTORIES / f"{path.name}.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def failures() -> Mapping[str, Exception]:
-    """What went wrong, by run id: one replayer for all, since preparing the sandbox takes longest."""
+async def test_histories_replay() -> None:
+    """By one replayer for all, since preparing the sandbox takes longest."""
     replayer = Replayer(
         workflows=WORKFLOWS, workflow_runner=sandbox(), data_converter=pydantic_data_converter
     )
-    results = asyncio.run(replayer.replay_workflows(_histories(), raise_on_replay_failure=False))
-    return results.replay_failures
-
-
-@pytest.mark.parametrize("path", some(PATHS), ids=lambda path: path.name)
-def test_history_replays(path: Path, failures: Mapping[str, Exception]) -> None:
-    assert failures.get(_history(path).run_id) is None
+    async with replayer.workflow_replay_iterator(_histories()) as results:
+        replayed = [each async for each in results]
+    failed = [(each.history.workflow_id, each.replay_failure) for each in replayed if each.replay_failure]
+    assert failed == []
+    assert len(replayed) == len(some(PATHS))
 
 
 def test_every_recorded_history_belongs_to_a_path() -> None:
