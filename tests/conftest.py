@@ -46,6 +46,8 @@ def statements_compiled_once() -> Iterator[None]:
 ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
 """Where `make test` looks for tests on the cluster; in tests/e2e for no others."""
 LONGEST: Final = (
+    # Short, but two others wait for it, one after the other.
+    "volume_snapshots",
     # Those that count seconds,
     *("storage_snapshots", "snapshot_hooks", "freezing", "failfast", "snapshot_facts", "replay"),
     *("sweep", "snapshot_masking", "waking", "frozen_worker", "delete", "mirror"),

@@ -29,7 +29,7 @@ from workflows.domain.snapshot import Component, Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent
 
 # The first waits for whoever uses the kinds of volume snapshots.
-pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 DATA = Volume(name="data", mount_path="/data", type=VolumeType.PVC, size="1Gi", storage_class=CLASS)
 DB = Service(name="db", image="postgres:16", volumes=(DATA,), replicas=2)

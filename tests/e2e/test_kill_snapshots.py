@@ -202,7 +202,7 @@ def test_killed_while_it_is_restored_it_is_loaded_anew(stack: Stack, files: Hand
 
 def test_a_pod_that_goes_in_the_middle_is_waited_for(stack: Stack, files: Handle) -> None:
     with _midway(files) as (taking, snapshot):
-        stack.kubectl("-n", files.namespace, "delete", "pod", "files-0", "--grace-period=1", "--wait=false")
+        stack.kubectl("-n", files.namespace, "delete", "pod", "files-0", "--grace-period=1", "--timeout=50s")
     taking.succeeded(ENDED_SECONDS)
     assert_only_what_is_named(stack, snapshot)
 
@@ -211,6 +211,7 @@ def test_a_pod_that_does_not_come_back_is_told_and_nothing_is_published(stack: S
     scale = ("-n", files.namespace, "scale", "statefulset/files")
     with _midway(files) as (taking, snapshot):
         stack.kubectl(*scale, "--replicas=0")
+        stack.kubectl("-n", files.namespace, "wait", "--for=delete", "pod/files-0", "--timeout=50s")
     try:
         operation = taking.ended(ENDED_SECONDS)
     finally:
