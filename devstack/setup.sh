@@ -13,7 +13,7 @@ new_enough() {
 }
 
 # Distributions compile theirs with a profile of its use. One that was compiled on the spot mostly has none, and
-# takes a third longer for everything.
+# takes up to a third longer.
 python=${PYTHON:-/usr/bin/python3}
 if [ -z "${PYTHON:-}" ] && ! { new_enough "$python" && "$python" -c 'import ensurepip'; } 2>/dev/null; then
     python=python3

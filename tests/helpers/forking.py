@@ -68,7 +68,11 @@ def run(
     """Run `python -m` of these words to its end, as `subprocess.run` does; nobody answers its questions."""
     with TemporaryDirectory() as elsewhere:
         out, err = Path(elsewhere) / "out", Path(elsewhere) / "err"
-        status = Forked(words, env=env, cwd=cwd, out=out, err=err).wait(timeout)
+        process = Forked(words, env=env, cwd=cwd, out=out, err=err)
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.kill()
         return subprocess.CompletedProcess(list(words), status, out.read_text(), err.read_text())
 
 
