@@ -42,8 +42,8 @@ SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 
 BLOB_MIB, HELD_MIB = 80, 24
 """How large a file is, random so that it stays as large, and how much of it passes before it is held: more
-than an object as it is stored. The rest is more than what lies in pipes and sockets (28 MiB were not always),
-so that tar stands still, too."""
+than two objects as they are stored. The rest is more than what lies in pipes and sockets (28 MiB were not
+always), so that tar stands still, too."""
 AWAY_SECONDS = 30
 """As long as a store may be away."""
 _DIGEST = "cd /data && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort -k2"
@@ -87,7 +87,7 @@ def _midway(handle: Handle, parts: Callable[[str], Set[Any]] | None = None) -> I
     with _held(handle.stack, handle.namespace):
         taking, snapshot = take(handle)
         look = parts or partial(_parts, handle.stack)
-        eventually(lambda: look(snapshot), "the first objects are stored", within=90)
+        eventually(lambda: len(look(snapshot)) >= 2, "the first objects are stored", within=90)
         assert taking.step("capture/files")["state"] == "running"
         yield taking, snapshot
 

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,20 @@ def postgres_server() -> Iterator[PostgresServer]:
                 process.send_signal(signal.SIGQUIT)
 
 
+@cache
+def migrated_sqlite() -> bytes:
+    """A SQLite file with our tables, made once in this process."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "perdure.db"
+        _to_end(migrate(f"sqlite:///{file}"))
+        return file.read_bytes()
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file, to be copied."""
     file = tmp_path_factory.mktemp("sqlite") / "template.db"
-    _to_end(migrate(f"sqlite:///{file}"))
+    file.write_bytes(migrated_sqlite())
     return file
 
 

@@ -16,19 +16,18 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.db.migrate import migrate
 from activities.secrets import Opener, new_private_key
 from devstack.kube import ServiceProxy
 from tests.helpers.administrator import Administrator
+from tests.helpers.databases import migrated_sqlite
 from tests.helpers.forking import Forked
 from tests.helpers.kube_gate import KubeGate
 from tests.helpers.ports import free_port
@@ -444,7 +443,7 @@ def running_stack(
         gate = cleanup.enter_context(KubeGate(kubeconfig))
         ports = {"api": free_port(), "temporal": free_port()}
         environment = _environment(directory, gate, ports, kubeconfig) | dict(extra or {})
-        (directory / "perdure.db").write_bytes(_migrated())
+        (directory / "perdure.db").write_bytes(migrated_sqlite())
         token = bootstrapped(environment)
         temporal = Process(
             "temporal",
@@ -515,15 +514,6 @@ def _environment(
         "PERDURE_MIRROR_IMAGE": "10.111.0.1:5000/perdure/nginx:1",
         "PERDURE_GRACEFUL_SHUTDOWN_SECONDS": "5",
     }
-
-
-@cache
-def _migrated() -> bytes:
-    """A database with our tables, made once for all stacks of this process."""
-    with TemporaryDirectory() as elsewhere:
-        file = Path(elsewhere) / "perdure.db"
-        asyncio.run(migrate(f"sqlite:///{file}"))
-        return file.read_bytes()
 
 
 def bootstrapped(environment: Mapping[str, str]) -> str:
