@@ -8,6 +8,7 @@ import pytest
 import structlog
 from sqlalchemy import Dialect, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from xdist.scheduler import LoadFileScheduling
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -45,14 +46,14 @@ def statements_compiled_once() -> Iterator[None]:
 
 ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
 """Where `make test` looks for tests on the cluster; in tests/e2e for no others."""
+ONE_AFTER_THE_OTHER: Final = ("storage_snapshots", "volume_snapshots", "csi_driver")
+"""Files in one process: they use the kinds of volume snapshots, which one process has at a time."""
 LONGEST: Final = (
-    # Short, but two others wait for it, one after the other.
-    "volume_snapshots",
     # Those that count seconds,
-    *("storage_snapshots", "snapshot_hooks", "freezing", "failfast", "snapshot_facts", "replay"),
+    *(*ONE_AFTER_THE_OTHER, "snapshot_hooks", "freezing", "failfast", "snapshot_facts", "replay"),
     *("sweep", "snapshot_masking", "waking", "frozen_worker", "delete", "mirror"),
     # and the patient ones.
-    *("kill_snapshots", "verify", "csi_driver", "kill_replay_data", "kill_lifecycle", "kill_streams"),
+    *("kill_snapshots", "verify", "kill_replay_data", "kill_lifecycle", "kill_streams"),
     *("snapshots", "seeds", "transfers", "kill_restore", "snapshot_commands", "restore_drill"),
     *("kill_verify", "kill_provision", "kill_replay"),
 )
@@ -84,6 +85,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return patient, rank.get(item.nodeid.partition("::")[0], len(rank))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadFileScheduling | None:
+    """Give each process one file after the other, where that is asked for."""
+    return _ByFile(config) if config.option.dist == "loadfile" else None
+
+
+class _ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """One that would only wait for another file's process runs in that one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        alone = file.removesuffix(".py").rpartition("/test_")[2] not in ONE_AFTER_THE_OTHER
+        return file if alone else " and ".join(ONE_AFTER_THE_OTHER)
 
 
 def pytest_collection_finish() -> None:
