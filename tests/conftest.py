@@ -88,9 +88,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadFileScheduling | None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
     """Give each process one file after the other, where that is asked for."""
-    return _ByFile(config) if config.option.dist == "loadfile" else None
+    return _ByFile(config, log) if config.option.dist == "loadfile" else None
 
 
 class _ByFile(LoadFileScheduling):  # type: ignore[misc]

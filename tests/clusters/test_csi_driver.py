@@ -15,7 +15,7 @@ from clusters.gateway import Cluster, Propagation
 from clusters.objects import Manifest, ObjectRef
 from tests.clusters.conftest import Environment, kubeconfig, make_environment
 from tests.clusters.test_volume_snapshots import Ground, Target
-from tests.helpers.csi import Folders, running_folders
+from tests.helpers.csi import Folders, kubectl, running_folders
 from tests.helpers.waiting import eventually, eventually_async
 from workflows.domain import manifests
 from workflows.domain.json_reading import strings, text
@@ -38,6 +38,9 @@ def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     admin = kubeconfig("PERDURE_TEST_ADMIN_KUBECONFIG", "admin")
     with running_folders(tmp_path_factory.mktemp("csi"), admin, policy=request.param) as running:
         yield running
+        # Deleted as their tests ended: nothing of ours may hold them.
+        for namespace in running.namespaces:
+            kubectl(admin, "wait", "--for=delete", f"namespace/{namespace}", "--timeout=50s")
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +71,20 @@ async def folders(storage: Folders, admin: Cluster, namespace: str) -> dict[str,
 
 
 async def deleted(admin: Cluster, namespace: str) -> None:
-    """Delete an environment's namespace and wait for its end: nothing of ours may hold it."""
+    """Delete an environment, its contents first as the product does, and wait for its end.
+
+    A namespace that is deleted with its claims is looked at again after twice the time.
+    """
+    contents = ("StatefulSet", "Pod", "PersistentVolumeClaim")
+
+    async def emptied() -> bool:
+        left = [each for kind in contents for each in (await admin.list(kind, namespace)).items]
+        for each in left:
+            ref = ObjectRef(text(each, "kind"), text(each, "metadata", "name"), namespace)
+            await admin.delete(ref, propagation=Propagation.BACKGROUND)
+        return not left
+
+    await eventually_async(emptied, f"nothing is in {namespace}", within=60)
     ref = ObjectRef("Namespace", namespace)
     await admin.delete(ref, propagation=Propagation.BACKGROUND)
 
@@ -91,6 +107,7 @@ async def standing(admin: Cluster, namespace: str) -> list[str]:
 @pytest.fixture
 async def ground(storage: Folders, environment: Environment, admin: Cluster) -> Ground:
     """An environment with two volumes."""
+    storage.namespaces.append(environment.name)
     made = Ground(environment, admin)
     await made.prepare()
     await folders(storage, admin, environment.name)
@@ -127,9 +144,9 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
 
         await eventually_async(given_back, "nothing is lent any more")
         assert len(storage.kept()) == 2
+        storage.namespaces.append(target.name)
         await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
         assert storage.kept() == []
-        await deleted(admin, target.name)
 
 
 async def test_what_was_lent_to_an_environment_that_is_gone_goes_with_the_snapshot(
@@ -160,7 +177,6 @@ async def test_what_is_given_up_leaves_nothing(
     await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
     assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
     await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
-    await deleted(admin, ground.environment.name)
 
 
 @BOTH
@@ -177,7 +193,6 @@ async def test_what_is_given_up_while_it_is_cut_leaves_nothing(
     storage.driver.thaw()
     await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
     assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
-    await deleted(admin, ground.environment.name)
 
 
 async def test_a_group_that_went_without_its_controller_is_removed_all_the_same(
@@ -194,7 +209,6 @@ async def test_a_group_that_went_without_its_controller_is_removed_all_the_same(
     storage.controller.thaw()
     await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
     assert (await standing(admin, ground.environment.name), storage.kept()) == ([], [])
-    await deleted(admin, ground.environment.name)
 
 
 @BOTH
@@ -204,7 +218,7 @@ async def test_what_the_driver_does_not_remove_is_told_and_removed_by_the_next_l
     stored = await csi.capture_volumes(perdure, ground.request(engine), CALM)
     await ground.release(stored, patience=CALM)
     storage.driver.freeze()
-    short = Patience(look=0.1, rest=timedelta(seconds=5), gone=timedelta(seconds=10))
+    short = Patience(look=0.1, rest=timedelta(seconds=5), gone=timedelta(seconds=6))
     with pytest.raises(ApplicationError, match=r"has not removed Volume.*Content/.*held by .*protection"):
         await csi_removal.discard(perdure, ground.context, ground.snapshot_id, short)
     assert len(storage.kept()) == 2

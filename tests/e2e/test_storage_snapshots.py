@@ -58,8 +58,7 @@ def stack(
     with own_stack(tmp_path_factory, cluster_files) as running:
         yield running
         names = [row[0] for row in running.rows("select namespace from environments")]
-        for name in names:
-            running.kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=50s")
+        running.kubectl("delete", "namespace", *names, "--ignore-not-found", "--timeout=50s")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +147,7 @@ def test_killed_at_any_moment_a_restore_ends_with_equal_data_and_nothing_lent(
     snapshot = taken(files)
     files.sh("files-0", "echo later > /data/blob; sync")
     volume = _kept(stack, snapshot)
+    going: list[Handle] = []
     for moment, (pattern, side) in RESTORES.items():
         with stack.gate.hold(pattern, side) as hold:
             restored = restore(stack, snapshot, name=new_name())
@@ -161,7 +161,9 @@ def test_killed_at_any_moment_a_restore_ends_with_equal_data_and_nothing_lent(
         assert steps["service/app"]["startedAt"] >= steps["load/files"]["finishedAt"]
         assert _kept(stack, snapshot) == volume
         assert [each.name for each in storage.kept()] == [volume["handle"]]
-        restored.delete().succeeded(ENDED_SECONDS)
+        going.append(restored.delete())
+    for each in going:
+        each.succeeded(ENDED_SECONDS)
     files.sh("files-0", "rm /data/blob")
     _removed(stack, storage, snapshot)
 
@@ -210,13 +212,15 @@ def test_the_storage_cuts_while_the_service_is_held_still(stack: Stack, storage:
 def test_what_the_storage_cannot_cut_is_copied_and_said_so(
     stack: Stack, storage: Folders, files: Handle
 ) -> None:
+    other = stack.create(_files(new_name()))
+    other.succeeded(ENDED_SECONDS)
     kept = storage.root / "snapshots"
     kept.rename(storage.root / "away")
     kept.write_text("no folder")
     try:
-        failing, below = take(files, consistencyFloor="crash-volume")
-        failed = failing.ended(ENDED_SECONDS)["failure"]
+        failing, below = take(other, consistencyFloor="crash-volume")
         taking, snapshot = take(files)
+        failed = failing.ended(ENDED_SECONDS)["failure"]
         operation = taking.succeeded(ENDED_SECONDS)
     finally:
         kept.unlink()
@@ -231,6 +235,7 @@ def test_what_the_storage_cannot_cut_is_copied_and_said_so(
     restored = restore(stack, snapshot, name=new_name())
     restored.succeeded(ENDED_SECONDS)
     assert restored.sh("files-0", "cat /data/file") == "first"
-    restored.delete().succeeded(ENDED_SECONDS)
+    for going in (restored.delete(), other.delete()):
+        going.succeeded(ENDED_SECONDS)
     _removed(stack, storage, snapshot)
     assert shown(stack, below)["state"] == "failed"

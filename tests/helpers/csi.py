@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -126,6 +126,8 @@ class Folders:
     controller: Process
     sidecar: Process
     provisioner: Process
+    namespaces: list[str] = field(default_factory=list)
+    """Those that have to be gone before the controllers end."""
 
     @property
     def processes(self) -> tuple[Process, ...]:

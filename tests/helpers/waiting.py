@@ -2,39 +2,38 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 Found = TypeVar("Found")
 
-_FIRST_PAUSE_SECONDS: Final = 0.05
-_LONGEST_PAUSE_SECONDS: Final = 0.2
-_GROWTH: Final = 1.1
+_SHORTEST_PAUSE_SECONDS: Final = 0.05
+_LONGEST_PAUSE_SECONDS: Final = 1.0
+_SHARE: Final = 0.1
+"""Of what has been waited so far: no wait is lengthened by more."""
 
 
-def _pauses() -> Iterator[float]:
-    """How long to wait between looks, in seconds: what takes long is looked at less often.
+def _pause(began: float, looked: float) -> float:
+    """How long to wait until the next look, in seconds: what takes long is looked at less often.
 
     A look keeps an API busy, ours or the cluster's, on the processors that the awaited needs. So whoever
-    waits pauses no shorter than the look took, either.
+    waits pauses no shorter than the look took, either. `began`: the waiting, `looked`: the last look.
     """
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE_SECONDS)
+    now = time.monotonic()
+    share = min((now - began) * _SHARE, _LONGEST_PAUSE_SECONDS)
+    return max(share, _SHORTEST_PAUSE_SECONDS, now - looked)
 
 
 def eventually(condition: Callable[[], Found | bool | None], what: str, *, within: float = 30.0) -> Found:
     """Return the first true answer of `condition`; fail with `what` after `within` seconds."""
-    deadline = time.monotonic() + within
-    for pause in _pauses():
-        began = time.monotonic()
+    began = time.monotonic()
+    looked = began
+    while looked <= began + within:
+        looked = time.monotonic()
         found = condition()
         if found:
             return found  # type: ignore[return-value]  # a true answer is a Found
-        if (now := time.monotonic()) > deadline:
-            break
-        time.sleep(max(pause, now - began))
+        time.sleep(_pause(began, looked))
     raise AssertionError(f"not within {within:g} s: {what}")
 
 
@@ -51,13 +50,12 @@ async def eventually_async(
     condition: Callable[[], Awaitable[Found | None]], what: str, *, within: float = 30.0
 ) -> Found:
     """Return the first true answer of `condition`; fail with `what` after `within` seconds."""
-    deadline = time.monotonic() + within
-    for pause in _pauses():
-        began = time.monotonic()
+    began = time.monotonic()
+    looked = began
+    while looked <= began + within:
+        looked = time.monotonic()
         found = await condition()
         if found:
             return found
-        if (now := time.monotonic()) > deadline:
-            break
-        await asyncio.sleep(max(pause, now - began))
+        await asyncio.sleep(_pause(began, looked))
     raise AssertionError(f"not within {within:g} s: {what}")
