@@ -38,12 +38,18 @@ def registry() -> dict[str, Any]:
 
 @contextmanager
 def own_stack(
-    factory: pytest.TempPathFactory, files: tuple[Path, Path], extra: Mapping[str, str] | None = None
+    factory: pytest.TempPathFactory,
+    files: tuple[Path, Path],
+    extra: Mapping[str, str] | None = None,
+    *,
+    gated: bool = True,
 ) -> Iterator[Stack]:
-    """A stack of a test's own, with `extra` settings; the namespaces that it leaves go with it."""
+    """A stack of a test's own, as `running_stack` makes one; the namespaces that it leaves go with it."""
     ours, admin = files
     directory = factory.mktemp("stack")
-    with running_stack(directory, kubeconfig=ours, admin_kubeconfig=admin, extra=extra) as running:
+    with running_stack(
+        directory, kubeconfig=ours, admin_kubeconfig=admin, extra=extra, gated=gated
+    ) as running:
         yield running
     running.delete_namespaces()
 
@@ -52,9 +58,10 @@ def own_stack(
 def stack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cluster_files: tuple[Path, Path]
 ) -> Iterator[Stack]:
-    """A stack of this module's own, with its `SETTINGS` if it has some."""
+    """A stack of this module's own, with its `SETTINGS` if it has some, and a gate if it is `GATED`."""
     extra: Mapping[str, str] | None = getattr(request.module, "SETTINGS", None)
-    with own_stack(tmp_path_factory, cluster_files, extra) as running:
+    gated: bool = getattr(request.module, "GATED", False)
+    with own_stack(tmp_path_factory, cluster_files, extra, gated=gated) as running:
         yield running
 
 
@@ -70,8 +77,9 @@ def _all_well_again(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "stack" in request.fixturenames:
         stack: Stack = request.getfixturevalue("stack")
-        stack.gate.open()
-        stack.gate.release_all()
+        if stack.through is not None:
+            stack.through.open()
+            stack.through.release_all()
         stack.start_temporal()
         stack.start_api()
         stack.worker.start()

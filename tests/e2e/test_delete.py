@@ -11,6 +11,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+GATED = True
 
 FINALIZER = "example.test/hold"
 REPORT_SECONDS = 15.0

@@ -18,6 +18,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+GATED = True
 
 REACHED_SECONDS = 120.0
 ENDED_SECONDS = 240.0

@@ -17,6 +17,7 @@ from tests.helpers.kube_gate import Hold, Side
 from tests.helpers.stack import Handle, Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+GATED = True
 
 ENDED_SECONDS = 240.0
 FINALIZER = "example.test/hold"

@@ -24,6 +24,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+GATED = True
 
 ENDED_SECONDS = 240.0
 

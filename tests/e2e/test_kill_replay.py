@@ -37,6 +37,7 @@ from tests.helpers.stack import Handle, Stack
 
 # Some dozen environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+GATED = True
 
 SERVICES = ("other", "api", "web")
 _FENCE = r"PATCH /api/v1/namespaces/{namespace}\?"

@@ -23,6 +23,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+GATED = True
 
 _FILL = """
 create table t (id int primary key, note text);

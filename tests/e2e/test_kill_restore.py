@@ -27,6 +27,7 @@ from tests.helpers.stack import Handle, Stack
 
 # Some dozen environments at one moment: whoever counts seconds meanwhile counts ours too.
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+GATED = True
 
 _NAMESPACE = r"POST /api/v1/namespaces\?"
 _DB = r"PATCH .*/namespaces/{namespace}/statefulsets/db\?"

@@ -37,6 +37,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
+GATED = True
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 """What looks for what is of no use looks while snapshots are taken, and killed."""
 

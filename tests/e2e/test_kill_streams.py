@@ -30,6 +30,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
+GATED = True
 
 STREAM_MIB, HELD_MIB = 80, 12
 """How long each database's stream is at least, and how much of it passes: more than an object as it is

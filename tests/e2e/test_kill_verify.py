@@ -26,6 +26,7 @@ from tests.helpers.stack import Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(600)]
+GATED = True
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+GATED = True
 
 ENDED_SECONDS = 180.0
 RECONCILED_SECONDS = 60.0

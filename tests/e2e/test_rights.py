@@ -13,6 +13,7 @@ from tests.e2e.support import idle
 from tests.helpers.stack import ROOT, Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
+GATED = True
 
 ACCOUNT = "system:serviceaccount:perdure-system:perdure"
 READ_ALL = ("get", "secrets", "--all-namespaces")

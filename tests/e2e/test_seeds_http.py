@@ -18,6 +18,7 @@ from tests.helpers.kube_gate import Hold
 from tests.helpers.stack import Handle, Stack
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+GATED = True
 
 _APP = """
 import http.server, json, os, threading

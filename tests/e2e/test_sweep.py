@@ -18,6 +18,7 @@ from tests.helpers.waiting import eventually, eventually_async
 from workflows.contracts.sweep import SWEEP_SCHEDULE, Swept
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+GATED = True
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "3600"}
 """The sweeper looks when a test asks for it."""
 

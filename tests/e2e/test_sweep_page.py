@@ -10,6 +10,7 @@ from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+GATED = True
 
 SETTINGS = {"PERDURE_SWEEP_EVERY_SECONDS": "5"}
 STOPS = {"autoShutdownEnabled": True, "autoShutdownDelayMinutes": 30}

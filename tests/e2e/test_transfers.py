@@ -16,6 +16,7 @@ from tests.helpers.stack import ROOT, Handle, Stack
 from tests.helpers.waiting import eventually
 
 pytestmark = [pytest.mark.cluster, pytest.mark.patient, pytest.mark.timeout(900)]
+GATED = True
 
 MIB = 1 << 20
 BLOB_MIB = 192

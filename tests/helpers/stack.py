@@ -103,7 +103,8 @@ class Stack:
     """The running stack."""
 
     directory: Path
-    gate: KubeGate
+    through: KubeGate | None
+    """What the worker speaks to the cluster through, if not to itself."""
     temporal: Process
     api: Process
     worker: Process
@@ -113,6 +114,12 @@ class Stack:
     """The administrator's, to look at the cluster with."""
     temporal_address: str
     spare: list[Process] = field(default_factory=list)
+
+    @property
+    def gate(self) -> KubeGate:
+        """The gate, of a stack that was made with one."""
+        assert self.through is not None, "the worker speaks to the cluster itself: see GATED in tests/e2e"
+        return self.through
 
     @cached_property
     def administrator(self) -> Administrator:
@@ -251,12 +258,13 @@ class Stack:
             self.execute(f'DROP VIEW "{endless}"')
 
     def _written_to(self) -> bool:
-        """Whether a writer keeps the database for more than a moment."""
+        """Whether one writer keeps the database for more than a moment: many may follow one another."""
         with closing(sqlite3.connect(self.database, timeout=1, isolation_level=None)) as connection:
+            before = connection.execute("PRAGMA data_version").fetchone()
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError:
-                return True
+                return bool(connection.execute("PRAGMA data_version").fetchone() == before)
             connection.execute("ROLLBACK")
             return False
 
@@ -433,14 +441,16 @@ def running_stack(
     kubeconfig: Path,
     admin_kubeconfig: Path,
     extra: Mapping[str, str] | None = None,
+    gated: bool = True,
     forked: bool = True,
 ) -> Iterator[Stack]:
     """Start a stack in `directory`; everything ends with the body. `extra`: more settings of ours.
 
+    `gated`: the worker speaks to the cluster through a gate, which costs as much as the worker does.
     `forked`: API and workers are forked and not started (ADR 0040); not where their memory is measured.
     """
     with ExitStack() as cleanup:
-        gate = cleanup.enter_context(KubeGate(kubeconfig))
+        gate = cleanup.enter_context(KubeGate(kubeconfig)) if gated else None
         ports = {"api": free_port(), "temporal": free_port()}
         environment = _environment(directory, gate, ports, kubeconfig) | dict(extra or {})
         (directory / "perdure.db").write_bytes(migrated_sqlite())
@@ -492,8 +502,9 @@ def running_stack(
 
 
 def _environment(
-    directory: Path, gate: KubeGate, ports: Mapping[str, int], kubeconfig: Path
+    directory: Path, gate: KubeGate | None, ports: Mapping[str, int], kubeconfig: Path
 ) -> dict[str, str]:
+    cluster = kubeconfig if gate is None else gate.kubeconfig(directory / "gate.kubeconfig")
     private = new_private_key()
     seal_key = directory / "seal.key"
     seal_key.write_text(private)
@@ -507,7 +518,7 @@ def _environment(
         "PERDURE_SEAL_PUBLIC_KEYS": json.dumps({CLUSTER: Opener(private).public_key}),
         "PERDURE_SEAL_PRIVATE_KEY_FILE": str(seal_key),
         "PERDURE_CLUSTER": CLUSTER,
-        "PERDURE_CLUSTER_KUBECONFIG": str(gate.kubeconfig(directory / "gate.kubeconfig")),
+        "PERDURE_CLUSTER_KUBECONFIG": str(cluster),
         "PERDURE_TEMPORAL_ADDRESS": f"127.0.0.1:{ports['temporal']}",
         "PERDURE_HOST": "127.0.0.1",
         "PERDURE_PORT": str(ports["api"]),
