@@ -47,8 +47,13 @@ def keeping(**more: Any) -> dict[str, Any]:
 
 
 def broken(service: dict[str, Any]) -> dict[str, Any]:
-    """The service with a command that ends at once, which is told within seconds."""
-    return {**service, "command": ["sh", "-c", "echo broken on purpose; exit 3"]}
+    """The service with a command that ends at once, which is told within seconds.
+
+    Never ready: a node that is busy may say seconds later that what it had started has ended.
+    """
+    never = {"readiness": {"exec": {"command": ["false"]}}}
+    command = ["sh", "-c", "echo broken on purpose; exit 3"]
+    return {"probes": never, **service, "command": command}
 
 
 def blueprint(name: str, **services: dict[str, Any]) -> dict[str, Any]:

@@ -112,13 +112,18 @@ def fill(handle: Handle) -> None:
     )
 
 
+def checksums(folder: str) -> str:
+    """A script that prints the SHA-256 of each file below a folder; it fails unless there are some."""
+    files = "find . -type f ! -path './lost+found/*' -exec sha256sum {} +"
+    return f'cd {folder} && found=$({files}) && [ -n "$found" ] && echo "$found" | sort -k2'
+
+
 _DIGESTS = {
     "db": f'{PSQL}c "{_DIGEST.replace(chr(10), " ")}"',
     "maria": f'{MARIA} -e "{_MARIA_DIGEST}"',
     "cache": "redis-cli --scan | sort | while read k; do echo $k; redis-cli DUMP $k; done | md5sum; "
     "redis-cli DBSIZE",
-    "files": "cd /docs && find . -type f -exec sha256sum {} + | sort -k2 && "
-    "find . -printf '%p %y %m %l\\n' | grep -v lost+found | sort",
+    "files": f"{checksums('/docs')} && find . -printf '%p %y %m %l\\n' | grep -v lost+found | sort",
 }
 _PODS = {"db": "db-0", "maria": "deploy/maria", "cache": "deploy/cache", "files": "files-0"}
 

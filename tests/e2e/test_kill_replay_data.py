@@ -16,7 +16,7 @@ from tests.e2e.replays import (
     told,
 )
 from tests.e2e.shop import psql, shop
-from tests.e2e.snapshots import new_name, taken
+from tests.e2e.snapshots import checksums, new_name, taken
 from tests.e2e.support import POSTGRES, idle
 from tests.helpers.kube_gate import Side
 from tests.helpers.stack import Handle, Stack
@@ -155,7 +155,7 @@ def _templates(handle: Handle) -> int:
 
 BLOB_MIB = 256
 """Random, so that it stays as large: some seconds of streaming, in which something can be killed."""
-_FILES = "cd /data && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort -k2"
+_FILES = checksums("/data")
 
 
 def test_killed_in_the_middle_of_a_stream_it_is_loaded_anew(stack: Stack) -> None:

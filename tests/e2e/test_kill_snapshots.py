@@ -21,6 +21,7 @@ from tests.e2e.snapshots import (
     ask_to_verify,
     assert_named,
     assert_only_what_is_named,
+    checksums,
     new_name,
     objects,
     restore,
@@ -47,7 +48,7 @@ than two objects as they are stored. The rest is more than what lies in the sock
 servers behind it (up to 56 MiB were seen), so that tar stands still, too."""
 AWAY_SECONDS = 30
 """As long as a store may be away."""
-_DIGEST = "cd /data && find . -type f ! -path './lost+found/*' -exec sha256sum {} + | sort -k2"
+_DIGEST = checksums("/data")
 
 
 def _files(name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import own_stack
-from tests.e2e.snapshots import ENDED_SECONDS, new_name, objects, restore, shown, take, taken
+from tests.e2e.snapshots import ENDED_SECONDS, checksums, new_name, objects, restore, shown, take, taken
 from tests.e2e.support import POSTGRES, idle
 from tests.e2e.sweeps import eventually_swept
 from tests.helpers.csi import CLASS, DRIVER, NODE, Folders, kubectl, running_folders
@@ -142,8 +142,7 @@ def test_killed_at_any_moment_a_restore_ends_with_equal_data_and_nothing_lent(
     stack: Stack, storage: Folders, files: Handle
 ) -> None:
     files.sh("files-0", "head -c 1000000 /dev/urandom > /data/blob; sync")
-    digest = "cd /data && find . -type f -exec sha256sum {} + | sort -k2"
-    before = files.sh("files-0", digest)
+    before = files.sh("files-0", checksums("/data"))
     snapshot = taken(files)
     files.sh("files-0", "echo later > /data/blob; sync")
     volume = _kept(stack, snapshot)
@@ -156,7 +155,7 @@ def test_killed_at_any_moment_a_restore_ends_with_equal_data_and_nothing_lent(
             hold.drop()
         stack.worker.start()
         operation = restored.succeeded(ENDED_SECONDS)
-        assert restored.sh("files-0", digest) == before, moment
+        assert restored.sh("files-0", checksums("/data")) == before, moment
         steps = {step["name"]: step for step in operation["steps"]}
         assert steps["service/app"]["startedAt"] >= steps["load/files"]["finishedAt"]
         assert _kept(stack, snapshot) == volume

@@ -18,6 +18,8 @@ from kubernetes.config import new_client_from_config
 from kubernetes.stream import stream
 from kubernetes.stream.ws_client import ERROR_CHANNEL, STDERR_CHANNEL, STDOUT_CHANNEL
 
+from clusters.execution import PROTOCOL
+
 _COMMAND_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 60.0
 _DISCOVERY: Final = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -102,7 +104,9 @@ class Administrator:
     def _run(self, pod: dict[str, Any], container: str, command: Sequence[str]) -> str:
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         # Not the one client of all threads: `stream` changes the client while it asks.
-        pods = CoreV1Api(ApiClient(self._client.configuration))
+        client = ApiClient(self._client.configuration)
+        client.set_default_header("sec-websocket-protocol", PROTOCOL)
+        pods = CoreV1Api(client)
         try:
             running = stream(
                 pods.connect_get_namespaced_pod_exec,
