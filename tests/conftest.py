@@ -49,7 +49,7 @@ ON_CLUSTER: Final = ("tests/clusters/", "tests/devcluster/", "tests/e2e/")
 ONE_AFTER_THE_OTHER: Final = ("storage_snapshots", "volume_snapshots", "csi_driver")
 """Files in one process: they use the kinds of volume snapshots, which one process has at a time."""
 LONGEST: Final = (
-    # Those that count seconds,
+    # Those that count seconds, and one that has to share their process,
     *(*ONE_AFTER_THE_OTHER, "snapshot_hooks", "freezing", "failfast", "snapshot_facts", "replay"),
     *("sweep", "snapshot_masking", "waking", "frozen_worker", "delete", "mirror"),
     # and the patient ones.
@@ -98,8 +98,8 @@ class _ByFile(LoadFileScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         file = super()._split_scope(nodeid)
-        alone = file.removesuffix(".py").rpartition("/test_")[2] not in ONE_AFTER_THE_OTHER
-        return file if alone else " and ".join(ONE_AFTER_THE_OTHER)
+        name = file.removesuffix(".py").rpartition("/test_")[2]
+        return " and ".join(ONE_AFTER_THE_OTHER) if name in ONE_AFTER_THE_OTHER else file
 
 
 def pytest_collection_finish() -> None:

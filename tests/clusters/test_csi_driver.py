@@ -71,7 +71,7 @@ async def folders(storage: Folders, admin: Cluster, namespace: str) -> dict[str,
 
 
 async def deleted(admin: Cluster, namespace: str) -> None:
-    """Delete an environment, its contents first as the product does, and wait for its end.
+    """Delete an environment, its contents first as the product does, and wait for its end: nothing holds it.
 
     A namespace that is deleted with its claims is looked at again after twice the time.
     """
@@ -132,6 +132,7 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
 
     async with AsyncExitStack() as stack:
         target = Target(ground, await make_environment(stack, perdure, admin), stored)
+        storage.namespaces.append(target.name)
         await lending.provide(perdure, target.request, CALM)
         await Ground(Environment(target.name, perdure), admin).prepare()
         for claim, folder in (await folders(storage, admin, target.name)).items():
@@ -144,7 +145,6 @@ async def test_data_outlives_its_environment_and_comes_back_equal(
 
         await eventually_async(given_back, "nothing is lent any more")
         assert len(storage.kept()) == 2
-        storage.namespaces.append(target.name)
         await csi_removal.discard(perdure, ground.context, ground.snapshot_id, CALM)
         assert storage.kept() == []
 

@@ -28,7 +28,7 @@ from workflows.domain.names import ENVIRONMENT, NAME
 from workflows.domain.snapshot import Component, Consistency, Engine, Scope
 from workflows.domain.snapshot_manifest import SnapshotManifest, StoredComponent
 
-# The first waits for whoever uses the kinds of volume snapshots.
+# The first waits for whoever uses the kinds of volume snapshots: another run of the tests, maybe.
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 DATA = Volume(name="data", mount_path="/data", type=VolumeType.PVC, size="1Gi", storage_class=CLASS)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from tests.helpers.kube_gate import Hold
-from tests.helpers.stack import Stack
+from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
 REACHED_SECONDS: Final = 120.0
@@ -26,6 +26,12 @@ def kill_worker(stack: Stack, holds: Iterable[Hold]) -> None:
     stack.worker.kill()
     for hold in holds:
         hold.drop()
+
+
+def commands(handle: Handle, pod: str) -> list[str]:
+    """Return the names of the processes in a pod."""
+    script = "for each in /proc/[0-9]*/comm; do read -r name <$each && echo $name; done 2>/dev/null; :"
+    return handle.sh(pod, script).split()
 
 
 def start_anew(stack: Stack) -> None:

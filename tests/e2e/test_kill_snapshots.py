@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import own_stack
+from tests.e2e.kills import commands
 from tests.e2e.lifecycle import VOLUME
 from tests.e2e.replays import assert_told_once
 from tests.e2e.snapshots import (
@@ -96,8 +97,7 @@ def _midway(handle: Handle, parts: Callable[[str], Set[Any]] | None = None) -> I
 
 def _tar_runs(handle: Handle) -> bool:
     """Whether a tar runs in the pod."""
-    script = "for each in /proc/[0-9]*/comm; do cat $each 2>/dev/null; done"
-    return "tar" in handle.sh("files-0", script).split()
+    return "tar" in commands(handle, "files-0")
 
 
 def _no_command_is_left(handle: Handle) -> bool:
