@@ -43,7 +43,6 @@ attend() {
 }
 """
 _WATCH: Final = """
-n=$1; shift
 exec 3<&0
 
 members() {
@@ -109,9 +108,9 @@ The command gets its stdin by the function `feed` and is run by `attend`.
 """
 
 
-def dead_man(feed: str = _FEED, attend: str = _ATTEND) -> str:
-    """Return the wrapper with these two functions; `clusters.streaming` has others."""
-    return feed + attend + _WATCH
+def dead_man(feed: str = _FEED, attend: str = _ATTEND, begin: str = "") -> str:
+    """Return the wrapper with these two functions, doing `begin` first; `clusters.streaming` has others."""
+    return "\nn=$1; shift\n" + begin + feed + attend + _WATCH
 
 
 DEAD_MAN: Final = dead_man()

@@ -6,7 +6,9 @@ Out: the container itself takes the digest of what it sends and tells it behind 
 the command decides, not that of the pipe that it writes into.
 
 In: the command's stdin is closed only when as many bytes as were announced have come. A connection that is
-cut in the middle ends the command without letting it read an end, which it could take for the whole.
+cut in the middle ends the command without letting it read an end, which it could take for the whole. And the
+command begins only when its caller, told that it is about to, says so: a node may start it so late that the
+caller is long gone, and another has put there what the command would begin by removing.
 """
 
 import asyncio
@@ -72,7 +74,14 @@ attend() {{
 The last `printf` is a process of its own: perhaps nobody reads it, and `attend` itself cannot be ended.
 """
 
+_READY: Final = b"ready\n"
+_GO: Final = b"\n"
+
 _IN: Final = dead_man(
+    begin="""
+echo ready
+read -r _ || exit 1
+""",
     feed="""
 feed() {
   exec 8>&1
@@ -89,9 +98,10 @@ attend() {
 }
 """,
 )
-"""Hands on `n` bytes and then their end, or less and no end. Tells how the command ended while it may still
-have input on its way: nobody has to send the rest. On stdout, which is the wrapper's alone; and on stderr
-behind the command's last words, since one of two streams may arrive long before the other."""
+"""Begins when it is told to. Hands on `n` bytes and then their end, or less and no end. Tells how the command
+ended while it may still have input on its way: nobody has to send the rest. On stdout, which is the wrapper's
+alone; and on stderr behind the command's last words, since one of two streams may arrive long before the
+other."""
 
 _STATUS_LINE: Final = re.compile(rb"^status (\d+)$", re.MULTILINE)
 _SHA256_LINE: Final = re.compile(rb"^([0-9a-f]{64}) (?: -|[*]stdin)$", re.MULTILINE)
@@ -178,8 +188,9 @@ async def feed(  # noqa: PLR0913 - those of `Cluster.feed`, and what stands befo
     """Run a command on a stream; see `Cluster.feed`."""
     path, params = request(namespace, pod, container, _IN, size, command)
     async with _running(connection, path, params, seconds=seconds, before=before) as running:
-        listening = asyncio.create_task(_listen(running))
-        sending = asyncio.create_task(_send_all(running, source, size))
+        ready = asyncio.Event()
+        listening = asyncio.create_task(_listen(running, ready))
+        sending = asyncio.create_task(_begin(running, ready, source, size, before))
         try:
             await asyncio.wait((listening, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -234,14 +245,16 @@ def _compare(proof: bytes, count: int, sha256: str) -> None:
         raise Unavailable(f"{count} bytes have arrived that are not the {told[1]} that the command wrote")
 
 
-async def _listen(running: Exec) -> int:
+async def _listen(running: Exec, ready: asyncio.Event) -> int:
     """Wait for the end of the connection, or for a command that failed and what it said: return its status
-    then, else 0."""
+    then, else 0. Set `ready` when it is about to begin."""
     said, status = bytearray(), 0
     async with contextlib.aclosing(running.frames()) as frames:
         async for channel, data in frames:
             if channel == STDOUT:
                 said += data
+                if said.startswith(_READY):
+                    ready.set()
                 del said[:-_PROOF_BYTES]
                 line = _STATUS_LINE.search(said) if said.endswith(b"\n") else None
                 status = int(line.group(1)) if line else 0
@@ -252,6 +265,21 @@ async def _listen(running: Exec) -> int:
 
 def _status_line(status: int) -> bytes:
     return b"status %d\n" % status
+
+
+async def _begin(
+    running: Exec,
+    ready: asyncio.Event,
+    source: AsyncIterator[bytes],
+    size: int,
+    before: Callable[[], None] | None,
+) -> None:
+    """Tell a command that is about to begin to do so, if the caller still may, and send it the source."""
+    await ready.wait()
+    if before is not None:
+        before()
+    await running.send(_GO)
+    await _send_all(running, source, size)
 
 
 async def _send_all(running: Exec, source: AsyncIterator[bytes], size: int) -> None:

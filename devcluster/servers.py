@@ -5,6 +5,7 @@ from pathlib import Path
 from devcluster.addresses import (
     API_PORT,
     CONTROLLERS_PORT,
+    ETCD_HTTP_PORT,
     ETCD_PEER_PORT,
     ETCD_PORT,
     NODE_IP,
@@ -31,6 +32,8 @@ def etcd(state: Path) -> list[str]:
         f"--data-dir={state / 'etcd'}",
         f"--listen-client-urls={_ETCD_URL}",
         f"--advertise-client-urls={_ETCD_URL}",
+        # Without a port of its own for HTTP, gRPC is served by Go's HTTP/2 server, which costs twice as much.
+        f"--listen-client-http-urls=https://127.0.0.1:{ETCD_HTTP_PORT}",
         f"--listen-peer-urls={_ETCD_PEER_URL}",
         f"--initial-advertise-peer-urls={_ETCD_PEER_URL}",
         f"--initial-cluster=perdure={_ETCD_PEER_URL}",

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from clusters.errors import CommandFailed, NotFound, NotStarted, TimedOut, Unavailable
+from clusters.errors import CommandFailed, LeaseLost, NotFound, NotStarted, TimedOut, Unavailable
 from clusters.execution import PROTOCOL, STDERR, STDOUT
 from clusters.gateway import Cluster, ClusterConfig, Propagation, open_cluster
+from clusters.lease import Lease
 from clusters.objects import ObjectRef
-from clusters.streaming import _IN, _OUT
+from clusters.streaming import _GO, _IN, _OUT
 from tests.clusters.conftest import ROOT, Environment
 from tests.clusters.fake_api import fake_cluster
 from tests.clusters.proxy import proxied
@@ -79,29 +80,41 @@ class TestWrapper:
         data = os.urandom(300_000)
         async with wrapped(shell, _IN, len(data), "sha256sum && exit 4") as process:
             assert process.stdin is not None
-            process.stdin.write(data)
+            process.stdin.write(_GO + data)
             code, out, err = await ended(process)
         digest = hashlib.sha256(data).hexdigest().encode()
-        assert (code, out, err) == (4, b"status 4\n", digest + b"  -\nstatus 4\n")
+        assert (code, out, err) == (4, b"ready\nstatus 4\n", digest + b"  -\nstatus 4\n")
 
     @pytest.mark.parametrize("sent", [0, 1, 70_000])
     async def test_in_that_is_cut_has_no_end(self, shell: list[str], sent: int) -> None:
         """The command is ended while it waits for more; it never takes what it has for the whole."""
         async with wrapped(shell, _IN, 70_001, "cat >/dev/null && echo took it for all") as process:
             assert process.stdin is not None
-            process.stdin.write(bytes(sent))
+            process.stdin.write(_GO + bytes(sent))
             process.stdin.close()
             code, out, err = await ended(process)
         assert code == 128 + signal.SIGTERM
         assert b"took it for all" not in out + err
 
+    async def test_in_does_nothing_before_it_is_told_to_begin(self, shell: list[str], tmp_path: Path) -> None:
+        """As when the node starts it so late that its caller is gone."""
+        begun = tmp_path / "begun"
+        async with wrapped(shell, _IN, 10, f"touch {begun}") as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+            process.stdin.close()
+            code, out, _ = await ended(process)
+        assert (code, out, begun.exists()) == (1, b"", False)
+
     async def test_a_reader_that_fails_early_is_told_at_once(self, shell: list[str]) -> None:
         async with wrapped(shell, _IN, 10_000_000, "head -c 10 >/dev/null; exit 6") as process:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(bytes(1_000_000))
+            process.stdin.write(_GO + bytes(1_000_000))
             async with asyncio.timeout(20):
-                assert await process.stdout.readline() == b"status 6\n"
+                told = [await process.stdout.readline() for _ in range(2)]
+        assert told == [b"ready\n", b"status 6\n"]
 
     async def test_out_ends_with_its_caller(self, shell: list[str]) -> None:
         async with wrapped(shell, _OUT, 0, "echo begun; sleep 100; echo went on") as process:
@@ -302,7 +315,7 @@ async def test_last_words_that_come_after_the_status_are_told(tmp_path: Path) ->
     async def exec_(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(protocols=(PROTOCOL,))
         await socket.prepare(request)
-        await socket.send_bytes(bytes((STDOUT,)) + b"status 5\n")
+        await socket.send_bytes(bytes((STDOUT,)) + b"ready\nstatus 5\n")
         await asyncio.sleep(0.2)
         await socket.send_bytes(bytes((STDERR,)) + b"no such")
         await socket.send_bytes(bytes((STDERR,)) + b" table\nstatus 5\n")
@@ -373,6 +386,20 @@ class TestFeed:
         assert (caught.value.exit_code, caught.value.stderr) == (5, b"no such table\n")
         assert taken < 1000
         assert time.monotonic() - began < 30
+
+    async def test_who_stood_still_until_it_is_about_to_begin_does_not_begin_it(
+        self, perdure: Cluster, environment: Environment
+    ) -> None:
+        """Another may have loaded meanwhile what it would begin by removing."""
+        pod = await environment.running_pod()
+        times = iter([0.0, 0.0, 60.0])
+        lease = Lease(clock=lambda: next(times))
+        command = ["touch", "/tmp/begun"]
+        with pytest.raises(LeaseLost):
+            await perdure.fenced(lease).feed(environment.name, pod, command, stream(b"a"), size=1, timeout=60)
+        there = await perdure.execute(environment.name, pod, ["test", "-e", "/tmp/begun"], timeout=20)
+        assert there.exit_code == 1
+        assert next(times, None) is None
 
     async def test_a_connection_that_is_cut_commits_nothing(
         self, perdure: Cluster, environment: Environment, perdure_kubeconfig: Path, tmp_path: Path

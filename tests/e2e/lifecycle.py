@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import TINY
-from tests.e2e.support import POSTGRES, idle, pods
+from tests.e2e.support import POSTGRES, idle, pods, probed
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -23,19 +23,11 @@ Case = Callable[[Stack, str], None]
 
 
 def serving(**more: Any) -> dict[str, Any]:
-    """A service that answers "ok" on port 8080.
-
-    It is asked each second until it does, and seldom from then on: dozens of them are there at once, and each
-    starts processes to answer.
-    """
-    asked = {"http": {"path": "/healthz", "port": 8080}}
+    """A service that answers "ok" on port 8080."""
     return {
         "image": TINY,
         "ports": [{"containerPort": 8080}],
-        "probes": {
-            "startup": {**asked, "periodSeconds": 1, "failureThreshold": 120},
-            "readiness": {**asked, "periodSeconds": 60},
-        },
+        "probes": probed({"http": {"path": "/healthz", "port": 8080}}),
         "resources": {"cpu": "10m", "memory": "16Mi"},
         **more,
     }

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from tests.e2e.conftest import TINY
+from tests.e2e.support import probed_by
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 
@@ -44,18 +45,6 @@ EXPECTED = {
 
 _NOISE = {"events", "events.events.k8s.io", "endpoints", "endpointslices.discovery.k8s.io"}
 """Kinds that the cluster keeps by itself, and not by name."""
-
-
-def probed_by(*command: str) -> dict[str, Any]:
-    """Probes of a database: it is asked each second until it runs, and seldom from then on.
-
-    Each time costs the node a tenth of a second of processor time, and the tests keep dozens of databases.
-    """
-    asked = {"exec": {"command": list(command)}}
-    return {
-        "startup": {**asked, "periodSeconds": 1, "failureThreshold": 120},
-        "readiness": {**asked, "periodSeconds": 60},
-    }
 
 
 def shop(name: str, *, init_waits: bool = False) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.lifecycle import accepted
-from tests.e2e.shop import probed_by, shop
-from tests.e2e.support import POSTGRES, REGISTRY, idle
+from tests.e2e.shop import shop
+from tests.e2e.support import POSTGRES, REGISTRY, idle, probed_by
 from tests.helpers.stack import Handle, Stack
 from tests.helpers.waiting import eventually
 

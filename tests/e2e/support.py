@@ -1,6 +1,6 @@
 """Blueprints and looks at the cluster that several of these tests share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -27,10 +27,25 @@ def idle(**more: Any) -> dict[str, Any]:
     return {"image": TINY, "command": ["sh", "-c", UNTIL_TOLD], **more}
 
 
+def probed(question: Mapping[str, Any]) -> dict[str, Any]:
+    """Probes that ask this each second until the service runs, and seldom from then on.
+
+    A command in a pod costs the node a tenth of a second of processor time, and dozens of services are there.
+    """
+    return {
+        "startup": {**question, "periodSeconds": 1, "failureThreshold": 600},
+        "readiness": {**question, "periodSeconds": 60},
+    }
+
+
+def probed_by(*command: str) -> dict[str, Any]:
+    """As `probed`, by a command."""
+    return probed({"exec": {"command": list(command)}})
+
+
 def on_demand(**more: Any) -> dict[str, Any]:
     """A service that becomes ready when a test says so, with `let_become_ready`."""
-    readiness = {"exec": {"command": ["test", "-f", "/tmp/go"]}, "periodSeconds": 1}
-    return idle(probes={"readiness": readiness}, **more)
+    return idle(probes=probed_by("test", "-f", "/tmp/go"), **more)
 
 
 def let_become_ready(stack: Stack, namespace: str, workload: str) -> None:

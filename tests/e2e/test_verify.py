@@ -8,7 +8,6 @@ import pytest
 
 from tests.e2e.conftest import TINY
 from tests.e2e.lifecycle import VOLUME
-from tests.e2e.shop import probed_by
 from tests.e2e.snapshots import (
     ENDED_SECONDS,
     ask_to_verify,
@@ -22,7 +21,7 @@ from tests.e2e.snapshots import (
     verification,
     verification_ended,
 )
-from tests.e2e.support import POSTGRES, idle, pods
+from tests.e2e.support import POSTGRES, idle, pods, probed_by
 from tests.e2e.sweeps import eventually_swept
 from tests.helpers.registry import moving_image
 from tests.helpers.stack import Handle, Stack
