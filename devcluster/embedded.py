@@ -9,7 +9,7 @@ from pathlib import Path
 from devcluster import images, network, nodebinary, nodeconfig, registry, servers, teardown
 from devcluster.addresses import NODE_NAME
 from devcluster.credentials import kubeconfig, make_certificates, make_tokens
-from devcluster.errors import DevclusterError
+from devcluster.errors import DevclusterError, ToolError
 from devcluster.layout import Layout
 from devcluster.objects import Kubectl, describe, install, write_account_kubeconfig
 from devcluster.packages import missing_tools
@@ -122,8 +122,15 @@ class EmbeddedNode:
         self._ctr("images", "import", "--all-platforms", archive)
 
     def push(self, reference: str) -> None:
-        """Push an image that containerd has to the registry named in its reference."""
-        self._ctr("images", "push", "--hosts-dir", registry.push_hosts(self.layout), reference)
+        """Push an image that containerd has to the registry named in its reference.
+
+        Once in some hundred times containerd breaks off ("unexpected EOF"); what arrived is not sent again.
+        """
+        words = ("images", "push", "--hosts-dir", registry.push_hosts(self.layout), reference)
+        try:
+            self._ctr(*words)
+        except ToolError:
+            self._ctr(*words)
 
     def _has_image(self, reference: str) -> bool:
         """Whether containerd has an image of that name."""

@@ -178,16 +178,22 @@ async def _exit_code(shake: Handshake, conversation: Conversation, program: str)
     try:
         return conversation.exit_code()
     except NotStarted as error:
-        said = str(error)
-        if "executable file not found" in said or "no such file or directory" in said:
-            code = 127
-        elif "permission denied" in said:
-            code = 126
-        else:
+        code = code_of_a_shell(str(error))
+        if code is None:
             raise
     told = f"{program}: {_SHELLS_WORDS[code]}\n".encode()
     await shake.websocket.send_bytes(bytes((_STDERR,)) + told)
     return code
+
+
+def code_of_a_shell(said: str) -> int | None:
+    """Return how a shell would end when runc or crun says this of a program; None for anything else."""
+    said = said.lower()
+    if "executable file not found" in said or "no such file or directory" in said:
+        return 127
+    if "permission denied" in said or "operation not permitted" in said:
+        return 126
+    return None
 
 
 async def _take_input(
