@@ -47,8 +47,7 @@ class Bench:
                 Path(state),
                 kubeconfig=_CLUSTER / "perdure.kubeconfig",
                 admin_kubeconfig=self.kubectl.kubeconfig,
-                # Straight to the API server: the tests' gate would be measured too.
-                extra={"PERDURE_CLUSTER_KUBECONFIG": str(_CLUSTER / "perdure.kubeconfig")},
+                gated=False,
                 forked=False,
             ) as stack,
         ):
