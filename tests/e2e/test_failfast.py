@@ -129,8 +129,8 @@ CASES: dict[str, Case] = {
         idle() | {"command": ["/no/such/program"]}, "crash_loop", "/no/such/program", frozenset({"Failed"})
     ),
     "out of memory": Case(
-        # One buffer far above the limit.
-        _says("exec dd if=/dev/zero of=/dev/null bs=512M count=1")
+        # One buffer far above the limit; not at once, for a node that is busy begins to look for that late.
+        _says("sleep 1; exec dd if=/dev/zero of=/dev/null bs=512M count=1")
         | {"resources": {"limits": {"memory": "64Mi"}}},
         "out_of_memory",
         "memory limit",

@@ -323,6 +323,12 @@ class TestExits:
         ends = {"restarts": 1, "last": terminated(1, 40, ran=1)}
         failed(judge(view(pod(ended(1, 41, **ends), probe=False))), FailureKind.CRASH_LOOP)  # type: ignore[arg-type]
 
+    def test_one_that_was_killed_before_the_node_looked_names_the_usual_cause(self) -> None:
+        one, two = terminated(137, 1), terminated(137, 2)
+        crashed = status({"terminated": two}, restarts=1, last=one)
+        verdict = failed(judge(view(pod(crashed, probe=False))), FailureKind.CRASH_LOOP)
+        assert verdict.message.endswith("exited with code 137 (SIGKILL, mostly for its memory limit).")
+
     def test_a_command_that_cannot_be_started_never_ran(self) -> None:
         one, two = (
             {

@@ -47,6 +47,7 @@ CONFIG_MISSING: Final = "CreateContainerConfigError"
 CREATE_FAILING: Final = frozenset({"CreateContainerError", "RunContainerError"})
 QUOTED: Final = 300
 """Characters of the cluster's own words in a message."""
+_SIGKILL: Final = 128 + 9
 
 
 @dataclass(slots=True)
@@ -218,9 +219,12 @@ def how_it_ended(end: Exit) -> str:
         return f"was killed at its memory limit (exit code {end.code})"
     if end.code is None:
         return "ended"
-    reason = f" ({end.reason})" if end.reason not in ("", "Error", "Completed") else ""
-    detail = f": {end.message[:QUOTED]}" if reason and end.message else ""
-    return f"exited with code {end.code}{reason}{detail}"
+    if end.reason not in ("", "Error", "Completed"):
+        detail = f": {end.message[:QUOTED]}" if end.message else ""
+        return f"exited with code {end.code} ({end.reason}){detail}"
+    # A node that is busy does not see that the memory limit was the cause when it comes within a moment.
+    killed = " (SIGKILL, mostly for its memory limit)" if end.code == _SIGKILL else ""
+    return f"exited with code {end.code}{killed}"
 
 
 def unscheduled(pod: JsonObject) -> JsonObject | None:
