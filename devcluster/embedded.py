@@ -124,7 +124,7 @@ class EmbeddedNode:
     def push(self, reference: str) -> None:
         """Push an image that containerd has to the registry named in its reference.
 
-        Once in some hundred times containerd breaks off ("unexpected EOF"); what arrived is not sent again.
+        Once in some 250 times containerd broke off ("unexpected EOF"). What has arrived is not sent again.
         """
         words = ("images", "push", "--hosts-dir", registry.push_hosts(self.layout), reference)
         try:

@@ -32,7 +32,7 @@ def etcd(state: Path) -> list[str]:
         f"--data-dir={state / 'etcd'}",
         f"--listen-client-urls={_ETCD_URL}",
         f"--advertise-client-urls={_ETCD_URL}",
-        # Without a port of its own for HTTP, gRPC is served by Go's HTTP/2 server, which costs twice as much.
+        # Without a port of its own for HTTP, gRPC is served by Go's HTTP/2 server, which costs a third more.
         f"--listen-client-http-urls=https://127.0.0.1:{ETCD_HTTP_PORT}",
         f"--listen-peer-urls={_ETCD_PEER_URL}",
         f"--initial-advertise-peer-urls={_ETCD_PEER_URL}",

@@ -27,13 +27,14 @@ def idle(**more: Any) -> dict[str, Any]:
     return {"image": TINY, "command": ["sh", "-c", UNTIL_TOLD], **more}
 
 
-def probed(question: Mapping[str, Any]) -> dict[str, Any]:
+def probed(question: Mapping[str, Any], *, within: int = 120) -> dict[str, Any]:
     """Probes that ask this each second until the service runs, and seldom from then on.
 
-    A command in a pod costs the node a tenth of a second of processor time, and dozens of services are there.
+    `within`: seconds after which one that does not run is started anew. A command in a pod costs the node a
+    tenth of a second of processor time, and dozens of services are there.
     """
     return {
-        "startup": {**question, "periodSeconds": 1, "failureThreshold": 600},
+        "startup": {**question, "periodSeconds": 1, "failureThreshold": within},
         "readiness": {**question, "periodSeconds": 60},
     }
 
@@ -45,7 +46,9 @@ def probed_by(*command: str) -> dict[str, Any]:
 
 def on_demand(**more: Any) -> dict[str, Any]:
     """A service that becomes ready when a test says so, with `let_become_ready`."""
-    return idle(probes=probed_by("test", "-f", "/tmp/go"), **more)
+    told = {"exec": {"command": ["test", "-f", "/tmp/go"]}}
+    # It may be held for long, and must not be started anew meanwhile.
+    return idle(probes=probed(told, within=600), **more)
 
 
 def let_become_ready(stack: Stack, namespace: str, workload: str) -> None:
